@@ -1,0 +1,81 @@
+"""Built-in augmentations of `train`: noise at a drawn SNR, speed, gain. All off unless named in the configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from runyoro_ssl import hookimpl
+
+if TYPE_CHECKING:
+    import torch
+
+    from runyoro_ssl.hookspecs import Register
+
+SAMPLE_RATE = 16_000
+"""The rate of every model with a pre-training head; `speed` only uses ratios of it."""
+
+
+@dataclass(frozen=True)
+class Noise:
+    """Adds white Gaussian noise at a signal-to-noise ratio drawn uniformly, in dB, to a share of the clips."""
+
+    min_snr_db: float = 5.0
+    max_snr_db: float = 25.0
+    probability: float = 0.5
+
+    def __call__(self, waveform: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        """Add the noise. float32 (T,) -> (T,)."""
+        import torch
+
+        if torch.rand((), generator=generator) >= self.probability or not waveform.any():
+            return waveform
+        noise = torch.randn(waveform.shape, generator=generator)
+        snr_db = self.min_snr_db + (self.max_snr_db - self.min_snr_db) * torch.rand((), generator=generator)
+        return _torchaudio_functional().add_noise(waveform, noise, snr_db)  # type: ignore[no-any-return]
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Plays the clip at one of `factors`, drawn uniformly: tempo and pitch change together (Ko et al., 2015)."""
+
+    factors: Sequence[float] = (0.9, 1.0, 1.1)
+
+    def __call__(self, waveform: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        """Resample. float32 (T,) -> (T / factor,)."""
+        import torch
+
+        factor = self.factors[int(torch.randint(len(self.factors), (), generator=generator))]
+        if factor == 1.0:
+            return waveform
+        return _torchaudio_functional().speed(waveform, SAMPLE_RATE, factor)[0]  # type: ignore[no-any-return]
+
+
+@dataclass(frozen=True)
+class Gain:
+    """Scales by a gain drawn uniformly, in dB. Only a model whose feature extractor does not normalise can tell."""
+
+    min_db: float = -6.0
+    max_db: float = 6.0
+
+    def __call__(self, waveform: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        """Scale. float32 (T,) -> (T,)."""
+        import torch
+
+        gain_db = self.min_db + (self.max_db - self.min_db) * float(torch.rand((), generator=generator))
+        return _torchaudio_functional().gain(waveform, gain_db)  # type: ignore[no-any-return]
+
+
+def _torchaudio_functional():  # noqa: ANN202 - torchaudio ships no types
+    from runyoro_ssl.torchaudio_compat import import_torchaudio
+
+    return import_torchaudio().functional
+
+
+@hookimpl
+def runyoro_augmentations(register: Register) -> None:
+    """Register the three augmentations."""
+    register("noise", Noise)
+    register("speed", Speed)
+    register("gain", Gain)

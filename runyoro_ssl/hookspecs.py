@@ -1,0 +1,121 @@
+"""The four hooks, and the objects that pass through them.
+
+A hook is called once, when plugins are loaded, with `register` and the resolved configuration. It registers named
+factories: `register("name", factory)`. The configuration names what is used; `factory(**options)` then makes it.
+What a factory makes must be picklable (a class with `__call__`, not a closure): worker processes receive it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import pluggy
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+
+    from runyoro_ssl.config import Config
+
+hookspec = pluggy.HookspecMarker("runyoro_ssl")
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """One candidate clip of `prepare`, after decoding, resampling and cutting.
+
+    `waveform` is float32 (num_samples,) in [-1, 1] at `sample_rate` Hz, mono. `source` is the path of the manifest.
+    `metadata` holds every other field of the manifest line.
+    """
+
+    id: str
+    source: str
+    recording: str
+    speaker: str | None
+    language: str | None
+    offset_sec: float
+    waveform: np.ndarray
+    sample_rate: int
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def num_samples(self) -> int:
+        """Samples at `sample_rate`."""
+        return len(self.waveform)
+
+    @property
+    def duration_sec(self) -> float:
+        """Seconds."""
+        return len(self.waveform) / self.sample_rate
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One training clip as a collator sees it: `waveform` float32 (T,), not yet normalised."""
+
+    index: int
+    waveform: torch.Tensor
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What a collator returns: `waveforms` float32 (B, T), zero beyond `num_samples` int64 (B,)."""
+
+    waveforms: torch.Tensor
+    num_samples: torch.Tensor
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a logging backend is told when a run starts. `config` is the resolved configuration, secrets removed."""
+
+    output_dir: Path
+    name: str
+    config: Mapping[str, Any]
+    start_step: int
+    total_steps: int
+
+
+class LoggingBackend(Protocol):
+    """Where metrics go. Only the main process logs."""
+
+    def open(self, run: Run) -> None:
+        """The run starts, or goes on from `run.start_step`."""
+
+    def log(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Numbers of one optimizer step: `epoch`, and `train/…` or `eval/…`."""
+
+    def close(self, status: str) -> None:
+        """The run ended: "finished", "stopped" or "failed"."""
+
+
+Filter = Callable[[Utterance], str | None]
+"""The reason to drop the utterance, or None. A reason is a short category: reports count by it."""
+Augmentation = Callable[["torch.Tensor", "torch.Generator"], "torch.Tensor"]
+"""(waveform float32 (T,), generator) -> float32 (T',). Draws only from the generator."""
+Collator = Callable[[Sequence[Clip], Sequence["torch.Generator"]], Batch]
+"""Clips and one generator for each, to one batch."""
+Register = Callable[[str, Callable[..., Any]], None]
+
+
+@hookspec
+def runyoro_manifest_filters(register: Register, config: Config) -> None:
+    """Register filters for `prepare`: factory(**options) -> (Utterance) -> reason to drop, or None."""
+
+
+@hookspec
+def runyoro_augmentations(register: Register, config: Config) -> None:
+    """Register augmentations for `train`: factory(**options) -> (waveform, generator) -> waveform."""
+
+
+@hookspec
+def runyoro_collators(register: Register, config: Config) -> None:
+    """Register collators for `train`: factory(**options) -> (clips, generators) -> Batch."""
+
+
+@hookspec
+def runyoro_logging_backends(register: Register, config: Config) -> None:
+    """Register logging backends for `train`: factory(**options) -> LoggingBackend."""

@@ -1,0 +1,117 @@
+"""What a user sees: structured log lines on stderr, progress bars, tables; libraries kept quiet; secrets kept out."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import sys
+import warnings
+from collections.abc import Mapping, MutableMapping
+from typing import Any
+
+import structlog
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+console = Console(stderr=True, highlight=False)
+"""Progress bars and log lines share it, so that a line never cuts through a bar."""
+
+_SECRET_KEY = re.compile(r"token|secret|passw|api_?key|credential|authorization", re.IGNORECASE)
+_SECRET_VALUE = re.compile(r"hf_[A-Za-z0-9]{8,}|(?<=://)[^/@\s]+:[^/@\s]+(?=@)")
+
+
+def redact(value: Any, key: str = "") -> Any:
+    """Replace what looks like a credential: by its key, a Hugging Face token, or user:password in a URL."""
+    if isinstance(value, Mapping):
+        return {k: redact(v, str(k)) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [redact(v, key) for v in value]
+    if isinstance(value, str):
+        return "[redacted]" if _SECRET_KEY.search(key) else _SECRET_VALUE.sub("[redacted]", value)
+    return value
+
+
+def _redact_event(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    return {key: redact(value, key) for key, value in event.items()}
+
+
+def configure() -> None:
+    """Set up log lines and silence the libraries' own. Call once, at the start of a task."""
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="%H:%M:%S", utc=False),
+            _redact_event,
+            structlog.dev.ConsoleRenderer(colors=console.is_terminal, pad_event_to=0, sort_keys=False),
+        ],
+        logger_factory=structlog.PrintLoggerFactory(file=_ConsoleFile()),  # type: ignore[arg-type]
+        cache_logger_on_first_use=False,
+    )
+    quiet_libraries()
+
+
+def quiet_libraries() -> None:
+    """No warning walls: transformers, datasets, torch and the hub client report through our errors instead."""
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    for name in ("transformers", "datasets", "huggingface_hub", "httpx", "accelerate", "torch", "tensorboard"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")
+
+
+def get_logger() -> Any:
+    """A structlog logger: fixed event names, values as keys."""
+    return structlog.get_logger()
+
+
+def progress(unit: str, *columns: ProgressColumn) -> Progress:
+    """A progress bar counting `unit`, with time spent and time left. Silent when stderr is not a terminal."""
+    return Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn(unit),
+        *columns,
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        console=console,
+        disable=not console.is_terminal,
+    )
+
+
+def print_table(title: str, columns: list[str], rows: list[list[str]]) -> None:
+    """A table on stdout: the result of a task, as against its log on stderr."""
+    table = Table(title=title, title_justify="left", title_style="bold")
+    for index, column in enumerate(columns):
+        table.add_column(column, justify="left", overflow="fold", no_wrap=index == 0)
+    for row in rows:
+        table.add_row(*row)
+    Console(highlight=False).print(table)
+
+
+class _ConsoleFile:
+    """File-like front of `console` for structlog."""
+
+    def write(self, text: str) -> None:
+        console.out(text, end="", highlight=False)
+
+    def flush(self) -> None:
+        console.file.flush()

@@ -1,0 +1,1 @@
+"""From a folder of recordings to a Hugging Face Dataset: manifest, decoding, cutting, filters, split."""

@@ -1,0 +1,168 @@
+"""Manifest lines to clips: decode, cut, filter. This is what worker processes run."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from runyoro_ssl.errors import AudioError, PluginError
+from runyoro_ssl.hookspecs import Filter, Utterance
+from runyoro_ssl.prepare.audio import check_length, decode
+from runyoro_ssl.prepare.manifest import ManifestEntry
+from runyoro_ssl.prepare.segment import cut
+
+CARRIED = frozenset({"audio_filepath", "duration", "recording", "speaker", "language"})
+"""Manifest fields that have a column, or lose their meaning; the others go into `metadata`."""
+
+
+@dataclass(frozen=True)
+class Drop:
+    """Audio that did not make it: `num_samples` at the model's rate, and why."""
+
+    source: str
+    offset_sec: float
+    num_samples: int
+    reason: str
+    detail: str = ""
+
+
+@dataclass
+class Tally:
+    """The account of some manifest lines, in samples at the model's rate: in = kept + dropped, exactly."""
+
+    clips_in: int = 0
+    samples_in: int = 0
+    clips_cut: int = 0
+    pieces: int = 0
+    clips_kept: int = 0
+    samples_kept: int = 0
+    drops: list[Drop] = field(default_factory=list)
+
+    def __iadd__(self, other: Tally) -> Tally:
+        for name, value in vars(other).items():
+            setattr(self, name, getattr(self, name) + value)
+        return self
+
+    def dropped(self) -> dict[str, tuple[int, int]]:
+        """Reason -> (clips, samples), largest first."""
+        clips: Counter[str] = Counter()
+        samples: Counter[str] = Counter()
+        for drop in self.drops:
+            clips[drop.reason] += 1
+            samples[drop.reason] += drop.num_samples
+        return {reason: (clips[reason], count) for reason, count in samples.most_common()}
+
+
+@dataclass(frozen=True)
+class ClipMaker:
+    """Turns manifest lines into kept clips and an account of the rest. Picklable: workers receive it."""
+
+    manifest_dir: Path
+    sample_rate: int
+    max_duration_sec: float
+    filters: tuple[tuple[str, Filter], ...]
+
+    def make(self, entries: Sequence[ManifestEntry]) -> tuple[list[dict[str, Any]], Tally]:
+        """Rows of the dataset (without split), and the tally of these lines."""
+        rows: list[dict[str, Any]] = []
+        tally = Tally()
+        for entry in entries:
+            rows.extend(self._rows(entry, tally))
+        return rows, tally
+
+    def _rows(self, entry: ManifestEntry, tally: Tally) -> Iterator[dict[str, Any]]:
+        tally.clips_in += 1
+        try:
+            waveform = self._decode(entry)
+        except AudioError as error:
+            stated = round(entry.duration * self.sample_rate)
+            tally.samples_in += stated
+            tally.drops.append(Drop(entry.audio_filepath, entry.offset or 0.0, stated, error.reason, error.detail))
+            return
+        tally.samples_in += len(waveform)
+        pieces = cut(len(waveform), round(self.max_duration_sec * self.sample_rate))
+        if len(pieces) > 1:
+            tally.clips_cut += 1
+            tally.pieces += len(pieces)
+        for start, stop in pieces:
+            utterance = self._utterance(entry, waveform, start, stop)
+            reason = self._first_objection(utterance)
+            if reason is None:
+                tally.clips_kept += 1
+                tally.samples_kept += utterance.num_samples
+                yield to_row(utterance)
+            else:
+                tally.drops.append(Drop(utterance.source, utterance.offset_sec, utterance.num_samples, reason))
+
+    def _decode(self, entry: ManifestEntry) -> np.ndarray:
+        waveform = decode(
+            self.manifest_dir / entry.audio_filepath,
+            sample_rate=self.sample_rate,
+            offset_sec=entry.offset or 0.0,
+            # Without an offset the whole file is the clip, whatever duration the manifest rounds to.
+            duration_sec=None if entry.offset is None else entry.duration,
+        )
+        check_length(len(waveform) / self.sample_rate, entry.duration, "shorter than stated", "the manifest")
+        return waveform
+
+    def _utterance(self, entry: ManifestEntry, waveform: np.ndarray, start: int, stop: int) -> Utterance:
+        offset_sec = (entry.offset or 0.0) + start / self.sample_rate
+        return Utterance(
+            id=f"{Path(entry.audio_filepath).with_suffix('').as_posix()}@{offset_sec:.3f}",
+            source=entry.audio_filepath,
+            recording=entry.recording_id,
+            speaker=entry.speaker,
+            language=entry.language,
+            offset_sec=offset_sec,
+            waveform=waveform[start:stop],
+            sample_rate=self.sample_rate,
+            metadata={
+                name: value
+                for name, value in itertools.chain(entry, (("offset", offset_sec),))
+                if name not in CARRIED and value is not None
+            },
+        )
+
+    def _first_objection(self, utterance: Utterance) -> str | None:
+        for name, judge in self.filters:
+            try:
+                reason = judge(utterance)
+            except Exception as error:
+                # Plugin code may raise anything; the user needs its name, the clip and the place.
+                raise PluginError(
+                    f'filter "{name}" failed on {utterance.id}: {type(error).__name__}: {error} '
+                    f"({_raised_at(error)}); mend it, or leave it out of plugins.filters"
+                ) from None
+            if reason is not None:
+                return reason
+        return None
+
+
+def to_row(utterance: Utterance) -> dict[str, Any]:
+    """A row of the dataset; samples as int16, full scale = 32768."""
+    import json
+
+    samples = np.clip(np.rint(utterance.waveform * 32768.0), -32768, 32767).astype(np.int16)
+    return {
+        "id": utterance.id,
+        "audio": samples,
+        "num_samples": len(samples),
+        "recording": utterance.recording,
+        "speaker": utterance.speaker,
+        "language": utterance.language,
+        "source": utterance.source,
+        "metadata": json.dumps(utterance.metadata, ensure_ascii=False),
+    }
+
+
+def _raised_at(error: Exception) -> str:
+    trace = error.__traceback__
+    while trace and trace.tb_next:
+        trace = trace.tb_next
+    return f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}" if trace else "no traceback"

@@ -1,0 +1,122 @@
+"""The dataset on disk: written as Arrow, saved as a Hugging Face DatasetDict, checked when it is read.
+
+Columns: `id` string, `audio` int16 samples (mono, the model's rate, unnormalised), `num_samples` int32, `recording`,
+`speaker`, `language`, `source` strings, `metadata` JSON string of every other manifest field.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from runyoro_ssl.errors import DatasetError
+
+FINGERPRINT = "fingerprint.json"
+REPORT = "prepare_report.json"
+DROPPED = "dropped.jsonl"
+FORMAT = 1
+"""Raised when a reader of the older layout would go wrong."""
+
+
+def dataset_features() -> Any:
+    """The columns, as datasets.Features."""
+    from datasets import Features, LargeList, Value
+
+    text = Value("string")
+    return Features(
+        {
+            "id": text,
+            "audio": LargeList(Value("int16")),
+            "num_samples": Value("int32"),
+            "recording": text,
+            "speaker": text,
+            "language": text,
+            "source": text,
+            "metadata": text,
+        }
+    )
+
+
+def write_shard(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write rows as one Arrow stream file; samples go from numpy to Arrow without becoming Python numbers."""
+    import pyarrow as pa
+
+    schema = dataset_features().arrow_schema
+    columns = {name: [row[name] for row in rows] for name in schema.names}
+    samples = columns.pop("audio")
+    offsets = np.concatenate([[0], np.cumsum([len(part) for part in samples])]).astype(np.int64)
+    audio = pa.LargeListArray.from_arrays(pa.array(offsets), pa.array(np.concatenate(samples)))
+    arrays = [audio if name == "audio" else pa.array(columns[name], schema.field(name).type) for name in schema.names]
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_stream(sink, schema) as writer:
+        writer.write_batch(pa.record_batch(arrays, schema=schema))
+
+
+def save_splits(shards: Sequence[Path], held_out: Sequence[bool], output_dir: Path) -> None:
+    """Save the rows of the shards as a DatasetDict: those held out as `validation`, the others as `train`."""
+    from datasets import Dataset, DatasetDict, concatenate_datasets
+
+    rows = concatenate_datasets([Dataset.from_file(str(shard)) for shard in shards])
+    mask = np.asarray(held_out)
+    splits = {"train": rows.select(np.flatnonzero(~mask)), "validation": rows.select(np.flatnonzero(mask))}
+    DatasetDict(splits).save_to_disk(str(output_dir))
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Write a JSON file for people: indented, UTF-8."""
+    path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def read_fingerprint(dataset_dir: Path) -> dict[str, Any]:
+    """What the dataset was made from, and how.
+
+    Raises:
+        DatasetError: Not a folder that `invoke prepare` finished.
+    """
+    path = dataset_dir / FINGERPRINT
+    remedy = f"make it with `invoke prepare --output-dir {dataset_dir}`"
+    if not dataset_dir.is_dir():
+        raise DatasetError(f"{dataset_dir}: no such dataset; {remedy}")
+    try:
+        fingerprint = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise DatasetError(f"{dataset_dir}: not a prepared dataset (no {FINGERPRINT}); {remedy}") from None
+    except (OSError, ValueError) as error:
+        raise DatasetError(f"{path}: damaged ({error}); {remedy} --overwrite") from None
+    if fingerprint.get("format") != FORMAT:
+        raise DatasetError(f"{path}: format {fingerprint.get('format')}, this version reads {FORMAT}; {remedy} --overwrite")
+    return fingerprint  # type: ignore[no-any-return]
+
+
+def load_splits(dataset_dir: Path, *, sampling_rate: int) -> Any:
+    """The DatasetDict, memory-mapped, after checking that it suits a model of this sampling rate (Hz).
+
+    Raises:
+        DatasetError: Missing, damaged, incomplete, empty, or prepared for another rate.
+    """
+    from datasets import load_from_disk
+
+    fingerprint = read_fingerprint(dataset_dir)
+    if fingerprint["sampling_rate"] != sampling_rate:
+        raise DatasetError(
+            f"{dataset_dir}: prepared at {fingerprint['sampling_rate']} Hz, the model takes {sampling_rate} Hz; "
+            "run `invoke prepare` with this model's --model-name-or-path"
+        )
+    try:
+        splits = load_from_disk(str(dataset_dir))
+    except Exception as error:
+        # Arrow and datasets raise a dozen types for a damaged folder; all mean the same here.
+        raise DatasetError(
+            f"{dataset_dir}: damaged ({type(error).__name__}: {str(error)[:120]}); run `invoke prepare --overwrite`"
+        ) from None
+    for name, expected in fingerprint["splits"].items():
+        found = len(splits[name]) if name in splits else 0
+        if found == 0 or found != expected["clips"]:
+            raise DatasetError(
+                f"{dataset_dir}: split {name} has {found} clips, its fingerprint says {expected['clips']}; "
+                "run `invoke prepare --overwrite`"
+            )
+    return splits

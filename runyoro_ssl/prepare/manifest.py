@@ -1,0 +1,97 @@
+"""The manifest: JSON Lines, one clip a line. Reading, with every line checked; writing, safely."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, NonNegativeFloat, PositiveFloat, ValidationError
+
+from runyoro_ssl.errors import ManifestError
+
+
+class ManifestEntry(BaseModel):
+    """One line. Fields beyond these are kept in `model_extra` and carried into the dataset."""
+
+    model_config = ConfigDict(frozen=True, extra="allow", allow_inf_nan=False)
+
+    audio_filepath: str
+    """Absolute, or relative to the manifest."""
+    duration: PositiveFloat
+    """Seconds."""
+    offset: NonNegativeFloat | None = None
+    """Seconds into the file; None: the whole file."""
+    recording: str | None = None
+    speaker: str | None = None
+    language: str | None = None
+
+    @property
+    def recording_id(self) -> str:
+        """What the splits keep together: the named recording, or the file."""
+        return self.recording or self.audio_filepath
+
+
+def read_manifest(path: Path) -> list[ManifestEntry]:
+    """Read and check every line.
+
+    Raises:
+        ManifestError: A missing or empty file, or the first line that is wrong, with its number and the value seen.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise ManifestError(
+            f"{path}: no such manifest; write one with `invoke manifest --audio-dir DIR --output {path}`"
+        ) from None
+    except UnicodeDecodeError as error:
+        raise ManifestError(f"{path}: not UTF-8 at byte {error.start}; save it as UTF-8") from None
+    except OSError as error:
+        raise ManifestError(f"{path}: {error.strerror}; give the path of a JSON Lines file") from None
+    # Not splitlines(): JSON strings may hold U+2028 and its like, which are no line ends in JSON Lines.
+    lines = text.split("\n")
+    entries = [_read_line(path, number, line) for number, line in enumerate(lines, start=1) if line.strip()]
+    if not entries:
+        raise ManifestError(f"{path}: the manifest is empty; run `invoke manifest` on a folder that has recordings")
+    return entries
+
+
+def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write rows as JSON Lines, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.tmp")
+    with temporary.open("w", encoding="utf-8") as file:
+        for row in rows:
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+    temporary.replace(path)
+
+
+def manifest_digest(path: Path, entries: Iterable[ManifestEntry]) -> str:
+    """SHA-256 over the manifest and the size of each file it names: changes when the input does."""
+    digest = hashlib.sha256(path.read_bytes())
+    for name in dict.fromkeys(entry.audio_filepath for entry in entries):
+        audio = path.parent / name
+        digest.update(f"{name}\0{audio.stat().st_size if audio.is_file() else -1}\n".encode("utf-8", "surrogatepass"))
+    return digest.hexdigest()
+
+
+def _read_line(path: Path, number: int, line: str) -> ManifestEntry:
+    where = f"{path} line {number}"
+    remedy = "mend the line, or run `invoke manifest` again"
+    try:
+        value = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise ManifestError(f"{where}: not JSON ({error}): {line[:60]!r}; {remedy}") from None
+    if not isinstance(value, dict):
+        raise ManifestError(f"{where}: expected an object with audio_filepath and duration, found {line[:60]!r}; {remedy}")
+    try:
+        return ManifestEntry.model_validate(value)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"])
+        if first["type"] == "missing":
+            raise ManifestError(f'{where}: no "{name}"; {remedy}') from None
+        message = first["msg"][:1].lower() + first["msg"][1:]
+        raise ManifestError(f"{where}: {name} is {str(first['input'])[:60]!r}, {message}; {remedy}") from None

@@ -1,0 +1,55 @@
+"""Processes that decode audio."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from typing import TypeVar
+
+from runyoro_ssl.errors import AudioError
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def decoding_pool(num_workers: int) -> Executor:
+    """A pool of fresh processes: the same on every system, and nothing of this one's state in them.
+
+    Even one worker is a process of its own: decoders write to stderr from C, and may crash.
+    """
+    context = multiprocessing.get_context("spawn")
+    return ProcessPoolExecutor(num_workers, mp_context=context, initializer=_silence_decoders)
+
+
+def run_ordered(pool: Executor, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+    """Results in the order of `items`, with a bounded number in flight.
+
+    Raises:
+        AudioError: A worker died; the message shows what it may have been working on.
+    """
+    waiting: deque[tuple[Item, Future[Result]]] = deque()
+    in_flight = 4 * getattr(pool, "_max_workers", 1)
+    todo = iter(items)
+    while True:
+        while len(waiting) < in_flight and (item := next(todo, None)) is not None:
+            waiting.append((item, pool.submit(function, item)))
+        if not waiting:
+            return
+        item, future = waiting.popleft()
+        try:
+            yield future.result()
+        except BrokenProcessPool:
+            raise AudioError(
+                "a decoding process died", f"at or soon after {item}; take that file out and start again"
+            ) from None
+
+
+def _silence_decoders() -> None:
+    """mpg123 and others print warnings from C; their files are reported by reason instead."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 2)
+    os.close(null)
