@@ -1,0 +1,140 @@
+"""From planned clips to tensors: read, augment, collate, normalise, mask. This is what loader workers run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from runyoro_ssl.hookspecs import Clip
+from runyoro_ssl.train.masking import Masks, make_masks
+from runyoro_ssl.train.model import num_frames
+from runyoro_ssl.train.random import derive_generator
+
+if TYPE_CHECKING:
+    from runyoro_ssl.config import MaskingConfig
+    from runyoro_ssl.hookspecs import Augmentation, Batch, Collator
+    from runyoro_ssl.train.plan import MicroBatch
+
+NORMALISATION_EPSILON = 1e-7
+"""As transformers' Wav2Vec2FeatureExtractor."""
+
+
+@dataclass(frozen=True)
+class TrainingBatch:
+    """A micro-batch ready for the model.
+
+    Attributes:
+        waveforms: float32 (B, T), normalised, zero-padded.
+        attention_mask: bool (B, F), True at real frames; None when there is no padding to hide.
+        masks: Time mask, masked positions and negatives.
+        num_masked: Masked frames, the weight of this micro-batch in its update.
+        num_samples: Real audio samples.
+        plan: Where in the run it stands.
+    """
+
+    waveforms: torch.Tensor
+    attention_mask: torch.Tensor | None
+    masks: Masks
+    num_masked: int
+    num_samples: int
+    plan: MicroBatch
+
+    def to(self, device: torch.device) -> TrainingBatch:
+        """The same batch with its tensors on `device`."""
+        return replace(
+            self,
+            waveforms=self.waveforms.to(device, non_blocking=True),
+            attention_mask=_move(self.attention_mask, device),
+            masks=Masks(**{f.name: _move(getattr(self.masks, f.name), device) for f in fields(Masks)}),
+        )
+
+
+@dataclass(frozen=True)
+class BatchBuilder(Dataset[TrainingBatch]):
+    """Builds the TrainingBatch of a MicroBatch. Every draw for a clip is keyed on (seed, epoch, clip).
+
+    `clips` is a split of a prepared dataset in numpy format; `stage` "eval" takes the clip alone as key: the masks
+    and negatives of a clip are then the same in every validation of every run.
+    """
+
+    clips: Any
+    model_config: Any
+    masking: MaskingConfig
+    collator: Collator
+    augmentations: tuple[tuple[str, Augmentation], ...]
+    do_normalize: bool
+    use_attention_mask: bool
+    seed: int
+    stage: Literal["train", "eval"] = "train"
+
+    def __getitem__(self, plan: MicroBatch) -> TrainingBatch:
+        keys = [self._key(plan.epoch, clip) for clip in plan.clips]
+        clips = [Clip(clip, self._waveform(clip, key)) for clip, key in zip(plan.clips, keys, strict=True)]
+        batch = self.collator(clips, [derive_generator(*key, "collate") for key in keys])
+        frames = num_frames(batch.num_samples, self.model_config)
+        masks = make_masks(
+            frames.tolist(),
+            keys,
+            self.masking,
+            num_negatives=self.model_config.num_negatives,
+            hidden_size=self.model_config.hidden_size,
+        )
+        waveforms = normalize(batch) if self.do_normalize else batch.waveforms
+        return TrainingBatch(
+            waveforms=waveforms,
+            attention_mask=self._attention_mask(frames),
+            masks=masks,
+            num_masked=int(masks.valid.sum()),
+            num_samples=int(batch.num_samples.sum()),
+            plan=plan,
+        )
+
+    def _key(self, epoch: int, clip: int) -> tuple[int | str, ...]:
+        return (self.seed, epoch, clip) if self.stage == "train" else ("eval", clip)
+
+    def _waveform(self, clip: int, key: tuple[int | str, ...]) -> torch.Tensor:
+        """float32 (T,) in [-1, 1], augmented."""
+        waveform = torch.from_numpy(self.clips[clip]["audio"]).to(torch.float32) / 32768.0
+        for name, augment in self.augmentations:
+            waveform = augment(waveform, derive_generator(*key, "augment", name))
+        return waveform
+
+    def _attention_mask(self, frames: torch.Tensor) -> torch.Tensor | None:
+        """Group-norm models (wav2vec2-base) were trained without a mask: their feature extractor says so."""
+        longest = int(frames.max())
+        if not self.use_attention_mask or int(frames.min()) == longest:
+            return None
+        return torch.arange(longest)[None, :] < frames[:, None]
+
+
+def normalize(batch: Batch) -> torch.Tensor:
+    """Each clip to zero mean and unit variance over its own samples, padding zero. float32 (B, T)."""
+    real = torch.arange(batch.waveforms.shape[1])[None, :] < batch.num_samples[:, None]
+    count = batch.num_samples[:, None].to(torch.float32)
+    mean = (batch.waveforms * real).sum(dim=1, keepdim=True) / count
+    centred = (batch.waveforms - mean) * real
+    variance = centred.square().sum(dim=1, keepdim=True) / count
+    return centred / (variance + NORMALISATION_EPSILON).sqrt()
+
+
+def load_batches(
+    builder: BatchBuilder, plan: Iterable[MicroBatch], *, num_workers: int
+) -> Iterator[TrainingBatch]:
+    """Batches in the plan's order, built by `num_workers` processes, or by this one if 0."""
+    loader: DataLoader[TrainingBatch] = DataLoader(
+        builder,
+        batch_size=None,
+        sampler=plan,
+        num_workers=num_workers,
+        # fork after torch has started its threads can hang; spawn is what macOS does anyway.
+        multiprocessing_context="spawn" if num_workers else None,
+    )
+    return iter(loader)
+
+
+def _move(tensor: torch.Tensor | None, device: torch.device) -> torch.Tensor | None:
+    return None if tensor is None else tensor.to(device, non_blocking=True)

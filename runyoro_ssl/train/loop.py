@@ -1,0 +1,280 @@
+"""The training loop: build, then run."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from rich.progress import TextColumn
+
+from runyoro_ssl.errors import TrainingError
+from runyoro_ssl.hookspecs import Run
+from runyoro_ssl.logs import get_logger, print_table, progress, redact
+from runyoro_ssl.train.batches import load_batches
+from runyoro_ssl.train.card import write_model_card
+from runyoro_ssl.train.checkpoint import prune_checkpoints, save_checkpoint
+from runyoro_ssl.train.metrics import Meter, Stopwatch
+from runyoro_ssl.train.model import save_pretrained
+from runyoro_ssl.train.optim import gumbel_temperature, learning_rate, set_learning_rate, warmup_steps
+from runyoro_ssl.train.random import derive_seed
+from runyoro_ssl.train.setup import RunSetup, build_run, describe_run, fixed_settings, write_run_files
+from runyoro_ssl.train.signals import StopSignal
+from runyoro_ssl.train.validation import run_objective, validate
+
+if TYPE_CHECKING:
+    from runyoro_ssl.config import Config
+    from runyoro_ssl.hookspecs import LoggingBackend
+    from runyoro_ssl.plugins import Plugins
+    from runyoro_ssl.train.batches import TrainingBatch
+    from runyoro_ssl.train.plan import Update
+
+log = get_logger()
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """How a run ended. `first` and `last` are its validations before the first and after the last step."""
+
+    output_dir: Path
+    step: int
+    total_steps: int
+    stopped_by: signal.Signals | None
+    first: dict[str, float]
+    last: dict[str, float]
+
+
+def train(config: Config, plugins: Plugins) -> TrainResult:
+    """Adapt the model of the configuration to its dataset.
+
+    Raises:
+        RunyoroError: Something the user can mend; a run that had started keeps its checkpoints.
+    """
+    run = build_run(config, plugins)
+    main = run.accelerator.is_main_process
+    if main:
+        write_run_files(run)
+        print_table("Run", ["what", "value"], describe_run(run))
+        log.info(run.mask_summary.line())
+    with ExitStack() as stack:
+        stop = stack.enter_context(StopSignal())
+        loggers = stack.enter_context(open_loggers(plugins.loggers() if main else [], _describe(run)))
+        first = loggers.log_validation(run, step=run.start_step, epoch=_epoch_at_start(run))
+        step, last = run_steps(run, loggers, stop, first)
+        loggers.status = "stopped" if stop.received else "finished"
+        if not stop.received and main:
+            save_pretrained(run.model, run.extractor, config.train.output_dir)
+            write_model_card(config, run, first, last)
+    return TrainResult(config.train.output_dir, step, run.total_steps, stop.received, first, last)
+
+
+def run_steps(run: RunSetup, loggers: Loggers, stop: StopSignal, first: dict[str, float]) -> tuple[int, dict[str, float]]:
+    """Every optimizer step from the run's start to its end, or to a signal. Returns the last step and validation."""
+    config, accelerator = run.config.train, run.accelerator
+    share = slice(accelerator.process_index, None, accelerator.num_processes)
+    planned = (batch for update in run.plan.updates(run.start_step) for batch in update.micro_batches[share])
+    batches = load_batches(run.train_batches, planned, num_workers=run.config.hardware.dataloader_num_workers)
+    meter, watch = Meter(accelerator, run.model.config), Stopwatch()
+    step, last = run.start_step, first
+    with _training_bar(run) as advance:
+        for update in run.plan.updates(run.start_step):
+            mine = [next(batches) for _ in update.micro_batches[share]]
+            numbers = take_step(run, update, mine, meter)
+            step = update.step
+            watch.audio_seconds += sum(batch.num_samples for batch in mine) / run.extractor.sampling_rate
+            stopping = _agree_to_stop(accelerator, stop)
+            ending = stopping or step == run.total_steps
+            if step % config.logging_steps == 0 or ending:
+                metrics = _train_metrics(run, numbers, meter, watch)
+                loggers.log(step, {"epoch": update.epoch, **metrics})
+                advance(step, metrics)
+            else:
+                advance(step, {})
+            watch.pause()
+            if step % (config.eval_steps or config.save_steps) == 0 or step == run.total_steps:
+                last = loggers.log_validation(run, step=step, epoch=update.epoch)
+            if step % config.save_steps == 0 or ending:
+                save(run, step)
+            watch.go_on()
+            if stopping:
+                break
+    return step, last
+
+
+def take_step(run: RunSetup, update: Update, batches: list[TrainingBatch], meter: Meter) -> dict[str, torch.Tensor | float]:
+    """One optimizer step: the gradient of the mean loss per masked frame, over all micro-batches and processes.
+
+    Dropout, layer drop and Gumbel noise are seeded for each micro-batch, so that they depend neither on what ran
+    before nor on which process runs it. The diversity loss is that of each micro-batch, weighted by its masked
+    frames, as in fairseq and transformers.
+    """
+    accelerator, model, config = run.accelerator, run.model, run.config.train
+    done = update.step - 1
+    temperature = gumbel_temperature(
+        done, start=config.gumbel_temperature_start, end=config.gumbel_temperature_end, total=run.total_steps
+    )
+    rate = learning_rate(
+        done, peak=config.learning_rate, warmup=warmup_steps(config, run.total_steps), total=run.total_steps
+    )
+    model.set_gumbel_temperature(temperature)
+    set_learning_rate(run.optimizer, rate)
+
+    num_masked = _sum_over_processes(accelerator, sum(batch.num_masked for batch in batches))
+    for batch in batches:
+        torch.manual_seed(derive_seed(config.seed, batch.plan.epoch, batch.plan.index, "forward"))
+        objective = run_objective(accelerator, model, batch.to(accelerator.device))
+        accelerator.backward(objective.loss / max(1, num_masked))
+        meter.add(objective, batch.num_masked)
+    _sum_gradients(accelerator, model)
+    grad_norm = accelerator.clip_grad_norm_(model.parameters(), config.max_grad_norm)
+    run.optimizer.step()
+    run.optimizer.zero_grad()
+    return {"grad_norm": grad_norm, "learning_rate": rate, "gumbel_temperature": temperature}
+
+
+def save(run: RunSetup, step: int) -> None:
+    """Write a checkpoint and remove the oldest beyond the limit. Every process calls it; the main one writes."""
+    if run.accelerator.is_main_process:
+        state = {
+            "step": step,
+            "num_updates": _num_updates(run),
+            "total_steps": run.total_steps,
+            "gumbel_temperature": run.model.quantizer.temperature,
+            "scaler": run.accelerator.scaler.state_dict() if run.accelerator.scaler else None,
+            "dataset_sha256": run.dataset_sha256,
+            "fixed": fixed_settings(run.config),
+        }
+        output_dir = run.config.train.output_dir
+        path = save_checkpoint(output_dir, run.model, run.extractor, run.optimizer.optimizer, state)
+        prune_checkpoints(output_dir, run.config.train.save_total_limit)
+        log.info("checkpoint_saved", step=step, path=str(path))
+    run.accelerator.wait_for_everyone()
+
+
+class Loggers:
+    """The enabled logging backends. One that raises is disabled with one warning; the run goes on."""
+
+    def __init__(self, backends: list[tuple[str, LoggingBackend]]) -> None:
+        self._backends = backends
+        self.status: Literal["finished", "stopped", "failed"] = "failed"
+
+    def open(self, run: Run) -> None:
+        """Tell every backend that the run starts."""
+        self._each(lambda backend: backend.open(run))
+
+    def log(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Hand the numbers of a step to every backend."""
+        self._each(lambda backend: backend.log(step, metrics))
+
+    def log_validation(self, run: RunSetup, *, step: int, epoch: float) -> dict[str, float]:
+        """Validate, and log it."""
+        metrics = validate(run.accelerator, run.model, run.eval_batches, run.eval_plan)
+        self.log(step, {"epoch": epoch, **metrics})
+        return metrics
+
+    def close(self) -> None:
+        """Tell every backend how the run ended."""
+        self._each(lambda backend: backend.close(self.status))
+
+    def _each(self, call: Any) -> None:
+        for name, backend in list(self._backends):
+            try:
+                call(backend)
+            except Exception as error:  # noqa: BLE001 - plugin code; a logger must not cost the run
+                self._backends = [pair for pair in self._backends if pair[1] is not backend]
+                log.warning("logger_disabled", logger=name, error=f"{type(error).__name__}: {error}")
+
+
+@contextmanager
+def open_loggers(backends: list[tuple[str, LoggingBackend]], run: Run) -> Iterator[Loggers]:
+    """Backends opened, and closed however the run ends."""
+    loggers = Loggers(backends)
+    loggers.open(run)
+    try:
+        yield loggers
+    finally:
+        loggers.close()
+
+
+@contextmanager
+def _training_bar(run: RunSetup) -> Iterator[Any]:
+    """A bar over the run's steps; call what it yields with (step, metrics)."""
+    with progress("steps", TextColumn("{task.fields[shown]}")) as bar:
+        task = bar.add_task("Training", total=run.total_steps, completed=run.start_step, shown="")
+        bar.update(task, visible=run.accelerator.is_main_process)
+
+        def advance(step: int, metrics: Mapping[str, float]) -> None:
+            bar.update(task, completed=step)
+            if metrics:
+                bar.update(
+                    task,
+                    shown=f"loss {metrics['train/loss']:.3f} accuracy {metrics['train/accuracy']:.1%} "
+                    f"perplexity {metrics['train/codevector_perplexity']:.0f} "
+                    f"{metrics['train/audio_seconds_per_second']:.1f} audio s/s",
+                )
+
+        yield advance
+
+
+def _train_metrics(
+    run: RunSetup, numbers: Mapping[str, torch.Tensor | float], meter: Meter, watch: Stopwatch
+) -> dict[str, float]:
+    """Numbers since the last log line. Reading them is the one moment the host waits for the device."""
+    metrics = meter.read("train") | {f"train/{name}": float(value) for name, value in numbers.items()}
+    speed = torch.tensor(watch.lap(), device=run.accelerator.device)
+    metrics["train/audio_seconds_per_second"] = float(run.accelerator.reduce(speed, "sum"))
+    skipped = run.accelerator.scaler is not None  # fp16: an overflow is skipped, and the loss scale halved
+    if not torch.isfinite(torch.tensor(metrics["train/loss"])) or not (
+        skipped or torch.isfinite(torch.tensor(metrics["train/grad_norm"]))
+    ):
+        raise TrainingError(
+            f"loss {metrics['train/loss']} with gradient norm {metrics['train/grad_norm']}: the run has diverged and "
+            "nothing was saved since the last checkpoint. Resume from it with half the --learning-rate"
+        )
+    return metrics
+
+
+def _sum_gradients(accelerator: Any, model: Any) -> None:
+    """Add up the gradients of all processes. Each was scaled by the masked frames of the whole update."""
+    if accelerator.num_processes == 1:
+        return
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    for parameter in trained:
+        if parameter.grad is None:  # this process had no micro-batch, or layer drop skipped the layer
+            parameter.grad = torch.zeros_like(parameter)
+    pending = [torch.distributed.all_reduce(parameter.grad, async_op=True) for parameter in trained]
+    for work in pending:
+        work.wait()
+
+
+def _sum_over_processes(accelerator: Any, count: int) -> int:
+    if accelerator.num_processes == 1:
+        return count
+    return int(accelerator.reduce(torch.tensor(float(count), device=accelerator.device), "sum"))
+
+
+def _agree_to_stop(accelerator: Any, stop: StopSignal) -> bool:
+    """Whether any process was asked to stop: all must leave at the same step."""
+    return _sum_over_processes(accelerator, int(stop.received is not None)) > 0
+
+
+def _num_updates(run: RunSetup) -> int:
+    """Updates AdamW has made: fewer than steps when fp16 skipped some."""
+    states = run.optimizer.optimizer.state.values()
+    return int(max((float(state["step"]) for state in states), default=0.0))
+
+
+def _epoch_at_start(run: RunSetup) -> float:
+    if run.start_step == 0:
+        return 0.0
+    before = next(iter(run.plan.updates(run.start_step - 1)), None)
+    return before.epoch if before else 0.0
+
+
+def _describe(run: RunSetup) -> Run:
+    output_dir = run.config.train.output_dir
+    return Run(output_dir, output_dir.name, redact(run.config.model_dump(mode="json")), run.start_step, run.total_steps)

@@ -1,0 +1,127 @@
+"""The model: loaded, checked, and run up to the context vectors. A plain `Wav2Vec2ForPreTraining`, nothing added."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from runyoro_ssl.errors import CheckpointError
+from runyoro_ssl.torchaudio_compat import import_transformers
+
+if TYPE_CHECKING:
+    from runyoro_ssl.config import HardwareConfig, ModelConfig
+
+HEAD = ("quantizer.", "project_q.", "project_hid.")
+"""Parameters that pre-training needs and a fine-tuned checkpoint lacks."""
+OVERRIDES = (
+    "layerdrop",
+    "hidden_dropout",
+    "attention_dropout",
+    "activation_dropout",
+    "feat_proj_dropout",
+    "feat_quantizer_dropout",
+)
+
+
+def load_model(config: ModelConfig, hardware: HardwareConfig) -> Any:
+    """Load the base model in fp32, in training mode.
+
+    Raises:
+        CheckpointError: It cannot be reached or read, is no wav2vec 2.0 model, or lacks the pre-training head, with
+            which training would start from noise (`model.allow_new_head` accepts that).
+    """
+    from runyoro_ssl.prepare.extractor import cannot_load
+
+    transformers = import_transformers()
+    name = config.model_name_or_path
+    overrides = {key: value for key in OVERRIDES if (value := getattr(config, key)) is not None}
+    try:
+        base = transformers.AutoConfig.from_pretrained(name)
+        _check_architecture(name, base)
+        model, info = transformers.Wav2Vec2ForPreTraining.from_pretrained(
+            name,
+            dtype=torch.float32,
+            attn_implementation=hardware.attention,
+            output_loading_info=True,
+            **overrides,
+        )
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise CheckpointError(cannot_load(name, "model weights and config.json", error)) from None
+    _check_weights(name, info, allow_new_head=config.allow_new_head)
+    if hardware.gradient_checkpointing:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    if hardware.compile:
+        for layer in model.wav2vec2.encoder.layers:
+            layer.compile(dynamic=True)
+    return model.train()
+
+
+def save_pretrained(model: Any, extractor: Any, folder: Path) -> None:
+    """Write model.safetensors, config.json and preprocessor_config.json as transformers does."""
+    model.save_pretrained(folder, safe_serialization=True)
+    extractor.save_pretrained(folder)
+
+
+def num_frames(num_samples: torch.Tensor, config: Any) -> torch.Tensor:
+    """Frames the feature encoder makes of each clip. int64 (B,) -> int64 (B,)."""
+    for kernel, stride in zip(config.conv_kernel, config.conv_stride, strict=True):
+        num_samples = (num_samples - kernel) // stride + 1
+    return num_samples.clamp(min=0)
+
+
+def encode(
+    model: Any,
+    waveforms: torch.Tensor,
+    *,
+    attention_mask: torch.Tensor | None,
+    time_mask: torch.Tensor,
+    feature_mask: torch.Tensor | None,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Run feature encoder, masking and context network, as `Wav2Vec2Model.forward` does with given masks.
+
+    Args:
+        model: Wav2Vec2ForPreTraining.
+        waveforms: float (B, T), normalised as the feature extractor asks.
+        attention_mask: bool (B, F), True at real frames; None when nothing is padding.
+        time_mask: bool (B, F), True where the mask embedding replaces the features.
+        feature_mask: bool (B, H), True where a hidden dimension is set to zero; None for none.
+
+    Returns:
+        context (B, F, H), and features (B, F, C): the unmasked, normalised output of the feature encoder.
+    """
+    wav2vec2 = model.wav2vec2
+    features = wav2vec2.feature_extractor(waveforms).transpose(1, 2)
+    hidden, features = wav2vec2.feature_projection(features)
+    hidden = torch.where(time_mask[..., None], wav2vec2.masked_spec_embed.to(hidden.dtype), hidden)
+    if feature_mask is not None:
+        hidden = hidden.masked_fill(feature_mask[:, None, :], 0.0)
+    context = wav2vec2.encoder(hidden, attention_mask=attention_mask).last_hidden_state
+    return context, features
+
+
+def _check_architecture(name: str, config: Any) -> None:
+    if config.model_type != "wav2vec2":
+        raise CheckpointError(
+            f'model "{name}" is of type "{config.model_type}"; continued pre-training here needs a wav2vec 2.0 model, '
+            "such as facebook/wav2vec2-xls-r-300m or facebook/mms-300m"
+        )
+    if config.add_adapter:
+        raise CheckpointError(f'model "{name}" has an adapter (add_adapter), made for fine-tuning; give the base model')
+
+
+def _check_weights(name: str, info: dict[str, Any], *, allow_new_head: bool) -> None:
+    missing = sorted(info["missing_keys"]) + sorted(str(key) for key in info.get("mismatched_keys", ()))
+    head = [key for key in missing if key.startswith(HEAD)]
+    body = [key for key in missing if key not in head]
+    if body:
+        raise CheckpointError(
+            f'model "{name}" lacks {len(body)} weights of its own architecture, e.g. {body[0]}; '
+            "the folder is incomplete or its config.json is another model's"
+        )
+    if head and not allow_new_head:
+        raise CheckpointError(
+            f'model "{name}" has no pre-training head ({len(head)} weights missing, e.g. {head[0]}): training would start '
+            "from noise. Give the pre-trained, not a fine-tuned, checkpoint; or --set model.allow_new_head=true"
+        )

@@ -1,0 +1,61 @@
+"""Optimizer and schedules; every schedule is a pure function of the step."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+if TYPE_CHECKING:
+    from runyoro_ssl.config import TrainConfig
+
+
+def build_optimizer(model: Any, config: TrainConfig) -> torch.optim.AdamW:
+    """AdamW. The feature encoder learns at its own rate; biases, norms and other vectors do not decay.
+
+    Each parameter group carries `lr_scale`, its share of the scheduled rate.
+    """
+    encoder = {id(parameter) for parameter in model.wav2vec2.feature_extractor.parameters()}
+    if config.freeze_feature_encoder:
+        model.freeze_feature_encoder()
+    groups: dict[tuple[float, float], list[torch.nn.Parameter]] = {}
+    for parameter in model.parameters():
+        if not parameter.requires_grad:
+            continue
+        scale = config.feature_encoder_lr_scale if id(parameter) in encoder else 1.0
+        decay = config.weight_decay if parameter.ndim > 1 else 0.0
+        groups.setdefault((scale, decay), []).append(parameter)
+    return torch.optim.AdamW(
+        [
+            {"params": parameters, "lr_scale": scale, "weight_decay": decay}
+            for (scale, decay), parameters in groups.items()
+        ],
+        lr=config.learning_rate,
+        betas=(config.adam_beta1, config.adam_beta2),
+        eps=config.adam_epsilon,
+        fused=True,
+    )
+
+
+def warmup_steps(config: TrainConfig, total_steps: int) -> int:
+    """Steps of warm-up: as set, else a tenth of the run."""
+    return total_steps // 10 if config.warmup_steps is None else config.warmup_steps
+
+
+def learning_rate(step: int, *, peak: float, warmup: int, total: int) -> float:
+    """Rate of optimizer step `step` (the first is 0): linear from 0 to `peak`, then linear to 0 after the last."""
+    if step < warmup:
+        return peak * (step + 1) / (warmup + 1)
+    return peak * max(0.0, (total - step) / max(1, total - warmup))
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Give every parameter group its share of the rate."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate * group["lr_scale"]
+
+
+def gumbel_temperature(step: int, *, start: float, end: float, total: int) -> float:
+    """Temperature of optimizer step `step`: geometric from `start` at the first to `end` at the last."""
+    progress = step / max(1, total - 1)
+    return start * (end / start) ** min(1.0, progress)

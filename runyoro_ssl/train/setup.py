@@ -1,0 +1,231 @@
+"""Build everything a run needs, and refuse what cannot train, before the first step."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from runyoro_ssl.config import Config, HardwareConfig
+from runyoro_ssl.errors import CheckpointError, ConfigError, TrainingError
+from runyoro_ssl.logs import get_logger, redact
+from runyoro_ssl.plugins import Plugins, ensure_picklable
+from runyoro_ssl.prepare.dataset import load_splits, read_fingerprint
+from runyoro_ssl.prepare.extractor import load_feature_extractor
+from runyoro_ssl.train.batches import BatchBuilder
+from runyoro_ssl.train.checkpoint import find_checkpoint, load_optimizer, load_state
+from runyoro_ssl.train.masking import MaskSummary, summarise_masks
+from runyoro_ssl.train.model import load_model, num_frames
+from runyoro_ssl.train.optim import build_optimizer
+from runyoro_ssl.train.plan import MicroBatch, PlanSettings, RunPlan
+from runyoro_ssl.train.random import derive_seed
+from runyoro_ssl.train.validation import plan_validation
+
+log = get_logger()
+
+MAX_SHARE_WITHOUT_MASK = 0.2
+"""Above this share of clips with too few masked frames, training is refused."""
+FIXED_ON_RESUME = (
+    "train.seed",
+    "hardware.batch_seconds",
+    "hardware.update_seconds",
+    "hardware.per_device_train_batch_size",
+    "hardware.gradient_accumulation_steps",
+)
+"""Settings that decide which clips a step sees; a resumed run must keep them."""
+
+
+@dataclass
+class RunSetup:
+    """What the loop works with."""
+
+    config: Config
+    accelerator: Any
+    model: Any
+    extractor: Any
+    optimizer: Any
+    plan: RunPlan
+    total_steps: int
+    start_step: int
+    train_batches: BatchBuilder
+    eval_batches: BatchBuilder
+    eval_plan: list[MicroBatch]
+    dataset_sha256: str
+    mask_summary: MaskSummary
+
+
+def build_run(config: Config, plugins: Plugins) -> RunSetup:
+    """Load and check data, model and plugins; restore a checkpoint if asked.
+
+    Raises:
+        RunyoroError: Of the kind that fits; nothing has been written by then.
+    """
+    output_dir = config.train.output_dir
+    checkpoint = _find_start(config)
+    accelerator = make_accelerator(config.hardware)
+
+    name = config.model.model_name_or_path if checkpoint is None else str(checkpoint)
+    extractor = load_feature_extractor(name)
+    splits = load_splits(config.train.processed_dataset_path, sampling_rate=extractor.sampling_rate)
+    fingerprint = read_fingerprint(config.train.processed_dataset_path)
+    state = load_state(checkpoint) if checkpoint else {}
+    if checkpoint:
+        _check_resumable(checkpoint, state, config, fingerprint["sha256"])
+    torch.manual_seed(derive_seed(config.train.seed, "new weights"))
+    model = load_model(config.model.model_copy(update={"model_name_or_path": name}), config.hardware)
+    model.to(accelerator.device)
+
+    lengths = tuple(splits["train"].with_format("numpy")["num_samples"][:].tolist())
+    summary = _check_masks(model, lengths, config)
+    settings = PlanSettings.from_hardware(
+        config.hardware, sampling_rate=extractor.sampling_rate, num_processes=accelerator.num_processes
+    )
+    plan = RunPlan(lengths, settings, config.train.seed, config.train.num_train_epochs, config.train.max_steps)
+    optimizer = accelerator.prepare(build_optimizer(model, config.train))
+    if checkpoint:
+        load_optimizer(checkpoint, model, optimizer.optimizer, num_updates=state["num_updates"])
+        if accelerator.scaler is not None and state.get("scaler"):
+            accelerator.scaler.load_state_dict(state["scaler"])
+        log.info("resumed", checkpoint=str(checkpoint), step=state["step"])
+    elif config.train.resume_from_checkpoint and accelerator.is_main_process:
+        log.info("nothing_to_resume", output_dir=str(output_dir), starting="anew")
+
+    eval_lengths = splits["validation"].with_format("numpy")["num_samples"][:].tolist()
+    return RunSetup(
+        config=config,
+        accelerator=accelerator,
+        model=model,
+        extractor=extractor,
+        optimizer=optimizer,
+        plan=plan,
+        total_steps=plan.total_steps(),
+        start_step=int(state.get("step", 0)),
+        train_batches=_builder(splits["train"], model, extractor, config, plugins, stage="train"),
+        eval_batches=_builder(splits["validation"], model, extractor, config, plugins, stage="eval"),
+        eval_plan=plan_validation(eval_lengths, settings),
+        dataset_sha256=fingerprint["sha256"],
+        mask_summary=summary,
+    )
+
+
+def make_accelerator(hardware: HardwareConfig) -> Any:
+    """An Accelerator on the profile's device, with its precision; one for each process of `accelerate launch`."""
+    from accelerate import Accelerator
+
+    from runyoro_ssl.devices import check_device
+
+    check_device(hardware.device)
+    precision = "no" if hardware.precision == "fp32" else hardware.precision
+    try:
+        return Accelerator(mixed_precision=precision, cpu=hardware.device == "cpu")
+    except ValueError as error:
+        raise ConfigError(f"precision {hardware.precision} does not work on {hardware.device}: {error}") from None
+
+
+def _find_start(config: Config) -> Path | None:
+    """The checkpoint to start from; None to start anew. Refuses a folder that holds another run."""
+    output_dir = config.train.output_dir
+    if config.train.resume_from_checkpoint:
+        return find_checkpoint(output_dir, config.train.resume_from_checkpoint)
+    if output_dir.exists() and any(not path.name.startswith(".") for path in output_dir.iterdir()):
+        raise ConfigError(
+            f"{output_dir} already holds a run; go on with it by --resume-from-checkpoint last, "
+            "or give another --output-dir"
+        )
+    return None
+
+
+def _check_resumable(checkpoint: Path, state: dict[str, Any], config: Config, dataset_sha256: str) -> None:
+    problems = [
+        f"{name} was {state['fixed'].get(name)}, is {value}"
+        for name, value in fixed_settings(config).items()
+        if state["fixed"].get(name) != value
+    ]
+    if state["dataset_sha256"] != dataset_sha256:
+        problems.append("the prepared dataset is another one")
+    if problems:
+        raise CheckpointError(
+            f"{checkpoint}: cannot go on with the same clips: {'; '.join(problems)}. Restore these, or start a new run "
+            "with --model-name-or-path on this checkpoint and another --output-dir"
+        )
+
+
+def fixed_settings(config: Config) -> dict[str, Any]:
+    """The settings of FIXED_ON_RESUME, by name."""
+    dump = config.model_dump(mode="json")
+    return {name: dump[name.split(".")[0]][name.split(".")[1]] for name in FIXED_ON_RESUME}
+
+
+def _check_masks(model: Any, lengths: tuple[int, ...], config: Config) -> MaskSummary:
+    """The mask summary of the user's own clips; refuses settings that cannot train."""
+    if not hasattr(model.wav2vec2, "masked_spec_embed"):
+        raise CheckpointError(
+            f'model "{config.model.model_name_or_path}" has no mask embedding (its config has mask_time_prob 0); '
+            "it was not pre-trained by masking: give the base checkpoint"
+        )
+    frames = num_frames(torch.tensor(lengths), model.config).tolist()
+    summary = summarise_masks(frames, config.masking, seed=config.train.seed)
+    if summary.num_without > MAX_SHARE_WITHOUT_MASK * summary.num_clips:
+        raise TrainingError(
+            f"{summary.line()}: more than {MAX_SHARE_WITHOUT_MASK:.0%} would teach nothing. Raise --mask-time-prob "
+            f"(now {config.masking.mask_time_prob:g}; 0.65 is usual) or masking.mask_time_min_spans "
+            f"(now {config.masking.mask_time_min_spans})"
+        )
+    return summary
+
+
+def _builder(split: Any, model: Any, extractor: Any, config: Config, plugins: Plugins, *, stage: Any) -> BatchBuilder:
+    training = stage == "train"
+    # Validation is the same for every run: padded, without augmentation.
+    collator = plugins.collator() if training else plugins.collator("padded")
+    augmentations = tuple(plugins.augmentations()) if training else ()
+    if config.hardware.dataloader_num_workers:
+        ensure_picklable("collator", [(config.plugins.collator, collator)])
+        ensure_picklable("augmentation", augmentations)
+    return BatchBuilder(
+        clips=split.with_format("numpy", columns=["audio"]),
+        model_config=model.config,
+        masking=config.masking,
+        collator=collator,
+        augmentations=augmentations,
+        do_normalize=extractor.do_normalize,
+        use_attention_mask=extractor.return_attention_mask,
+        seed=config.train.seed,
+        stage=stage,
+    )
+
+
+def describe_run(run: RunSetup) -> list[list[str]]:
+    """Rows of the table printed before the first step: what this run is."""
+    config, hardware = run.config, run.config.hardware
+    parameters = sum(parameter.numel() for parameter in run.model.parameters())
+    train_hours = sum(run.plan.num_samples) / run.extractor.sampling_rate / 3600
+    per_update = train_hours * 3600 * (run.total_steps / max(1, run.total_steps)) / max(1, _steps_of_epoch(run))
+    return [
+        ["device", f"{run.accelerator.device}, {hardware.precision}, {run.accelerator.num_processes} process(es)"],
+        ["model", f"{config.model.model_name_or_path} ({parameters / 1e6:.1f} M parameters)"],
+        ["training data", f"{len(run.plan.num_samples)} clips, {train_hours:.2f} h"],
+        ["validation data", f"{sum(len(batch.clips) for batch in run.eval_plan)} clips"],
+        ["steps", f"{run.total_steps} of {per_update:.0f} audio seconds, from step {run.start_step}"],
+        ["learning rate", f"{config.train.learning_rate:g}, seed {config.train.seed}"],
+        ["augmentations", ", ".join(config.plugins.augmentations) or "none"],
+        ["output", str(config.train.output_dir)],
+    ]
+
+
+def _steps_of_epoch(run: RunSetup) -> int:
+    from runyoro_ssl.train.plan import plan_epoch
+
+    return len(plan_epoch(run.plan.num_samples, run.plan.settings, seed=run.plan.seed, epoch=0))
+
+
+def write_run_files(run: RunSetup) -> None:
+    """run.toml: the resolved configuration; a resumed run replaces it."""
+    output_dir = run.config.train.output_dir
+    output_dir.mkdir(parents=True, exist_ok=True)
+    header = f"# Resolved configuration of this run. Command: {' '.join(map(json.dumps, redact(sys.argv[1:])))}\n"
+    (output_dir / "run.toml").write_text(header + run.config.to_toml(), encoding="utf-8")
