@@ -204,11 +204,10 @@ def _collect(loaded: Plugins, plugin: Plugin) -> None:
             continue
 
         def register(name: str, factory: Callable[..., Any], *, kind: Kind = kind) -> None:
-            other = loaded.registered[kind].get(name)
+            # One name space for all kinds: plugins.options is keyed by name alone.
+            other = next((names[name] for names in loaded.registered.values() if name in names), None)
             if other is not None:
-                raise PluginError(
-                    f'{plugin.source}: {kind} "{name}" is already registered by {other.plugin.source}; rename one'
-                )
+                raise PluginError(f'{plugin.source}: "{name}" is already registered by {other.plugin.source}; rename one')
             loaded.registered[kind][name] = Registration(name, factory, plugin)
 
         offered = {"register": register, "config": loaded.config}

@@ -35,6 +35,11 @@ class Scan:
     num_other: int
 
     @property
+    def rejected_path(self) -> Path:
+        """Where the rejected files are listed."""
+        return rejected_path(self.output)
+
+    @property
     def rejected_by_reason(self) -> Counter[str]:
         """Files by reason."""
         return Counter(reason for _, reason, _ in self.rejected)
@@ -74,7 +79,7 @@ def scan(
             else:
                 rows.append(_row(path, relative, found, output, pattern))
     write_jsonl(
-        output.with_name(f"{output.stem}.rejected.jsonl"),
+        rejected_path(output),
         ({"audio_filepath": path, "reason": reason, "detail": detail} for path, reason, detail in rejected),
     )
     if not rows:
@@ -95,6 +100,11 @@ def scan(
         rejected=rejected,
         num_other=others,
     )
+
+
+def rejected_path(output: Path) -> Path:
+    """Where the rejected files of a manifest are listed."""
+    return output.with_name(f"{output.stem}.rejected.jsonl")
 
 
 def _compile(speaker_from: str | None) -> re.Pattern[str] | None:

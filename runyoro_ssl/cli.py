@@ -1,0 +1,173 @@
+"""What stands between a task and a stage: exit statuses, one-line errors, the tables a task ends with."""
+
+from __future__ import annotations
+
+import errno
+import functools
+import sys
+import traceback
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
+
+from runyoro_ssl import logs
+from runyoro_ssl.config import Config, flags_to_overrides, load_config
+from runyoro_ssl.errors import RunyoroError
+
+Parameters = ParamSpec("Parameters")
+Result = TypeVar("Result")
+
+EXIT_MENDABLE = 1
+EXIT_BUG = 2
+SIGNAL_EXIT = 128
+"""Added to a signal's number: 130 for SIGINT, 143 for SIGTERM."""
+MENDABLE_OS_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR})
+
+
+def command(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
+    """Give a task its exit status: 0 done, 1 mendable (one line on stderr), 2 a bug (traceback), 130 interrupted."""
+
+    @functools.wraps(function)
+    def run(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
+        logs.configure()
+        try:
+            return function(*args, **kwargs)
+        except RunyoroError as error:
+            _fail(str(error))
+        except OSError as error:
+            if error.errno not in MENDABLE_OS_ERRORS:
+                _report_bug()
+            _fail(f"{error.filename or 'writing'}: {error.strerror}; make room or choose another folder, and run again")
+        except KeyboardInterrupt:
+            _fail("interrupted", status=SIGNAL_EXIT + 2)
+        except Exception:  # noqa: BLE001 - the last door: what escapes here is a bug, and says so
+            _report_bug()
+
+    return run
+
+
+def resolve(
+    task: str,
+    flags: Mapping[str, Any],
+    *,
+    profile: str | None,
+    config_file: str | None,
+    settings: Iterable[str],
+) -> Config:
+    """The configuration of a task."""
+    return load_config(
+        profile=profile, config_file=config_file, settings=settings, flags=flags_to_overrides(task, flags)
+    )
+
+
+def run_manifest(
+    audio_dir: str, output: str, *, speaker_from: str | None, num_workers: int, overwrite: bool
+) -> None:
+    """`invoke manifest`."""
+    from runyoro_ssl.prepare.scan import scan
+
+    found = scan(
+        Path(audio_dir), Path(output), speaker_from=speaker_from, num_workers=num_workers, overwrite=overwrite
+    )
+    rows = [
+        ["recordings", f"{found.num_files}"],
+        ["audio", f"{found.seconds / 3600:.2f} h"],
+        ["speakers", f"{found.num_speakers} ({found.num_without_speaker} recordings without)"],
+        *([f"rejected: {reason}", str(count)] for reason, count in found.rejected_by_reason.most_common()),
+        ["other files", str(found.num_other)],
+    ]
+    logs.print_table(f"{found.output}", ["what", "count"], rows)
+    if found.rejected:
+        logs.get_logger().info("rejected_files_listed", path=str(found.rejected_path))
+
+
+def run_prepare(
+    flags: Mapping[str, Any],
+    *,
+    profile: str | None,
+    config_file: str | None,
+    settings: Iterable[str],
+    overwrite: bool,
+) -> None:
+    """`invoke prepare`."""
+    from runyoro_ssl.plugins import load_plugins
+    from runyoro_ssl.prepare.pipeline import prepare
+
+    config = resolve("prepare", flags, profile=profile, config_file=config_file, settings=settings)
+    done = prepare(config, load_plugins(config), overwrite=overwrite)
+    if done.up_to_date:
+        logs.get_logger().info("already_prepared", path=str(done.output_dir))
+    logs.print_table(f"{done.output_dir}", ["what", "clips", "seconds"], prepare_rows(done.report))
+
+
+def prepare_rows(report: Mapping[str, Any]) -> list[list[str]]:
+    """The account of a preparation: what came in, what was dropped and why, what was kept where."""
+    rows = [["in", str(report["clips_in"]), f"{report['seconds_in']:.1f}"]]
+    if report["clips_cut"]:
+        rows.append([f"cut into {report['pieces_of_cut_clips']} pieces", str(report["clips_cut"]), ""])
+    for reason, drop in report["dropped"].items():
+        rows.append([f"dropped: {reason}", str(drop["clips"]), f"{drop['seconds']:.1f}"])
+    rows.append(["kept", str(report["clips_kept"]), f"{report['seconds_kept']:.1f}"])
+    for name, split in report["splits"].items():
+        rows.append([f"  {name}", str(split["clips"]), f"{split['seconds']:.1f}"])
+    return rows
+
+
+def run_train(
+    flags: Mapping[str, Any], *, profile: str | None, config_file: str | None, settings: Iterable[str]
+) -> None:
+    """`invoke train`, and `python -m runyoro_ssl.train`."""
+    from runyoro_ssl.plugins import load_plugins
+
+    if profile is None:
+        from runyoro_ssl.devices import best_profile
+
+        profile = best_profile()
+        logs.get_logger().info("profile_chosen", profile=profile, because="it suits the best device present")
+    config = resolve("train", flags, profile=profile, config_file=config_file, settings=settings)
+    plugins = load_plugins(config)
+    from runyoro_ssl.train.loop import train
+
+    result = train(config, plugins)
+    if result.stopped_by is not None:
+        _fail(
+            f"stopped by {result.stopped_by.name} at step {result.step} of {result.total_steps}, after saving; "
+            "go on with --resume-from-checkpoint last",
+            status=SIGNAL_EXIT + result.stopped_by,
+        )
+    rows = [
+        [name.removeprefix("eval/"), f"{result.first[name]:.4f}", f"{result.last[name]:.4f}"] for name in result.last
+    ]
+    logs.print_table(f"{result.output_dir}: held-out speech", ["measure", "first", "last"], rows)
+
+
+def run_plugins(*, profile: str | None, config_file: str | None, settings: Iterable[str]) -> None:
+    """`invoke plugins`."""
+    from runyoro_ssl.plugins import HOOKS, load_plugins
+
+    config = load_config(profile=profile, config_file=config_file, settings=settings)
+    loaded = load_plugins(config)
+    rows = [
+        [name, kind, registration.plugin.source, HOOKS[kind], "yes" if name in loaded.enabled(kind) else "no"]
+        for kind in HOOKS
+        for name, registration in loaded.registered[kind].items()
+    ]
+    logs.print_table("Plugins", ["name", "kind", "source", "hook", "enabled"], rows)
+
+
+def _fail(message: str, *, status: int = EXIT_MENDABLE) -> Any:
+    logs.console.print(f"[bold red]error[/] {_plain(message)}" if status == EXIT_MENDABLE else _plain(message), soft_wrap=True)
+    sys.exit(status)
+
+
+def _report_bug() -> Any:
+    traceback.print_exc()
+    logs.console.print("[bold red]bug[/] this should not happen: please report it with the lines above", soft_wrap=True)
+    sys.exit(EXIT_BUG)
+
+
+def _plain(message: str) -> str:
+    """Redacted, on one line, with nothing that rich would take for markup."""
+    from rich.markup import escape
+
+    return escape(str(logs.redact(" ".join(message.split()))))

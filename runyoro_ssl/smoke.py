@@ -1,0 +1,233 @@
+"""`invoke smoke`: the whole way in miniature, with every claim checked.
+
+Synthesises speech (or takes a folder of recordings), builds a tiny random wav2vec 2.0, and runs manifest, prepare,
+train and a reload in plain transformers. The checks say whether the pieces work together and the model learns.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from runyoro_ssl.config import Config, load_config
+from runyoro_ssl.errors import DatasetError, RunyoroError, TrainingError
+from runyoro_ssl.logs import get_logger, print_table
+from runyoro_ssl.plugins import load_plugins
+from runyoro_ssl.torchaudio_compat import import_transformers
+
+log = get_logger()
+
+LN_101 = 4.615
+"""Cross-entropy of guessing one of 101, nats."""
+TWICE_CHANCE = 2 / 101
+LOSS_MARGIN = 0.05
+"""The held-out contrastive loss must end this far below guessing. See CHANGELOG for what ten seeds reach."""
+MIN_PERPLEXITY = 10.0
+"""Of 64 codes in two groups; collapse is 2."""
+NUM_CLIPS = 140
+STEPS = 200
+MODEL: dict[str, Any] = {
+    "hidden_size": 96,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "intermediate_size": 192,
+    "conv_dim": (48,) * 7,
+    "conv_bias": True,
+    "feat_extract_norm": "layer",
+    "do_stable_layer_norm": True,
+    "num_conv_pos_embeddings": 32,
+    "num_conv_pos_embedding_groups": 8,
+    "num_codevectors_per_group": 32,
+    "codevector_dim": 64,
+    "proj_codevector_dim": 64,
+    "layerdrop": 0.0,
+    "hidden_dropout": 0.0,
+    "attention_dropout": 0.0,
+    "activation_dropout": 0.0,
+    "feat_proj_dropout": 0.0,
+    "feat_quantizer_dropout": 0.0,
+}
+"""XLS-R's architecture, about 0.3 M parameters, without dropout: it must learn in a minute."""
+
+
+@dataclass
+class SmokeReport:
+    """What each stage took and gave; the first failed check ends the run."""
+
+    rows: list[list[str]] = field(default_factory=list)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[list[str]]:
+        """Time a stage; put its result, in words, into what is yielded."""
+        result: list[str] = []
+        started = time.perf_counter()
+        yield result
+        self.rows.append([name, f"{time.perf_counter() - started:.1f}", "; ".join(result)])
+        log.info("smoke_stage_done", stage=name)
+
+
+def run_smoke(*, audio_dir: str | None, work_dir: str | None, seed: int) -> None:
+    """Run every stage and check it. Raises RunyoroError naming the check that failed."""
+    report = SmokeReport()
+    with tempfile.TemporaryDirectory(prefix="runyoro-smoke-") as scratch:
+        folder = Path(work_dir or scratch)
+        if work_dir and folder.exists() and any(folder.iterdir()):
+            raise DatasetError(f"--work-dir {folder} is not empty; give a new folder")
+        try:
+            _run_stages(report, folder, Path(audio_dir) if audio_dir else None, seed)
+        finally:
+            print_table("Smoke", ["stage", "seconds", "result"], report.rows)
+
+
+def _run_stages(report: SmokeReport, folder: Path, audio_dir: Path | None, seed: int) -> None:
+    if audio_dir is None:
+        audio_dir = folder / "recordings"
+        with report.stage("synthesise") as result:
+            result.append(_synthesise(audio_dir, seed))
+    config = smoke_config(folder, seed, synthetic=audio_dir == folder / "recordings")
+    with report.stage("manifest") as result:
+        result.append(_manifest(config, audio_dir))
+    with report.stage("tiny model") as result:
+        result.append(_build_model(Path(config.model.model_name_or_path), seed))
+    with report.stage("prepare") as result:
+        result.append(_prepare(config))
+    with report.stage("train") as result:
+        first, last = _train(config)
+        result.append(
+            f"held-out contrastive loss {first['eval/contrastive_loss']:.3f} to {last['eval/contrastive_loss']:.3f}, "
+            f"accuracy {last['eval/accuracy']:.1%}, perplexity {last['eval/codevector_perplexity']:.0f}"
+        )
+    with report.stage("reload") as result:
+        result.append(_reload(config))
+    with report.stage("checks") as result:
+        result.append(_check_learning(last))
+
+
+def smoke_config(folder: Path, seed: int, *, synthetic: bool) -> Config:
+    """The configuration of a smoke run: hot, short, on the CPU."""
+    return load_config(
+        profile="cpu-smoke",
+        flags={
+            "hardware": {"batch_seconds": 16.0, "update_seconds": 16.0},
+            "model": {"model_name_or_path": str(folder / "tiny-model")},
+            "prepare": {
+                "manifest_path": folder / "manifest.jsonl",
+                "output_dir": folder / "dataset",
+                "validation_share": 0.15,
+                # A folder given by a user may hold one speaker, or name none.
+                "split_by": "speaker" if synthetic else "recording",
+                "seed": seed,
+            },
+            "train": {
+                "processed_dataset_path": folder / "dataset",
+                "output_dir": folder / "run",
+                "max_steps": STEPS,
+                "learning_rate": 4e-3,
+                "feature_encoder_lr_scale": 1.0,
+                "gumbel_temperature_start": 1.0,
+                "logging_steps": STEPS // 8,
+                "eval_steps": STEPS // 2,
+                "save_steps": STEPS // 2,
+                "seed": seed,
+            },
+        },
+    )
+
+
+def _synthesise(folder: Path, seed: int) -> str:
+    from runyoro_ssl.synth import write_corpus
+
+    known = write_corpus(folder, num_clips=NUM_CLIPS, num_words=8, seed=seed)
+    return f"{len(known)} clips, {sum(map(len, known.values()))} phones"
+
+
+def _manifest(config: Config, audio_dir: Path) -> str:
+    from runyoro_ssl.prepare.scan import scan
+
+    found = scan(
+        audio_dir, config.prepare.manifest_path, speaker_from=r"^([^/]+)/", num_workers=config.hardware.num_workers
+    )
+    return f"{found.num_files} recordings, {found.seconds:.0f} s, {len(found.rejected)} rejected"
+
+
+def _build_model(folder: Path, seed: int) -> str:
+    transformers = import_transformers()
+    import torch
+
+    torch.manual_seed(seed)
+    model = transformers.Wav2Vec2ForPreTraining(transformers.Wav2Vec2Config(**MODEL))
+    model.save_pretrained(folder)
+    transformers.Wav2Vec2FeatureExtractor(return_attention_mask=True).save_pretrained(folder)
+    return f"{sum(parameter.numel() for parameter in model.parameters()) / 1e6:.2f} M random parameters"
+
+
+def _prepare(config: Config) -> str:
+    from runyoro_ssl.prepare.pipeline import prepare
+
+    report = prepare(config, load_plugins(config)).report
+    samples = report["samples"]
+    _check(
+        samples["in"] == samples["kept"] + sum(samples["dropped"].values()),
+        f"prepare_report.json does not add up: {samples}",
+    )
+    splits = report["splits"]
+    _check(
+        splits["train"]["clips"] + splits["validation"]["clips"] == report["clips_kept"],
+        f"the splits do not hold the clips kept: {splits}",
+    )
+    return (
+        f"{report['seconds_kept']:.0f} s kept, {report['seconds_dropped']:.0f} s dropped; "
+        f"{splits['train']['clips']} clips to train, {splits['validation']['clips']} held out"
+    )
+
+
+def _train(config: Config) -> tuple[dict[str, float], dict[str, float]]:
+    from runyoro_ssl.train.loop import train
+
+    outcome = train(config, load_plugins(config))
+    if outcome.stopped_by is not None:
+        raise RunyoroError(f"smoke was stopped by {outcome.stopped_by.name}")
+    logged = [json.loads(line)["step"] for line in (config.train.output_dir / "metrics.jsonl").open(encoding="utf-8")]
+    _check(max(logged) == STEPS, f"metrics.jsonl ends at step {max(logged)}, not {STEPS}")
+    return outcome.first, outcome.last
+
+
+def _reload(config: Config) -> str:
+    """Load the final model and the last checkpoint with nothing but transformers; they must be the same model."""
+    transformers = import_transformers()
+    import torch
+
+    run = config.train.output_dir
+    states = []
+    for folder in (run, run / f"checkpoint-{STEPS}"):
+        model, info = transformers.Wav2Vec2ForPreTraining.from_pretrained(folder, output_loading_info=True)
+        transformers.AutoFeatureExtractor.from_pretrained(folder)
+        wrong = sorted(info["missing_keys"]) + sorted(info["unexpected_keys"])
+        _check(not wrong, f"{folder.name} reloads with missing or unexpected weights: {wrong[:3]}")
+        states.append(model.state_dict())
+    same = all(torch.equal(value, states[1][name]) for name, value in states[0].items())
+    _check(same, f"the final model and checkpoint-{STEPS} differ")
+    return f"final model and checkpoint-{STEPS} load in plain transformers"
+
+
+def _check_learning(last: dict[str, float]) -> str:
+    loss, accuracy = last["eval/contrastive_loss"], last["eval/accuracy"]
+    perplexity, chance = last["eval/codevector_perplexity"], min(LN_101, last["eval/chance_loss"])
+    _check(
+        loss < chance - LOSS_MARGIN,
+        f"the held-out contrastive loss ended at {loss:.3f}, not {LOSS_MARGIN} below guessing ({chance:.3f})",
+    )
+    _check(accuracy > TWICE_CHANCE, f"the accuracy ended at {accuracy:.2%}, not above twice chance ({TWICE_CHANCE:.2%})")
+    _check(perplexity > MIN_PERPLEXITY, f"the codebook collapsed: perplexity {perplexity:.1f}, floor {MIN_PERPLEXITY}")
+    return f"loss {chance - loss:.3f} below guessing, accuracy {accuracy * 101:.1f} times chance, codebook in use"
+
+
+def _check(passed: bool, complaint: str) -> None:  # noqa: FBT001 - reads as the assertion it is
+    if not passed:
+        raise TrainingError(f"smoke check failed: {complaint}")

@@ -1,0 +1,192 @@
+"""The tasks: parse, import, call. What they do lives in `runyoro_ssl`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from invoke import Context, task
+
+from runyoro_ssl.cli import command
+
+CONFIG_HELP = {
+    "profile": "Hardware profile: mps-m4, cuda, cpu-smoke, or a TOML file",
+    "config": "TOML file with settings of any section",
+    "set": "section.field=value, any setting of runyoro_ssl/config.py (repeatable)",
+}
+MODEL_HELP = {"model-name-or-path": "Base model: a folder saved by transformers, or a hub id"}
+
+
+@task(
+    auto_shortflags=False,
+    help={
+        "audio-dir": "Folder of recordings, walked recursively",
+        "output": "Manifest to write",
+        "speaker-from": "Regular expression on the path below --audio-dir; its group is the speaker: '([^/]+)/'",
+        "num-workers": "Processes that decode",
+        "overwrite": "Replace an existing manifest",
+    },
+)
+@command
+def manifest(
+    _context: Context,
+    audio_dir: str = "recordings",
+    output: str = "data/manifest/audio_manifest.jsonl",
+    speaker_from: Any = None,
+    num_workers: int = 2,
+    overwrite: bool = False,
+) -> None:
+    """List the readable recordings of a folder, with their real durations."""
+    from runyoro_ssl.cli import run_manifest
+
+    run_manifest(audio_dir, output, speaker_from=speaker_from, num_workers=num_workers, overwrite=overwrite)
+
+
+@task(
+    auto_shortflags=False,
+    iterable=["set"],
+    help={
+        **CONFIG_HELP,
+        **MODEL_HELP,
+        "manifest-path": "JSON Lines manifest",
+        "output-dir": "Dataset to write",
+        "max-duration-sec": "Longer clips are cut into pieces",
+        "min-duration-sec": "Shorter clips are dropped",
+        "num-workers": "Processes that decode",
+        "overwrite": "Replace an existing dataset",
+    },
+)
+@command
+def prepare(
+    _context: Context,
+    profile: Any = None,
+    config: Any = None,
+    set: Any = (),  # noqa: A002 - the flag's name
+    manifest_path: Any = None,
+    output_dir: Any = None,
+    model_name_or_path: Any = None,
+    max_duration_sec: Any = None,
+    min_duration_sec: Any = None,
+    num_workers: Any = None,
+    overwrite: bool = False,
+) -> None:
+    """Decode, cut, filter and split the manifest's recordings into a dataset."""
+    from runyoro_ssl.cli import run_prepare
+
+    flags = {
+        "manifest_path": manifest_path,
+        "output_dir": output_dir,
+        "model_name_or_path": model_name_or_path,
+        "max_duration_sec": max_duration_sec,
+        "min_duration_sec": min_duration_sec,
+        "num_workers": num_workers,
+    }
+    run_prepare(flags, profile=profile, config_file=config, settings=set, overwrite=overwrite)
+
+
+@task(
+    auto_shortflags=False,
+    iterable=["set"],
+    optional=["fp16", "bf16", "gradient_checkpointing"],
+    help={
+        **CONFIG_HELP,
+        **MODEL_HELP,
+        "processed-dataset-path": "Dataset of `invoke prepare`",
+        "output-dir": "Folder of this run: checkpoints and the final model",
+        "num-train-epochs": "Passes over the training split",
+        "max-steps": "Optimizer steps; replaces --num-train-epochs",
+        "per-device-train-batch-size": "Clips of a micro-batch; replaces the profile's batch_seconds",
+        "gradient-accumulation-steps": "Micro-batches of a step; replaces the profile's update_seconds",
+        "learning-rate": "Peak rate",
+        "warmup-steps": "Default: a tenth of the run",
+        "weight-decay": "AdamW, on matrices only",
+        "logging-steps": "Steps between log lines",
+        "save-steps": "Steps between checkpoints, and validations",
+        "save-total-limit": "Checkpoints to keep",
+        "fp16": "Half precision with loss scaling",
+        "bf16": "bfloat16",
+        "seed": "Every random draw follows from it",
+        "gradient-checkpointing": "Less memory, more time",
+        "dataloader-num-workers": "Processes that build batches",
+        "mask-time-prob": "Share of frames inside masked spans, before overlaps",
+        "mask-time-length": "Frames of a masked span",
+        "mask-feature-prob": "The same for hidden dimensions; 0 is off",
+        "mask-feature-length": "Hidden dimensions of a span",
+        "resume-from-checkpoint": "`last`, or a checkpoint folder",
+    },
+)
+@command
+def train(
+    _context: Context,
+    profile: Any = None,
+    config: Any = None,
+    set: Any = (),  # noqa: A002 - the flag's name
+    processed_dataset_path: Any = None,
+    model_name_or_path: Any = None,
+    output_dir: Any = None,
+    num_train_epochs: Any = None,
+    max_steps: Any = None,
+    per_device_train_batch_size: Any = None,
+    gradient_accumulation_steps: Any = None,
+    learning_rate: Any = None,
+    warmup_steps: Any = None,
+    weight_decay: Any = None,
+    logging_steps: Any = None,
+    save_steps: Any = None,
+    save_total_limit: Any = None,
+    fp16: Any = None,
+    bf16: Any = None,
+    seed: Any = None,
+    gradient_checkpointing: Any = None,
+    dataloader_num_workers: Any = None,
+    mask_time_prob: Any = None,
+    mask_time_length: Any = None,
+    mask_feature_prob: Any = None,
+    mask_feature_length: Any = None,
+    resume_from_checkpoint: Any = None,
+) -> None:
+    """Adapt the base model to the prepared dataset."""
+    from runyoro_ssl.cli import run_train
+
+    flags = {
+        name: value for name, value in locals().items() if name not in ("_context", "profile", "config", "set", "run_train")
+    }
+    run_train(flags, profile=profile, config_file=config, settings=set)
+
+
+@task(
+    auto_shortflags=False,
+    help={
+        "audio-dir": "Real recordings to use instead of synthetic speech",
+        "work-dir": "Keep everything here; default: a temporary folder",
+        "seed": "Of the corpus, the weights and the run",
+    },
+)
+@command
+def smoke(_context: Context, audio_dir: Any = None, work_dir: Any = None, seed: int = 0) -> None:
+    """Run the whole way, small, and check what it claims: no network, data or GPU needed."""
+    from runyoro_ssl.smoke import run_smoke
+
+    run_smoke(audio_dir=audio_dir, work_dir=work_dir, seed=seed)
+
+
+@task(auto_shortflags=False, iterable=["set"], help=CONFIG_HELP)
+@command
+def plugins(
+    _context: Context,
+    profile: Any = None,
+    config: Any = None,
+    set: Any = (),  # noqa: A002 - the flag's name
+) -> None:
+    """List the plugins: where each comes from, what it offers, what the configuration uses."""
+    from runyoro_ssl.cli import run_plugins
+
+    run_plugins(profile=profile, config_file=config, settings=set)
+
+
+@task(auto_shortflags=False)
+@command
+def doctor(_context: Context) -> None:
+    """Say what this machine is, and what will work on it."""
+    from runyoro_ssl.doctor import run_doctor
+
+    run_doctor()
