@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from invoke import Context, task
+from invoke.context import Context
+from invoke.tasks import task
 
 from runyoro_ssl.cli import command
 
@@ -148,7 +149,9 @@ def train(
     from runyoro_ssl.cli import run_train
 
     flags = {
-        name: value for name, value in locals().items() if name not in ("_context", "profile", "config", "set", "run_train")
+        name: value
+        for name, value in locals().items()
+        if name not in ("_context", "profile", "config", "set", "run_train")
     }
     run_train(flags, profile=profile, config_file=config, settings=set)
 

@@ -8,11 +8,12 @@ import sys
 import traceback
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, NoReturn, ParamSpec, TypeVar
 
 from runyoro_ssl import logs
-from runyoro_ssl.config import Config, flags_to_overrides, load_config
+from runyoro_ssl.config import Config
 from runyoro_ssl.errors import RunyoroError
+from runyoro_ssl.resolve import flags_to_overrides, load_config
 
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
@@ -60,15 +61,11 @@ def resolve(
     )
 
 
-def run_manifest(
-    audio_dir: str, output: str, *, speaker_from: str | None, num_workers: int, overwrite: bool
-) -> None:
+def run_manifest(audio_dir: str, output: str, *, speaker_from: str | None, num_workers: int, overwrite: bool) -> None:
     """`invoke manifest`."""
     from runyoro_ssl.prepare.scan import scan
 
-    found = scan(
-        Path(audio_dir), Path(output), speaker_from=speaker_from, num_workers=num_workers, overwrite=overwrite
-    )
+    found = scan(Path(audio_dir), Path(output), speaker_from=speaker_from, num_workers=num_workers, overwrite=overwrite)
     rows = [
         ["recordings", f"{found.num_files}"],
         ["audio", f"{found.seconds / 3600:.2f} h"],
@@ -155,12 +152,14 @@ def run_plugins(*, profile: str | None, config_file: str | None, settings: Itera
     logs.print_table("Plugins", ["name", "kind", "source", "hook", "enabled"], rows)
 
 
-def _fail(message: str, *, status: int = EXIT_MENDABLE) -> Any:
-    logs.console.print(f"[bold red]error[/] {_plain(message)}" if status == EXIT_MENDABLE else _plain(message), soft_wrap=True)
+def _fail(message: str, *, status: int = EXIT_MENDABLE) -> NoReturn:
+    logs.console.print(
+        f"[bold red]error[/] {_plain(message)}" if status == EXIT_MENDABLE else _plain(message), soft_wrap=True
+    )
     sys.exit(status)
 
 
-def _report_bug() -> Any:
+def _report_bug() -> NoReturn:
     traceback.print_exc()
     logs.console.print("[bold red]bug[/] this should not happen: please report it with the lines above", soft_wrap=True)
     sys.exit(EXIT_BUG)

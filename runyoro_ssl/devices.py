@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from runyoro_ssl.config import list_profiles, profile_device
 from runyoro_ssl.errors import ConfigError
+from runyoro_ssl.resolve import list_profiles, profile_device
 
 PREFERENCE = ("cuda", "mps", "cpu")
 

@@ -9,10 +9,10 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from runyoro_ssl import __version__
-from runyoro_ssl.config import list_profiles, load_config, profile_device
 from runyoro_ssl.devices import available_devices, best_profile
 from runyoro_ssl.logs import print_table
 from runyoro_ssl.plugins import load_plugins
+from runyoro_ssl.resolve import list_profiles, load_config, profile_device
 from runyoro_ssl.torchaudio_compat import torchaudio_form
 
 LIBRARIES = ("torch", "torchaudio", "transformers", "datasets", "accelerate", "soundfile", "soxr", "wandb")

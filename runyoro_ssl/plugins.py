@@ -12,6 +12,7 @@ import pickle
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
@@ -152,7 +153,7 @@ def ensure_picklable(kind: Kind, built: Iterable[tuple[str, Any]]) -> None:
     for name, thing in built:
         try:
             pickle.dumps(thing)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - pickling runs plugin code
             raise PluginError(
                 f'{kind} "{name}" cannot be sent to worker processes ({_say(error)}); write it as a class with '
                 "__call__ at the top of its module, not as a closure, or run with 0 workers"
@@ -167,7 +168,7 @@ def _modules(plugin_dir: Path) -> Iterable[tuple[str, str, ModuleType]]:
         source = f"package {point.dist.name}" if point.dist else f"entry point {point.name}"
         yield point.name, source, _import(source, point.load)
     for path in sorted(plugin_dir.glob("runyoro_*.py")):
-        yield path.stem, str(path), _import(str(path), lambda path=path: _import_by_stem(path))
+        yield path.stem, str(path), _import(str(path), partial(_import_by_stem, path))
 
 
 def _import(source: str, load: Callable[[], Any]) -> ModuleType:
@@ -207,7 +208,9 @@ def _collect(loaded: Plugins, plugin: Plugin) -> None:
             # One name space for all kinds: plugins.options is keyed by name alone.
             other = next((names[name] for names in loaded.registered.values() if name in names), None)
             if other is not None:
-                raise PluginError(f'{plugin.source}: "{name}" is already registered by {other.plugin.source}; rename one')
+                raise PluginError(
+                    f'{plugin.source}: "{name}" is already registered by {other.plugin.source}; rename one'
+                )
             loaded.registered[kind][name] = Registration(name, factory, plugin)
 
         offered = {"register": register, "config": loaded.config}

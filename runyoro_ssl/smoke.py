@@ -15,10 +15,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from runyoro_ssl.config import Config, load_config
+from runyoro_ssl.config import Config
 from runyoro_ssl.errors import DatasetError, RunyoroError, TrainingError
 from runyoro_ssl.logs import get_logger, print_table
 from runyoro_ssl.plugins import load_plugins
+from runyoro_ssl.resolve import load_config
 from runyoro_ssl.torchaudio_compat import import_transformers
 
 log = get_logger()
@@ -223,7 +224,9 @@ def _check_learning(last: dict[str, float]) -> str:
         loss < chance - LOSS_MARGIN,
         f"the held-out contrastive loss ended at {loss:.3f}, not {LOSS_MARGIN} below guessing ({chance:.3f})",
     )
-    _check(accuracy > TWICE_CHANCE, f"the accuracy ended at {accuracy:.2%}, not above twice chance ({TWICE_CHANCE:.2%})")
+    _check(
+        accuracy > TWICE_CHANCE, f"the accuracy ended at {accuracy:.2%}, not above twice chance ({TWICE_CHANCE:.2%})"
+    )
     _check(perplexity > MIN_PERPLEXITY, f"the codebook collapsed: perplexity {perplexity:.1f}, floor {MIN_PERPLEXITY}")
     return f"loss {chance - loss:.3f} below guessing, accuracy {accuracy * 101:.1f} times chance, codebook in use"
 

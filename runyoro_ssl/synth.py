@@ -83,7 +83,11 @@ def make_voices(num_voices: int, rng: np.random.Generator) -> list[Voice]:
 def make_lexicon(num_words: int, rng: np.random.Generator) -> list[list[str]]:
     """Words of two or three consonant-vowel syllables."""
     return [
-        [phone for _ in range(rng.integers(2, 4)) for phone in (str(rng.choice(CONSONANTS)), str(rng.choice([*VOWELS])))]
+        [
+            phone
+            for _ in range(rng.integers(2, 4))
+            for phone in (str(rng.choice(CONSONANTS)), str(rng.choice([*VOWELS])))
+        ]
         for _ in range(num_words)
     ]
 
@@ -167,7 +171,8 @@ def _voiced(
         gain += 1.0 / (1.0 + ((hertz - formant) / width) ** 2)
     source_tilt = 1.0 / np.sqrt(harmonics)
     wave = np.sum(gain * source_tilt * np.sin(harmonics * phase), axis=0)
-    return wave * _envelope(size)
+    shaped: np.ndarray = wave * _envelope(size)
+    return shaped
 
 
 def _band_noise(size: int, low_hz: float, high_hz: float, rng: np.random.Generator) -> np.ndarray:
@@ -175,8 +180,9 @@ def _band_noise(size: int, low_hz: float, high_hz: float, rng: np.random.Generat
     spectrum = np.fft.rfft(rng.standard_normal(size))
     hertz = np.fft.rfftfreq(size, 1 / SAMPLE_RATE)
     spectrum[(hertz < low_hz) | (hertz > high_hz)] = 0
-    noise = np.fft.irfft(spectrum, size)
-    return noise / (np.abs(noise).max() + 1e-9) * _envelope(size)
+    noise: np.ndarray = np.fft.irfft(spectrum, size)
+    noise *= _envelope(size) / (np.abs(noise).max() + 1e-9)
+    return noise
 
 
 def _envelope(size: int) -> np.ndarray:

@@ -41,8 +41,7 @@ def import_transformers() -> Any:
     """transformers, after torchaudio has been made importable and the library told to be quiet."""
     with suppress(ImportError):  # transformers does without torchaudio when it is not installed
         import_torchaudio()
-    import transformers
-
+    transformers: Any = importlib.import_module("transformers")
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     return transformers

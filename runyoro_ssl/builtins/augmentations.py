@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from runyoro_ssl import hookimpl
 
@@ -67,7 +67,7 @@ class Gain:
         return _torchaudio_functional().gain(waveform, gain_db)  # type: ignore[no-any-return]
 
 
-def _torchaudio_functional():  # noqa: ANN202 - torchaudio ships no types
+def _torchaudio_functional() -> Any:
     from runyoro_ssl.torchaudio_compat import import_torchaudio
 
     return import_torchaudio().functional

@@ -97,7 +97,7 @@ class TensorBoardLogger:
         from torch.utils.tensorboard import SummaryWriter
 
         purge_step = run.start_step + 1 if run.start_step else None
-        self._writer: Any = SummaryWriter(str(run.output_dir / "tensorboard"), purge_step=purge_step)  # type: ignore[no-untyped-call]
+        self._writer: Any = SummaryWriter(str(run.output_dir / "tensorboard"), purge_step=purge_step)
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
         """Write each number under its name."""

@@ -55,9 +55,7 @@ def probe(path: Path) -> AudioInfo:
     return info
 
 
-def decode(
-    path: Path, *, sample_rate: int, offset_sec: float = 0.0, duration_sec: float | None = None
-) -> np.ndarray:
+def decode(path: Path, *, sample_rate: int, offset_sec: float = 0.0, duration_sec: float | None = None) -> np.ndarray:
     """Decode a file, or a part of it, as mono float32 (T,) at `sample_rate` Hz; channels are averaged.
 
     Args:
@@ -107,7 +105,7 @@ def _open(path: Path) -> Iterator[sf.SoundFile]:
 
 
 def _explain(error: Exception, path: Path) -> str:
-    """libsndfile's own words without the path; its word for an MP3 without one good frame misleads."""
+    """Libsndfile's own words without the path; its word for an MP3 without one good frame misleads."""
     message = str(error).replace(f"Error opening {str(path)!r}: ", "").strip(" .")
     return "no audio found in it" if message.startswith("File does not exist") else message
 

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -44,7 +44,7 @@ class Tally:
     samples_kept: int = 0
     drops: list[Drop] = field(default_factory=list)
 
-    def __iadd__(self, other: Tally) -> Tally:
+    def __iadd__(self, other: Tally) -> Self:
         for name, value in vars(other).items():
             setattr(self, name, getattr(self, name) + value)
         return self
@@ -133,8 +133,7 @@ class ClipMaker:
         for name, judge in self.filters:
             try:
                 reason = judge(utterance)
-            except Exception as error:
-                # Plugin code may raise anything; the user needs its name, the clip and the place.
+            except Exception as error:  # noqa: BLE001 - plugin code; the user needs its name, the clip and the place
                 raise PluginError(
                     f'filter "{name}" failed on {utterance.id}: {type(error).__name__}: {error} '
                     f"({_raised_at(error)}); mend it, or leave it out of plugins.filters"

@@ -87,7 +87,9 @@ def read_fingerprint(dataset_dir: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise DatasetError(f"{path}: damaged ({error}); {remedy} --overwrite") from None
     if fingerprint.get("format") != FORMAT:
-        raise DatasetError(f"{path}: format {fingerprint.get('format')}, this version reads {FORMAT}; {remedy} --overwrite")
+        raise DatasetError(
+            f"{path}: format {fingerprint.get('format')}, this version reads {FORMAT}; {remedy} --overwrite"
+        )
     return fingerprint  # type: ignore[no-any-return]
 
 
@@ -107,8 +109,7 @@ def load_splits(dataset_dir: Path, *, sampling_rate: int) -> Any:
         )
     try:
         splits = load_from_disk(str(dataset_dir))
-    except Exception as error:
-        # Arrow and datasets raise a dozen types for a damaged folder; all mean the same here.
+    except Exception as error:  # noqa: BLE001 - Arrow and datasets raise a dozen types for a damaged folder
         raise DatasetError(
             f"{dataset_dir}: damaged ({type(error).__name__}: {str(error)[:120]}); run `invoke prepare --overwrite`"
         ) from None

@@ -85,7 +85,9 @@ def _read_line(path: Path, number: int, line: str) -> ManifestEntry:
     except (ValueError, RecursionError) as error:
         raise ManifestError(f"{where}: not JSON ({error}): {line[:60]!r}; {remedy}") from None
     if not isinstance(value, dict):
-        raise ManifestError(f"{where}: expected an object with audio_filepath and duration, found {line[:60]!r}; {remedy}")
+        raise ManifestError(
+            f"{where}: expected an object with audio_filepath and duration, found {line[:60]!r}; {remedy}"
+        )
     try:
         return ManifestEntry.model_validate(value)
     except ValidationError as error:

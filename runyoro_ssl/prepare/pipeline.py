@@ -164,7 +164,9 @@ def _existing(output_dir: Path, origin: dict[str, Any]) -> Prepared:
     except DatasetError:
         raise ConfigError(f"{output_dir} exists and is not a prepared dataset; {advice}") from None
     if found["sha256"] != origin["sha256"]:
-        changed = [name for name in ("input_sha256", "settings", "sampling_rate", "versions") if found[name] != origin[name]]
+        changed = [
+            name for name in ("input_sha256", "settings", "sampling_rate", "versions") if found[name] != origin[name]
+        ]
         raise ConfigError(f"{output_dir} holds a dataset made otherwise ({', '.join(changed)} differ); {advice}")
     report = json.loads((output_dir / REPORT).read_text(encoding="utf-8"))
     return Prepared(output_dir, report, up_to_date=True)

@@ -115,7 +115,9 @@ def _compile(speaker_from: str | None) -> re.Pattern[str] | None:
     except re.error as error:
         raise ConfigError(f'--speaker-from "{speaker_from}" is not a regular expression: {error}') from None
     if pattern.groups == 0:
-        raise ConfigError(f'--speaker-from "{speaker_from}" has no group; mark the speaker with parentheses: "([^/]+)/"')
+        raise ConfigError(
+            f'--speaker-from "{speaker_from}" has no group; mark the speaker with parentheses: "([^/]+)/"'
+        )
     return pattern
 
 

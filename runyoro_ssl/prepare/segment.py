@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 
 def cut(num_samples: int, max_samples: int) -> list[tuple[int, int]]:
     """(start, stop) of the fewest equal pieces of at most `max_samples`; together they are the whole clip.
@@ -10,4 +12,4 @@ def cut(num_samples: int, max_samples: int) -> list[tuple[int, int]]:
     """
     num_pieces = max(1, -(-num_samples // max_samples))
     edges = [round(index * num_samples / num_pieces) for index in range(num_pieces + 1)]
-    return list(zip(edges, edges[1:], strict=False))
+    return list(itertools.pairwise(edges))

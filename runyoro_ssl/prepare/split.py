@@ -78,9 +78,9 @@ def _too_few(items: Sequence[SplitItem], by: str) -> str:
         named = next(iter(speakers)) if len(speakers) == 1 else f"{len(speakers)} speakers linked by recordings"
         return (
             f'the validation split would be empty: all {len(recordings)} recordings belong to one speaker ("{named}"). '
-            "Hold out recordings of the same speaker with --set prepare.split_by=recording, and judge its scores with care"
+            "Hold out recordings of that speaker with --set prepare.split_by=recording; the scores then flatter"
         )
     return (
-        f'the validation split would be empty: all {len(items)} kept clips come from one recording '
+        f"the validation split would be empty: all {len(items)} kept clips come from one recording "
         f'("{next(iter(recordings))}"). Add another recording; cutting one in two would leak its voice and room'
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from runyoro_ssl.cli import command, run_train
-from runyoro_ssl.config import SECTIONS, Config
+from runyoro_ssl.resolve import SECTIONS, section_type
 
 
 @command
@@ -19,8 +19,7 @@ def main() -> None:
         parser.add_argument(f"--{name}", nargs="?", const=True)
     fields: dict[str, None] = {}
     for section in SECTIONS["train"]:
-        annotation = Config.model_fields[section].annotation
-        fields |= dict.fromkeys(annotation.model_fields)  # type: ignore[union-attr]
+        fields |= dict.fromkeys(section_type(section).model_fields)
     for name in fields:
         parser.add_argument(f"--{name.replace('_', '-')}", nargs="?", const=True)
     flags = vars(parser.parse_args())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -47,9 +47,9 @@ class TrainingBatch:
         """The same batch with its tensors on `device`."""
         return replace(
             self,
-            waveforms=self.waveforms.to(device, non_blocking=True),
-            attention_mask=_move(self.attention_mask, device),
-            masks=Masks(**{f.name: _move(getattr(self.masks, f.name), device) for f in fields(Masks)}),
+            waveforms=self.waveforms.to(device),
+            attention_mask=None if self.attention_mask is None else self.attention_mask.to(device),
+            masks=self.masks.to(device),
         )
 
 
@@ -121,9 +121,7 @@ def normalize(batch: Batch) -> torch.Tensor:
     return centred / (variance + NORMALISATION_EPSILON).sqrt()
 
 
-def load_batches(
-    builder: BatchBuilder, plan: Iterable[MicroBatch], *, num_workers: int
-) -> Iterator[TrainingBatch]:
+def load_batches(builder: BatchBuilder, plan: Iterable[MicroBatch], *, num_workers: int) -> Iterator[TrainingBatch]:
     """Batches in the plan's order, built by `num_workers` processes, or by this one if 0."""
     loader: DataLoader[TrainingBatch] = DataLoader(
         builder,
@@ -134,7 +132,3 @@ def load_batches(
         multiprocessing_context="spawn" if num_workers else None,
     )
     return iter(loader)
-
-
-def _move(tensor: torch.Tensor | None, device: torch.device) -> torch.Tensor | None:
-    return None if tensor is None else tensor.to(device, non_blocking=True)

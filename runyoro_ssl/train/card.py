@@ -18,9 +18,7 @@ SHOWN = (
 )
 
 
-def write_model_card(
-    config: Config, run: RunSetup, first: Mapping[str, float], last: Mapping[str, float]
-) -> None:
+def write_model_card(config: Config, run: RunSetup, first: Mapping[str, float], last: Mapping[str, float]) -> None:
     """Write README.md beside the final model."""
     base = config.model.model_name_or_path
     base = base if base.count("/") == 1 and not base.startswith((".", "/")) else "a local wav2vec 2.0 checkpoint"
@@ -33,7 +31,8 @@ tags: [wav2vec2, self-supervised, continued-pretraining]
 # {base}, adapted by continued pre-training
 
 Pre-trained further on {hours:.2f} hours of speech, without transcripts, by runyoro_ssl {__version__}:
-{run.total_steps} optimizer steps, learning rate {config.train.learning_rate:g}, mask probability {config.masking.mask_time_prob:g}.
+{run.total_steps} optimizer steps, learning rate {config.train.learning_rate:g},
+mask probability {config.masking.mask_time_prob:g}.
 
 ```python
 from transformers import Wav2Vec2ForPreTraining, Wav2Vec2Model

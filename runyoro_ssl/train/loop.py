@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import torch
 from rich.progress import TextColumn
@@ -18,6 +18,7 @@ from runyoro_ssl.logs import get_logger, print_table, progress, redact
 from runyoro_ssl.train.batches import load_batches
 from runyoro_ssl.train.card import write_model_card
 from runyoro_ssl.train.checkpoint import prune_checkpoints, save_checkpoint
+from runyoro_ssl.train.loggers import Loggers, open_loggers
 from runyoro_ssl.train.metrics import Meter, Stopwatch
 from runyoro_ssl.train.model import save_pretrained
 from runyoro_ssl.train.optim import gumbel_temperature, learning_rate, set_learning_rate, warmup_steps
@@ -28,7 +29,6 @@ from runyoro_ssl.train.validation import run_objective, validate
 
 if TYPE_CHECKING:
     from runyoro_ssl.config import Config
-    from runyoro_ssl.hookspecs import LoggingBackend
     from runyoro_ssl.plugins import Plugins
     from runyoro_ssl.train.batches import TrainingBatch
     from runyoro_ssl.train.plan import Update
@@ -63,7 +63,7 @@ def train(config: Config, plugins: Plugins) -> TrainResult:
     with ExitStack() as stack:
         stop = stack.enter_context(StopSignal())
         loggers = stack.enter_context(open_loggers(plugins.loggers() if main else [], _describe(run)))
-        first = loggers.log_validation(run, step=run.start_step, epoch=_epoch_at_start(run))
+        first = _validate(run, loggers, step=run.start_step, epoch=_epoch_at_start(run))
         step, last = run_steps(run, loggers, stop, first)
         loggers.status = "stopped" if stop.received else "finished"
         if not stop.received and main:
@@ -72,7 +72,9 @@ def train(config: Config, plugins: Plugins) -> TrainResult:
     return TrainResult(config.train.output_dir, step, run.total_steps, stop.received, first, last)
 
 
-def run_steps(run: RunSetup, loggers: Loggers, stop: StopSignal, first: dict[str, float]) -> tuple[int, dict[str, float]]:
+def run_steps(
+    run: RunSetup, loggers: Loggers, stop: StopSignal, first: dict[str, float]
+) -> tuple[int, dict[str, float]]:
     """Every optimizer step from the run's start to its end, or to a signal. Returns the last step and validation."""
     config, accelerator = run.config.train, run.accelerator
     share = slice(accelerator.process_index, None, accelerator.num_processes)
@@ -96,7 +98,7 @@ def run_steps(run: RunSetup, loggers: Loggers, stop: StopSignal, first: dict[str
                 advance(step, {})
             watch.pause()
             if step % (config.eval_steps or config.save_steps) == 0 or step == run.total_steps:
-                last = loggers.log_validation(run, step=step, epoch=update.epoch)
+                last = _validate(run, loggers, step=step, epoch=update.epoch)
             if step % config.save_steps == 0 or ending:
                 save(run, step)
             watch.go_on()
@@ -105,7 +107,9 @@ def run_steps(run: RunSetup, loggers: Loggers, stop: StopSignal, first: dict[str
     return step, last
 
 
-def take_step(run: RunSetup, update: Update, batches: list[TrainingBatch], meter: Meter) -> dict[str, torch.Tensor | float]:
+def take_step(
+    run: RunSetup, update: Update, batches: list[TrainingBatch], meter: Meter
+) -> dict[str, torch.Tensor | float]:
     """One optimizer step: the gradient of the mean loss per masked frame, over all micro-batches and processes.
 
     Dropout, layer drop and Gumbel noise are seeded for each micro-batch, so that they depend neither on what ran
@@ -155,49 +159,10 @@ def save(run: RunSetup, step: int) -> None:
     run.accelerator.wait_for_everyone()
 
 
-class Loggers:
-    """The enabled logging backends. One that raises is disabled with one warning; the run goes on."""
-
-    def __init__(self, backends: list[tuple[str, LoggingBackend]]) -> None:
-        self._backends = backends
-        self.status: Literal["finished", "stopped", "failed"] = "failed"
-
-    def open(self, run: Run) -> None:
-        """Tell every backend that the run starts."""
-        self._each(lambda backend: backend.open(run))
-
-    def log(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Hand the numbers of a step to every backend."""
-        self._each(lambda backend: backend.log(step, metrics))
-
-    def log_validation(self, run: RunSetup, *, step: int, epoch: float) -> dict[str, float]:
-        """Validate, and log it."""
-        metrics = validate(run.accelerator, run.model, run.eval_batches, run.eval_plan)
-        self.log(step, {"epoch": epoch, **metrics})
-        return metrics
-
-    def close(self) -> None:
-        """Tell every backend how the run ended."""
-        self._each(lambda backend: backend.close(self.status))
-
-    def _each(self, call: Any) -> None:
-        for name, backend in list(self._backends):
-            try:
-                call(backend)
-            except Exception as error:  # noqa: BLE001 - plugin code; a logger must not cost the run
-                self._backends = [pair for pair in self._backends if pair[1] is not backend]
-                log.warning("logger_disabled", logger=name, error=f"{type(error).__name__}: {error}")
-
-
-@contextmanager
-def open_loggers(backends: list[tuple[str, LoggingBackend]], run: Run) -> Iterator[Loggers]:
-    """Backends opened, and closed however the run ends."""
-    loggers = Loggers(backends)
-    loggers.open(run)
-    try:
-        yield loggers
-    finally:
-        loggers.close()
+def _validate(run: RunSetup, loggers: Loggers, *, step: int, epoch: float) -> dict[str, float]:
+    metrics = validate(run.accelerator, run.model, run.eval_batches, run.eval_plan)
+    loggers.log(step, {"epoch": epoch, **metrics})
+    return metrics
 
 
 @contextmanager

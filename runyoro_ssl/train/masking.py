@@ -7,7 +7,7 @@ Masks have the semantics of transformers' `_compute_mask_indices` (wav2vec 2.0, 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -39,6 +39,11 @@ class Masks:
     positions: torch.Tensor
     valid: torch.Tensor
     negatives: torch.Tensor
+
+    def to(self, device: torch.device) -> Masks:
+        """The same masks on `device`."""
+        moved = {name: tensor.to(device) for name, tensor in vars(self).items() if tensor is not None}
+        return replace(self, **moved)
 
 
 def count_spans(num_frames: int, *, prob: float, length: int, min_spans: int, epsilon: float) -> int:
@@ -138,8 +143,8 @@ class MaskSummary:
     def line(self) -> str:
         """The one line `train` prints before its first step."""
         return (
-            f"masking: {self.masked_share:.1%} of frames masked, {self.distinct_negatives:.0f} distinct negatives a clip, "
-            f"{self.num_without} of {self.num_clips} clips with too few masked frames to train on"
+            f"masking: {self.masked_share:.1%} of frames masked, {self.distinct_negatives:.0f} distinct negatives "
+            f"a clip, {self.num_without} of {self.num_clips} clips with too few masked frames to train on"
         )
 
 

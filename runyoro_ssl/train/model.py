@@ -122,6 +122,6 @@ def _check_weights(name: str, info: dict[str, Any], *, allow_new_head: bool) -> 
         )
     if head and not allow_new_head:
         raise CheckpointError(
-            f'model "{name}" has no pre-training head ({len(head)} weights missing, e.g. {head[0]}): training would start '
-            "from noise. Give the pre-trained, not a fine-tuned, checkpoint; or --set model.allow_new_head=true"
+            f'model "{name}" has no pre-training head ({len(head)} weights missing, e.g. {head[0]}): training would '
+            "start from noise. Give the pre-trained, not a fine-tuned, checkpoint; or --set model.allow_new_head=true"
         )

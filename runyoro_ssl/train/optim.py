@@ -58,4 +58,4 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
 def gumbel_temperature(step: int, *, start: float, end: float, total: int) -> float:
     """Temperature of optimizer step `step`: geometric from `start` at the first to `end` at the last."""
     progress = step / max(1, total - 1)
-    return start * (end / start) ** min(1.0, progress)
+    return float(start * (end / start) ** min(1.0, progress))

@@ -75,20 +75,21 @@ class RunPlan:
         """Optimizer steps of the whole run."""
         if self.max_steps is not None:
             return self.max_steps
-        return sum(len(self._epoch(epoch)) for epoch in range(self.num_epochs))
+        return sum(len(self.epoch(epoch)) for epoch in range(self.num_epochs))
 
     def updates(self, start_step: int = 0) -> Iterator[Update]:
         """The steps after `start_step`, which is the number already done."""
         step, epoch, total = 0, 0, self.total_steps()
         while step < total:
-            updates = self._epoch(epoch)
+            updates = self.epoch(epoch)
             for position, micro_batches in enumerate(updates[: total - step], start=1):
                 if step + position > start_step:
                     yield Update(step + position, epoch + position / len(updates), tuple(micro_batches))
             step += len(updates)
             epoch += 1
 
-    def _epoch(self, epoch: int) -> list[list[MicroBatch]]:
+    def epoch(self, epoch: int) -> list[list[MicroBatch]]:
+        """The steps of one epoch, each a list of micro-batches."""
         return plan_epoch(self.num_samples, self.settings, seed=self.seed, epoch=epoch)
 
 

@@ -204,7 +204,7 @@ def describe_run(run: RunSetup) -> list[list[str]]:
     config, hardware = run.config, run.config.hardware
     parameters = sum(parameter.numel() for parameter in run.model.parameters())
     train_hours = sum(run.plan.num_samples) / run.extractor.sampling_rate / 3600
-    per_update = train_hours * 3600 * (run.total_steps / max(1, run.total_steps)) / max(1, _steps_of_epoch(run))
+    per_update = train_hours * 3600 / len(run.plan.epoch(0))
     return [
         ["device", f"{run.accelerator.device}, {hardware.precision}, {run.accelerator.num_processes} process(es)"],
         ["model", f"{config.model.model_name_or_path} ({parameters / 1e6:.1f} M parameters)"],
@@ -215,12 +215,6 @@ def describe_run(run: RunSetup) -> list[list[str]]:
         ["augmentations", ", ".join(config.plugins.augmentations) or "none"],
         ["output", str(config.train.output_dir)],
     ]
-
-
-def _steps_of_epoch(run: RunSetup) -> int:
-    from runyoro_ssl.train.plan import plan_epoch
-
-    return len(plan_epoch(run.plan.num_samples, run.plan.settings, seed=run.plan.seed, epoch=0))
 
 
 def write_run_files(run: RunSetup) -> None:

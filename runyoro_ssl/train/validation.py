@@ -10,9 +10,9 @@ import torch
 from runyoro_ssl.logs import progress
 from runyoro_ssl.train.batches import load_batches
 from runyoro_ssl.train.metrics import Meter
+from runyoro_ssl.train.model import encode
 from runyoro_ssl.train.objective import compute_objective
 from runyoro_ssl.train.plan import MicroBatch, PlanSettings
-from runyoro_ssl.train.model import encode
 
 if TYPE_CHECKING:
     from runyoro_ssl.train.batches import BatchBuilder, TrainingBatch

@@ -1,0 +1,173 @@
+"""Fill the configuration: schema defaults < profile < config file < flags, each mistake explained in one line."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from runyoro_ssl.config import Config, Section
+from runyoro_ssl.errors import ConfigError
+
+SECTIONS: dict[str, tuple[str, ...]] = {
+    "prepare": ("prepare", "model", "hardware"),
+    "train": ("train", "model", "masking", "hardware"),
+}
+"""Where a task's flags live: the first section that has a field of the flag's name."""
+
+
+def section_type(name: str) -> type[Section]:
+    """The schema of a section."""
+    return type(getattr(Config(), name))
+
+
+def profile_dirs() -> list[Path]:
+    """Folders searched for profiles: the project's, the checkout's, the installed package's."""
+    package = Path(__file__).resolve().parent
+    return [Path.cwd() / "profiles", package.parent / "profiles", package / "profiles"]
+
+
+def list_profiles() -> dict[str, Path]:
+    """Profiles by name; the nearest folder wins."""
+    found: dict[str, Path] = {}
+    for folder in profile_dirs():
+        for path in sorted(folder.glob("*.toml")):
+            found.setdefault(path.stem, path)
+    return found
+
+
+def profile_device(path: Path) -> str:
+    """The device a profile is for."""
+    return str(_read_toml(path).get("device", "cpu"))
+
+
+def load_config(
+    *,
+    profile: str | None = None,
+    config_file: str | None = None,
+    settings: Iterable[str] = (),
+    flags: Mapping[str, Any] | None = None,
+) -> Config:
+    """Resolve the configuration.
+
+    Args:
+        profile: Name of a hardware profile, or a path to one.
+        config_file: A TOML file with any of the sections.
+        settings: `section.field=value` strings; a value is TOML, or a bare string.
+        flags: Nested overrides, `{section: {field: value}}`, as `flags_to_overrides` makes them.
+
+    Raises:
+        ConfigError: Names the setting, the value seen and what is accepted.
+    """
+    values: dict[str, Any] = {}
+    if profile is not None:
+        _merge(values, {"hardware": _read_toml(_find_profile(profile))})
+    if config_file is not None:
+        _merge(values, _read_toml(Path(config_file)))
+    for setting in settings:
+        _merge(values, _parse_setting(setting))
+    _merge(values, flags or {})
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError("; ".join(_explain(item) for item in error.errors())) from None
+
+
+def flags_to_overrides(task: str, flags: Mapping[str, Any]) -> dict[str, Any]:
+    """Nest a task's flags by section; flags left at None are absent. `fp16`/`bf16` become `hardware.precision`."""
+    overrides: dict[str, Any] = {}
+    for name, value in flags.items():
+        if value is None or name in ("fp16", "bf16"):
+            continue
+        section = next(section for section in SECTIONS[task] if name in section_type(section).model_fields)
+        overrides.setdefault(section, {})[name] = value
+    precision = _precision(flags.get("fp16"), flags.get("bf16"))
+    if precision is not None:
+        overrides.setdefault("hardware", {})["precision"] = precision
+    return overrides
+
+
+def _precision(fp16: Any, bf16: Any) -> str | None:
+    wanted = {name: _is_true(name, value) for name, value in (("fp16", fp16), ("bf16", bf16)) if value is not None}
+    chosen = [name for name, yes in wanted.items() if yes]
+    if len(chosen) > 1:
+        raise ConfigError("--fp16 and --bf16 exclude each other; give one")
+    if chosen:
+        return chosen[0]
+    return "fp32" if wanted else None
+
+
+def _is_true(name: str, value: Any) -> bool:
+    if isinstance(value, bool):
+        return value
+    if str(value).lower() in ("true", "1", "yes", "false", "0", "no"):
+        return str(value).lower() in ("true", "1", "yes")
+    raise ConfigError(f'--{name} is "{value}"; use --{name}, or --{name}=false')
+
+
+def _find_profile(profile: str) -> Path:
+    if profile.endswith(".toml"):
+        return Path(profile)
+    profiles = list_profiles()
+    if profile not in profiles:
+        raise ConfigError(f'no profile "{profile}"{_did_you_mean(profile, profiles)}; there are: {", ".join(profiles)}')
+    return profiles[profile]
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such file; check the path") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+        raise ConfigError(f"{path}: not a readable TOML file: {error}") from None
+
+
+def _parse_setting(setting: str) -> dict[str, Any]:
+    key, equals, text = setting.partition("=")
+    if not equals or not all(key.strip().split(".")):
+        raise ConfigError(f'--set "{setting}" is not section.field=value, e.g. --set train.learning_rate=1e-4')
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text
+    first, *rest = key.strip().split(".")
+    for part in reversed(rest):
+        value = {part: value}
+    return {first: value}
+
+
+def _merge(into: dict[str, Any], new: Mapping[str, Any]) -> None:
+    for key, value in new.items():
+        if isinstance(value, Mapping) and isinstance(into.get(key), dict):
+            _merge(into[key], value)
+        else:
+            into[key] = dict(value) if isinstance(value, Mapping) else value
+
+
+def _explain(item: Mapping[str, Any]) -> str:
+    """One pydantic complaint in the house's form."""
+    where: Sequence[Any] = item["loc"]
+    name = ".".join(str(part) for part in where)
+    if item["type"] == "extra_forbidden":
+        known = _fields_beside(where)
+        return f'no setting "{name}"{_did_you_mean(str(where[-1]), known)}; there are: {", ".join(known)}'
+    message = item["msg"].removeprefix("Value error, ")
+    message = message[:1].lower() + message[1:]
+    return f'{name} is "{item["input"]}": {message}' if item["type"] != "value_error" else f"{name}: {message}"
+
+
+def _fields_beside(where: Sequence[Any]) -> list[str]:
+    section: Any = Config
+    for part in where[:-1]:
+        section = section.model_fields[part].annotation
+    return list(section.model_fields)
+
+
+def _did_you_mean(name: str, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return f' (did you mean "{close[0]}"?)' if close else ""

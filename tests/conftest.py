@@ -1,0 +1,168 @@
+"""Fixtures: a tiny model, synthetic speech, a prepared dataset, and the real speech where it is at hand."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from runyoro_ssl.config import Config
+from runyoro_ssl.plugins import load_plugins
+from runyoro_ssl.resolve import load_config
+from runyoro_ssl.synth import write_corpus
+from runyoro_ssl.torchaudio_compat import import_transformers
+
+# Before any test module imports transformers: torchaudio must be importable by then.
+transformers = import_transformers()
+
+ROOT = Path(__file__).resolve().parent.parent
+SPEECH = Path(os.environ.get("RUNYORO_TEST_SPEECH", ROOT.parent / "shared" / "speech"))
+
+TINY: dict[str, Any] = {
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 64,
+    "conv_dim": (16,) * 7,
+    "conv_bias": True,
+    "feat_extract_norm": "layer",
+    "do_stable_layer_norm": True,
+    "num_conv_pos_embeddings": 16,
+    "num_conv_pos_embedding_groups": 4,
+    "num_codevectors_per_group": 16,
+    "codevector_dim": 16,
+    "proj_codevector_dim": 16,
+    "layerdrop": 0.1,
+}
+"""XLS-R's architecture at toy size, with its dropouts."""
+
+
+def build_tiny_model(folder: Path, *, sampling_rate: int = 16_000, **overrides: Any) -> Path:
+    """Save a seeded random Wav2Vec2ForPreTraining and its feature extractor."""
+    import torch
+
+    torch.manual_seed(0)
+    config = transformers.Wav2Vec2Config(**{**TINY, **overrides})
+    transformers.Wav2Vec2ForPreTraining(config).save_pretrained(folder)
+    extractor = transformers.Wav2Vec2FeatureExtractor(return_attention_mask=True, sampling_rate=sampling_rate)
+    extractor.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny random model on disk."""
+    return build_tiny_model(tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture(scope="session")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """24 synthetic clips of about 2.5 s by 4 voices, one folder a voice."""
+    folder = tmp_path_factory.mktemp("corpus")
+    write_corpus(folder, num_clips=24, num_voices=4, num_words=6, clip_sec=2.5)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def corpus_manifest(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The manifest of `corpus`, with speakers."""
+    from runyoro_ssl.prepare.scan import scan
+
+    path = tmp_path_factory.mktemp("manifest") / "manifest.jsonl"
+    scan(corpus, path, speaker_from=r"^([^/]+)/")
+    return path
+
+
+@pytest.fixture(scope="session")
+def dataset(corpus_manifest: Path, tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`corpus`, prepared."""
+    from runyoro_ssl.prepare.pipeline import prepare
+
+    folder = tmp_path_factory.mktemp("prepared") / "dataset"
+    config = load_config(
+        profile="cpu-smoke",
+        flags={
+            "hardware": {"num_workers": 1},
+            "model": {"model_name_or_path": str(tiny_model)},
+            "prepare": {"manifest_path": corpus_manifest, "output_dir": folder, "validation_share": 0.2},
+        },
+    )
+    prepare(config, load_plugins(config))
+    return folder
+
+
+@pytest.fixture
+def train_config(dataset: Path, tiny_model: Path, tmp_path: Path) -> Callable[..., Config]:
+    """A function (output name, *settings) -> the configuration of a short training run."""
+
+    def make(name: str = "run", *settings: str) -> Config:
+        return load_config(
+            profile="cpu-smoke",
+            settings=[
+                "hardware.batch_seconds=6",
+                "hardware.update_seconds=12",
+                "train.max_steps=4",
+                "train.logging_steps=1",
+                "train.save_steps=2",
+                'plugins.loggers=["jsonl"]',
+                *settings,
+            ],
+            flags={
+                "model": {"model_name_or_path": str(tiny_model)},
+                "train": {"processed_dataset_path": dataset, "output_dir": tmp_path / name},
+            },
+        )
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def bantu() -> Path:
+    """Real Luganda, Kinyarwanda and Swahili clips with a manifest."""
+    return _real_speech("bantu")
+
+
+@pytest.fixture(scope="session")
+def messy() -> Path:
+    """Small real files of every kind: many formats; empty, truncated, mislabelled, invalid."""
+    return _real_speech("messy")
+
+
+def _real_speech(name: str) -> Path:
+    folder = SPEECH / name
+    if not folder.is_dir():
+        pytest.skip(f"real speech is not at hand: {folder} does not exist (RUNYORO_TEST_SPEECH names its parent)")
+    return folder
+
+
+@pytest.fixture
+def run_task(capfd: pytest.CaptureFixture[str]) -> Callable[[str], tuple[int, str, str]]:
+    """A function (command line) -> (exit status, stdout, stderr): `invoke …`, in this process."""
+    import tasks
+    from invoke.collection import Collection
+    from invoke.program import Program
+
+    def run(command: str) -> tuple[int, str, str]:
+        capfd.readouterr()
+        status = 0
+        program = Program(namespace=Collection.from_module(tasks))
+        try:
+            program.run(["invoke", *shlex.split(command)])
+        except SystemExit as stopped:
+            status = stopped.code if isinstance(stopped.code, int) else int(stopped.code is not None)
+        out, err = capfd.readouterr()
+        return status, out, err
+
+    return run
+
+
+@pytest.fixture(autouse=True)
+def _fresh_accelerate_state() -> Iterator[None]:
+    """Accelerate keeps device and precision for the process; each test starts without."""
+    yield
+    from accelerate.state import AcceleratorState
+
+    AcceleratorState._reset_state(reset_partial_state=True)

@@ -1,0 +1,141 @@
+"""Batches: normalised as transformers does, keyed by clip, the same from any number of workers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import transformers
+from runyoro_ssl.builtins.augmentations import Noise, Speed
+from runyoro_ssl.builtins.collators import CroppedCollator, PaddedCollator
+from runyoro_ssl.config import Config, MaskingConfig
+from runyoro_ssl.hookspecs import Clip
+from runyoro_ssl.plugins import load_plugins
+from runyoro_ssl.train.batches import BatchBuilder, TrainingBatch, load_batches, normalize
+from runyoro_ssl.train.plan import MicroBatch
+from runyoro_ssl.train.random import derive_generator
+
+PLAN = [MicroBatch(0, 0, (0, 1)), MicroBatch(0, 1, (2, 3)), MicroBatch(1, 0, (1, 3))]
+
+
+def builder(dataset: Path, tiny_model: Path, **changes: Any) -> BatchBuilder:
+    """A builder over the prepared synthetic corpus."""
+    from datasets import load_from_disk
+
+    defaults: dict[str, Any] = {
+        "clips": load_from_disk(str(dataset))["train"].with_format("numpy", columns=["audio"]),
+        "model_config": transformers.AutoConfig.from_pretrained(tiny_model),
+        "masking": MaskingConfig(),
+        "collator": PaddedCollator(),
+        "augmentations": (("noise", Noise(probability=1.0)), ("speed", Speed())),
+        "do_normalize": True,
+        "use_attention_mask": True,
+        "seed": 3,
+    }
+    return BatchBuilder(**{**defaults, **changes})
+
+
+def same(one: TrainingBatch, other: TrainingBatch) -> bool:
+    """Whether two batches agree in every bit."""
+    return (
+        torch.equal(one.waveforms, other.waveforms)
+        and torch.equal(one.masks.time_mask, other.masks.time_mask)
+        and torch.equal(one.masks.negatives, other.masks.negatives)
+        and one.plan == other.plan
+    )
+
+
+def test_workers_change_nothing(dataset: Path, tiny_model: Path) -> None:
+    """Two spawned workers build, in order, the very batches this process builds; augmentation is on."""
+    made = builder(dataset, tiny_model)
+    here = list(load_batches(made, PLAN, num_workers=0))
+    there = list(load_batches(made, PLAN, num_workers=2))
+    assert all(same(one, other) for one, other in zip(here, there, strict=True))
+
+
+def test_draws_follow_the_clip_not_its_company(dataset: Path, tiny_model: Path) -> None:
+    """A clip's augmentation and mask are the same in any batch of an epoch, and differ between epochs."""
+    made = builder(dataset, tiny_model, do_normalize=False)
+    alone = made[MicroBatch(0, 9, (1,))]
+    among = made[PLAN[0]]
+    frames, samples = alone.masks.time_mask.shape[1], alone.num_samples
+    assert torch.equal(alone.waveforms[0], among.waveforms[1, :samples])
+    assert torch.equal(alone.masks.time_mask[0], among.masks.time_mask[1, :frames])
+    assert not torch.equal(alone.waveforms[0, :8000], made[MicroBatch(1, 0, (1,))].waveforms[0, :8000])
+
+
+def test_validation_ignores_seed_and_epoch(dataset: Path, tiny_model: Path) -> None:
+    """Held-out masks and negatives are the same in every validation of every run."""
+    one = builder(dataset, tiny_model, stage="eval", augmentations=())[MicroBatch(0, 0, (0, 1))]
+    other = builder(dataset, tiny_model, stage="eval", augmentations=(), seed=99)[MicroBatch(0, 0, (0, 1))]
+    assert same(one, other)
+
+
+def test_normalisation_is_that_of_the_feature_extractor() -> None:
+    """Padded clips of different lengths agree with Wav2Vec2FeatureExtractor to 1e-5."""
+    generator = torch.Generator().manual_seed(0)
+    waves = [0.1 * torch.randn(size, generator=generator) + 0.05 for size in (16_000, 9_999)]
+    batch = PaddedCollator()([Clip(index, wave) for index, wave in enumerate(waves)], [])
+    extractor = transformers.Wav2Vec2FeatureExtractor(return_attention_mask=True)
+    expected = extractor([wave.numpy() for wave in waves], sampling_rate=16_000, padding=True, return_tensors="np")
+    np.testing.assert_allclose(normalize(batch).numpy(), expected["input_values"], atol=1e-5)
+
+
+def test_cropped_collator_crops_to_the_shortest() -> None:
+    """Clips come out at the shortest length, each a contiguous part, drawn from its own generator."""
+    clips = [Clip(0, torch.arange(100.0)), Clip(1, torch.arange(30.0))]
+    batch = CroppedCollator()(clips, [derive_generator(index) for index in range(2)])
+    assert batch.waveforms.shape == (2, 30)
+    assert torch.equal(torch.diff(batch.waveforms), torch.ones(2, 29))
+    assert batch.num_samples.tolist() == [30, 30]
+
+
+def test_unpadded_batch_needs_no_attention_mask(dataset: Path, tiny_model: Path) -> None:
+    """The mask is absent when all clips are equally long, or when the feature extractor asks for none."""
+    cropped = builder(dataset, tiny_model, collator=CroppedCollator(), augmentations=())
+    assert cropped[PLAN[0]].attention_mask is None
+    assert builder(dataset, tiny_model, use_attention_mask=False)[PLAN[0]].attention_mask is None
+    padded = builder(dataset, tiny_model)[PLAN[0]]
+    assert padded.attention_mask is not None
+    assert not padded.attention_mask.all()
+
+
+def test_plugin_works_inside_spawned_workers(
+    train_config: Callable[..., Config], dataset: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    """An augmentation dropped into the plugin folder runs in workers, and gives there what it gives here."""
+    (tmp_path / "plugins").mkdir()
+    (tmp_path / "plugins" / "runyoro_invert.py").write_text(
+        "from runyoro_ssl import hookimpl\n"
+        "class Invert:\n"
+        "    def __call__(self, waveform, generator):\n"
+        "        return -waveform\n"
+        "@hookimpl\n"
+        "def runyoro_augmentations(register):\n"
+        "    register('invert', Invert)\n"
+    )
+    config = train_config("run", f"plugins.dir={tmp_path / 'plugins'}", 'plugins.augmentations=["invert"]')
+    augmentations = tuple(load_plugins(config).augmentations())
+    plain = builder(dataset, tiny_model, augmentations=())[PLAN[0]]
+    (there, *_) = load_batches(builder(dataset, tiny_model, augmentations=augmentations), PLAN, num_workers=1)
+    assert torch.allclose(there.waveforms, -plain.waveforms, atol=1e-6)
+
+
+@pytest.mark.parametrize("factor", [0.9, 1.1])
+def test_speed_changes_length_by_its_factor(factor: float) -> None:
+    """A second at speed 0.9 lasts 1/0.9 s."""
+    assert len(Speed(factors=(factor,))(torch.randn(16_000), derive_generator(0))) == pytest.approx(
+        16_000 / factor, abs=2
+    )
+
+
+def test_noise_has_the_drawn_ratio() -> None:
+    """Added noise stands at the signal-to-noise ratio asked for, to 0.2 dB."""
+    signal = torch.sin(torch.arange(48_000) * 0.05)
+    noisy = Noise(min_snr_db=10, max_snr_db=10, probability=1)(signal, derive_generator(0))
+    ratio = 10 * torch.log10(signal.square().mean() / (noisy - signal).square().mean())
+    assert float(ratio) == pytest.approx(10, abs=0.2)

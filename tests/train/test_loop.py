@@ -1,0 +1,320 @@
+"""The loop: what it learns does not depend on how the work is divided, nor on being stopped."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import ROOT, transformers
+from reference import gradients, relative_difference, without_dropout
+from runyoro_ssl import logs
+from runyoro_ssl.config import Config
+from runyoro_ssl.errors import CheckpointError, ConfigError, DatasetError, TrainingError
+from runyoro_ssl.plugins import load_plugins
+from runyoro_ssl.resolve import load_config
+from runyoro_ssl.train import loop
+from runyoro_ssl.train.metrics import Meter
+from runyoro_ssl.train.plan import MicroBatch, Update
+from runyoro_ssl.train.setup import build_run
+from safetensors.torch import load_file
+
+MakeConfig = Callable[..., Config]
+AUGMENTED = ('plugins.augmentations=["noise", "speed"]',)
+
+
+def run(config: Config) -> loop.TrainResult:
+    """Train."""
+    return loop.train(config, load_plugins(config))
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    """The weights saved in a folder."""
+    return load_file(folder / "model.safetensors")
+
+
+def metrics(folder: Path) -> list[dict[str, Any]]:
+    """metrics.jsonl without what depends on the clock."""
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in line.items() if k != "train/audio_seconds_per_second"} for line in lines]
+
+
+def equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+    """Whether two sets of weights agree in every bit."""
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_run_writes_what_it_promises(train_config: MakeConfig, tiny_model: Path) -> None:
+    """Checkpoints, final model, run.toml, a card, and every number; all of it loads in plain transformers."""
+    config = train_config("run", "train.max_steps=6", "train.save_total_limit=2")
+    result = run(config)
+    out = config.train.output_dir
+    names = {path.name for path in out.iterdir()}
+    assert {"checkpoint-4", "checkpoint-6", "model.safetensors", "config.json", "preprocessor_config.json"} <= names
+    assert {"run.toml", "metrics.jsonl", "README.md"} <= names
+    assert "checkpoint-2" not in names
+    for folder in (out, out / "checkpoint-4", out / "checkpoint-6"):
+        _, info = transformers.Wav2Vec2ForPreTraining.from_pretrained(folder, output_loading_info=True)
+        assert not info["missing_keys"]
+        assert not info["unexpected_keys"]
+        transformers.AutoFeatureExtractor.from_pretrained(folder)
+    assert equal(weights(out), weights(out / "checkpoint-6"))
+    assert not equal(weights(out), weights(tiny_model))
+
+    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    train_names = "loss contrastive_loss diversity_loss accuracy codevector_perplexity grad_norm learning_rate"
+    train_names += " gumbel_temperature audio_seconds_per_second"
+    trained = [line for line in lines if "train/loss" in line]
+    assert [line["step"] for line in trained] == [1, 2, 3, 4, 5, 6]
+    for line in trained:
+        assert {f"train/{name}" for name in train_names.split()} | {"step", "epoch"} <= line.keys()
+        assert all(math.isfinite(value) for value in line.values())
+    validated = [line for line in lines if "eval/loss" in line]
+    assert [line["step"] for line in validated] == [0, 2, 4, 6]
+    assert validated[-1]["eval/accuracy"] == result.last["eval/accuracy"]
+
+
+@pytest.mark.parametrize("stop_at", [2, 4])
+def test_resumed_run_equals_the_uninterrupted(train_config: MakeConfig, stop_at: int) -> None:
+    """With dropout, layer drop, Gumbel noise and augmentation on: the same weights and numbers, bit for bit."""
+    whole = train_config("whole", "train.max_steps=6", *AUGMENTED)
+    run(whole)
+    parted = train_config("parted", "train.max_steps=6", *AUGMENTED, "train.resume_from_checkpoint=last")
+    shutil.copytree(whole.train.output_dir, parted.train.output_dir)
+    for path in parted.train.output_dir.glob("checkpoint-*"):
+        if int(path.name.split("-")[1]) > stop_at:
+            shutil.rmtree(path)
+    run(parted)
+    assert equal(weights(parted.train.output_dir), weights(whole.train.output_dir))
+    resumed = [line for line in metrics(parted.train.output_dir) if line["step"] > stop_at]
+    assert resumed == [line for line in metrics(whole.train.output_dir) if line["step"] > stop_at]
+
+
+def test_resume_last_in_an_empty_folder_starts_anew(
+    train_config: MakeConfig, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """And says so."""
+    config = train_config("empty", "train.resume_from_checkpoint=last", "train.max_steps=2")
+    logs.configure()
+    run(config)
+    assert "nothing_to_resume" in capfd.readouterr().err
+    assert (config.train.output_dir / "checkpoint-2").is_dir()
+
+
+def test_two_micro_batches_equal_one_batch(train_config: MakeConfig) -> None:
+    """The gradient of an update is the same however its clips are cut into micro-batches.
+
+    Codes are the best ones and the diversity weight is 0: Gumbel noise is drawn, and diversity measured, for each
+    micro-batch, in transformers and fairseq as here.
+    """
+    config = train_config("parts")
+    setup = build_run(config, load_plugins(config))
+    without_dropout(setup.model)
+    setup.model.quantizer.eval()
+    setup.model.config.diversity_loss_weight = 0.0
+    setup.optimizer.step = lambda: None
+    setup.optimizer.zero_grad = lambda: None
+    found = []
+    for parts in ([(0, 1, 2, 3)], [(0, 1), (2, 3)], [(0,), (1, 2, 3)]):
+        batches = [setup.train_batches[MicroBatch(0, 0, clips)] for clips in parts]
+        update = Update(1, 0.1, tuple(batch.plan for batch in batches))
+        setup.model.zero_grad()
+        loop.take_step(setup, update, batches, Meter(setup.accelerator, setup.model.config))
+        found.append(gradients(setup.model))
+    assert relative_difference(found[1], found[0]) < 1e-4
+    assert relative_difference(found[2], found[0]) < 1e-4
+
+
+def test_metrics_do_not_depend_on_micro_batches(train_config: MakeConfig) -> None:
+    """Validation gives the same numbers whatever the batch size."""
+    numbers = []
+    for seconds in (3, 40):
+        config = train_config("sizes", f"hardware.batch_seconds={seconds}")
+        setup = build_run(config, load_plugins(config))
+        numbers.append(loop.validate(setup.accelerator, setup.model, setup.eval_batches, setup.eval_plan))
+    for name, value in numbers[0].items():
+        assert value == pytest.approx(numbers[1][name], rel=1e-4), name
+
+
+def test_two_processes_give_the_parameters_of_one(train_config: MakeConfig, tmp_path: Path) -> None:
+    """`accelerate launch` with two gloo processes: the same clips, draws and steps; parameters to 1e-5."""
+    config = train_config("two", "model.layerdrop=0.1", "train.learning_rate=1e-3")
+    one = config.model_copy(update={"train": config.train.model_copy(update={"output_dir": tmp_path / "one"})})
+    run(one)
+    file = tmp_path / "two.toml"
+    file.write_text(config.to_toml())
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2"]
+    command += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
+    command += ["-m", "runyoro_ssl.train", "--profile", "cpu-smoke", "--config", str(file)]
+    done = subprocess.run(
+        command, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    ours, theirs = weights(tmp_path / "two"), weights(tmp_path / "one")
+    base = weights(Path(config.model.model_name_or_path))
+    moved = max(float((theirs[name] - base[name]).abs().max()) for name in base)
+    assert moved > 1e-3
+    for name in theirs:
+        torch.testing.assert_close(ours[name], theirs[name], rtol=0, atol=1e-5)
+
+
+def test_signal_stops_after_saving(train_config: MakeConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SIGTERM during a step: the step is finished and saved, and the run says what stopped it."""
+    config = train_config("stopped", "train.max_steps=50", "train.save_steps=40")
+    take_step = loop.take_step
+
+    def interrupted(setup: Any, update: Update, *rest: Any) -> Any:
+        if update.step == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return take_step(setup, update, *rest)
+
+    monkeypatch.setattr(loop, "take_step", interrupted)
+    result = run(config)
+    assert (result.stopped_by, result.step) == (signal.SIGTERM, 3)
+    assert (config.train.output_dir / "checkpoint-3").is_dir()
+    assert not (config.train.output_dir / "model.safetensors").exists()
+
+
+def test_divergence_ends_the_run_and_keeps_the_last_checkpoint(
+    train_config: MakeConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A loss that is no number is never saved; the error names the way back."""
+    config = train_config("diverged", "train.max_steps=6")
+    take_step = loop.take_step
+
+    def poisoned(setup: Any, update: Update, *rest: Any) -> Any:
+        if update.step == 4:
+            with torch.no_grad():
+                next(iter(setup.model.parameters())).fill_(float("nan"))
+        return take_step(setup, update, *rest)
+
+    monkeypatch.setattr(loop, "take_step", poisoned)
+    with pytest.raises(TrainingError, match=r"diverged.*Resume"):
+        run(config)
+    assert [path.name for path in config.train.output_dir.glob("checkpoint-*")] == ["checkpoint-2"]
+
+
+def test_output_folder_of_another_run_is_refused(train_config: MakeConfig) -> None:
+    """Nothing in it is touched."""
+    config = train_config("taken", "train.max_steps=2")
+    config.train.output_dir.mkdir()
+    (config.train.output_dir / "precious.txt").write_text("mine")
+    with pytest.raises(ConfigError, match="already holds a run"):
+        run(config)
+    assert [path.name for path in config.train.output_dir.iterdir()] == ["precious.txt"]
+
+
+def test_resume_with_another_plan_is_refused(train_config: MakeConfig) -> None:
+    """A setting that decides which clips a step sees must be the run's own; the error names it."""
+    run(train_config("plan", "train.max_steps=2"))
+    for setting in ("train.seed=1", "hardware.update_seconds=6"):
+        with pytest.raises(CheckpointError, match=setting.split("=")[0]):
+            run(train_config("plan", "train.max_steps=4", "train.resume_from_checkpoint=last", setting))
+
+
+def test_damaged_checkpoint_is_refused_by_file(train_config: MakeConfig) -> None:
+    """One flipped byte is noticed; the error names the file and the checkpoint to use instead."""
+    config = train_config("damaged")
+    run(config)
+    damaged = config.train.output_dir / "checkpoint-4" / "optimizer.safetensors"
+    content = bytearray(damaged.read_bytes())
+    content[len(content) // 2] ^= 1
+    damaged.write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"checkpoint-4: optimizer.safetensors is damaged.*checkpoint-2"):
+        run(train_config("damaged", "train.resume_from_checkpoint=last"))
+
+
+def test_masks_that_cannot_train_are_refused(train_config: MakeConfig) -> None:
+    """A small share without a minimum of spans leaves most short clips without a mask; nothing is written."""
+    config = train_config("masks", "masking.mask_time_prob=0.02", "masking.mask_time_min_spans=0")
+    with pytest.raises(TrainingError, match=r"too few masked frames.*--mask-time-prob"):
+        run(config)
+    assert not config.train.output_dir.exists()
+
+
+def test_dataset_of_another_rate_is_refused(train_config: MakeConfig, dataset: Path, tmp_path: Path) -> None:
+    """The fingerprint says at which rate it was prepared."""
+    other = tmp_path / "dataset"
+    shutil.copytree(dataset, other)
+    fingerprint = json.loads((other / "fingerprint.json").read_text())
+    (other / "fingerprint.json").write_text(json.dumps({**fingerprint, "sampling_rate": 8000}))
+    with pytest.raises(DatasetError, match="prepared at 8000 Hz, the model takes 16000 Hz"):
+        run(train_config("rate", f"train.processed_dataset_path={other}"))
+
+
+def test_absent_device_names_profiles_that_work(train_config: MakeConfig) -> None:
+    """A profile for a device that is not there is an error, not a fallback."""
+    config = train_config("device")
+    device = "mps" if not torch.backends.mps.is_available() else "cuda"
+    absent = config.model_copy(update={"hardware": replace_device(config, device)})
+    with pytest.raises(ConfigError, match=rf"device {device} is not present.*cpu-smoke"):
+        run(absent)
+
+
+def replace_device(config: Config, device: str) -> Any:
+    """The hardware section with another device."""
+    return config.hardware.model_copy(update={"device": device})
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "hardware.gradient_checkpointing=true",
+        "hardware.precision=bf16",
+        "hardware.attention=eager",
+        'plugins.collator="cropped"',
+        "masking.mask_feature_prob=0.1",
+        "train.freeze_feature_encoder=true",
+        "hardware.dataloader_num_workers=1",
+    ],
+)
+def test_options_train(train_config: MakeConfig, setting: str) -> None:
+    """Each option runs, and changes what it should: the loss stays finite."""
+    result = run(train_config("options", "train.max_steps=2", setting))
+    assert math.isfinite(result.last["eval/loss"])
+
+
+def test_gradient_checkpointing_changes_no_number(train_config: MakeConfig) -> None:
+    """Recomputed layers draw the same dropout: the weights agree to rounding."""
+    run(train_config("plain", "model.layerdrop=0.0"))
+    run(train_config("checkpointed", "model.layerdrop=0.0", "hardware.gradient_checkpointing=true"))
+    config = train_config("plain")
+    plain, checkpointed = weights(config.train.output_dir), weights(train_config("checkpointed").train.output_dir)
+    for name in plain:
+        torch.testing.assert_close(checkpointed[name], plain[name], rtol=0, atol=1e-6)
+
+
+def test_failing_logger_does_not_cost_the_run(train_config: MakeConfig, tmp_path: Path) -> None:
+    """It is disabled with one warning; the others go on."""
+    folder = tmp_path / "plugins"
+    folder.mkdir()
+    (folder / "runyoro_broken_logger.py").write_text(
+        "from runyoro_ssl import hookimpl\n"
+        "class Broken:\n"
+        "    def open(self, run): pass\n"
+        "    def log(self, step, metrics): raise OSError('disk on fire')\n"
+        "    def close(self, status): pass\n"
+        "@hookimpl\n"
+        "def runyoro_logging_backends(register):\n"
+        "    register('broken', Broken)\n"
+    )
+    config = train_config("logger", f"plugins.dir={folder}", 'plugins.loggers=["broken", "jsonl"]')
+    run(config)
+    assert len(metrics(config.train.output_dir)) == 7
+
+
+def test_run_toml_is_enough_to_run_again(train_config: MakeConfig) -> None:
+    """It resolves to the very configuration of the run."""
+    config = train_config("toml", "train.max_steps=2")
+    run(config)
+    again = load_config(config_file=str(config.train.output_dir / "run.toml"))
+    assert again == config

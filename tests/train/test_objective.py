@@ -1,0 +1,160 @@
+"""The objective, against transformers' own forward."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import build_tiny_model
+from reference import (
+    all_frame_gumbel_noise,
+    at_masked_frames,
+    gradients,
+    relative_difference,
+    shared_gumbel_noise,
+    transformers_forward,
+    without_dropout,
+)
+from runyoro_ssl.config import HardwareConfig, MaskingConfig, ModelConfig
+from runyoro_ssl.builtins.collators import PaddedCollator
+from runyoro_ssl.train.batches import BatchBuilder, TrainingBatch
+from runyoro_ssl.train.model import encode, load_model
+from runyoro_ssl.train.objective import Objective, compute_objective, contrastive_logits, perplexity
+from runyoro_ssl.train.plan import MicroBatch
+
+UNPADDED = (40_000, 40_000)
+PADDED = (48_000, 32_000, 37_777)
+
+
+def tiny(tmp_path: Path, **overrides: Any) -> Any:
+    """A tiny model in training mode, without dropout."""
+    build_tiny_model(tmp_path, **overrides)
+    return without_dropout(load_model(ModelConfig(model_name_or_path=str(tmp_path)), HardwareConfig()))
+
+
+def make_batch(model: Any, num_samples: tuple[int, ...], **masking: Any) -> TrainingBatch:
+    """A training batch of seeded noise."""
+    generator = torch.Generator().manual_seed(1)
+    clips = [
+        {"audio": (3000 * torch.randn(size, generator=generator)).to(torch.int16).numpy()} for size in num_samples
+    ]
+    group_norm = model.config.feat_extract_norm == "group"
+    builder = BatchBuilder(
+        clips=clips,
+        model_config=model.config,
+        masking=MaskingConfig(**masking),
+        collator=PaddedCollator(),
+        augmentations=(),
+        do_normalize=True,
+        use_attention_mask=not group_norm,
+        seed=0,
+    )
+    return builder[MicroBatch(0, 0, tuple(range(len(clips))))]
+
+
+def run_ours(model: Any, batch: TrainingBatch, noise: torch.Tensor | None) -> Objective:
+    """Our forward."""
+    masks = batch.masks
+    context, features = encode(
+        model,
+        batch.waveforms,
+        attention_mask=batch.attention_mask,
+        time_mask=masks.time_mask,
+        feature_mask=masks.feature_mask,
+    )
+    return compute_objective(
+        model,
+        context,
+        features,
+        positions=masks.positions,
+        valid=masks.valid,
+        negatives=masks.negatives,
+        gumbel_noise=None if noise is None else at_masked_frames(noise, batch),
+    )
+
+
+@pytest.mark.parametrize("num_samples", [UNPADDED, PADDED], ids=["unpadded", "padded"])
+@pytest.mark.parametrize(
+    "architecture",
+    [{}, {"feat_extract_norm": "group", "do_stable_layer_norm": False, "conv_bias": False}],
+    ids=["layer-norm", "group-norm"],
+)
+def test_equals_transformers(tmp_path: Path, architecture: dict[str, Any], num_samples: tuple[int, ...]) -> None:
+    """Loss to 1e-5 and the whole gradient to 1e-4 relative, for XLS-R's and the base model's feature encoder."""
+    model = tiny(tmp_path, **architecture)
+    batch = make_batch(model, num_samples)
+    noise = all_frame_gumbel_noise(model, batch)
+    with shared_gumbel_noise(noise):
+        theirs = transformers_forward(model, batch, num_samples)
+    theirs.loss.backward()
+    expected = gradients(model)
+    model.zero_grad()
+
+    ours = run_ours(model, batch, noise)
+    ours.loss.backward()
+
+    assert ours.loss.item() == pytest.approx(theirs.loss.item(), rel=1e-5)
+    assert ours.contrastive_loss.item() == pytest.approx(theirs.contrastive_loss.item(), rel=1e-5)
+    assert ours.diversity_loss.item() == pytest.approx(theirs.diversity_loss.item(), rel=1e-5)
+    assert perplexity(ours.code_mass).item() == pytest.approx(theirs.codevector_perplexity.item(), rel=1e-5)
+    assert relative_difference(gradients(model), expected) < 1e-4
+
+
+def test_evaluation_equals_transformers(tmp_path: Path) -> None:
+    """In evaluation mode codes are the best ones, not drawn, as in transformers."""
+    model = tiny(tmp_path).eval()
+    batch = make_batch(model, PADDED)
+    with torch.no_grad():
+        theirs = transformers_forward(model, batch, PADDED)
+        ours = run_ours(model, batch, None)
+    assert ours.loss.item() == pytest.approx(theirs.loss.item(), rel=1e-5)
+    assert perplexity(ours.code_mass).item() == pytest.approx(theirs.codevector_perplexity.item(), rel=1e-5)
+
+
+def test_collapsed_codebook_is_no_success(tmp_path: Path) -> None:
+    """When every frame has the same codes there are no negatives: loss 0, but accuracy 0 and perplexity 2."""
+    model = tiny(tmp_path).eval()
+    with torch.no_grad():
+        model.quantizer.weight_proj.weight.zero_()
+        model.quantizer.weight_proj.bias.copy_(torch.linspace(1, 0, 32))
+        ours = run_ours(model, make_batch(model, UNPADDED), None)
+    assert ours.contrastive_loss.item() == 0
+    assert ours.chance_loss.item() == 0
+    assert ours.num_correct.item() == 0
+    assert perplexity(ours.code_mass).item() == pytest.approx(2.0)
+
+
+def test_clip_without_masks_adds_nothing(tmp_path: Path) -> None:
+    """A clip too short for its masks leaves the loss finite and the sums those of the other clip."""
+    model = tiny(tmp_path).eval()
+    with torch.no_grad():
+        both = run_ours(model, make_batch(model, (40_000, 2_000)), None)
+        alone = run_ours(model, make_batch(model, (40_000,)), None)
+    assert both.contrastive_loss.item() == pytest.approx(alone.contrastive_loss.item(), rel=1e-4)
+    assert both.code_mass.sum().item() == alone.code_mass.sum().item()
+
+
+def test_logits_put_the_positive_first() -> None:
+    """Cosine similarity over the temperature: 1 / 0.1 for the positive itself, 0 for orthogonal negatives."""
+    targets = torch.eye(3)[None]
+    negatives = torch.tensor([[[1, 2], [0, 2], [0, 1]]])
+    logits = contrastive_logits(targets, targets, torch.tensor([[0, 1, 2]]), negatives, temperature=0.1)
+    assert logits.argmax(dim=-1).tolist() == [[0, 0, 0]]
+    assert logits[0, 0].tolist() == pytest.approx([10.0, 0.0, 0.0])
+
+
+def test_feature_mask_zeroes_hidden_dimensions(tmp_path: Path) -> None:
+    """mask_feature_prob sets the chosen hidden dimensions of the network's input to zero, and no others."""
+    model = tiny(tmp_path).eval()
+    seen: list[torch.Tensor] = []
+    model.wav2vec2.encoder.register_forward_pre_hook(lambda _module, inputs: seen.append(inputs[0].clone()))
+    masked = make_batch(model, UNPADDED, mask_feature_prob=0.5, mask_feature_length=4)
+    with torch.no_grad():
+        run_ours(model, masked, None)
+        run_ours(model, make_batch(model, UNPADDED), None)
+    feature_mask = masked.masks.feature_mask
+    assert feature_mask is not None
+    assert 0.1 < feature_mask.float().mean() < 0.7
+    assert torch.equal(seen[0], seen[1] * ~feature_mask[:, None, :])
