@@ -33,13 +33,14 @@ def manifest(
     audio_dir: str = "recordings",
     output: str = "data/manifest/audio_manifest.jsonl",
     speaker_from: Any = None,
-    num_workers: int = 2,
+    num_workers: Any = None,
     overwrite: bool = False,
 ) -> None:
     """List the readable recordings of a folder, with their real durations."""
     from runyoro_ssl.cli import run_manifest
 
-    run_manifest(audio_dir, output, speaker_from=speaker_from, num_workers=num_workers, overwrite=overwrite)
+    flags = {"num_workers": num_workers}
+    run_manifest(flags, audio_dir=audio_dir, output=output, speaker_from=speaker_from, overwrite=overwrite)
 
 
 @task(
@@ -61,7 +62,7 @@ def prepare(
     _context: Context,
     profile: Any = None,
     config: Any = None,
-    set: Any = (),  # noqa: A002 - the flag's name
+    set: Any = None,  # noqa: A002 - the flag's name
     manifest_path: Any = None,
     output_dir: Any = None,
     model_name_or_path: Any = None,
@@ -120,7 +121,7 @@ def train(
     _context: Context,
     profile: Any = None,
     config: Any = None,
-    set: Any = (),  # noqa: A002 - the flag's name
+    set: Any = None,  # noqa: A002 - the flag's name
     processed_dataset_path: Any = None,
     model_name_or_path: Any = None,
     output_dir: Any = None,
@@ -165,11 +166,11 @@ def train(
     },
 )
 @command
-def smoke(_context: Context, audio_dir: Any = None, work_dir: Any = None, seed: int = 0) -> None:
+def smoke(_context: Context, audio_dir: Any = None, work_dir: Any = None, seed: Any = None) -> None:
     """Run the whole way, small, and check what it claims: no network, data or GPU needed."""
-    from runyoro_ssl.smoke import run_smoke
+    from runyoro_ssl.cli import run_smoke_test
 
-    run_smoke(audio_dir=audio_dir, work_dir=work_dir, seed=seed)
+    run_smoke_test({"seed": seed}, audio_dir=audio_dir, work_dir=work_dir)
 
 
 @task(auto_shortflags=False, iterable=["set"], help=CONFIG_HELP)
@@ -178,7 +179,7 @@ def plugins(
     _context: Context,
     profile: Any = None,
     config: Any = None,
-    set: Any = (),  # noqa: A002 - the flag's name
+    set: Any = None,  # noqa: A002 - the flag's name
 ) -> None:
     """List the plugins: where each comes from, what it offers, what the configuration uses."""
     from runyoro_ssl.cli import run_plugins

@@ -61,10 +61,13 @@ def resolve(
     )
 
 
-def run_manifest(audio_dir: str, output: str, *, speaker_from: str | None, num_workers: int, overwrite: bool) -> None:
+def run_manifest(
+    flags: Mapping[str, Any], *, audio_dir: str, output: str, speaker_from: str | None, overwrite: bool
+) -> None:
     """`invoke manifest`."""
     from runyoro_ssl.prepare.scan import scan
 
+    num_workers = load_config(flags=flags_to_overrides("manifest", flags)).hardware.num_workers
     found = scan(Path(audio_dir), Path(output), speaker_from=speaker_from, num_workers=num_workers, overwrite=overwrite)
     rows = [
         ["recordings", f"{found.num_files}"],
@@ -136,6 +139,14 @@ def run_train(
         [name.removeprefix("eval/"), f"{result.first[name]:.4f}", f"{result.last[name]:.4f}"] for name in result.last
     ]
     logs.print_table(f"{result.output_dir}: held-out speech", ["measure", "first", "last"], rows)
+
+
+def run_smoke_test(flags: Mapping[str, Any], *, audio_dir: str | None, work_dir: str | None) -> None:
+    """`invoke smoke`."""
+    config = load_config(flags=flags_to_overrides("smoke", flags))
+    from runyoro_ssl.smoke import run_smoke
+
+    run_smoke(audio_dir=audio_dir, work_dir=work_dir, seed=0 if flags["seed"] is None else config.train.seed)
 
 
 def run_plugins(*, profile: str | None, config_file: str | None, settings: Iterable[str]) -> None:

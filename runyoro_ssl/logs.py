@@ -24,6 +24,9 @@ from rich.progress import (
 )
 from rich.table import Table
 
+WIDTH_IN_FILES = 120
+"""Columns of a table that goes to a file and not to a terminal."""
+
 console = Console(stderr=True, highlight=False)
 """Progress bars and log lines share it, so that a line never cuts through a bar."""
 
@@ -104,7 +107,7 @@ def print_table(title: str, columns: list[str], rows: list[list[str]]) -> None:
         table.add_column(column, justify="left", overflow="fold", no_wrap=index == 0)
     for row in rows:
         table.add_row(*row)
-    Console(highlight=False).print(table)
+    Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH_IN_FILES).print(table)
 
 
 class _ConsoleFile:

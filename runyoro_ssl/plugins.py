@@ -174,6 +174,8 @@ def _modules(plugin_dir: Path) -> Iterable[tuple[str, str, ModuleType]]:
 def _import(source: str, load: Callable[[], Any]) -> ModuleType:
     try:
         return cast("ModuleType", load())
+    except PluginError as error:
+        raise PluginError(f"{source}: {error}") from None
     except Exception as error:
         raise PluginError(f"{source}: cannot be imported: {_say(error)}; mend it, or move it away") from error
 
@@ -184,10 +186,10 @@ def _import_by_stem(path: Path) -> ModuleType:
     folder = str(path.resolve().parent)
     if folder not in sys.path:
         sys.path.append(folder)
-    module = sys.modules.get(path.stem)
-    if module is not None and Path(str(module.__file__)).resolve() != path.resolve():
-        raise PluginError(f"a module {path.stem} is already loaded from {module.__file__}; rename one of the two")
-    return importlib.import_module(path.stem)
+    module = importlib.import_module(path.stem)
+    if Path(str(module.__file__)).resolve() != path.resolve():
+        raise PluginError(f"another module of this name stands at {module.__file__}; rename one of the two")
+    return module
 
 
 def _check_hooks(module: ModuleType, source: str) -> None:

@@ -14,6 +14,8 @@ from runyoro_ssl.config import Config, Section
 from runyoro_ssl.errors import ConfigError
 
 SECTIONS: dict[str, tuple[str, ...]] = {
+    "manifest": ("hardware",),
+    "smoke": ("train",),
     "prepare": ("prepare", "model", "hardware"),
     "train": ("train", "model", "masking", "hardware"),
 }

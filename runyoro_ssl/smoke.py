@@ -32,7 +32,7 @@ LOSS_MARGIN = 0.05
 MIN_PERPLEXITY = 10.0
 """Of 64 codes in two groups; collapse is 2."""
 NUM_CLIPS = 140
-STEPS = 200
+STEPS = 240
 MODEL: dict[str, Any] = {
     "hidden_size": 96,
     "num_hidden_layers": 3,
@@ -129,7 +129,8 @@ def smoke_config(folder: Path, seed: int, *, synthetic: bool) -> Config:
                 "processed_dataset_path": folder / "dataset",
                 "output_dir": folder / "run",
                 "max_steps": STEPS,
-                "learning_rate": 4e-3,
+                "learning_rate": 3e-3,
+                "warmup_steps": STEPS // 4,
                 "feature_encoder_lr_scale": 1.0,
                 "gumbel_temperature_start": 1.0,
                 "logging_steps": STEPS // 8,

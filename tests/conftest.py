@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -108,12 +109,11 @@ def train_config(dataset: Path, tiny_model: Path, tmp_path: Path) -> Callable[..
                 "train.logging_steps=1",
                 "train.save_steps=2",
                 'plugins.loggers=["jsonl"]',
+                f"model.model_name_or_path={tiny_model}",
+                f"train.processed_dataset_path={dataset}",
+                f"train.output_dir={tmp_path / name}",
                 *settings,
             ],
-            flags={
-                "model": {"model_name_or_path": str(tiny_model)},
-                "train": {"processed_dataset_path": dataset, "output_dir": tmp_path / name},
-            },
         )
 
     return make
@@ -157,6 +157,16 @@ def run_task(capfd: pytest.CaptureFixture[str]) -> Callable[[str], tuple[int, st
         return status, out, err
 
     return run
+
+
+@pytest.fixture(autouse=True)
+def _forget_plugin_files(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Plugins are imported by stem from sys.path; each test starts without those of others."""
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    yield
+    for name in [name for name in sys.modules if name.startswith("runyoro_") and name != "runyoro_ssl"]:
+        if not name.startswith("runyoro_ssl."):
+            del sys.modules[name]
 
 
 @pytest.fixture(autouse=True)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from safetensors import SafetensorError
 
 from runyoro_ssl.errors import CheckpointError
 from runyoro_ssl.torchaudio_compat import import_transformers
@@ -47,7 +48,7 @@ def load_model(config: ModelConfig, hardware: HardwareConfig) -> Any:
             output_loading_info=True,
             **overrides,
         )
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise CheckpointError(cannot_load(name, "model weights and config.json", error)) from None
     _check_weights(name, info, allow_new_head=config.allow_new_head)
     if hardware.gradient_checkpointing:

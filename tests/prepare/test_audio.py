@@ -83,7 +83,9 @@ def test_each_broken_file_has_its_reason(tmp_path: Path) -> None:
     sf.write(tmp_path / "none.wav", np.zeros((0, 1)), 16_000)
     sf.write(tmp_path / "nan.wav", np.full(100, np.nan), 16_000, subtype="FLOAT")
     sf.write(tmp_path / "slow.wav", np.zeros(100), 100)
-    reasons = {name: reason_of(tmp_path / f"{name}.wav") for name in ("missing", "empty", "garbage", "none", "nan", "slow")}
+    reasons = {
+        name: reason_of(tmp_path / f"{name}.wav") for name in ("missing", "empty", "garbage", "none", "nan", "slow")
+    }
     assert reasons == {
         "missing": "missing file",
         "empty": "empty file",
@@ -114,7 +116,9 @@ def test_lying_header_costs_no_memory(tmp_path: Path) -> None:
     assert len(decode(path, sample_rate=16_000)) == 16_000
 
 
-@pytest.mark.parametrize(("found", "stated", "accepted"), [(9.95, 10, True), (9.85, 10, True), (9.7, 10, False), (0.85, 1, False)])
+@pytest.mark.parametrize(
+    ("found", "stated", "accepted"), [(9.95, 10, True), (9.85, 10, True), (9.7, 10, False), (0.85, 1, False)]
+)
 def test_length_tolerance(found: float, stated: float, *, accepted: bool) -> None:
     """A clip may be 0.1 s or 2 % shorter than stated, not more."""
     if accepted:

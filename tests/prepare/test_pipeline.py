@@ -204,7 +204,9 @@ def test_splits_share_no_recording_and_no_speaker(seed: int) -> None:
     """Clips linked through recordings or speakers stay together; the share is near what was asked."""
     rng = np.random.default_rng(seed)
     items = [
-        SplitItem(f"r{rng.integers(60)}", None if rng.random() < 0.3 else f"s{rng.integers(25)}", int(rng.integers(9)) + 1)
+        SplitItem(
+            f"r{rng.integers(60)}", None if rng.random() < 0.3 else f"s{rng.integers(25)}", int(rng.integers(9)) + 1
+        )
         for _ in range(100)
     ]
     held_out = choose_validation(items, share=0.1, by="speaker", seed=seed)

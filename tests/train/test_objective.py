@@ -37,9 +37,7 @@ def tiny(tmp_path: Path, **overrides: Any) -> Any:
 def make_batch(model: Any, num_samples: tuple[int, ...], **masking: Any) -> TrainingBatch:
     """A training batch of seeded noise."""
     generator = torch.Generator().manual_seed(1)
-    clips = [
-        {"audio": (3000 * torch.randn(size, generator=generator)).to(torch.int16).numpy()} for size in num_samples
-    ]
+    clips = [{"audio": (3000 * torch.randn(size, generator=generator)).to(torch.int16).numpy()} for size in num_samples]
     group_norm = model.config.feat_extract_norm == "group"
     builder = BatchBuilder(
         clips=clips,

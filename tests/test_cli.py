@@ -1,0 +1,163 @@
+"""The tasks as a user runs them: exit statuses, one-line errors, what is printed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+from runyoro_ssl import cli, logs
+from runyoro_ssl.errors import RunyoroError
+
+RunTask = Callable[[str], tuple[int, str, str]]
+
+
+@pytest.mark.parametrize(
+    ("command", "complaint"),
+    [
+        ("manifest --audio-dir nowhere", "nowhere: no such folder"),
+        ("manifest --bogus", "No idea what '--bogus' is!"),
+        ("manifest --audio-dir . --num-workers three", 'hardware.num_workers is "three"'),
+        ("prepare --manifest-path nowhere.jsonl", "no such manifest"),
+        ("prepare --profile mps-m5", 'did you mean "mps-m4"?'),
+        ("prepare --max-duration-sec long", 'prepare.max_duration_sec is "long"'),
+        ("train --profile cpu-smoke --processed-dataset-path nowhere --model-name-or-path {model}", "no such dataset"),
+        ("train --profile cpu-smoke --model-name-or-path ./nowhere", "no such folder"),
+        ("train --max-steps many", 'train.max_steps is "many"'),
+        ("train --fp16 --bf16", "exclude each other"),
+        ("train --resume-from-checkpoint nowhere", "no such checkpoint"),
+        ("plugins --set plugins.collator=jpeg", 'no collator "jpeg"'),
+        ("plugins --config nowhere.toml", "no such file"),
+        ("doctor --verbose", "No idea what '--verbose' is!"),
+        ("smoke --seed x", "seed"),
+        ("smoke --audio-dir nowhere", "nowhere: no such folder"),
+        ("nonsense", "No idea what 'nonsense' is!"),
+    ],
+)
+def test_wrong_input_is_one_line_and_status_1(
+    run_task: RunTask, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str, complaint: str
+) -> None:
+    """What, where, the value seen; no traceback; nothing written."""
+    monkeypatch.chdir(tmp_path)
+    status, out, err = run_task(command.format(model=tiny_model))
+    assert status == 1, err
+    assert complaint in " ".join((out + err).split())
+    assert "Traceback" not in err
+    assert not list(tmp_path.iterdir())
+
+
+def test_whole_way(run_task: RunTask, corpus: Path, tiny_model: Path, tmp_path: Path) -> None:
+    """manifest, prepare, train, resume: status 0, tables, files in their places."""
+    at = {"corpus": corpus, "model": tiny_model, "dir": tmp_path}
+    for command, expected in (
+        ("manifest --audio-dir {corpus} --output {dir}/m.jsonl --speaker-from '^([^/]+)/'", "24"),
+        ("prepare --manifest-path {dir}/m.jsonl --output-dir {dir}/d --model-name-or-path {model}", "validation"),
+        ("prepare --manifest-path {dir}/m.jsonl --output-dir {dir}/d --model-name-or-path {model}", "already_prepared"),
+        (
+            "train --profile cpu-smoke --processed-dataset-path {dir}/d --model-name-or-path {model} "
+            "--output-dir {dir}/run --max-steps 2 --mask-time-prob 0.5 --set hardware.batch_seconds=8",
+            "contrastive_loss",
+        ),
+        (
+            "train --profile cpu-smoke --processed-dataset-path {dir}/d --model-name-or-path {model} "
+            "--output-dir {dir}/run --max-steps 3 --mask-time-prob 0.5 --set hardware.batch_seconds=8 "
+            "--resume-from-checkpoint last",
+            "resumed",
+        ),
+    ):
+        status, out, err = run_task(command.format(**at))
+        assert status == 0, err
+        assert expected in out + err
+    assert "mask_time_prob = 0.5" in (tmp_path / "run" / "run.toml").read_text()
+    steps = [json.loads(line)["step"] for line in (tmp_path / "run" / "metrics.jsonl").open()]
+    assert steps == sorted(steps)
+    assert steps[-1] == 3
+
+
+def test_default_profile_suits_the_machine_and_is_said(run_task: RunTask, tmp_path: Path) -> None:
+    """`invoke train` without --profile says which it took."""
+    _, _, err = run_task(f"train --output-dir {tmp_path} --model-name-or-path ./nowhere")
+    assert "profile_chosen" in err
+
+
+def test_plugins_and_doctor_print_their_tables(run_task: RunTask) -> None:
+    """Every plugin with its source, hook and state; every profile with whether it works here."""
+    status, out, _ = run_task("plugins --set 'plugins.filters=[\"loudness\"]'")
+    assert status == 0
+    for word in ("loudness", "runyoro_manifest_filters", "built in", "csv", "yes", "no"):
+        assert word in out
+    status, out, _ = run_task("doctor")
+    assert status == 0
+    for word in ("torchaudio loads", "cpu-smoke", "mps-m4", "memory"):
+        assert word in out
+
+
+def test_bug_shows_its_traceback_and_status_2(capsys: pytest.CaptureFixture[str]) -> None:
+    """What is not the user's to mend is a bug, and says so."""
+
+    @cli.command
+    def buggy() -> None:
+        raise LookupError("inner")
+
+    with pytest.raises(SystemExit) as stopped:
+        buggy()
+    err = capsys.readouterr().err
+    assert stopped.value.code == 2
+    assert "Traceback" in err
+    assert "please report" in err
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device", "/data/x"), RunyoroError("mend [me]")])
+def test_mendable_errors_are_status_1(capsys: pytest.CaptureFixture[str], error: Exception) -> None:
+    """A full disk is one line too; brackets in a message are not markup."""
+
+    @cli.command
+    def failing() -> None:
+        raise error
+
+    with pytest.raises(SystemExit) as stopped:
+        failing()
+    err = capsys.readouterr().err
+    assert stopped.value.code == 1
+    assert "No space left" in err or "mend [me]" in err
+
+
+def test_secrets_stay_out_of_messages_and_logs(capsys: pytest.CaptureFixture[str]) -> None:
+    """Tokens and credentials in URLs are replaced, by key or by look."""
+    logs.configure()
+    logs.get_logger().info("fetching", url="https://me:hunter2@example.org/x", hf_token="abc")  # noqa: S106
+    logs.get_logger().info("found hf_AbCdEfGhIjKlMn in the environment")
+    err = capsys.readouterr().err
+    assert "example.org" in err
+    for secret in ("hunter2", "abc", "hf_AbCd"):
+        assert secret not in err
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_signal_ends_the_real_program_after_saving(
+    dataset: Path, tiny_model: Path, tmp_path: Path, number: signal.Signals, status: int
+) -> None:
+    """A started `invoke train` that is told to stop saves, says how to go on, and exits 128 + signal."""
+    command = [sys.executable, "-m", "invoke", "train", "--profile", "cpu-smoke", "--max-steps", "100000"]
+    command += ["--processed-dataset-path", str(dataset), "--model-name-or-path", str(tiny_model)]
+    command += ["--output-dir", str(tmp_path / "run"), "--logging-steps", "1", "--set", "hardware.update_seconds=8"]
+    # A new session: the signal goes to the trainer alone, as a terminal or a batch system would send it.
+    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
+        log = tmp_path / "run" / "metrics.jsonl"
+        for _ in range(600):
+            if log.exists() and log.read_text().count("train/loss") >= 2:
+                break
+            time.sleep(0.1)
+        os.kill(process.pid, number)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == status, err
+    assert f"stopped by {number.name} at step" in err
+    assert "--resume-from-checkpoint last" in " ".join(err.split())
+    assert list((tmp_path / "run").glob("checkpoint-*"))

@@ -1,0 +1,126 @@
+"""The configuration: precedence, and mistakes explained in one line."""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+
+import pytest
+import tasks
+from runyoro_ssl.config import Config
+from runyoro_ssl.errors import ConfigError
+from runyoro_ssl.resolve import SECTIONS, flags_to_overrides, list_profiles, load_config, section_type
+
+
+def test_precedence(tmp_path: Path) -> None:
+    """Defaults < profile < config file < --set < flags."""
+    file = tmp_path / "mine.toml"
+    file.write_text("[train]\nlearning_rate = 1e-4\nseed = 1\nsave_steps = 5\n[hardware]\nbatch_seconds = 7.0\n")
+    config = load_config(
+        profile="cuda",
+        config_file=str(file),
+        settings=["train.seed=2", "train.save_steps=6"],
+        flags={"train": {"save_steps": "8"}},
+    )
+    assert config.hardware.precision == "bf16"
+    assert config.hardware.batch_seconds == 7.0
+    assert config.train.learning_rate == 1e-4
+    assert (config.train.seed, config.train.save_steps) == (2, 8)
+    assert config.train.weight_decay == 0.01
+
+
+def test_every_profile_is_valid_and_holds_hardware_only() -> None:
+    """The three profiles exist, are for their devices, and set only the hardware section."""
+    assert {"mps-m4", "cuda", "cpu-smoke"} <= list_profiles().keys()
+    for name, device in (("mps-m4", "mps"), ("cuda", "cuda"), ("cpu-smoke", "cpu")):
+        config = load_config(profile=name)
+        assert config.hardware.device == device
+        assert config.model_copy(update={"hardware": Config().hardware}) == Config()
+
+
+@pytest.mark.parametrize("task", ["prepare", "train"])
+def test_every_flag_of_a_task_is_a_setting(task: str) -> None:
+    """No option is parsed and not used: each is a field of a section its task reads."""
+    parameters = list(inspect.signature(getattr(tasks, task).body).parameters)
+    handled = {"_context", "profile", "config", "set", "overwrite", "fp16", "bf16"}
+    fields = {name for section in SECTIONS[task] for name in section_type(section).model_fields}
+    assert {name for name in parameters if name not in handled} <= fields
+
+
+def test_the_seeds_options_are_all_there() -> None:
+    """The reference workflow's options, by their names."""
+    prepare = "manifest_path output_dir model_name_or_path max_duration_sec min_duration_sec num_workers"
+    train = (
+        "processed_dataset_path model_name_or_path output_dir num_train_epochs max_steps per_device_train_batch_size "
+        "gradient_accumulation_steps learning_rate warmup_steps weight_decay logging_steps save_steps save_total_limit "
+        "fp16 bf16 seed gradient_checkpointing dataloader_num_workers mask_time_prob mask_time_length mask_feature_prob "
+        "mask_feature_length"
+    )
+    assert set(prepare.split()) <= inspect.signature(tasks.prepare.body).parameters.keys()
+    assert set(train.split()) <= inspect.signature(tasks.train.body).parameters.keys()
+    defaults = Config()
+    assert str(defaults.prepare.manifest_path) == "data/manifest/audio_manifest.jsonl"
+    assert str(defaults.prepare.output_dir) == "data/processed/ssl_dataset"
+    assert defaults.model.model_name_or_path == "facebook/wav2vec2-xls-r-300m"
+    assert (defaults.prepare.max_duration_sec, defaults.prepare.min_duration_sec) == (15, 2)
+    assert str(defaults.train.output_dir) == "models/ssl/runyoro-wav2vec2-xls-r-300m-continued-training"
+
+
+@pytest.mark.parametrize(
+    ("flags", "precision"),
+    [
+        ({"fp16": True}, "fp16"),
+        ({"bf16": True}, "bf16"),
+        ({"fp16": "false"}, "fp32"),
+        ({"fp16": None, "bf16": None}, None),
+    ],
+)
+def test_precision_flags_have_three_states(flags: dict[str, object], precision: str | None) -> None:
+    """Given, denied, or left to the profile."""
+    assert flags_to_overrides("train", flags).get("hardware", {}).get("precision") == precision
+
+
+@pytest.mark.parametrize(
+    ("settings", "complaint"),
+    [
+        (["train.lerning_rate=1"], r'no setting "train.lerning_rate" \(did you mean "learning_rate"\?\)'),
+        (["trian.seed=1"], r'no setting "trian" \(did you mean "train"\?\)'),
+        (["train.max_steps=abc"], r'train.max_steps is "abc".*integer'),
+        (["train.max_steps=0"], r'train.max_steps is "0".*greater than 0'),
+        (["masking.mask_time_prob=1.5"], r"mask_time_prob.*less than or equal to 1"),
+        (["hardware.precision=fp8"], r"precision.*'fp32', 'bf16' or 'fp16'"),
+        (["prepare.min_duration_sec=20"], r"min_duration_sec 20 is above max_duration_sec 15"),
+        (["nonsense"], r"is not section.field=value"),
+    ],
+)
+def test_mistake_is_explained(settings: list[str], complaint: str) -> None:
+    """What, the value seen, and what is accepted."""
+    with pytest.raises(ConfigError, match=complaint):
+        load_config(settings=settings)
+
+
+def test_files_that_cannot_be_read(tmp_path: Path) -> None:
+    """A missing or broken file, an unknown profile."""
+    (tmp_path / "broken.toml").write_text("[train\n")
+    for arguments, complaint in (
+        ({"config_file": str(tmp_path / "none.toml")}, "no such file"),
+        ({"config_file": str(tmp_path / "broken.toml")}, "not a readable TOML"),
+        ({"profile": "mps-m5"}, r'no profile "mps-m5" \(did you mean "mps-m4"\?\)'),
+    ):
+        with pytest.raises(ConfigError, match=complaint):
+            load_config(**arguments)  # type: ignore[arg-type]
+
+
+def test_precision_flags_exclude_each_other() -> None:
+    """Both at once is a mistake, and so is a value that is neither yes nor no."""
+    with pytest.raises(ConfigError, match="exclude each other"):
+        flags_to_overrides("train", {"fp16": True, "bf16": True})
+    with pytest.raises(ConfigError, match='--fp16 is "maybe"'):
+        flags_to_overrides("train", {"fp16": "maybe"})
+
+
+def test_configuration_survives_toml(tmp_path: Path) -> None:
+    """Written and read again, it is the same."""
+    config = load_config(profile="cuda", settings=["plugins.options.silence.threshold_dbfs=-60", "train.max_steps=3"])
+    (tmp_path / "run.toml").write_text(config.to_toml())
+    assert load_config(config_file=str(tmp_path / "run.toml")) == config

@@ -1,0 +1,54 @@
+"""`invoke smoke` itself: CI runs it whole; here, that its checks can fail."""
+
+from __future__ import annotations
+
+import pytest
+from runyoro_ssl import smoke
+from runyoro_ssl.errors import DatasetError, TrainingError
+from runyoro_ssl.smoke import _check_learning, run_smoke
+
+GOOD = {
+    "eval/contrastive_loss": 4.2,
+    "eval/accuracy": 0.1,
+    "eval/codevector_perplexity": 30.0,
+    "eval/chance_loss": 4.58,
+}
+
+
+def test_learning_passes() -> None:
+    """A run that learned is reported in numbers."""
+    assert "0.380 below guessing" in _check_learning(GOOD)
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"eval/contrastive_loss": 4.6}, "held-out contrastive loss ended at 4.600"),
+        ({"eval/contrastive_loss": float("nan")}, "held-out contrastive loss"),
+        ({"eval/accuracy": 0.015}, "accuracy ended at 1.50%"),
+        ({"eval/codevector_perplexity": 2.1}, "codebook collapsed"),
+        # A collapsed codebook has few negatives left: a low loss is then no achievement.
+        ({"eval/contrastive_loss": 1.0, "eval/chance_loss": 0.9}, "below guessing (0.900)"),
+    ],
+)
+def test_failed_check_is_named(change: dict[str, float], complaint: str) -> None:
+    """Each claim, broken, ends the smoke run with its name."""
+    with pytest.raises(TrainingError, match="smoke check failed") as caught:
+        _check_learning({**GOOD, **change})
+    assert complaint in str(caught.value)
+
+
+def test_work_dir_with_content_is_refused(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Nothing of the user's is mixed with the run."""
+    folder = tmp_path_factory.mktemp("work")
+    (folder / "precious.txt").write_text("mine")
+    with pytest.raises(DatasetError, match="is not empty"):
+        run_smoke(audio_dir=None, work_dir=str(folder), seed=0)
+
+
+def test_whole_run_in_miniature(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All stages run and the report is printed; ten steps learn nothing, and the run says so."""
+    monkeypatch.setattr(smoke, "STEPS", 10)
+    monkeypatch.setattr(smoke, "NUM_CLIPS", 24)
+    with pytest.raises(TrainingError, match="smoke check failed: the"):
+        run_smoke(audio_dir=None, work_dir=str(tmp_path_factory.mktemp("smoke") / "new"), seed=0)
