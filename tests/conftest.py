@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from runyoro_ssl.config import Config
 from runyoro_ssl.plugins import load_plugins
 from runyoro_ssl.resolve import load_config
@@ -141,9 +142,10 @@ def _real_speech(name: str) -> Path:
 @pytest.fixture
 def run_task(capfd: pytest.CaptureFixture[str]) -> Callable[[str], tuple[int, str, str]]:
     """A function (command line) -> (exit status, stdout, stderr): `invoke …`, in this process."""
-    import tasks
     from invoke.collection import Collection
     from invoke.program import Program
+
+    import tasks
 
     def run(command: str) -> tuple[int, str, str]:
         capfd.readouterr()

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - its name everywhere
+
 from runyoro_ssl.train.batches import TrainingBatch
 
 
@@ -46,7 +47,7 @@ def shared_gumbel_noise(noise: torch.Tensor) -> Iterator[None]:
 
 
 def transformers_forward(model: Any, batch: TrainingBatch, num_samples: Sequence[int]) -> Any:
-    """transformers' own pre-training forward on our batch, masks and negatives."""
+    """Transformers' own pre-training forward on our batch, masks and negatives."""
     masks = batch.masks
     clips, frames = masks.time_mask.shape
     negatives = torch.zeros(clips, frames, masks.negatives.shape[-1], dtype=torch.int64)

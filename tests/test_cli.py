@@ -12,11 +12,19 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
 from conftest import ROOT
 from runyoro_ssl import cli, logs
 from runyoro_ssl.errors import RunyoroError
 
 RunTask = Callable[[str], tuple[int, str, str]]
+
+
+@pytest.fixture
+def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working directory."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
 
 
 @pytest.mark.parametrize(
@@ -42,37 +50,32 @@ RunTask = Callable[[str], tuple[int, str, str]]
     ],
 )
 def test_wrong_input_is_one_line_and_status_1(
-    run_task: RunTask, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str, complaint: str
+    run_task: RunTask, tiny_model: Path, empty_folder: Path, command: str, complaint: str
 ) -> None:
     """What, where, the value seen; no traceback; nothing written."""
-    monkeypatch.chdir(tmp_path)
     status, out, err = run_task(command.format(model=tiny_model))
     assert status == 1, err
     assert complaint in " ".join((out + err).split())
     assert "Traceback" not in err
-    assert not list(tmp_path.iterdir())
+    assert not list(empty_folder.iterdir())
 
 
 def test_whole_way(run_task: RunTask, corpus: Path, tiny_model: Path, tmp_path: Path) -> None:
     """manifest, prepare, train, resume: status 0, tables, files in their places."""
-    at = {"corpus": corpus, "model": tiny_model, "dir": tmp_path}
+    manifest = f"manifest --audio-dir {corpus} --output {tmp_path}/m.jsonl --speaker-from '^([^/]+)/'"
+    prepare = f"prepare --manifest-path {tmp_path}/m.jsonl --output-dir {tmp_path}/d --model-name-or-path {tiny_model}"
+    train = (
+        f"train --profile cpu-smoke --processed-dataset-path {tmp_path}/d --model-name-or-path {tiny_model} "
+        f"--output-dir {tmp_path}/run --mask-time-prob 0.5 --set hardware.batch_seconds=8 --max-steps"
+    )
     for command, expected in (
-        ("manifest --audio-dir {corpus} --output {dir}/m.jsonl --speaker-from '^([^/]+)/'", "24"),
-        ("prepare --manifest-path {dir}/m.jsonl --output-dir {dir}/d --model-name-or-path {model}", "validation"),
-        ("prepare --manifest-path {dir}/m.jsonl --output-dir {dir}/d --model-name-or-path {model}", "already_prepared"),
-        (
-            "train --profile cpu-smoke --processed-dataset-path {dir}/d --model-name-or-path {model} "
-            "--output-dir {dir}/run --max-steps 2 --mask-time-prob 0.5 --set hardware.batch_seconds=8",
-            "contrastive_loss",
-        ),
-        (
-            "train --profile cpu-smoke --processed-dataset-path {dir}/d --model-name-or-path {model} "
-            "--output-dir {dir}/run --max-steps 3 --mask-time-prob 0.5 --set hardware.batch_seconds=8 "
-            "--resume-from-checkpoint last",
-            "resumed",
-        ),
+        (manifest, "24"),
+        (prepare, "validation"),
+        (prepare, "already_prepared"),
+        (f"{train} 2", "contrastive_loss"),
+        (f"{train} 3 --resume-from-checkpoint last", "resumed"),
     ):
-        status, out, err = run_task(command.format(**at))
+        status, out, err = run_task(command)
         assert status == 0, err
         assert expected in out + err
     assert "mask_time_prob = 0.5" in (tmp_path / "run" / "run.toml").read_text()

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
 from conftest import ROOT
 from runyoro_ssl import hookspecs
 from runyoro_ssl.config import Config

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from runyoro_ssl.config import Config
 from runyoro_ssl.plugins import load_plugins
 from runyoro_ssl.prepare.dataset import load_splits

@@ -6,6 +6,7 @@ import inspect
 from pathlib import Path
 
 import pytest
+
 import tasks
 from runyoro_ssl.config import Config
 from runyoro_ssl.errors import ConfigError
@@ -50,12 +51,12 @@ def test_every_flag_of_a_task_is_a_setting(task: str) -> None:
 def test_the_seeds_options_are_all_there() -> None:
     """The reference workflow's options, by their names."""
     prepare = "manifest_path output_dir model_name_or_path max_duration_sec min_duration_sec num_workers"
-    train = (
-        "processed_dataset_path model_name_or_path output_dir num_train_epochs max_steps per_device_train_batch_size "
-        "gradient_accumulation_steps learning_rate warmup_steps weight_decay logging_steps save_steps save_total_limit "
-        "fp16 bf16 seed gradient_checkpointing dataloader_num_workers mask_time_prob mask_time_length mask_feature_prob "
-        "mask_feature_length"
-    )
+    train = """
+        processed_dataset_path model_name_or_path output_dir num_train_epochs max_steps per_device_train_batch_size
+        gradient_accumulation_steps learning_rate warmup_steps weight_decay logging_steps save_steps save_total_limit
+        fp16 bf16 seed gradient_checkpointing dataloader_num_workers
+        mask_time_prob mask_time_length mask_feature_prob mask_feature_length
+    """
     assert set(prepare.split()) <= inspect.signature(tasks.prepare.body).parameters.keys()
     assert set(train.split()) <= inspect.signature(tasks.train.body).parameters.keys()
     defaults = Config()

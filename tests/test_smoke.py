@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from runyoro_ssl import smoke
 from runyoro_ssl.errors import DatasetError, TrainingError
 from runyoro_ssl.smoke import _check_learning, run_smoke

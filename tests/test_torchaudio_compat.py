@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import torch
+
 from conftest import ROOT
 from runyoro_ssl.torchaudio_compat import import_torchaudio, torchaudio_form
 

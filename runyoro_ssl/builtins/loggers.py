@@ -41,7 +41,8 @@ class ConsoleLogger:
                 if f"{stage}/{name}" in metrics
             ]
             if shown:
-                console.print(f"step {step}/{self._total_steps} {stage:5} {'  '.join(shown)}", style=style, soft_wrap=True)
+                line = f"step {step}/{self._total_steps} {stage:5} {'  '.join(shown)}"
+                console.print(line, style=style, soft_wrap=True)
 
     def close(self, status: str) -> None:
         """Nothing to close."""

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import soundfile as sf
 import soxr
+
 from runyoro_ssl.errors import AudioError
 from runyoro_ssl.prepare import audio
 from runyoro_ssl.prepare.audio import check_length, decode, probe
@@ -69,7 +70,7 @@ def test_streamed_resampling_equals_the_whole(tmp_path: Path, monkeypatch: pytes
 
 
 def test_part_of_a_file(tmp_path: Path) -> None:
-    """offset and duration cut exactly."""
+    """Offset and duration cut exactly."""
     wave = tone(3, 16_000)
     sf.write(tmp_path / "a.flac", wave, 16_000)
     part = decode(tmp_path / "a.flac", sample_rate=16_000, offset_sec=1.25, duration_sec=0.5)

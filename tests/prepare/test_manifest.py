@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile as sf
+
 from runyoro_ssl.errors import ConfigError, ManifestError
 from runyoro_ssl.prepare.manifest import read_manifest
 from runyoro_ssl.prepare.scan import scan

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ import datasets
 import numpy as np
 import pytest
 import soundfile as sf
+
 from runyoro_ssl.config import Config
 from runyoro_ssl.errors import ConfigError, DatasetError, PluginError
 from runyoro_ssl.plugins import load_plugins
@@ -131,7 +133,7 @@ def test_long_clip_is_cut_without_loss(mixed: Path, prepare_config: MakeConfig) 
     pieces = [row for split in splits.values() for row in split if row["num_samples"] > 10 * RATE]
     pieces.sort(key=lambda row: json.loads(row["metadata"])["offset"])
     whole, _ = sf.read(mixed / "long.flac", dtype="int16")
-    assert sum((row["audio"] for row in pieces), []) == whole.tolist()
+    assert [sample for row in pieces for sample in row["audio"]] == whole.tolist()
 
 
 def test_number_of_workers_changes_nothing(corpus_manifest: Path, tiny_model: Path, tmp_path: Path) -> None:
@@ -243,7 +245,7 @@ def test_pieces_are_equal_and_whole(num_samples: int) -> None:
     pieces = cut(num_samples, 100)
     assert pieces[0][0] == 0
     assert pieces[-1][1] == num_samples
-    assert all(stop == start for (_, stop), (start, _) in zip(pieces, pieces[1:], strict=False))
+    assert all(stop == start for (_, stop), (start, _) in itertools.pairwise(pieces))
     sizes = [stop - start for start, stop in pieces]
     assert max(sizes) <= 100
     assert max(sizes) - min(sizes) <= 1

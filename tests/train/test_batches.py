@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+
 from conftest import transformers
 from runyoro_ssl.builtins.augmentations import Noise, Speed
 from runyoro_ssl.builtins.collators import CroppedCollator, PaddedCollator

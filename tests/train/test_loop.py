@@ -15,6 +15,8 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
+
 from conftest import ROOT, transformers
 from reference import gradients, relative_difference, without_dropout
 from runyoro_ssl import logs
@@ -26,7 +28,7 @@ from runyoro_ssl.train import loop
 from runyoro_ssl.train.metrics import Meter
 from runyoro_ssl.train.plan import MicroBatch, Update
 from runyoro_ssl.train.setup import build_run
-from safetensors.torch import load_file
+from runyoro_ssl.train.validation import validate
 
 MakeConfig = Callable[..., Config]
 AUGMENTED = ('plugins.augmentations=["noise", "speed"]',)
@@ -140,7 +142,7 @@ def test_metrics_do_not_depend_on_micro_batches(train_config: MakeConfig) -> Non
     for seconds in (3, 40):
         config = train_config("sizes", f"hardware.batch_seconds={seconds}")
         setup = build_run(config, load_plugins(config))
-        numbers.append(loop.validate(setup.accelerator, setup.model, setup.eval_batches, setup.eval_plan))
+        numbers.append(validate(setup.accelerator, setup.model, setup.eval_batches, setup.eval_plan))
     for name, value in numbers[0].items():
         assert value == pytest.approx(numbers[1][name], rel=1e-4), name
 

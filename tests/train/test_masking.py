@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from transformers.models.wav2vec2 import modeling_wav2vec2
+
 from runyoro_ssl.config import MaskingConfig
 from runyoro_ssl.train.masking import count_spans, make_masks, sample_negatives, sample_span_mask, summarise_masks
 from runyoro_ssl.train.random import derive_generator
-from transformers.models.wav2vec2 import modeling_wav2vec2
 
 
 @pytest.mark.parametrize("num_frames", [9, 10, 11, 25, 99, 250, 749])
@@ -23,11 +24,15 @@ def test_span_count_is_that_of_transformers(
         if num_frames < 10:
             assert ours == 0  # transformers raises
             continue
-        counts = []
+        counts: list[int] = []
+
+        def choice(starts: np.ndarray, count: int, *, replace: bool, counts: list[int] = counts) -> np.ndarray:
+            assert not replace
+            counts.append(count)
+            return starts[:count]
+
         monkeypatch.setattr(np.random, "rand", lambda _size, value=epsilon: np.array([value]))
-        monkeypatch.setattr(
-            np.random, "choice", lambda starts, count, replace: (counts.append(count), starts[:count])[1]
-        )
+        monkeypatch.setattr(np.random, "choice", choice)
         modeling_wav2vec2._compute_mask_indices((1, num_frames), prob, 10, min_masks=min_spans)
         assert ours == (counts[0] if counts else 0)
 

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
+
 from conftest import build_tiny_model, transformers
 from runyoro_ssl.config import HardwareConfig, ModelConfig
 from runyoro_ssl.errors import CheckpointError
 from runyoro_ssl.train.model import load_model, num_frames
-from safetensors.torch import load_file, save_file
 
 
 def load(path: Path | str, **settings: object) -> object:
@@ -52,7 +53,7 @@ def test_damaged_weights_are_refused(tmp_path: Path) -> None:
 def test_other_architectures_are_refused(tmp_path: Path) -> None:
     """HuBERT has no pre-training head in transformers."""
     transformers.HubertConfig(hidden_size=32).save_pretrained(tmp_path)
-    with pytest.raises(CheckpointError, match='type "hubert".*wav2vec 2.0'):
+    with pytest.raises(CheckpointError, match=r'type "hubert".*wav2vec 2\.0'):
         load(tmp_path)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from runyoro_ssl.config import HardwareConfig, ModelConfig, TrainConfig
 from runyoro_ssl.train.model import load_model
 from runyoro_ssl.train.optim import (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 
 import pytest
+
 from runyoro_ssl.train.plan import MicroBatch, PlanSettings, RunPlan, padding_share, plan_epoch
 
 RATE = 16_000
