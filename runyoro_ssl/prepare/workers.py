@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from typing import TypeVar
 
 from runyoro_ssl.errors import AudioError
@@ -16,13 +17,19 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def decoding_pool(num_workers: int) -> Executor:
+@contextmanager
+def decoding_pool(num_workers: int) -> Iterator[Executor]:
     """A pool of fresh processes: the same on every system, and nothing of this one's state in them.
 
-    Even one worker is a process of its own: decoders write to stderr from C, and may crash.
+    Even one worker is a process of its own: decoders write to stderr from C, and may crash. An error or Ctrl-C waits
+    only for the work in hand.
     """
     context = multiprocessing.get_context("spawn")
-    return ProcessPoolExecutor(num_workers, mp_context=context, initializer=_silence_decoders)
+    pool = ProcessPoolExecutor(num_workers, mp_context=context, initializer=_silence_decoders)
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def run_ordered(pool: Executor, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:

@@ -38,7 +38,7 @@ log = get_logger()
 
 @dataclass(frozen=True)
 class TrainResult:
-    """How a run ended. `first` and `last` are its validations before the first and after the last step."""
+    """How a run ended. `first` and `last` are its validations before the first step and the latest one."""
 
     output_dir: Path
     step: int
@@ -63,8 +63,10 @@ def train(config: Config, plugins: Plugins) -> TrainResult:
     with ExitStack() as stack:
         stop = stack.enter_context(StopSignal())
         loggers = stack.enter_context(open_loggers(plugins.loggers() if main else [], _describe(run)))
-        first = _validate(run, loggers, step=run.start_step, epoch=_epoch_at_start(run))
-        step, last = run_steps(run, loggers, stop, first)
+        if run.first_validation is None:
+            run.first_validation = run.last_validation = _validate(run, loggers, step=0, epoch=0.0)
+        step = run_steps(run, loggers, stop)
+        first, last = run.first_validation, run.last_validation or {}
         loggers.status = "stopped" if stop.received else "finished"
         if not stop.received and main:
             save_pretrained(run.model, run.extractor, config.train.output_dir)
@@ -72,16 +74,14 @@ def train(config: Config, plugins: Plugins) -> TrainResult:
     return TrainResult(config.train.output_dir, step, run.total_steps, stop.received, first, last)
 
 
-def run_steps(
-    run: RunSetup, loggers: Loggers, stop: StopSignal, first: dict[str, float]
-) -> tuple[int, dict[str, float]]:
-    """Every optimizer step from the run's start to its end, or to a signal. Returns the last step and validation."""
+def run_steps(run: RunSetup, loggers: Loggers, stop: StopSignal) -> int:
+    """Every optimizer step from the run's start to its end, or to a signal. Returns the last step."""
     config, accelerator = run.config.train, run.accelerator
     share = slice(accelerator.process_index, None, accelerator.num_processes)
     planned = (batch for update in run.plan.updates(run.start_step) for batch in update.micro_batches[share])
     batches = load_batches(run.train_batches, planned, num_workers=run.config.hardware.dataloader_num_workers)
     meter, watch = Meter(accelerator, run.model.config), Stopwatch()
-    step, last = run.start_step, first
+    step = run.start_step
     with _training_bar(run) as advance:
         for update in run.plan.updates(run.start_step):
             mine = [next(batches) for _ in update.micro_batches[share]]
@@ -89,22 +89,23 @@ def run_steps(
             step = update.step
             watch.audio_seconds += sum(batch.num_samples for batch in mine) / run.extractor.sampling_rate
             stopping = _agree_to_stop(accelerator, stop)
-            ending = stopping or step == run.total_steps
-            if step % config.logging_steps == 0 or ending:
+            last = step == run.total_steps
+            saving = stopping or last or step % config.save_steps == 0
+            metrics: dict[str, float] = {}
+            # Before every save too: weights that are no numbers must not be saved.
+            if saving or step % config.logging_steps == 0:
                 metrics = _train_metrics(run, numbers, meter, watch)
                 loggers.log(step, {"epoch": update.epoch, **metrics})
-                advance(step, metrics)
-            else:
-                advance(step, {})
+            advance(step, metrics)
             watch.pause()
-            if step % (config.eval_steps or config.save_steps) == 0 or step == run.total_steps:
-                last = _validate(run, loggers, step=step, epoch=update.epoch)
-            if step % config.save_steps == 0 or ending:
+            if last or step % (config.eval_steps or config.save_steps) == 0:
+                run.last_validation = _validate(run, loggers, step=step, epoch=update.epoch)
+            if saving:
                 save(run, step)
             watch.go_on()
             if stopping:
                 break
-    return step, last
+    return step
 
 
 def take_step(
@@ -149,6 +150,8 @@ def save(run: RunSetup, step: int) -> None:
             "total_steps": run.total_steps,
             "gumbel_temperature": run.model.quantizer.temperature,
             "scaler": run.accelerator.scaler.state_dict() if run.accelerator.scaler else None,
+            "first_validation": run.first_validation,
+            "last_validation": run.last_validation,
             "dataset_sha256": run.dataset_sha256,
             "fixed": fixed_settings(run.config),
         }
@@ -231,13 +234,6 @@ def _num_updates(run: RunSetup) -> int:
     """Updates AdamW has made: fewer than steps when fp16 skipped some."""
     states = run.optimizer.optimizer.state.values()
     return int(max((float(state["step"]) for state in states), default=0.0))
-
-
-def _epoch_at_start(run: RunSetup) -> float:
-    if run.start_step == 0:
-        return 0.0
-    before = next(iter(run.plan.updates(run.start_step - 1)), None)
-    return before.epoch if before else 0.0
 
 
 def _describe(run: RunSetup) -> Run:

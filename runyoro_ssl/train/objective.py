@@ -144,8 +144,10 @@ def perplexity(code_mass: torch.Tensor) -> torch.Tensor:
 
     code_mass (groups, codes), not normalised -> scalar.
     """
-    share = code_mass / code_mass.sum(dim=-1, keepdim=True).clamp(min=torch.finfo(code_mass.dtype).tiny)
-    return torch.exp(-torch.xlogy(share, share).sum(dim=-1)).sum()
+    tiny = torch.finfo(code_mass.dtype).tiny
+    share = code_mass / code_mass.sum(dim=-1, keepdim=True).clamp(min=tiny)
+    # Not xlogy(share, share): its gradient is NaN at 0, where a code that underflows to probability 0 ends up.
+    return torch.exp(-(share * share.clamp(min=tiny).log()).sum(dim=-1)).sum()
 
 
 def _take(frames: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:

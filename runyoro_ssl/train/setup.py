@@ -51,6 +51,9 @@ class RunSetup:
     plan: RunPlan
     total_steps: int
     start_step: int
+    first_validation: dict[str, float] | None
+    """Of the model as it came; None until it is made. A resumed run has both from its checkpoint."""
+    last_validation: dict[str, float] | None
     train_batches: BatchBuilder
     eval_batches: BatchBuilder
     eval_plan: list[MicroBatch]
@@ -104,6 +107,8 @@ def build_run(config: Config, plugins: Plugins) -> RunSetup:
         plan=plan,
         total_steps=plan.total_steps(),
         start_step=int(state.get("step", 0)),
+        first_validation=state.get("first_validation"),
+        last_validation=state.get("last_validation"),
         train_batches=_builder(splits["train"], model, extractor, config, plugins, stage="train"),
         eval_batches=_builder(splits["validation"], model, extractor, config, plugins, stage="eval"),
         eval_plan=plan_validation(eval_lengths, settings),

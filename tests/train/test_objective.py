@@ -125,6 +125,22 @@ def test_collapsed_codebook_is_no_success(tmp_path: Path) -> None:
     assert perplexity(ours.code_mass).item() == pytest.approx(2.0)
 
 
+def test_dead_code_has_a_finite_gradient(tmp_path: Path) -> None:
+    """A code whose probability underflows to 0 everywhere: transformers' gradient is NaN there, ours is not."""
+    model = tiny(tmp_path)
+    with torch.no_grad():
+        model.quantizer.weight_proj.bias[3] = -1000.0
+    batch = make_batch(model, UNPADDED)
+    ours = run_ours(model, batch, None)
+    torch.autograd.backward(ours.loss)
+    assert ours.code_mass.flatten()[3] == 0
+    assert all(gradient.isfinite().all() for gradient in gradients(model).values())
+
+    model.zero_grad()
+    torch.autograd.backward(transformers_forward(model, batch, UNPADDED).loss)
+    assert not all(gradient.isfinite().all() for gradient in gradients(model).values())
+
+
 def test_clip_without_masks_adds_nothing(tmp_path: Path) -> None:
     """A clip too short for its masks leaves the loss finite and the sums those of the other clip."""
     model = tiny(tmp_path).eval()
