@@ -43,6 +43,7 @@ def import_transformers() -> Any:
         import_torchaudio()
     transformers: Any = importlib.import_module("transformers")
     transformers.logging.set_verbosity_error()
+    importlib.import_module("huggingface_hub").logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     return transformers
 

@@ -1,12 +1,17 @@
-"""The base model's feature-extractor settings: all that preparation needs of the model."""
+"""Where a base model comes from, and its feature-extractor settings: all that preparation needs of it."""
 
 from __future__ import annotations
 
+import os
+import socket
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from runyoro_ssl.errors import CheckpointError
 from runyoro_ssl.torchaudio_compat import import_transformers
+
+CONNECT_SEC = 5.0
 
 
 def load_feature_extractor(model_name_or_path: str) -> Any:
@@ -17,7 +22,7 @@ def load_feature_extractor(model_name_or_path: str) -> Any:
     """
     transformers = import_transformers()
     try:
-        extractor = transformers.AutoFeatureExtractor.from_pretrained(model_name_or_path)
+        extractor = transformers.AutoFeatureExtractor.from_pretrained(model_name_or_path, **source_options(model_name_or_path))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(cannot_load(model_name_or_path, "preprocessor_config.json", error)) from None
     if not isinstance(extractor, transformers.Wav2Vec2FeatureExtractor):
@@ -26,6 +31,29 @@ def load_feature_extractor(model_name_or_path: str) -> Any:
             "this toolkit adapts wav2vec 2.0 models, which take raw audio"
         )
     return extractor
+
+
+def source_options(model_name_or_path: str) -> dict[str, bool]:
+    """Arguments for `from_pretrained`: when the hub is out of reach, only what was downloaded before.
+
+    The hub client would retry for most of a minute, with a warning each time.
+    """
+    if Path(model_name_or_path).is_dir() or _hub_reachable():
+        return {}
+    return {"local_files_only": True}
+
+
+def _hub_reachable() -> bool:
+    from huggingface_hub import constants
+
+    if any(os.environ.get(name) for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")):
+        return True  # only the client knows how to reach it
+    address = urlsplit(constants.ENDPOINT)
+    try:
+        with socket.create_connection((str(address.hostname), address.port or 443), timeout=CONNECT_SEC):
+            return True
+    except OSError:
+        return False
 
 
 def cannot_load(model_name_or_path: str, needed: str, error: Exception) -> str:

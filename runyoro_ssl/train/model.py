@@ -33,19 +33,21 @@ def load_model(config: ModelConfig, hardware: HardwareConfig) -> Any:
         CheckpointError: It cannot be reached or read, is no wav2vec 2.0 model, or lacks the pre-training head, with
             which training would start from noise (`model.allow_new_head` accepts that).
     """
-    from runyoro_ssl.prepare.extractor import cannot_load
+    from runyoro_ssl.prepare.extractor import cannot_load, source_options
 
     transformers = import_transformers()
     name = config.model_name_or_path
+    source = source_options(name)
     overrides = {key: value for key in OVERRIDES if (value := getattr(config, key)) is not None}
     try:
-        base = transformers.AutoConfig.from_pretrained(name)
+        base = transformers.AutoConfig.from_pretrained(name, **source)
         _check_architecture(name, base)
         model, info = transformers.Wav2Vec2ForPreTraining.from_pretrained(
             name,
             dtype=torch.float32,
             attn_implementation=hardware.attention,
             output_loading_info=True,
+            **source,
             **overrides,
         )
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
