@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import errno
 import functools
+import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Mapping
@@ -22,27 +22,36 @@ EXIT_MENDABLE = 1
 EXIT_BUG = 2
 SIGNAL_EXIT = 128
 """Added to a signal's number: 130 for SIGINT, 143 for SIGTERM."""
-MENDABLE_OS_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR})
+
+
+class Terminated(BaseException):
+    """SIGTERM, raised like Ctrl-C so that every `with` block cleans up. `train` handles the signal itself."""
 
 
 def command(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
-    """Give a task its exit status: 0 done, 1 mendable (one line on stderr), 2 a bug (traceback), 130 interrupted."""
+    """Give a task its exit status: 0 done, 1 mendable (one line on stderr), 2 a bug (traceback), 130/143 signals."""
 
     @functools.wraps(function)
     def run(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
         logs.configure()
+        previous = signal.signal(signal.SIGTERM, _terminate)
         try:
             return function(*args, **kwargs)
         except RunyoroError as error:
             _fail(str(error))
         except OSError as error:
-            if error.errno not in MENDABLE_OS_ERRORS:
-                _report_bug()
-            _fail(f"{error.filename or 'writing'}: {error.strerror}; make room or choose another folder, and run again")
+            where = error.filename or "the disk"
+            _fail(
+                f"{where}: {error.strerror or error}; check the path, its permissions and the free space, and run again"
+            )
         except KeyboardInterrupt:
-            _fail("interrupted", status=SIGNAL_EXIT + 2)
+            _fail("interrupted; nothing unfinished was kept", status=SIGNAL_EXIT + signal.SIGINT)
+        except Terminated:
+            _fail("terminated; nothing unfinished was kept", status=SIGNAL_EXIT + signal.SIGTERM)
         except Exception:  # noqa: BLE001 - the last door: what escapes here is a bug, and says so
             _report_bug()
+        finally:
+            signal.signal(signal.SIGTERM, previous)
 
     return run
 
@@ -135,6 +144,8 @@ def run_train(
             "go on with --resume-from-checkpoint last",
             status=SIGNAL_EXIT + result.stopped_by,
         )
+    if not result.is_main:
+        return
     rows = [
         [name.removeprefix("eval/"), f"{result.first[name]:.4f}", f"{result.last[name]:.4f}"] for name in result.last
     ]
@@ -160,7 +171,14 @@ def run_plugins(*, profile: str | None, config_file: str | None, settings: Itera
         for kind in HOOKS
         for name, registration in loaded.registered[kind].items()
     ]
+    used = {registration.plugin.name for names in loaded.registered.values() for registration in names.values()}
+    idle = [plugin for plugin in loaded.plugins if plugin.name not in used]
+    rows += [[plugin.name, "registers nothing", plugin.source, ", ".join(plugin.hooks), "no"] for plugin in idle]
     logs.print_table("Plugins", ["name", "kind", "source", "hook", "enabled"], rows)
+
+
+def _terminate(_number: int, _frame: Any) -> NoReturn:
+    raise Terminated
 
 
 def _fail(message: str, *, status: int = EXIT_MENDABLE) -> NoReturn:

@@ -16,9 +16,12 @@ from pydantic import (
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
+    ValidationInfo,
+    field_validator,
     model_validator,
 )
 
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
 Device = Literal["mps", "cuda", "cpu"]
 
@@ -26,7 +29,14 @@ Device = Literal["mps", "cuda", "cpu"]
 class Section(BaseModel):
     """One concern of the configuration: frozen, and closed to names it does not know."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _true_is_no_number(cls, value: Any, info: ValidationInfo) -> Any:
+        if isinstance(value, bool) and cls.model_fields[str(info.field_name)].annotation is not bool:
+            raise ValueError(f"it is {str(value).lower()}, and needs a value")
+        return value
 
 
 class HardwareConfig(Section):
@@ -74,15 +84,15 @@ class PrepareConfig(Section):
 
     manifest_path: Path = Path("data/manifest/audio_manifest.jsonl")
     output_dir: Path = Path("data/processed/ssl_dataset")
-    max_duration_sec: PositiveFloat = 15.0
+    max_duration_sec: float = Field(default=15.0, ge=0.1, le=3600.0)
     """Longer clips are cut into equal pieces of at most this."""
-    min_duration_sec: PositiveFloat = 2.0
+    min_duration_sec: float = Field(default=2.0, ge=0.05)
     """Shorter clips and pieces are dropped by the `duration` filter."""
     validation_share: float = Field(default=0.05, gt=0.0, lt=0.5)
     """Share of the kept seconds to hold out, as nearly as whole groups allow."""
     split_by: Literal["speaker", "recording"] = "speaker"
     """What the splits never share. `speaker` also keeps recordings apart."""
-    seed: int = 0
+    seed: Seed = 0
     """Chooses which groups are held out."""
 
     @model_validator(mode="after")
@@ -137,11 +147,11 @@ class TrainConfig(Section):
     eval_steps: PositiveInt | None = None
     """Steps between validations; None: as often as checkpoints."""
     save_steps: PositiveInt = 500
-    save_total_limit: PositiveInt | None = 3
-    """Checkpoints kept; older ones are removed after a new one is complete."""
+    save_total_limit: NonNegativeInt = 3
+    """Checkpoints kept; older ones are removed after a new one is complete. 0 keeps all."""
     resume_from_checkpoint: str | None = None
     """`last`, or a checkpoint folder."""
-    seed: int = 42
+    seed: Seed = 42
     """Every random draw of the run follows from it."""
 
 

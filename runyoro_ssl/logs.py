@@ -23,6 +23,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.table import Table
+from rich.text import Text
 
 WIDTH_IN_FILES = 120
 """Columns of a table that goes to a file and not to a terminal."""
@@ -102,11 +103,11 @@ def progress(unit: str, *columns: ProgressColumn) -> Progress:
 
 def print_table(title: str, columns: list[str], rows: list[list[str]]) -> None:
     """A table on stdout: the result of a task, as against its log on stderr."""
-    table = Table(title=title, title_justify="left", title_style="bold")
+    table = Table(title=Text(title), title_justify="left", title_style="bold")
     for index, column in enumerate(columns):
         table.add_column(column, justify="left", overflow="fold", no_wrap=index == 0)
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(Text, row))
     Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH_IN_FILES).print(table)
 
 

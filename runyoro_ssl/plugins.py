@@ -6,6 +6,7 @@ plugin folder. Loading is not enabling: the configuration names what is used.
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import inspect
 import pickle
@@ -21,7 +22,7 @@ from typing import Any, Literal, cast
 import pluggy
 
 from runyoro_ssl import hookspecs
-from runyoro_ssl.config import Config
+from runyoro_ssl.config import Config, PluginsConfig
 from runyoro_ssl.errors import PluginError
 from runyoro_ssl.hookspecs import Augmentation, Collator, Filter, LoggingBackend
 
@@ -89,6 +90,11 @@ class Plugins:
             "logger": chosen.loggers,
         }[kind]
 
+    def sources(self, kind: Kind) -> dict[str, str]:
+        """SHA-256 of the file that defines each enabled plugin of a kind: changes when its code does."""
+        files = {name: Path(str(self._find(kind, name).plugin.module.__file__)) for name in self.enabled(kind)}
+        return {name: hashlib.sha256(file.read_bytes()).hexdigest() for name, file in files.items()}
+
     def check(self) -> None:
         """Raise PluginError if the configuration names or sets something no plugin offers."""
         for kind in HOOKS:
@@ -134,11 +140,11 @@ def load_plugins(config: Config) -> Plugins:
     loaded = Plugins(config)
     for name, source, module in _modules(config.plugins.dir):
         _check_hooks(module, source)
-        manager.register(module, name=name)
-        # check_pending after each one, so that the error can name its file.
+        # Each is registered and checked on its own, so that the error can name its file.
         try:
+            manager.register(module, name=name)
             manager.check_pending()
-        except pluggy.PluginValidationError as error:
+        except (pluggy.PluginValidationError, ValueError) as error:
             raise PluginError(f"{source}: {error}; the hooks are: {_list(HOOKS.values())}") from None
         hooks = tuple(caller.name for caller in manager.get_hookcallers(module) or ())
         plugin = Plugin(name, source, module, hooks)
@@ -156,7 +162,7 @@ def ensure_picklable(kind: Kind, built: Iterable[tuple[str, Any]]) -> None:
         except Exception as error:  # noqa: BLE001 - pickling runs plugin code
             raise PluginError(
                 f'{kind} "{name}" cannot be sent to worker processes ({_say(error)}); write it as a class with '
-                "__call__ at the top of its module, not as a closure, or run with 0 workers"
+                "__call__ at the top of its module, not as a closure"
             ) from None
 
 
@@ -167,6 +173,8 @@ def _modules(plugin_dir: Path) -> Iterable[tuple[str, str, ModuleType]]:
     for point in entry_points(group="runyoro_ssl"):
         source = f"package {point.dist.name}" if point.dist else f"entry point {point.name}"
         yield point.name, source, _import(source, point.load)
+    if not plugin_dir.is_dir() and plugin_dir != PluginsConfig().dir:
+        raise PluginError(f"plugins.dir is {plugin_dir}: no such folder; check the path")
     for path in sorted(plugin_dir.glob("runyoro_*.py")):
         yield path.stem, str(path), _import(str(path), partial(_import_by_stem, path))
 
@@ -176,7 +184,7 @@ def _import(source: str, load: Callable[[], Any]) -> ModuleType:
         return cast("ModuleType", load())
     except PluginError as error:
         raise PluginError(f"{source}: {error}") from None
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise PluginError(f"{source}: cannot be imported: {_say(error)}; mend it, or move it away") from error
 
 
@@ -217,12 +225,18 @@ def _collect(loaded: Plugins, plugin: Plugin) -> None:
 
         offered = {"register": register, "config": loaded.config}
         # As pluggy does, an implementation may leave out arguments it does not use.
-        implementation(**{name: offered[name] for name in inspect.signature(implementation).parameters})
+        arguments = {name: offered[name] for name in inspect.signature(implementation).parameters}
+        try:
+            implementation(**arguments)
+        except PluginError:
+            raise
+        except Exception as error:
+            raise PluginError(f"{plugin.source}: {hook} failed: {_say(error)}") from error
 
 
 def _list(names: Iterable[str]) -> str:
     return ", ".join(sorted(names))
 
 
-def _say(error: Exception) -> str:
+def _say(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}"

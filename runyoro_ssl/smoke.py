@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from runyoro_ssl.config import Config
-from runyoro_ssl.errors import DatasetError, RunyoroError, TrainingError
+from runyoro_ssl.errors import DatasetError, TrainingError
 from runyoro_ssl.logs import get_logger, print_table
 from runyoro_ssl.plugins import load_plugins
 from runyoro_ssl.resolve import load_config
@@ -74,7 +74,7 @@ class SmokeReport:
 
 
 def run_smoke(*, audio_dir: str | None, work_dir: str | None, seed: int) -> None:
-    """Run every stage and check it. Raises RunyoroError naming the check that failed."""
+    """Run every stage and check it. Raises TrainingError naming the check that failed."""
     report = SmokeReport()
     with tempfile.TemporaryDirectory(prefix="runyoro-smoke-") as scratch:
         folder = Path(work_dir or scratch)
@@ -152,8 +152,10 @@ def _synthesise(folder: Path, seed: int) -> str:
 def _manifest(config: Config, audio_dir: Path) -> str:
     from runyoro_ssl.prepare.scan import scan
 
+    # Only the synthetic corpus is known to have a folder for each speaker.
+    speaker_from = r"^([^/]+)/" if config.prepare.split_by == "speaker" else None
     found = scan(
-        audio_dir, config.prepare.manifest_path, speaker_from=r"^([^/]+)/", num_workers=config.hardware.num_workers
+        audio_dir, config.prepare.manifest_path, speaker_from=speaker_from, num_workers=config.hardware.num_workers
     )
     return f"{found.num_files} recordings, {found.seconds:.0f} s, {len(found.rejected)} rejected"
 
@@ -194,7 +196,7 @@ def _train(config: Config) -> tuple[dict[str, float], dict[str, float]]:
 
     outcome = train(config, load_plugins(config))
     if outcome.stopped_by is not None:
-        raise RunyoroError(f"smoke was stopped by {outcome.stopped_by.name}")
+        raise KeyboardInterrupt
     logged = [json.loads(line)["step"] for line in (config.train.output_dir / "metrics.jsonl").open(encoding="utf-8")]
     _check(max(logged) == STEPS, f"metrics.jsonl ends at step {max(logged)}, not {STEPS}")
     return outcome.first, outcome.last

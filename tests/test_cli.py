@@ -151,16 +151,71 @@ def test_signal_ends_the_real_program_after_saving(
     command = [sys.executable, "-m", "invoke", "train", "--profile", "cpu-smoke", "--max-steps", "100000"]
     command += ["--processed-dataset-path", str(dataset), "--model-name-or-path", str(tiny_model)]
     command += ["--output-dir", str(tmp_path / "run"), "--logging-steps", "1", "--set", "hardware.update_seconds=8"]
-    # A new session: the signal goes to the trainer alone, as a terminal or a batch system would send it.
+    command += ["--dataloader-num-workers", "1"]
+    # A session of its own, and the signal to its whole group: loader workers get it too, as from Ctrl-C.
     with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
         log = tmp_path / "run" / "metrics.jsonl"
-        for _ in range(600):
+        for _ in range(1200):
             if log.exists() and log.read_text().count("train/loss") >= 2:
                 break
             time.sleep(0.1)
-        os.kill(process.pid, number)
+        os.killpg(process.pid, number)
         _, err = process.communicate(timeout=60)
+    assert log.exists(), err
     assert process.returncode == status, err
     assert f"stopped by {number.name} at step" in err
     assert "--resume-from-checkpoint last" in " ".join(err.split())
     assert list((tmp_path / "run").glob("checkpoint-*"))
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_signal_ends_preparation_without_leftovers(
+    tiny_model: Path, tmp_path: Path, number: signal.Signals, status: int
+) -> None:
+    """`invoke prepare` told to stop leaves no worker, no scratch folder and no dataset."""
+    import numpy as np
+    import soundfile as sf
+
+    lines = []
+    for index in range(40):
+        sf.write(tmp_path / f"{index}.flac", np.random.default_rng(index).normal(0, 0.1, 48_000 * 60), 48_000)
+        lines.append(json.dumps({"audio_filepath": f"{index}.flac", "duration": 60.0}) + "\n")
+    (tmp_path / "m.jsonl").write_text("".join(lines))
+    command = [sys.executable, "-m", "invoke", "prepare", "--manifest-path", str(tmp_path / "m.jsonl")]
+    command += ["--output-dir", str(tmp_path / "d"), "--model-name-or-path", str(tiny_model), "--num-workers", "1"]
+    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
+        for _ in range(1200):
+            if any(tmp_path.glob(".prepare-*/*.arrow")):
+                break
+            time.sleep(0.05)
+        os.killpg(process.pid, number)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == status, err
+    assert "nothing unfinished was kept" in err
+    assert not list(tmp_path.glob(".prepare-*"))
+    assert not (tmp_path / "d").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["--bogus"], "unrecognized arguments: --bogus"),
+        (["--max-steps", "--seed", "3"], "--max-steps: expected one argument"),
+        (["--set", "train.max_steps=true"], "needs a value"),
+    ],
+)
+def test_module_form_reports_mistakes_as_the_task_does(arguments: list[str], complaint: str) -> None:
+    """`python -m runyoro_ssl.train`: one line, status 1."""
+    command = [sys.executable, "-m", "runyoro_ssl.train", "--profile", "cpu-smoke", *arguments]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert complaint in " ".join(done.stderr.split())
+    assert "Traceback" not in done.stderr
+
+
+def test_paths_are_no_markup(run_task: RunTask, corpus: Path, tmp_path: Path) -> None:
+    """Brackets, commas and accents in a path are printed as they are."""
+    folder = tmp_path / "[interviews] a, é"
+    status, out, err = run_task(f"manifest --audio-dir {corpus} --output '{folder}/m.jsonl'")
+    assert status == 0, err
+    assert "[interviews] a, é" in out

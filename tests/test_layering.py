@@ -42,6 +42,9 @@ def imported(path: Path) -> set[str]:
         if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "runyoro_ssl":
             parts = node.module.split(".")
             names |= {parts[1]} if len(parts) > 1 else {alias.name for alias in node.names if _is_module(alias.name)}
+        if isinstance(node, ast.Import):
+            paths = [alias.name.split(".") for alias in node.names]
+            names |= {parts[1] for parts in paths if parts[0] == "runyoro_ssl" and len(parts) > 1}
     return names
 
 
@@ -64,7 +67,9 @@ def test_row_imports_only_from_above(path: Path) -> None:
         assert allowed, f"{path.name} ({own}) imports {name}"
 
 
-@pytest.mark.parametrize("module", ["errors", "config", "logs", "hookspecs", "resolve", "plugins", "prepare.clips"])
+@pytest.mark.parametrize(
+    "module", ["errors", "config", "logs", "hookspecs", "resolve", "plugins", "cli", "prepare.clips", "prepare.scan"]
+)
 def test_light_modules_import_no_torch(module: str) -> None:
     """`invoke --list` and the decoding workers must not wait for torch."""
     code = f"import sys, runyoro_ssl.{module}; sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"

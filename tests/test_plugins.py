@@ -98,9 +98,15 @@ def test_hook_may_ask_for_the_configuration(
         ("def broken(:\n", r"runyoro_bad.py: cannot be imported: SyntaxError"),
         ("@hookimpl\ndef runyoro_filters(register): pass\n", r"runyoro_bad.py: unknown hook 'runyoro_filters'"),
         ("def runyoro_collators(register): pass\n", r"runyoro_bad.py: runyoro_collators lacks its @hookimpl"),
+        ("raise SystemExit(0)\n", r"runyoro_bad.py: cannot be imported: SystemExit"),
+        ("@hookimpl\ndef runyoro_collators(register, cfg): pass\n", r"(?s)runyoro_bad.py: .*cfg"),
+        (
+            "@hookimpl\ndef runyoro_collators(register): nope()\n",
+            r"runyoro_bad.py: runyoro_collators failed: NameError",
+        ),
         (offer("runyoro_manifest_filters", "silence"), r'runyoro_bad.py: "silence" is already registered by built in'),
     ],
-    ids=["raises", "syntax", "unknown hook", "unmarked", "taken name"],
+    ids=["raises", "syntax", "unknown hook", "unmarked", "exits", "odd argument", "failing hook", "taken name"],
 )
 def test_mistake_names_the_file(
     write_plugin: Callable[[str, str], None], load: Callable[..., Plugins], code: str, complaint: str
@@ -116,6 +122,8 @@ def test_mistake_names_the_file(
     [
         ('plugins.filters=["loudnes"]', r'no filter "loudnes".*clipping, duration, silence'),
         ('plugins.collator="jpeg"', r'no collator "jpeg".*cropped, padded'),
+        ("plugins.dir=/no/such/folder", r"plugins.dir is /no/such/folder: no such folder"),
+        ('plugins.loggers=["wandb"]', r"wandb is not installed; pip install"),
         ("plugins.options.nothing.size=1", r'no plugin has the name "nothing"'),
         (
             "plugins.options.silence.treshold=1",
@@ -126,7 +134,14 @@ def test_mistake_names_the_file(
 def test_unknown_name_or_option(load: Callable[..., Plugins], setting: str, complaint: str) -> None:
     """What the configuration asks for must exist; the message lists what does."""
     with pytest.raises(PluginError, match=complaint):
-        load(setting).filters()
+        build_all(load, setting)
+
+
+def build_all(load: Callable[..., Plugins], setting: str) -> None:
+    """Load plugins and build those that are enabled."""
+    loaded = load(setting)
+    loaded.filters()
+    loaded.loggers()
 
 
 def test_closure_cannot_go_to_workers() -> None:

@@ -11,10 +11,6 @@ import torch
 from conftest import ROOT
 from runyoro_ssl.torchaudio_compat import import_torchaudio, torchaudio_form
 
-BROKEN = '''"""A torchaudio whose compiled extension does not load."""
-from . import _extension
-'''
-
 
 def test_functions_in_use_work_here() -> None:
     """Whatever form was found on this machine: resample, add_noise, speed and gain give numbers."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import math
 import os
@@ -10,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING, Any, Literal
 
 from runyoro_ssl import hookimpl
+from runyoro_ssl.errors import PluginError
 from runyoro_ssl.logs import console
 
 if TYPE_CHECKING:
@@ -116,6 +118,10 @@ class WandbLogger:
 
     project: str = "runyoro-ssl"
     mode: Literal["offline", "online"] = "offline"
+
+    def __post_init__(self) -> None:
+        if importlib.util.find_spec("wandb") is None:
+            raise PluginError("wandb is not installed; pip install -e '.[wandb]'")
 
     def open(self, run: Run) -> None:
         """Start a run, in the run's folder."""

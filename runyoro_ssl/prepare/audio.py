@@ -82,19 +82,29 @@ def decode(path: Path, *, sample_rate: int, offset_sec: float = 0.0, duration_se
 
 def check_length(duration_sec: float, stated_sec: float, reason: str, who: str) -> None:
     """Raise AudioError(`reason`) when audio is much shorter than `who` states."""
-    if duration_sec < stated_sec - max(LENGTH_TOLERANCE_SEC, 0.02 * stated_sec):
+    if is_shorter(duration_sec, stated_sec):
         raise AudioError(reason, f"{duration_sec:.2f} s decode, {who} says {stated_sec:.2f} s")
+
+
+def is_shorter(duration_sec: float, stated_sec: float) -> bool:
+    """Whether the difference is more than rounding and padding explain."""
+    return duration_sec < stated_sec - max(LENGTH_TOLERANCE_SEC, 0.02 * stated_sec)
 
 
 @contextmanager
 def _open(path: Path) -> Iterator[sf.SoundFile]:
     """Open a file; whatever libsndfile complains of, then or while reading, becomes an AudioError."""
-    if not path.is_file():
-        raise AudioError("missing file", "no such file")
-    if path.stat().st_size == 0:
-        raise AudioError("empty file", "0 bytes")
     try:
-        with sf.SoundFile(path) as file:
+        if not path.is_file():
+            raise AudioError("missing file", "no such file")
+        if path.stat().st_size == 0:
+            raise AudioError("empty file", "0 bytes")
+        opened = sf.SoundFile(path)
+    except (sf.SoundFileError, OSError, TypeError, ValueError) as error:
+        # TypeError: headerless .raw; ValueError: a name no file can have.
+        raise AudioError("unreadable", _explain(error, path)) from None
+    try:
+        with opened as file:
             if not MIN_SAMPLE_RATE <= file.samplerate <= MAX_SAMPLE_RATE:
                 raise AudioError("implausible sample rate", f"{file.samplerate} Hz")
             if file.channels > MAX_CHANNELS:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import json
+import zlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -13,7 +15,7 @@ import numpy as np
 
 from runyoro_ssl.errors import AudioError, PluginError
 from runyoro_ssl.hookspecs import Filter, Utterance
-from runyoro_ssl.prepare.audio import check_length, decode
+from runyoro_ssl.prepare.audio import check_length, decode, is_shorter
 from runyoro_ssl.prepare.manifest import ManifestEntry
 from runyoro_ssl.prepare.segment import cut
 
@@ -30,6 +32,18 @@ class Drop:
     num_samples: int
     reason: str
     detail: str = ""
+
+
+@dataclass(frozen=True)
+class ClipFacts:
+    """What stays known of a kept clip once its samples are on disk. `file` is its real path."""
+
+    id: str
+    file: str
+    recording: str
+    speaker: str | None
+    num_samples: int
+    crc32: int
 
 
 @dataclass
@@ -68,13 +82,25 @@ class ClipMaker:
     max_duration_sec: float
     filters: tuple[tuple[str, Filter], ...]
 
-    def make(self, entries: Sequence[ManifestEntry]) -> tuple[list[dict[str, Any]], Tally]:
-        """Rows of the dataset (without split), and the tally of these lines."""
+    def make(self, entries: Sequence[ManifestEntry]) -> tuple[list[dict[str, Any]], list[ClipFacts], Tally]:
+        """Rows of the dataset (without split), what to remember of each, and the tally of these lines."""
         rows: list[dict[str, Any]] = []
+        facts: list[ClipFacts] = []
         tally = Tally()
         for entry in entries:
-            rows.extend(self._rows(entry, tally))
-        return rows, tally
+            file = self.real_path(entry)
+            for row in self._rows(entry, tally):
+                rows.append(row)
+                crc32 = zlib.crc32(row["audio"])
+                facts.append(ClipFacts(row["id"], file, row["recording"], row["speaker"], row["num_samples"], crc32))
+        return rows, facts, tally
+
+    def real_path(self, entry: ManifestEntry) -> str:
+        """The file behind a line: links and `..` resolved, so that one file has one name."""
+        try:
+            return str((self.manifest_dir / entry.audio_filepath).resolve())
+        except (OSError, ValueError):  # no possible name: it will be counted as unreadable
+            return entry.audio_filepath
 
     def _rows(self, entry: ManifestEntry, tally: Tally) -> Iterator[dict[str, Any]]:
         tally.clips_in += 1
@@ -105,22 +131,24 @@ class ClipMaker:
             self.manifest_dir / entry.audio_filepath,
             sample_rate=self.sample_rate,
             offset_sec=entry.offset or 0.0,
-            # Without an offset the whole file is the clip, whatever duration the manifest rounds to.
+            # Without an offset, to the end: the duration of a manifest may be rounded.
             duration_sec=None if entry.offset is None else entry.duration,
         )
         check_length(len(waveform) / self.sample_rate, entry.duration, "shorter than stated", "the manifest")
-        return waveform
+        stated = round(entry.duration * self.sample_rate)
+        # The manifest speaks of the first part of a longer file; a few samples more are only its rounding.
+        return waveform[:stated] if is_shorter(entry.duration, len(waveform) / self.sample_rate) else waveform
 
     def _utterance(self, entry: ManifestEntry, waveform: np.ndarray, start: int, stop: int) -> Utterance:
         offset_sec = (entry.offset or 0.0) + start / self.sample_rate
         return Utterance(
-            id=f"{Path(entry.audio_filepath).with_suffix('').as_posix()}@{offset_sec:.3f}",
+            id=f"{Path(entry.audio_filepath).as_posix()}@{offset_sec:.3f}",
             source=entry.audio_filepath,
             recording=entry.recording_id,
             speaker=entry.speaker,
             language=entry.language,
             offset_sec=offset_sec,
-            waveform=waveform[start:stop],
+            waveform=_read_only(waveform[start:stop]),
             sample_rate=self.sample_rate,
             metadata={
                 name: value
@@ -133,11 +161,16 @@ class ClipMaker:
         for name, judge in self.filters:
             try:
                 reason = judge(utterance)
-            except Exception as error:  # noqa: BLE001 - plugin code; the user needs its name, the clip and the place
+            except (Exception, SystemExit) as error:  # noqa: BLE001 - plugin code; name it, the clip and the place
                 raise PluginError(
                     f'filter "{name}" failed on {utterance.id}: {type(error).__name__}: {error} '
                     f"({_raised_at(error)}); mend it, or leave it out of plugins.filters"
                 ) from None
+            if reason is not None and not isinstance(reason, str):
+                raise PluginError(
+                    f'filter "{name}" returned {reason!r} for {utterance.id}; it must return the reason to drop '
+                    "the clip, a string, or None to keep it"
+                )
             if reason is not None:
                 return reason
         return None
@@ -145,8 +178,6 @@ class ClipMaker:
 
 def to_row(utterance: Utterance) -> dict[str, Any]:
     """A row of the dataset; samples as int16, full scale = 32768."""
-    import json
-
     samples = np.clip(np.rint(utterance.waveform * 32768.0), -32768, 32767).astype(np.int16)
     return {
         "id": utterance.id,
@@ -160,7 +191,14 @@ def to_row(utterance: Utterance) -> dict[str, Any]:
     }
 
 
-def _raised_at(error: Exception) -> str:
+def _read_only(waveform: np.ndarray) -> np.ndarray:
+    """A view that a filter cannot change: what it sees is what is stored."""
+    view = waveform.view()
+    view.flags.writeable = False
+    return view
+
+
+def _raised_at(error: BaseException) -> str:
     trace = error.__traceback__
     while trace and trace.tb_next:
         trace = trace.tb_next

@@ -86,10 +86,9 @@ def read_fingerprint(dataset_dir: Path) -> dict[str, Any]:
         raise DatasetError(f"{dataset_dir}: not a prepared dataset (no {FINGERPRINT}); {remedy}") from None
     except (OSError, ValueError) as error:
         raise DatasetError(f"{path}: damaged ({error}); {remedy} --overwrite") from None
-    if fingerprint.get("format") != FORMAT:
-        raise DatasetError(
-            f"{path}: format {fingerprint.get('format')}, this version reads {FORMAT}; {remedy} --overwrite"
-        )
+    version = fingerprint.get("format") if isinstance(fingerprint, dict) else None
+    if version != FORMAT or not {"sampling_rate", "splits", "sha256", "content_sha256"} <= fingerprint.keys():
+        raise DatasetError(f"{path}: format {version}, this version reads {FORMAT}; {remedy} --overwrite")
     return fingerprint  # type: ignore[no-any-return]
 
 

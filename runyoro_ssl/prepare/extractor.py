@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from functools import cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -12,6 +13,7 @@ from runyoro_ssl.errors import CheckpointError
 from runyoro_ssl.torchaudio_compat import import_transformers
 
 CONNECT_SEC = 5.0
+SAMPLING_RATES = range(4_000, 384_001)
 
 
 def load_feature_extractor(model_name_or_path: str) -> Any:
@@ -22,13 +24,19 @@ def load_feature_extractor(model_name_or_path: str) -> Any:
     """
     transformers = import_transformers()
     try:
-        extractor = transformers.AutoFeatureExtractor.from_pretrained(model_name_or_path, **source_options(model_name_or_path))
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        source = source_options(model_name_or_path)
+        extractor = transformers.AutoFeatureExtractor.from_pretrained(model_name_or_path, **source)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(cannot_load(model_name_or_path, "preprocessor_config.json", error)) from None
     if not isinstance(extractor, transformers.Wav2Vec2FeatureExtractor):
         raise CheckpointError(
             f'model "{model_name_or_path}": its feature extractor is {type(extractor).__name__}; '
             "this toolkit adapts wav2vec 2.0 models, which take raw audio"
+        )
+    rate = extractor.sampling_rate
+    if not isinstance(rate, int) or rate not in SAMPLING_RATES:
+        raise CheckpointError(
+            f'model "{model_name_or_path}": preprocessor_config.json gives sampling_rate {rate!r}; mend it'
         )
     return extractor
 
@@ -43,9 +51,12 @@ def source_options(model_name_or_path: str) -> dict[str, bool]:
     return {"local_files_only": True}
 
 
+@cache
 def _hub_reachable() -> bool:
     from huggingface_hub import constants
 
+    if constants.HF_HUB_OFFLINE:
+        return False
     if any(os.environ.get(name) for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")):
         return True  # only the client knows how to reach it
     address = urlsplit(constants.ENDPOINT)

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, NonNegativeFloat, PositiveFloat, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from runyoro_ssl.errors import ManifestError
+
+MAX_SECONDS = 1e6
+"""Eleven days: more is a mistake."""
 
 
 class ManifestEntry(BaseModel):
@@ -20,10 +24,10 @@ class ManifestEntry(BaseModel):
 
     audio_filepath: str
     """Absolute, or relative to the manifest."""
-    duration: PositiveFloat
+    duration: float = Field(gt=0, le=MAX_SECONDS)
     """Seconds."""
-    offset: NonNegativeFloat | None = None
-    """Seconds into the file; None: the whole file."""
+    offset: float | None = Field(default=None, ge=0, le=MAX_SECONDS)
+    """Seconds into the file; None: from its start."""
     recording: str | None = None
     speaker: str | None = None
     language: str | None = None
@@ -61,19 +65,23 @@ def read_manifest(path: Path) -> list[ManifestEntry]:
 def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     """Write rows as JSON Lines, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    with temporary.open("w", encoding="utf-8") as file:
-        for row in rows:
-            file.write(json.dumps(row, ensure_ascii=False) + "\n")
-    temporary.replace(path)
+    with tempfile.TemporaryDirectory(prefix=".writing-", dir=path.parent) as scratch:
+        temporary = Path(scratch) / path.name
+        with temporary.open("w", encoding="utf-8") as file:
+            for row in rows:
+                file.write(json.dumps(row, ensure_ascii=False) + "\n")
+        temporary.replace(path)
 
 
 def manifest_digest(path: Path, entries: Iterable[ManifestEntry]) -> str:
-    """SHA-256 over the manifest and the size of each file it names: changes when the input does."""
+    """SHA-256 over the manifest, and size and time of each file it names: changes when the input does."""
     digest = hashlib.sha256(path.read_bytes())
     for name in dict.fromkeys(entry.audio_filepath for entry in entries):
-        audio = path.parent / name
-        digest.update(f"{name}\0{audio.stat().st_size if audio.is_file() else -1}\n".encode("utf-8", "surrogatepass"))
+        try:
+            found = (path.parent / name).stat()
+            digest.update(f"{name}\0{found.st_size}\0{found.st_mtime_ns}\n".encode())
+        except (OSError, ValueError):  # missing, or no possible name
+            digest.update(f"{name}\0missing\n".encode())
     return digest.hexdigest()
 
 
@@ -88,6 +96,12 @@ def _read_line(path: Path, number: int, line: str) -> ManifestEntry:
         raise ManifestError(
             f"{where}: expected an object with audio_filepath and duration, found {line[:60]!r}; {remedy}"
         )
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise ManifestError(
+            f"{where}: holds half a character (a lone surrogate, \\ud800 to \\udfff); {remedy}"
+        ) from None
     try:
         return ManifestEntry.model_validate(value)
     except ValidationError as error:

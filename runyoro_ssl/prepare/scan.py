@@ -65,31 +65,37 @@ def scan(
     pattern = _compile(speaker_from)
     if not audio_dir.is_dir():
         raise ConfigError(f"{audio_dir}: no such folder; give the folder of your recordings as --audio-dir")
-    if output.exists() and not overwrite:
-        raise ConfigError(f"{output} exists; add --overwrite to replace it, or give another --output")
+    for path in (output, rejected_path(output)):
+        if path.is_dir() or (path.exists() and not overwrite):
+            advice = (
+                "give another --output" if path.is_dir() else "add --overwrite to replace it, or give another --output"
+            )
+            raise ConfigError(f"{path} exists; {advice}")
+    output.parent.mkdir(parents=True, exist_ok=True)
 
-    files, others = _walk(audio_dir)
+    files, unreached, others = _walk(audio_dir)
+    if pattern is not None and files and not any(_speaker(pattern, path, audio_dir) for path in files):
+        example = files[0].relative_to(audio_dir)
+        raise ConfigError(
+            f'--speaker-from "{speaker_from}" matches none of {len(files)} paths, e.g. "{example}"; '
+            "it is searched in the path relative to --audio-dir"
+        )
     rows: list[dict[str, Any]] = []
-    rejected: list[tuple[str, str, str]] = []
+    rejected: list[tuple[str, str, str]] = list(unreached)
     with decoding_pool(num_workers) as pool:
         for path, found in _probe_all(pool, files):
             relative = path.relative_to(audio_dir).as_posix()
             if isinstance(found, AudioError):
-                rejected.append((relative, found.reason, found.detail))
+                rejected.append((_printable(relative), found.reason, found.detail))
             else:
-                rows.append(_row(path, relative, found, output, pattern))
+                rows.append(_row(path, relative, found, output, _speaker(pattern, path, audio_dir)))
+    if not rows:
+        raise ManifestError(_nothing_found(audio_dir, rejected, others))
+    speakers = [row["speaker"] for row in rows if "speaker" in row]
     write_jsonl(
         rejected_path(output),
         ({"audio_filepath": path, "reason": reason, "detail": detail} for path, reason, detail in rejected),
     )
-    if not rows:
-        raise ManifestError(_nothing_found(audio_dir, len(rejected), others))
-    speakers = [row["speaker"] for row in rows if "speaker" in row]
-    if pattern is not None and not speakers:
-        raise ConfigError(
-            f'--speaker-from "{speaker_from}" matches none of {len(rows)} paths, e.g. "{rows[0]["recording"]}"; '
-            "it is searched in the path relative to --audio-dir"
-        )
     write_jsonl(output, rows)
     return Scan(
         output=output,
@@ -121,12 +127,25 @@ def _compile(speaker_from: str | None) -> re.Pattern[str] | None:
     return pattern
 
 
-def _walk(audio_dir: Path) -> tuple[list[Path], int]:
-    """Audio files in a stable order, and the number of other files."""
+def _walk(audio_dir: Path) -> tuple[list[Path], list[tuple[str, str, str]], int]:
+    """Audio files in a stable order, folders that were not entered with the reason, and the number of other files."""
     files: list[Path] = []
+    unreached: list[tuple[str, str, str]] = []
     others = 0
-    for folder, subfolders, names in os.walk(audio_dir):
+
+    def refused(error: OSError) -> None:
+        unreached.append(
+            (_printable(os.path.relpath(error.filename, audio_dir)), "unreadable folder", str(error.strerror))
+        )
+
+    for folder, subfolders, names in os.walk(audio_dir, onerror=refused):
         subfolders.sort()
+        for name in subfolders:
+            link = Path(folder, name)
+            if link.is_symlink():
+                unreached.append(
+                    (_printable(os.path.relpath(link, audio_dir)), "linked folder", "links are not followed")
+                )
         for name in sorted(names):
             if name.startswith("."):
                 continue
@@ -134,7 +153,20 @@ def _walk(audio_dir: Path) -> tuple[list[Path], int]:
                 files.append(Path(folder, name))
             else:
                 others += 1
-    return files, others
+    return files, unreached, others
+
+
+def _printable(path: str) -> str:
+    """A path that can be written as UTF-8, whatever the file system calls it."""
+    return path.encode("utf-8", "backslashreplace").decode()
+
+
+def _speaker(pattern: re.Pattern[str] | None, path: Path, audio_dir: Path) -> str | None:
+    """The speaker a path tells: the group `speaker`, or the first."""
+    match = pattern.search(path.relative_to(audio_dir).as_posix()) if pattern else None
+    if match is None:
+        return None
+    return (match["speaker"] if "speaker" in match.re.groupindex else match[1]) or None
 
 
 def _probe_all(pool: Executor, files: list[Path]) -> Iterator[tuple[Path, AudioInfo | AudioError]]:
@@ -150,12 +182,15 @@ def _probe(path: Path) -> AudioInfo | AudioError:
     if path.suffix.lower() in KNOWN_EXTENSIONS:
         return AudioError("unsupported format", f"{path.suffix.lower()} files: convert to WAV, FLAC, MP3, OGG or OPUS")
     try:
+        str(path).encode()
         return probe(path)
+    except UnicodeEncodeError:
+        return AudioError("file name is not UTF-8", "rename the file")
     except AudioError as error:
         return error
 
 
-def _row(path: Path, relative: str, info: AudioInfo, output: Path, pattern: re.Pattern[str] | None) -> dict[str, Any]:
+def _row(path: Path, relative: str, info: AudioInfo, output: Path, speaker: str | None) -> dict[str, Any]:
     home = output.parent.resolve()
     resolved = path.resolve()
     inside = resolved.is_relative_to(home)
@@ -166,17 +201,15 @@ def _row(path: Path, relative: str, info: AudioInfo, output: Path, pattern: re.P
         "sample_rate": info.sample_rate,
         "channels": info.num_channels,
     }
-    match = pattern.search(relative) if pattern else None
-    if match:
-        speaker = match.groupdict().get("speaker") or match.group(1)
-        if speaker:
-            row["speaker"] = speaker
+    if speaker is not None:
+        row["speaker"] = speaker
     return row
 
 
-def _nothing_found(audio_dir: Path, num_rejected: int, others: int) -> str:
+def _nothing_found(audio_dir: Path, rejected: list[tuple[str, str, str]], others: int) -> str:
     readable = ", ".join(sorted(extension[1:] for extension in READ_EXTENSIONS))
+    reasons = ", ".join(f"{reason} {count}" for reason, count in Counter(row[1] for row in rejected).most_common())
     return (
-        f"{audio_dir}: no readable recording ({num_rejected} audio files rejected, {others} other files); "
+        f"{audio_dir}: no readable recording (rejected: {reasons or 'none'}; {others} other files); "
         f"formats read: {readable}"
     )

@@ -13,8 +13,9 @@ from runyoro_ssl.errors import DatasetError
 
 @dataclass(frozen=True)
 class SplitItem:
-    """What decides where a clip goes."""
+    """What decides where a clip goes. `file` is the real path: the same audio under two names stays together."""
 
+    file: str
     recording: str
     speaker: str | None
     num_samples: int
@@ -51,6 +52,12 @@ def choose_validation(
     return [group in chosen for group in groups]
 
 
+def check_splittable(items: Sequence[SplitItem], by: Literal["speaker", "recording"]) -> None:
+    """Raise DatasetError if these clips form a single group: known before anything is decoded."""
+    if len(set(_group(items, by))) < 2:  # noqa: PLR2004 - two splits
+        raise DatasetError(_too_few(items, by))
+
+
 def _group(items: Sequence[SplitItem], by: Literal["speaker", "recording"]) -> list[int]:
     """Group number of each item: connected through recordings, and through speakers if asked (union-find)."""
     parent = list(range(len(items)))
@@ -63,7 +70,7 @@ def _group(items: Sequence[SplitItem], by: Literal["speaker", "recording"]) -> l
 
     first: dict[tuple[str, str], int] = {}
     for index, item in enumerate(items):
-        keys = [("recording", item.recording)]
+        keys = [("file", item.file), ("recording", item.recording)]
         if by == "speaker" and item.speaker is not None:
             keys.append(("speaker", item.speaker))
         for key in keys:
@@ -81,6 +88,6 @@ def _too_few(items: Sequence[SplitItem], by: str) -> str:
             "Hold out recordings of that speaker with --set prepare.split_by=recording; the scores then flatter"
         )
     return (
-        f"the validation split would be empty: all {len(items)} kept clips come from one recording "
+        f"the validation split would be empty: all {len(items)} clips come from one recording "
         f'("{next(iter(recordings))}"). Add another recording; cutting one in two would leak its voice and room'
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
@@ -32,31 +33,41 @@ def decoding_pool(num_workers: int) -> Iterator[Executor]:
         pool.shutdown(cancel_futures=True)
 
 
-def run_ordered(pool: Executor, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+def run_ordered(
+    pool: Executor,
+    function: Callable[[Item], Result],
+    items: Iterable[Item],
+    *,
+    describe: Callable[[Item], str] = str,
+) -> Iterator[Result]:
     """Results in the order of `items`, with a bounded number in flight.
 
     Raises:
-        AudioError: A worker died; the message shows what it may have been working on.
+        AudioError: A worker died; the message describes the first item without a result.
     """
     waiting: deque[tuple[Item, Future[Result]]] = deque()
     in_flight = 4 * getattr(pool, "_max_workers", 1)
     todo = iter(items)
-    while True:
-        while len(waiting) < in_flight and (item := next(todo, None)) is not None:
-            waiting.append((item, pool.submit(function, item)))
-        if not waiting:
-            return
-        item, future = waiting.popleft()
-        try:
+    item: Item | None = None
+    try:
+        while True:
+            while len(waiting) < in_flight and (item := next(todo, None)) is not None:
+                waiting.append((item, pool.submit(function, item)))
+            if not waiting:
+                return
+            item, future = waiting.popleft()
             yield future.result()
-        except BrokenProcessPool:
-            raise AudioError(
-                "a decoding process died", f"at or soon after {item}; take that file out and start again"
-            ) from None
+    except BrokenProcessPool:
+        where = waiting[0][0] if item is None and waiting else item
+        place = f"at or soon after {describe(where)}" if where is not None else "at its start"
+        raise AudioError(
+            "a decoding process died", f"{place}: take that file out or, if memory was short, use --num-workers 1"
+        ) from None
 
 
 def _silence_decoders() -> None:
-    """mpg123 and others print warnings from C; their files are reported by reason instead."""
+    """mpg123 and others print warnings from C; their files are reported by reason. Ctrl-C is for the main process."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, 2)
     os.close(null)

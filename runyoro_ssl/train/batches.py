@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import signal
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from runyoro_ssl.errors import PluginError
 from runyoro_ssl.hookspecs import Clip
 from runyoro_ssl.train.masking import Masks, make_masks
 from runyoro_ssl.train.model import num_frames
@@ -74,7 +77,7 @@ class BatchBuilder(Dataset[TrainingBatch]):
     def __getitem__(self, plan: MicroBatch) -> TrainingBatch:
         keys = [self._key(plan.epoch, clip) for clip in plan.clips]
         clips = [Clip(clip, self._waveform(clip, key)) for clip, key in zip(plan.clips, keys, strict=True)]
-        batch = self.collator(clips, [derive_generator(*key, "collate") for key in keys])
+        batch = self._collate(clips, keys)
         frames = num_frames(batch.num_samples, self.model_config)
         masks = make_masks(
             frames.tolist(),
@@ -100,8 +103,19 @@ class BatchBuilder(Dataset[TrainingBatch]):
         """float32 (T,) in [-1, 1], augmented."""
         waveform = torch.from_numpy(self.clips[clip]["audio"]).to(torch.float32) / 32768.0
         for name, augment in self.augmentations:
-            waveform = augment(waveform, derive_generator(*key, "augment", name))
+            with named_failure("augmentation", name, clip):
+                waveform = augment(waveform, derive_generator(*key, "augment", name))
         return waveform
+
+    def _collate(self, clips: Sequence[Clip], keys: Sequence[tuple[int | str, ...]]) -> Batch:
+        name = type(self.collator).__name__
+        with named_failure("collator", name, clips[0].index):
+            batch = self.collator(clips, [derive_generator(*key, "collate") for key in keys])
+            if batch.waveforms.shape != (len(clips), int(batch.num_samples.max())):
+                raise ValueError(
+                    f"waveforms {tuple(batch.waveforms.shape)} for num_samples {batch.num_samples.tolist()}"
+                )
+        return batch
 
     def _attention_mask(self, frames: torch.Tensor) -> torch.Tensor | None:
         """Group-norm models (wav2vec2-base) were trained without a mask: their feature extractor says so."""
@@ -109,6 +123,21 @@ class BatchBuilder(Dataset[TrainingBatch]):
         if not self.use_attention_mask or int(frames.min()) == longest:
             return None
         return torch.arange(longest)[None, :] < frames[:, None]
+
+
+@contextmanager
+def named_failure(kind: str, name: str, clip: int) -> Iterator[None]:
+    """Plugin code may raise anything; the user needs to know whose."""
+    try:
+        yield
+    except Exception as error:
+        raise PluginError(f'{kind} "{name}" failed on clip {clip}: {type(error).__name__}: {error}') from error
+
+
+def _leave_signals_to_the_trainer(_worker: int) -> None:
+    """Ctrl-C goes to the whole process group; the trainer finishes its step, and for that needs its workers."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def normalize(batch: Batch) -> torch.Tensor:
@@ -130,5 +159,12 @@ def load_batches(builder: BatchBuilder, plan: Iterable[MicroBatch], *, num_worke
         num_workers=num_workers,
         # fork after torch has started its threads can hang; spawn is what macOS does anyway.
         multiprocessing_context="spawn" if num_workers else None,
+        worker_init_fn=_leave_signals_to_the_trainer,
     )
-    return iter(loader)
+    try:
+        yield from loader
+    except PluginError as error:
+        # From a worker it comes with the worker's traceback; its own line is the last.
+        raise PluginError(
+            str(error).strip().splitlines()[-1].removeprefix("runyoro_ssl.errors.PluginError: ")
+        ) from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from runyoro_ssl import __version__
@@ -21,7 +22,7 @@ SHOWN = (
 def write_model_card(config: Config, run: RunSetup, first: Mapping[str, float], last: Mapping[str, float]) -> None:
     """Write README.md beside the final model."""
     base = config.model.model_name_or_path
-    base = base if base.count("/") == 1 and not base.startswith((".", "/")) else "a local wav2vec 2.0 checkpoint"
+    base = "a local wav2vec 2.0 checkpoint" if Path(base).exists() else base
     hours = sum(run.plan.num_samples) / run.extractor.sampling_rate / 3600
     rows = "\n".join(f"| {label} | {first[f'eval/{name}']:.4f} | {last[f'eval/{name}']:.4f} |" for name, label in SHOWN)
     text = f"""---

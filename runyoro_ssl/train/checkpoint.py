@@ -10,14 +10,16 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from runyoro_ssl.errors import CheckpointError
+from runyoro_ssl.errors import CheckpointError, TrainingError
 from runyoro_ssl.train.model import save_pretrained
 
 MANIFEST = "MANIFEST.json"
@@ -29,27 +31,58 @@ MOMENTS = ("exp_avg", "exp_avg_sq")
 def save_checkpoint(
     output_dir: Path, model: Any, extractor: Any, optimizer: torch.optim.Optimizer, state: Mapping[str, Any]
 ) -> Path:
-    """Write `checkpoint-<step>`; it appears under its name only when complete and flushed to disk."""
+    """Write `checkpoint-<step>`; it appears under its name only when complete and flushed to disk.
+
+    Raises:
+        TrainingError: The disk is full, or cannot be written. Earlier checkpoints are as they were.
+    """
     final = output_dir / f"checkpoint-{state['step']}"
+    for stale in output_dir.glob(".tmp-checkpoint-*"):
+        shutil.rmtree(stale)
     folder = output_dir / f".tmp-{final.name}"
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    save_pretrained(model, extractor, folder)
-    save_file(_optimizer_tensors(model, optimizer), folder / OPTIMIZER)
-    (folder / STATE).write_text(json.dumps(dict(state), indent=2), encoding="utf-8")
-    _seal(folder)
-    if final.exists():  # the same step, written before a resume from an earlier one
-        shutil.rmtree(final)
-    folder.rename(final)
-    _flush(output_dir)
+    with explain_failed_write(final):
+        try:
+            folder.mkdir(parents=True)
+            save_pretrained(model, extractor, folder)
+            save_file(_optimizer_tensors(model, optimizer), folder / OPTIMIZER)
+            (folder / STATE).write_text(json.dumps(dict(state), indent=2), encoding="utf-8")
+            _seal(folder)
+            folder.rename(final)
+            _flush(output_dir)
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
     return final
 
 
-def prune_checkpoints(output_dir: Path, limit: int | None) -> None:
-    """Remove the oldest checkpoints beyond `limit`."""
-    if limit is not None:
+@contextmanager
+def explain_failed_write(path: Path) -> Iterator[None]:
+    """Turn what a full disk raises, OSError or safetensors' own error, into one line."""
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        raise TrainingError(
+            f"{path} could not be written ({error}); what was saved before is untouched: make room, "
+            "then --resume-from-checkpoint last"
+        ) from None
+
+
+def prune_checkpoints(output_dir: Path, limit: int) -> None:
+    """Remove the oldest checkpoints beyond `limit`; 0 keeps all."""
+    if limit:
         for _, folder in list_checkpoints(output_dir)[:-limit]:
             shutil.rmtree(folder)
+
+
+def set_aside_later(output_dir: Path, step: int) -> list[Path]:
+    """Rename checkpoints past `step` to `superseded-checkpoint-<step>`: the run goes on from `step` without them."""
+    moved = []
+    for number, folder in list_checkpoints(output_dir):
+        if number > step:
+            aside = folder.with_name(f"superseded-{folder.name}")
+            shutil.rmtree(aside, ignore_errors=True)
+            moved.append(folder.rename(aside))
+    return moved
 
 
 def list_checkpoints(output_dir: Path) -> list[tuple[int, Path]]:
@@ -114,6 +147,8 @@ def load_optimizer(folder: Path, model: Any, optimizer: torch.optim.Optimizer, *
         CheckpointError: The moments do not cover the parameters being trained.
     """
     tensors = load_file(folder / OPTIMIZER)
+    if num_updates == 0:
+        return
     names = _names_in_order(model, optimizer)
     missing = [name for name in names if f"{MOMENTS[0]}.{name}" not in tensors]
     if missing:
@@ -134,7 +169,7 @@ def _optimizer_tensors(model: Any, optimizer: torch.optim.Optimizer) -> dict[str
         f"{moment}.{name}": optimizer.state[parameter][moment].detach().cpu().contiguous()
         for name, parameter in zip(_names_in_order(model, optimizer), parameters, strict=True)
         for moment in MOMENTS
-        if moment in optimizer.state[parameter]
+        if parameter in optimizer.state  # before the first update (fp16 may skip it) there is no state
     }
 
 

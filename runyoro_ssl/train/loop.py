@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -17,28 +18,34 @@ from runyoro_ssl.hookspecs import Run
 from runyoro_ssl.logs import get_logger, print_table, progress, redact
 from runyoro_ssl.train.batches import load_batches
 from runyoro_ssl.train.card import write_model_card
-from runyoro_ssl.train.checkpoint import prune_checkpoints, save_checkpoint
+from runyoro_ssl.train.checkpoint import explain_failed_write, prune_checkpoints, save_checkpoint, set_aside_later
 from runyoro_ssl.train.loggers import Loggers, open_loggers
 from runyoro_ssl.train.metrics import Meter, Stopwatch
 from runyoro_ssl.train.model import save_pretrained
 from runyoro_ssl.train.optim import gumbel_temperature, learning_rate, set_learning_rate, warmup_steps
 from runyoro_ssl.train.random import derive_seed
-from runyoro_ssl.train.setup import RunSetup, build_run, describe_run, fixed_settings, write_run_files
+from runyoro_ssl.train.setup import RunSetup, build_run, describe_run, fixed_settings, try_first_batch, write_run_files
 from runyoro_ssl.train.signals import StopSignal
 from runyoro_ssl.train.validation import run_objective, validate
 
 if TYPE_CHECKING:
-    from runyoro_ssl.config import Config
+    from runyoro_ssl.config import Config, HardwareConfig
     from runyoro_ssl.plugins import Plugins
     from runyoro_ssl.train.batches import TrainingBatch
     from runyoro_ssl.train.plan import Update
 
 log = get_logger()
 
+MIN_LOSS_SCALE = 2.0**-10
+"""fp16: 26 overflows in a row from the scale it starts with."""
+
 
 @dataclass(frozen=True)
 class TrainResult:
-    """How a run ended. `first` and `last` are its validations before the first step and the latest one."""
+    """How a run ended, and by which signal, if one ended it.
+
+    `first` is the validation of the model as it came, `last` the latest one.
+    """
 
     output_dir: Path
     step: int
@@ -46,6 +53,7 @@ class TrainResult:
     stopped_by: signal.Signals | None
     first: dict[str, float]
     last: dict[str, float]
+    is_main: bool
 
 
 def train(config: Config, plugins: Plugins) -> TrainResult:
@@ -56,41 +64,46 @@ def train(config: Config, plugins: Plugins) -> TrainResult:
     """
     run = build_run(config, plugins)
     main = run.accelerator.is_main_process
+    try_first_batch(run)
     if main:
+        set_aside_later(config.train.output_dir, run.start_step)
         write_run_files(run)
         print_table("Run", ["what", "value"], describe_run(run))
         log.info(run.mask_summary.line())
     with ExitStack() as stack:
+        stack.enter_context(explain_out_of_memory(config.hardware))
         stop = stack.enter_context(StopSignal())
         loggers = stack.enter_context(open_loggers(plugins.loggers() if main else [], _describe(run)))
         if run.first_validation is None:
             run.first_validation = run.last_validation = _validate(run, loggers, step=0, epoch=0.0)
-        step = run_steps(run, loggers, stop)
+        step, stopped_by = run_steps(run, loggers, stop)
         first, last = run.first_validation, run.last_validation or {}
-        loggers.status = "stopped" if stop.received else "finished"
-        if not stop.received and main:
-            save_pretrained(run.model, run.extractor, config.train.output_dir)
-            write_model_card(config, run, first, last)
-    return TrainResult(config.train.output_dir, step, run.total_steps, stop.received, first, last)
+        loggers.status = "stopped" if stopped_by else "finished"
+        if not stopped_by and main:
+            with explain_failed_write(config.train.output_dir):
+                save_pretrained(run.model, run.extractor, config.train.output_dir)
+                write_model_card(config, run, first, last)
+    run.accelerator.end_training()
+    return TrainResult(config.train.output_dir, step, run.total_steps, stopped_by, first, last, is_main=main)
 
 
-def run_steps(run: RunSetup, loggers: Loggers, stop: StopSignal) -> int:
-    """Every optimizer step from the run's start to its end, or to a signal. Returns the last step."""
+def run_steps(run: RunSetup, loggers: Loggers, stop: StopSignal) -> tuple[int, signal.Signals | None]:
+    """Every optimizer step from the run's start to its end, or to a signal. Returns the last step, and the signal."""
     config, accelerator = run.config.train, run.accelerator
     share = slice(accelerator.process_index, None, accelerator.num_processes)
     planned = (batch for update in run.plan.updates(run.start_step) for batch in update.micro_batches[share])
     batches = load_batches(run.train_batches, planned, num_workers=run.config.hardware.dataloader_num_workers)
     meter, watch = Meter(accelerator, run.model.config), Stopwatch()
-    step = run.start_step
+    step, stopped_by = run.start_step, None
     with _training_bar(run) as advance:
         for update in run.plan.updates(run.start_step):
             mine = [next(batches) for _ in update.micro_batches[share]]
             numbers = take_step(run, update, mine, meter)
             step = update.step
             watch.audio_seconds += sum(batch.num_samples for batch in mine) / run.extractor.sampling_rate
-            stopping = _agree_to_stop(accelerator, stop)
+            stopped_by = _agree_to_stop(accelerator, stop)
             last = step == run.total_steps
-            saving = stopping or last or step % config.save_steps == 0
+            saving = stopped_by or last or step % config.save_steps == 0
             metrics: dict[str, float] = {}
             # Before every save too: weights that are no numbers must not be saved.
             if saving or step % config.logging_steps == 0:
@@ -98,14 +111,15 @@ def run_steps(run: RunSetup, loggers: Loggers, stop: StopSignal) -> int:
                 loggers.log(step, {"epoch": update.epoch, **metrics})
             advance(step, metrics)
             watch.pause()
-            if last or step % (config.eval_steps or config.save_steps) == 0:
+            # Not on the way out: a batch system that says stop gives seconds, and validation may take minutes.
+            if last or (not stopped_by and step % (config.eval_steps or config.save_steps) == 0):
                 run.last_validation = _validate(run, loggers, step=step, epoch=update.epoch)
             if saving:
                 save(run, step)
             watch.go_on()
-            if stopping:
+            if stopped_by:
                 break
-    return step
+    return step, stopped_by
 
 
 def take_step(
@@ -134,6 +148,8 @@ def take_step(
         objective = run_objective(accelerator, model, batch.to(accelerator.device))
         accelerator.backward(objective.loss / max(1, num_masked))
         meter.add(objective, batch.num_masked)
+    if not batches and accelerator.scaler is not None:
+        accelerator.scaler.scale(torch.zeros((), device=accelerator.device))  # a scaler must scale before it unscales
     _sum_gradients(accelerator, model)
     grad_norm = accelerator.clip_grad_norm_(model.parameters(), config.max_grad_norm)
     run.optimizer.step()
@@ -153,7 +169,7 @@ def save(run: RunSetup, step: int) -> None:
             "first_validation": run.first_validation,
             "last_validation": run.last_validation,
             "dataset_sha256": run.dataset_sha256,
-            "fixed": fixed_settings(run.config),
+            "fixed": fixed_settings(run.plan),
         }
         output_dir = run.config.train.output_dir
         path = save_checkpoint(output_dir, run.model, run.extractor, run.optimizer.optimizer, state)
@@ -166,6 +182,20 @@ def _validate(run: RunSetup, loggers: Loggers, *, step: int, epoch: float) -> di
     metrics = validate(run.accelerator, run.model, run.eval_batches, run.eval_plan)
     loggers.log(step, {"epoch": epoch, **metrics})
     return metrics
+
+
+@contextmanager
+def explain_out_of_memory(hardware: HardwareConfig) -> Iterator[None]:
+    """One line with the setting to lower, for CUDA's error and for that of MPS, which is a plain RuntimeError."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not isinstance(error, torch.OutOfMemoryError) and "out of memory" not in str(error):
+            raise
+        raise TrainingError(
+            f"out of memory on {hardware.device}: lower --set hardware.batch_seconds (now {hardware.batch_seconds:g}; "
+            "what is learned stays the same), or add --gradient-checkpointing; then --resume-from-checkpoint last"
+        ) from None
 
 
 @contextmanager
@@ -191,14 +221,17 @@ def _training_bar(run: RunSetup) -> Iterator[Any]:
 def _train_metrics(
     run: RunSetup, numbers: Mapping[str, torch.Tensor | float], meter: Meter, watch: Stopwatch
 ) -> dict[str, float]:
-    """Numbers since the last log line. Reading them is the one moment the host waits for the device."""
+    """Numbers since the last log line, read from the device here and not at every step."""
     metrics = meter.read("train") | {f"train/{name}": float(value) for name, value in numbers.items()}
     speed = torch.tensor(watch.lap(), device=run.accelerator.device)
     metrics["train/audio_seconds_per_second"] = float(run.accelerator.reduce(speed, "sum"))
-    skipped = run.accelerator.scaler is not None  # fp16: an overflow is skipped, and the loss scale halved
-    if not torch.isfinite(torch.tensor(metrics["train/loss"])) or not (
-        skipped or torch.isfinite(torch.tensor(metrics["train/grad_norm"]))
-    ):
+    scaler = run.accelerator.scaler  # fp16: an overflow is skipped, and the loss scale halved
+    if scaler is not None and scaler.get_scale() < MIN_LOSS_SCALE:
+        raise TrainingError(
+            f"fp16 overflows at every step (loss scale {scaler.get_scale():g}), so nothing is learned; use --bf16, or "
+            "--set hardware.precision=fp32"
+        )
+    if not math.isfinite(metrics["train/loss"]) or (scaler is None and not math.isfinite(metrics["train/grad_norm"])):
         raise TrainingError(
             f"loss {metrics['train/loss']} with gradient norm {metrics['train/grad_norm']}: the run has diverged and "
             "nothing was saved since the last checkpoint. Resume from it with half the --learning-rate"
@@ -207,13 +240,17 @@ def _train_metrics(
 
 
 def _sum_gradients(accelerator: Any, model: Any) -> None:
-    """Add up the gradients of all processes. Each was scaled by the masked frames of the whole update."""
-    if accelerator.num_processes == 1:
-        return
+    """Add up the gradients of all processes. Each was scaled by the masked frames of the whole update.
+
+    A layer that layer drop skipped in every micro-batch has a gradient of zero, not none: AdamW then keeps one count of
+    steps for all parameters, whatever was skipped where.
+    """
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     for parameter in trained:
-        if parameter.grad is None:  # this process had no micro-batch, or layer drop skipped the layer
+        if parameter.grad is None:
             parameter.grad = torch.zeros_like(parameter)
+    if accelerator.num_processes == 1:
+        return
     pending = [torch.distributed.all_reduce(parameter.grad, async_op=True) for parameter in trained]
     for work in pending:
         work.wait()
@@ -225,15 +262,18 @@ def _sum_over_processes(accelerator: Any, count: int) -> int:
     return int(accelerator.reduce(torch.tensor(float(count), device=accelerator.device), "sum"))
 
 
-def _agree_to_stop(accelerator: Any, stop: StopSignal) -> bool:
-    """Whether any process was asked to stop: all must leave at the same step."""
-    return _sum_over_processes(accelerator, int(stop.received is not None)) > 0
+def _agree_to_stop(accelerator: Any, stop: StopSignal) -> signal.Signals | None:
+    """The signal that any process received: all must leave at the same step, and know why."""
+    if accelerator.num_processes == 1:
+        return stop.received
+    numbers = accelerator.gather(torch.tensor([int(stop.received or 0)], device=accelerator.device))
+    return signal.Signals(int(numbers.max())) if int(numbers.max()) else None
 
 
 def _num_updates(run: RunSetup) -> int:
-    """Updates AdamW has made: fewer than steps when fp16 skipped some."""
-    states = run.optimizer.optimizer.state.values()
-    return int(max((float(state["step"]) for state in states), default=0.0))
+    """Updates AdamW has made, the same for every parameter: fewer than steps when fp16 skipped some."""
+    first = next(iter(run.optimizer.optimizer.state.values()), None)
+    return 0 if first is None else int(first["step"])
 
 
 def _describe(run: RunSetup) -> Run:

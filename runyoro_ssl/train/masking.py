@@ -144,13 +144,13 @@ class MaskSummary:
         """The one line `train` prints before its first step."""
         return (
             f"masking: {self.masked_share:.1%} of frames masked, {self.distinct_negatives:.0f} distinct negatives "
-            f"a clip, {self.num_without} of {self.num_clips} clips with too few masked frames to train on"
+            f"a clip, {self.num_without} of {self.num_clips} sampled clips with too few masked frames to train on"
         )
 
 
 def summarise_masks(num_frames: Sequence[int], config: MaskingConfig, *, seed: int, sample: int = 1000) -> MaskSummary:
     """Draw the masks of up to `sample` clips, evenly spread over those given, and summarise them."""
-    chosen = list(num_frames)[:: max(1, len(num_frames) // sample)]
+    chosen = list(num_frames)[:: -(-len(num_frames) // sample)]
     masked, without = 0, 0
     for index, frames in enumerate(chosen):
         mask = sample_span_mask(

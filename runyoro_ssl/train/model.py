@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -53,12 +55,43 @@ def load_model(config: ModelConfig, hardware: HardwareConfig) -> Any:
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise CheckpointError(cannot_load(name, "model weights and config.json", error)) from None
     _check_weights(name, info, allow_new_head=config.allow_new_head)
+    on_mps = hardware.device == "mps"
     if hardware.gradient_checkpointing:
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        # torch stashes no MPS random state: recomputed layers would draw other dropout masks.
+        replay = {"context_fn": replay_mps_dropout} if on_mps else {}
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False, **replay})
+    if on_mps:
+        for module in model.modules():
+            if isinstance(module, torch.nn.Conv1d):
+                module.register_forward_pre_hook(_contiguous_input)
     if hardware.compile:
         for layer in model.wav2vec2.encoder.layers:
             layer.compile(dynamic=True)
     return model.train()
+
+
+def replay_mps_dropout() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+    """For torch.utils.checkpoint: the backward pass draws on MPS what the forward pass drew."""
+    stashed: list[torch.Tensor] = []
+
+    @contextmanager
+    def forward() -> Iterator[None]:
+        stashed.append(torch.mps.get_rng_state())
+        yield
+
+    @contextmanager
+    def recompute() -> Iterator[None]:
+        now = torch.mps.get_rng_state()
+        torch.mps.set_rng_state(stashed[0])
+        yield
+        torch.mps.set_rng_state(now)
+
+    return forward(), recompute()
+
+
+def _contiguous_input(_module: torch.nn.Module, inputs: tuple[torch.Tensor]) -> tuple[torch.Tensor]:
+    """Convolutions of strided inputs have given silently wrong results on MPS."""
+    return (inputs[0].contiguous(),)
 
 
 def save_pretrained(model: Any, extractor: Any, folder: Path) -> None:

@@ -114,8 +114,10 @@ def quantize(
         probs = counted = F.one_hot(chosen, codes).to(scores.dtype)
     codebook = quantizer.codevectors.float().view(groups, codes, -1)
     codevectors = torch.einsum("bmgv,gvd->bmgd", probs, codebook).flatten(-2)
-    weights = codes ** torch.arange(groups, device=chosen.device)
-    return codevectors, (chosen * weights).sum(dim=-1), torch.einsum("bmgv,bm->gv", counted, valid.to(counted.dtype))
+    code_ids = chosen[..., 0]
+    for group in range(1, groups):
+        code_ids = code_ids * codes + chosen[..., group]
+    return codevectors, code_ids, torch.einsum("bmgv,bm->gv", counted, valid.to(counted.dtype))
 
 
 def contrastive_logits(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING
 
 import torch
@@ -71,6 +71,7 @@ class RunPlan:
     num_epochs: int
     max_steps: int | None = None
 
+    @cached_property
     def total_steps(self) -> int:
         """Optimizer steps of the whole run."""
         if self.max_steps is not None:
@@ -79,7 +80,7 @@ class RunPlan:
 
     def updates(self, start_step: int = 0) -> Iterator[Update]:
         """The steps after `start_step`, which is the number already done."""
-        step, epoch, total = 0, 0, self.total_steps()
+        step, epoch, total = 0, 0, self.total_steps
         while step < total:
             updates = self.epoch(epoch)
             for position, micro_batches in enumerate(updates[: total - step], start=1):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 import torch
 
-from runyoro_ssl.config import Config, HardwareConfig
+from runyoro_ssl.config import Config, HardwareConfig, MaskingConfig
 from runyoro_ssl.errors import CheckpointError, ConfigError, TrainingError
 from runyoro_ssl.logs import get_logger, redact
 from runyoro_ssl.plugins import Plugins, ensure_picklable
@@ -29,14 +30,8 @@ log = get_logger()
 
 MAX_SHARE_WITHOUT_MASK = 0.2
 """Above this share of clips with too few masked frames, training is refused."""
-FIXED_ON_RESUME = (
-    "train.seed",
-    "hardware.batch_seconds",
-    "hardware.update_seconds",
-    "hardware.per_device_train_batch_size",
-    "hardware.gradient_accumulation_steps",
-)
-"""Settings that decide which clips a step sees; a resumed run must keep them."""
+MAX_MPS_CLIP_SEC = 20.48
+"""A convolution with more than 65,536 output frames fails on some versions of MPS."""
 
 
 @dataclass
@@ -76,24 +71,25 @@ def build_run(config: Config, plugins: Plugins) -> RunSetup:
     splits = load_splits(config.train.processed_dataset_path, sampling_rate=extractor.sampling_rate)
     fingerprint = read_fingerprint(config.train.processed_dataset_path)
     state = load_state(checkpoint) if checkpoint else {}
-    if checkpoint:
-        _check_resumable(checkpoint, state, config, fingerprint["sha256"])
     torch.manual_seed(derive_seed(config.train.seed, "new weights"))
     model = load_model(config.model.model_copy(update={"model_name_or_path": name}), config.hardware)
     model.to(accelerator.device)
 
     lengths = tuple(splits["train"].with_format("numpy")["num_samples"][:].tolist())
-    summary = _check_masks(model, lengths, config)
+    summary = _check_masks(model, lengths, config, sampling_rate=extractor.sampling_rate)
     settings = PlanSettings.from_hardware(
         config.hardware, sampling_rate=extractor.sampling_rate, num_processes=accelerator.num_processes
     )
     plan = RunPlan(lengths, settings, config.train.seed, config.train.num_train_epochs, config.train.max_steps)
+    if checkpoint:
+        _check_resumable(checkpoint, state, plan, fingerprint["content_sha256"])
     optimizer = accelerator.prepare(build_optimizer(model, config.train))
     if checkpoint:
         load_optimizer(checkpoint, model, optimizer.optimizer, num_updates=state["num_updates"])
         if accelerator.scaler is not None and state.get("scaler"):
             accelerator.scaler.load_state_dict(state["scaler"])
-        log.info("resumed", checkpoint=str(checkpoint), step=state["step"])
+        if accelerator.is_main_process:
+            log.info("resumed", checkpoint=str(checkpoint), step=state["step"])
     elif config.train.resume_from_checkpoint and accelerator.is_main_process:
         log.info("nothing_to_resume", output_dir=str(output_dir), starting="anew")
 
@@ -105,14 +101,14 @@ def build_run(config: Config, plugins: Plugins) -> RunSetup:
         extractor=extractor,
         optimizer=optimizer,
         plan=plan,
-        total_steps=plan.total_steps(),
+        total_steps=plan.total_steps,
         start_step=int(state.get("step", 0)),
         first_validation=state.get("first_validation"),
         last_validation=state.get("last_validation"),
         train_batches=_builder(splits["train"], model, extractor, config, plugins, stage="train"),
         eval_batches=_builder(splits["validation"], model, extractor, config, plugins, stage="eval"),
         eval_plan=plan_validation(eval_lengths, settings),
-        dataset_sha256=fingerprint["sha256"],
+        dataset_sha256=fingerprint["content_sha256"],
         mask_summary=summary,
     )
 
@@ -124,6 +120,8 @@ def make_accelerator(hardware: HardwareConfig) -> Any:
     from runyoro_ssl.devices import check_device
 
     check_device(hardware.device)
+    # Losses are weighed by masked frames here; `accelerate launch` would divide them once more.
+    os.environ.pop("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", None)
     precision = "no" if hardware.precision == "fp32" else hardware.precision
     try:
         return Accelerator(mixed_precision=precision, cpu=hardware.device == "cpu")
@@ -132,22 +130,24 @@ def make_accelerator(hardware: HardwareConfig) -> Any:
 
 
 def _find_start(config: Config) -> Path | None:
-    """The checkpoint to start from; None to start anew. Refuses a folder that holds another run."""
-    output_dir = config.train.output_dir
-    if config.train.resume_from_checkpoint:
-        return find_checkpoint(output_dir, config.train.resume_from_checkpoint)
-    if output_dir.exists() and any(not path.name.startswith(".") for path in output_dir.iterdir()):
-        raise ConfigError(
-            f"{output_dir} already holds a run; go on with it by --resume-from-checkpoint last, "
-            "or give another --output-dir"
+    """The checkpoint to start from; None to start anew, which takes a new or empty folder."""
+    output_dir, wanted = config.train.output_dir, config.train.resume_from_checkpoint
+    checkpoint = find_checkpoint(output_dir, wanted) if wanted else None
+    if checkpoint is not None and checkpoint.resolve().parent == output_dir.resolve():
+        return checkpoint
+    if output_dir.is_dir() and any(not path.name.startswith(".") for path in output_dir.iterdir()):
+        advice = (
+            "give another --output-dir" if wanted else "go on with it by --resume-from-checkpoint last, or give another"
         )
-    return None
+        found = "no complete checkpoint" if wanted == "last" else "another run, or something else"
+        raise ConfigError(f"{output_dir} already holds a run: {found}; {advice}")
+    return checkpoint
 
 
-def _check_resumable(checkpoint: Path, state: dict[str, Any], config: Config, dataset_sha256: str) -> None:
+def _check_resumable(checkpoint: Path, state: dict[str, Any], plan: RunPlan, dataset_sha256: str) -> None:
     problems = [
         f"{name} was {state['fixed'].get(name)}, is {value}"
-        for name, value in fixed_settings(config).items()
+        for name, value in fixed_settings(plan).items()
         if state["fixed"].get(name) != value
     ]
     if state["dataset_sha256"] != dataset_sha256:
@@ -157,20 +157,41 @@ def _check_resumable(checkpoint: Path, state: dict[str, Any], config: Config, da
             f"{checkpoint}: cannot go on with the same clips: {'; '.join(problems)}. Restore these, or start a new run "
             "with --model-name-or-path on this checkpoint and another --output-dir"
         )
+    if state["step"] > plan.total_steps:
+        raise ConfigError(
+            f"{checkpoint} is at step {state['step']}, past the {plan.total_steps} steps asked for; raise --max-steps "
+            "or --num-train-epochs"
+        )
 
 
-def fixed_settings(config: Config) -> dict[str, Any]:
-    """The settings of FIXED_ON_RESUME, by name."""
-    dump = config.model_dump(mode="json")
-    return {name: dump[name.split(".")[0]][name.split(".")[1]] for name in FIXED_ON_RESUME}
+def fixed_settings(plan: RunPlan) -> dict[str, Any]:
+    """What decides which clips a step sees, by the setting a user knows: a resumed run must keep it."""
+    return {
+        "train.seed": plan.seed,
+        "hardware.batch_seconds (in samples)": plan.settings.batch_samples,
+        "hardware.update_seconds (in samples)": plan.settings.update_samples,
+        "hardware.per_device_train_batch_size": plan.settings.clips_per_batch,
+        "hardware.gradient_accumulation_steps x processes": plan.settings.batches_per_update,
+    }
 
 
-def _check_masks(model: Any, lengths: tuple[int, ...], config: Config) -> MaskSummary:
+def _check_masks(model: Any, lengths: tuple[int, ...], config: Config, *, sampling_rate: int) -> MaskSummary:
     """The mask summary of the user's own clips; refuses settings that cannot train."""
     if not hasattr(model.wav2vec2, "masked_spec_embed"):
         raise CheckpointError(
             f'model "{config.model.model_name_or_path}" has no mask embedding (its config has mask_time_prob 0); '
             "it was not pre-trained by masking: give the base checkpoint"
+        )
+    if config.masking.mask_feature_prob > 0 and config.masking.mask_feature_length > model.config.hidden_size:
+        raise ConfigError(
+            f"masking.mask_feature_length is {config.masking.mask_feature_length}, the model has "
+            f"{model.config.hidden_size} hidden dimensions; lower it"
+        )
+    longest_sec = max(lengths) / sampling_rate
+    if config.hardware.device == "mps" and longest_sec > MAX_MPS_CLIP_SEC:
+        raise TrainingError(
+            f"the longest clip has {longest_sec:.1f} s; MPS takes at most {MAX_MPS_CLIP_SEC} s: run `invoke prepare` "
+            "with --max-duration-sec 15"
         )
     frames = num_frames(torch.tensor(lengths), model.config).tolist()
     summary = summarise_masks(frames, config.masking, seed=config.train.seed)
@@ -185,7 +206,7 @@ def _check_masks(model: Any, lengths: tuple[int, ...], config: Config) -> MaskSu
 
 def _builder(split: Any, model: Any, extractor: Any, config: Config, plugins: Plugins, *, stage: Any) -> BatchBuilder:
     training = stage == "train"
-    # Validation is the same for every run: padded, without augmentation.
+    # Validation is the same for every run: padded, without augmentation, with the default masks.
     collator = plugins.collator() if training else plugins.collator("padded")
     augmentations = tuple(plugins.augmentations()) if training else ()
     if config.hardware.dataloader_num_workers:
@@ -194,7 +215,7 @@ def _builder(split: Any, model: Any, extractor: Any, config: Config, plugins: Pl
     return BatchBuilder(
         clips=split.with_format("numpy", columns=["audio"]),
         model_config=model.config,
-        masking=config.masking,
+        masking=config.masking if training else MaskingConfig(),
         collator=collator,
         augmentations=augmentations,
         do_normalize=extractor.do_normalize,
@@ -202,6 +223,13 @@ def _builder(split: Any, model: Any, extractor: Any, config: Config, plugins: Pl
         seed=config.train.seed,
         stage=stage,
     )
+
+
+def try_first_batch(run: RunSetup) -> None:
+    """Build the first batch of the run here, before anything is written: plugin mistakes show at once."""
+    for update in run.plan.updates(run.start_step):
+        run.train_batches[update.micro_batches[0]]
+        return
 
 
 def describe_run(run: RunSetup) -> list[list[str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,6 +22,8 @@ GOOD = '{"audio_filepath": "a.wav", "duration": 2.5, "village": "Hoima"}'
     ("line", "complaint"),
     [
         ('{"audio_filepath": "a.wav", "duration": "abc"}', r"line 2: duration is 'abc'"),
+        ('{"audio_filepath": "a.wav", "duration": 1e308}', r"line 2: duration is '1e\+308'.*less than"),
+        ('{"audio_filepath": "a.wav", "duration": 1, "village": "\\ud800"}', "line 2: holds half a character"),
         ('{"audio_filepath": "a.wav", "duration": -1}', r"line 2: duration is '-1'.*greater than 0"),
         ('{"audio_filepath": "a.wav", "duration": NaN}', r"line 2: duration is 'nan'"),
         ('{"audio_filepath": "a.wav"}', r'line 2: no "duration"'),
@@ -98,12 +101,30 @@ def test_scan_refuses(recordings: Path, tmp_path: Path) -> None:
         (lambda: scan(tmp_path / "nowhere", tmp_path / "m"), ConfigError, "no such folder"),
         (lambda: scan(recordings, tmp_path / "m", speaker_from="("), ConfigError, "not a regular expression"),
         (lambda: scan(recordings, tmp_path / "m", speaker_from="x"), ConfigError, "has no group"),
-        (lambda: scan(recordings, tmp_path / "m", speaker_from="(zzz)"), ConfigError, "matches none of 3 paths"),
+        (lambda: scan(recordings, tmp_path / "m", speaker_from="(zzz)"), ConfigError, "matches none of 5 paths"),
         (lambda: scan(recordings, tmp_path / "taken.jsonl"), ConfigError, "--overwrite"),
         (lambda: scan(tmp_path / "void", tmp_path / "m"), ManifestError, "no readable recording"),
+        (lambda: scan(recordings, tmp_path, overwrite=True), ConfigError, "give another --output"),
     ]
     for attempt, kind, complaint in attempts:
         with pytest.raises(kind, match=complaint):
             attempt()
     assert (tmp_path / "taken.jsonl").read_text() == "mine"
     assert not (tmp_path / "m").exists()
+
+
+def test_names_and_links_that_are_not_entered_are_listed(recordings: Path, tmp_path: Path) -> None:
+    """A Latin-1 file name, and a linked folder: rejected with a reason, never fatal, never silent."""
+    (recordings / "akiiki" / "one.wav").rename(recordings / os.fsdecode(b"ol\xe9.wav"))
+    (recordings / "linked").symlink_to(recordings / "amooti")
+    found = scan(recordings, tmp_path / "m.jsonl")
+    assert found.rejected_by_reason["file name is not UTF-8"] == 1
+    assert found.rejected_by_reason["linked folder"] == 1
+    assert found.num_files == 2
+
+
+def test_speaker_is_the_named_group_or_none(recordings: Path, tmp_path: Path) -> None:
+    """An empty named group is no speaker; another group does not stand in for it."""
+    scan(recordings, tmp_path / "m.jsonl", speaker_from=r"^(?P<speaker>akiiki)?(.*)/")
+    speakers = {entry.speaker for entry in read_manifest(tmp_path / "m.jsonl")}
+    assert speakers == {"akiiki", None}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -115,13 +116,13 @@ def test_dataset_is_plain_hugging_face(mixed: Path, prepare_config: MakeConfig) 
     splits = datasets.load_from_disk(str(mixed / "dataset"))
     assert set(splits) == {"train", "validation"}
     rows = {row["id"]: row for split in splits.values() for row in split}
-    plain = rows["plain@0.000"]
+    plain = rows["plain.wav@0.000"]
     expected, _ = sf.read(mixed / "plain.wav", dtype="int16")
     assert plain["audio"] == expected.tolist()
     assert (plain["speaker"], plain["language"], plain["recording"]) == ("a", "nyo", "plain.wav")
     assert json.loads(plain["metadata"])["village"] == "Hoima"
-    assert rows["high rate@0.000"]["num_samples"] == 6 * RATE
-    segment = rows["long@2.000"]
+    assert rows["high rate.wav@0.000"]["num_samples"] == 6 * RATE
+    segment = rows["long.flac@2.000"]
     whole, _ = sf.read(mixed / "long.flac", dtype="int16")
     assert segment["audio"] == whole[2 * RATE : 5 * RATE].tolist()
 
@@ -168,8 +169,9 @@ def test_foreign_output_folder_is_refused(mixed: Path, prepare_config: MakeConfi
     """Nothing in it is touched."""
     (mixed / "dataset").mkdir()
     (mixed / "dataset" / "precious.txt").write_text("mine")
-    with pytest.raises(ConfigError, match="not a prepared dataset"):
-        run(prepare_config())
+    for overwrite in (False, True):
+        with pytest.raises(ConfigError, match="not a prepared dataset; give another"):
+            run(prepare_config(), overwrite=overwrite)
     assert (mixed / "dataset" / "precious.txt").read_text() == "mine"
 
 
@@ -197,7 +199,9 @@ def test_filter_that_raises_is_named(mixed: Path, prepare_config: MakeConfig) ->
         "    register('raises', Raises)\n"
     )
     config = prepare_config(f"plugins.dir={folder}", 'plugins.filters=["raises"]')
-    with pytest.raises(PluginError, match=r'filter "raises" failed on plain@0.000: ZeroDivision.*runyoro_raises.py:4'):
+    with pytest.raises(
+        PluginError, match=r'filter "raises" failed on plain.wav@0.000: ZeroDivision.*runyoro_raises.py:4'
+    ):
         run(config)
 
 
@@ -207,9 +211,12 @@ def test_splits_share_no_recording_and_no_speaker(seed: int) -> None:
     rng = np.random.default_rng(seed)
     items = [
         SplitItem(
-            f"r{rng.integers(60)}", None if rng.random() < 0.3 else f"s{rng.integers(25)}", int(rng.integers(9)) + 1
+            str(index),
+            f"r{rng.integers(60)}",
+            None if rng.random() < 0.3 else f"s{rng.integers(25)}",
+            int(rng.integers(9)) + 1,
         )
-        for _ in range(100)
+        for index in range(100)
     ]
     held_out = choose_validation(items, share=0.1, by="speaker", seed=seed)
     sides = [[item for item, out in zip(items, held_out, strict=True) if out is side] for side in (False, True)]
@@ -222,7 +229,7 @@ def test_splits_share_no_recording_and_no_speaker(seed: int) -> None:
 
 def test_split_hits_its_share_when_groups_are_small() -> None:
     """With 200 equal recordings, 5 % is 10 of them, and the choice follows the seed."""
-    items = [SplitItem(f"r{index}", None, 100) for index in range(200)]
+    items = [SplitItem(str(index), f"r{index}", None, 100) for index in range(200)]
     first = choose_validation(items, share=0.05, by="recording", seed=0)
     assert sum(first) == 10
     assert first == choose_validation(items, share=0.05, by="recording", seed=0)
@@ -231,12 +238,12 @@ def test_split_hits_its_share_when_groups_are_small() -> None:
 
 def test_empty_validation_split_is_explained() -> None:
     """One speaker: hold out recordings, said with the setting. One recording: nothing can be held out."""
-    one_speaker = [SplitItem(f"r{index}", "akiiki", 1) for index in range(3)]
+    one_speaker = [SplitItem(str(index), f"r{index}", "akiiki", 1) for index in range(3)]
     with pytest.raises(DatasetError, match=r'one speaker \("akiiki"\).*prepare.split_by=recording'):
         choose_validation(one_speaker, share=0.1, by="speaker", seed=0)
     assert sum(choose_validation(one_speaker, share=0.1, by="recording", seed=0)) == 1
     with pytest.raises(DatasetError, match="one recording"):
-        choose_validation([SplitItem("r", None, 1)] * 3, share=0.1, by="recording", seed=0)
+        choose_validation([SplitItem("f", "r", None, 1)] * 3, share=0.1, by="recording", seed=0)
 
 
 @pytest.mark.parametrize("num_samples", [1, 99, 100, 101, 200, 201, 1234])
@@ -264,3 +271,99 @@ def test_damaged_dataset_is_noticed(mixed: Path, prepare_config: MakeConfig) -> 
         load_splits(folder, sampling_rate=RATE)
     with pytest.raises(DatasetError, match="no such dataset; make it with"):
         load_splits(mixed / "elsewhere", sampling_rate=RATE)
+
+
+def test_same_audio_under_two_names_stays_in_one_split(tmp_path: Path, prepare_config: MakeConfig) -> None:
+    """`./a.wav`, a link to it, and segments with different recording names are one file; exact repeats are dropped."""
+    for name in ("a.wav", "b.wav"):
+        sf.write(tmp_path / name, noise(9, seed=ord(name[0])), RATE)
+    (tmp_path / "link.wav").symlink_to(tmp_path / "a.wav")
+    lines: list[dict[str, Any]] = [{"audio_filepath": name, "duration": 9} for name in ("a.wav", "./a.wav", "link.wav")]
+    lines += [{"audio_filepath": "a.wav", "offset": 3 * n, "duration": 3, "recording": f"part {n}"} for n in range(3)]
+    write_manifest(tmp_path, [*lines, {"audio_filepath": "b.wav", "duration": 9}])
+    report = run(prepare_config())
+    assert report["dropped"] == {"repeated line": {"clips": 2, "seconds": 18.0}}
+    sources = [set(split["source"]) for split in datasets.load_from_disk(str(tmp_path / "dataset")).values()]
+    assert sorted(map(sorted, sources)) == [["a.wav"], ["b.wav"]]
+
+
+def test_duration_without_offset_is_the_first_part(tmp_path: Path, prepare_config: MakeConfig) -> None:
+    """A line that states 4 s of a 9 s file means its first 4 s; a rounded duration means the whole file."""
+    sf.write(tmp_path / "a.wav", noise(9), RATE)
+    sf.write(tmp_path / "b.wav", noise(5.0004, seed=1), RATE)
+    write_manifest(tmp_path, [{"audio_filepath": "a.wav", "duration": 4}, {"audio_filepath": "b.wav", "duration": 5.0}])
+    run(prepare_config())
+    splits = datasets.load_from_disk(str(tmp_path / "dataset"))
+    lengths = {row["source"]: row["num_samples"] for split in splits.values() for row in split}
+    assert lengths == {"a.wav": 4 * RATE, "b.wav": round(5.0004 * RATE)}
+
+
+def test_what_decides_the_output_is_noticed(mixed: Path, prepare_config: MakeConfig) -> None:
+    """Other audio of the same length, an edited filter, a deleted split: none is taken for up to date."""
+    folder = mixed / "plugins"
+    folder.mkdir()
+    code = (
+        "from runyoro_ssl import hookimpl\n"
+        "class Keep:\n"
+        "    def __call__(self, utterance):\n"
+        "        return None\n"
+        "@hookimpl\n"
+        "def runyoro_manifest_filters(register):\n"
+        "    register('keep', Keep)\n"
+    )
+    (folder / "runyoro_keep.py").write_text(code)
+    config = prepare_config(f"plugins.dir={folder}", 'plugins.filters=["keep"]')
+    run(config)
+    first = json.loads((mixed / "dataset" / "fingerprint.json").read_text())["content_sha256"]
+    sf.write(mixed / "plain.wav", noise(5, seed=9), RATE)
+    with pytest.raises(ConfigError, match=r"input_sha256 differ"):
+        run(config)
+    run(config, overwrite=True)
+    assert json.loads((mixed / "dataset" / "fingerprint.json").read_text())["content_sha256"] != first
+    (folder / "runyoro_keep.py").write_text(code + "# edited\n")
+    with pytest.raises(ConfigError, match=r"filters_sha256 differ"):
+        run(config)
+    run(config, overwrite=True)
+    shutil.rmtree(mixed / "dataset" / "train")
+    with pytest.raises(ConfigError, match=r"already holds a dataset; add --overwrite"):
+        run(config)
+
+
+@pytest.mark.parametrize(
+    ("body", "complaint"),
+    [
+        ("return False", r'filter "odd" returned False.*a string, or None'),
+        ("utterance.waveform[:] = 0", r'filter "odd" failed.*read-only'),
+        ("raise SystemExit(0)", r'filter "odd" failed.*SystemExit'),
+    ],
+)
+def test_filter_that_misbehaves_is_named(mixed: Path, prepare_config: MakeConfig, body: str, complaint: str) -> None:
+    """A wrong return value, an attempt to change the audio, an exit: never silent, never status 0."""
+    folder = mixed / "plugins"
+    folder.mkdir()
+    (folder / "runyoro_odd.py").write_text(
+        "from runyoro_ssl import hookimpl\n"
+        f"class Odd:\n    def __call__(self, utterance):\n        {body}\n"
+        "@hookimpl\ndef runyoro_manifest_filters(register):\n    register('odd', Odd)\n"
+    )
+    with pytest.raises(PluginError, match=complaint):
+        run(prepare_config(f"plugins.dir={folder}", 'plugins.filters=["odd"]'))
+
+
+def test_impossible_names_are_counted(tmp_path: Path, prepare_config: MakeConfig) -> None:
+    """A name no file can have, and a headerless file, cost one clip each."""
+    for name in ("a.wav", "b.wav"):
+        sf.write(tmp_path / name, noise(4, seed=ord(name[0])), RATE)
+    (tmp_path / "x.raw").write_bytes(b"\0" * 1000)
+    odd = ("n" * 300 + ".wav", "zero\0byte.wav", "x.raw")
+    write_manifest(tmp_path, [{"audio_filepath": name, "duration": 4} for name in ("a.wav", "b.wav", *odd)])
+    report = run(prepare_config())
+    assert {reason: drop["clips"] for reason, drop in report["dropped"].items()} == {"unreadable": 2, "missing file": 1}
+    assert report["clips_kept"] == 2
+
+
+def test_one_group_is_refused_before_decoding(tmp_path: Path, prepare_config: MakeConfig) -> None:
+    """A single speaker is known from the manifest: no file needs to exist for it."""
+    write_manifest(tmp_path, [{"audio_filepath": f"{n}.wav", "duration": 4, "speaker": "akiiki"} for n in range(3)])
+    with pytest.raises(DatasetError, match="split_by=recording"):
+        run(prepare_config())

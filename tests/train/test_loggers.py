@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sys
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -74,6 +75,7 @@ def test_wandb_stays_offline_unless_told(tmp_path: Path, monkeypatch: pytest.Mon
             calls.append(exit_code)
 
     wandb: Any = ModuleType("wandb")
+    wandb.__spec__ = ModuleSpec("wandb", None)
 
     def init(**options: Any) -> FakeRun:
         calls.append(options)

@@ -15,17 +15,19 @@ from typing import Any
 
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
 
 from conftest import ROOT, transformers
 from reference import gradients, relative_difference, without_dropout
 from runyoro_ssl import logs
 from runyoro_ssl.config import Config
-from runyoro_ssl.errors import CheckpointError, ConfigError, DatasetError, TrainingError
+from runyoro_ssl.errors import CheckpointError, ConfigError, DatasetError, PluginError, TrainingError
 from runyoro_ssl.plugins import load_plugins
 from runyoro_ssl.resolve import load_config
-from runyoro_ssl.train import loop
+from runyoro_ssl.train import checkpoint, loop
 from runyoro_ssl.train.metrics import Meter
+from runyoro_ssl.train.model import OVERRIDES, replay_mps_dropout
 from runyoro_ssl.train.plan import MicroBatch, Update
 from runyoro_ssl.train.setup import build_run
 from runyoro_ssl.train.validation import validate
@@ -35,7 +37,8 @@ AUGMENTED = ('plugins.augmentations=["noise", "speed"]',)
 
 
 def run(config: Config) -> loop.TrainResult:
-    """Train."""
+    """Train, as in a process of its own: Accelerate keeps the precision of the first run in a process."""
+    AcceleratorState._reset_state()
     return loop.train(config, load_plugins(config))
 
 
@@ -87,10 +90,14 @@ def test_run_writes_what_it_promises(train_config: MakeConfig, tiny_model: Path)
 
 @pytest.mark.parametrize("stop_at", [2, 4])
 def test_resumed_run_equals_the_uninterrupted(train_config: MakeConfig, stop_at: int) -> None:
-    """With dropout, layer drop, Gumbel noise and augmentation on: the same weights and numbers, bit for bit."""
-    whole = train_config("whole", "train.max_steps=6", *AUGMENTED)
+    """With dropout, layer drop, Gumbel noise and augmentation on: the same weights and numbers, bit for bit.
+
+    One micro-batch a step and layer drop at a half: some layers have no gradient in some steps.
+    """
+    settings = ("train.max_steps=6", "model.layerdrop=0.5", "hardware.update_seconds=6", *AUGMENTED)
+    whole = train_config("whole", *settings)
     run(whole)
-    parted = train_config("parted", "train.max_steps=6", *AUGMENTED, "train.resume_from_checkpoint=last")
+    parted = train_config("parted", *settings, "train.resume_from_checkpoint=last")
     shutil.copytree(whole.train.output_dir, parted.train.output_dir)
     for path in parted.train.output_dir.glob("checkpoint-*"):
         if int(path.name.split("-")[1]) > stop_at:
@@ -147,20 +154,24 @@ def test_metrics_do_not_depend_on_micro_batches(train_config: MakeConfig) -> Non
         assert value == pytest.approx(numbers[1][name], rel=1e-4), name
 
 
-def test_two_processes_give_the_parameters_of_one(train_config: MakeConfig, tmp_path: Path) -> None:
-    """`accelerate launch` with two gloo processes: the same clips, draws and steps; parameters to 1e-5."""
-    config = train_config("two", "model.layerdrop=0.1", "train.learning_rate=1e-3")
+@pytest.mark.parametrize("setting", ["hardware.update_seconds=24", "hardware.update_seconds=6"])
+def test_two_processes_give_the_parameters_of_one(train_config: MakeConfig, tmp_path: Path, setting: str) -> None:
+    """Two gloo processes: the same clips, draws and steps; parameters to 1e-5, with dropout and layer drop on.
+
+    The first setting gives every process several micro-batches, the second leaves one without any.
+    """
+    config = train_config("two", "model.layerdrop=0.5", "train.learning_rate=1e-3", setting)
     one = config.model_copy(update={"train": config.train.model_copy(update={"output_dir": tmp_path / "one"})})
     run(one)
     file = tmp_path / "two.toml"
     file.write_text(config.to_toml())
-    command = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2"]
-    command += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     command += ["-m", "runyoro_ssl.train", "--profile", "cpu-smoke", "--config", str(file)]
     done = subprocess.run(
         command, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr[-3000:]
+    assert "2 process(es)" in done.stdout
     ours, theirs = weights(tmp_path / "two"), weights(tmp_path / "one")
     base = weights(Path(config.model.model_name_or_path))
     moved = max(float((theirs[name] - base[name]).abs().max()) for name in base)
@@ -267,22 +278,75 @@ def replace_device(config: Config, device: str) -> Any:
     return config.hardware.model_copy(update={"device": device})
 
 
+@pytest.fixture(scope="module")
+def plain_weights() -> dict[str, dict[str, torch.Tensor]]:
+    """Weights of a run without options, made once."""
+    return {}
+
+
 @pytest.mark.parametrize(
     "setting",
     [
-        "hardware.gradient_checkpointing=true",
         "hardware.precision=bf16",
-        "hardware.attention=eager",
         'plugins.collator="cropped"',
-        "masking.mask_feature_prob=0.1",
+        "masking.mask_feature_prob=0.3",
+        "masking.mask_time_length=5",
         "train.freeze_feature_encoder=true",
-        "hardware.dataloader_num_workers=1",
+        "train.gumbel_temperature_start=0.7",
+        "train.weight_decay=0.5",
+        "train.max_grad_norm=0.01",
+        "train.adam_beta2=0.9",
+        "model.hidden_dropout=0.4",
     ],
 )
-def test_options_train(train_config: MakeConfig, setting: str) -> None:
-    """Each option runs, and changes what it should: the loss stays finite."""
-    result = run(train_config("options", "train.max_steps=2", setting))
+def test_option_changes_what_is_learned(
+    train_config: MakeConfig, plain_weights: dict[str, dict[str, torch.Tensor]], setting: str
+) -> None:
+    """Each option runs, is finite, and leads to other weights: none is parsed and not used."""
+    # Several clips in a micro-batch: cropping and padding differ.
+    settings = ("train.max_steps=2", "train.learning_rate=1e-3", "hardware.batch_seconds=16")
+    if not plain_weights:
+        run(train_config("plain", *settings))
+        plain_weights["plain"] = weights(train_config("plain").train.output_dir)
+    result = run(train_config("option", *settings, setting))
     assert math.isfinite(result.last["eval/loss"])
+    assert not equal(weights(result.output_dir), plain_weights["plain"])
+
+
+def test_frozen_feature_encoder_stays(train_config: MakeConfig, tiny_model: Path) -> None:
+    """Its weights are those of the base model, the others are not."""
+    result = run(train_config("frozen", "train.max_steps=2", "train.freeze_feature_encoder=true"))
+    before, after = weights(tiny_model), weights(result.output_dir)
+    moved = {name for name in before if not torch.equal(before[name], after[name])}
+    assert moved
+    assert not any("feature_extractor" in name for name in moved)
+
+
+@pytest.mark.parametrize(
+    "setting", ["hardware.attention=eager", "hardware.compile=true", "hardware.dataloader_num_workers=1"]
+)
+def test_hardware_option_changes_no_number(train_config: MakeConfig, setting: str) -> None:
+    """How it is computed is not what is learned: the first step's loss and gradient agree to rounding.
+
+    Dropout and layer drop are off, since their draws differ by implementation.
+    """
+    off = [f"model.{name}=0" for name in OVERRIDES]
+    run(train_config("one", "train.max_steps=1", *off))
+    run(train_config("other", "train.max_steps=1", *off, setting))
+    one, other = (metrics(train_config(name).train.output_dir) for name in ("one", "other"))
+    for ours, theirs in zip(one, other, strict=True):
+        assert ours == pytest.approx(theirs, rel=1e-4)
+
+
+def test_hardware_options_reach_the_model(train_config: MakeConfig) -> None:
+    """Attention, checkpointing and compilation are set where they take effect."""
+    config = train_config(
+        "reach", "hardware.attention=eager", "hardware.gradient_checkpointing=true", "hardware.compile=true"
+    )
+    model = build_run(config, load_plugins(config)).model
+    assert model.config._attn_implementation == "eager"
+    assert model.is_gradient_checkpointing
+    assert all(layer._compiled_call_impl is not None for layer in model.wav2vec2.encoder.layers)
 
 
 def test_gradient_checkpointing_changes_no_number(train_config: MakeConfig) -> None:
@@ -320,3 +384,113 @@ def test_run_toml_is_enough_to_run_again(train_config: MakeConfig) -> None:
     run(config)
     again = load_config(config_file=str(config.train.output_dir / "run.toml"))
     assert again == config
+
+
+def test_validation_does_not_depend_on_the_masks_of_training(train_config: MakeConfig) -> None:
+    """Runs with different mask settings can be compared: held-out masks are always the default ones."""
+    numbers = []
+    for setting in ("masking.mask_time_prob=0.65", "masking.mask_time_prob=0.3", "masking.mask_feature_prob=0.3"):
+        config = train_config("masks", setting)
+        setup = build_run(config, load_plugins(config))
+        numbers.append(validate(setup.accelerator, setup.model, setup.eval_batches, setup.eval_plan)["eval/loss"])
+    assert len(set(numbers)) == 1
+
+
+def test_resume_never_touches_another_run(train_config: MakeConfig) -> None:
+    """A checkpoint of one run cannot be resumed into the folder of another, nor `last` where none is left."""
+    first, second = train_config("first", "train.max_steps=2"), train_config("second", "train.max_steps=2")
+    run(first)
+    run(second)
+    before = sorted(path.name for path in second.train.output_dir.iterdir())
+    with pytest.raises(ConfigError, match="already holds a run"):
+        run(train_config("second", f"train.resume_from_checkpoint={first.train.output_dir / 'checkpoint-2'}"))
+    shutil.rmtree(second.train.output_dir / "checkpoint-2")
+    with pytest.raises(ConfigError, match="no complete checkpoint"):
+        run(train_config("second", "train.resume_from_checkpoint=last"))
+    assert sorted(path.name for path in second.train.output_dir.iterdir()) == [n for n in before if n != "checkpoint-2"]
+
+
+def test_resume_from_an_earlier_checkpoint_sets_later_ones_aside(train_config: MakeConfig) -> None:
+    """They are renamed, not lost; the run goes on from where it was told, and `last` finds its newest."""
+    settings = ("train.max_steps=6", "train.save_total_limit=2")
+    out = train_config("earlier").train.output_dir
+    run(train_config("earlier", *settings))
+    result = run(train_config("earlier", *settings, f"train.resume_from_checkpoint={out / 'checkpoint-4'}"))
+    assert result.step == 6
+    names = {path.name for path in out.glob("*checkpoint-*")}
+    assert names == {"checkpoint-4", "checkpoint-6", "superseded-checkpoint-6"}
+
+
+def test_fewer_steps_than_done_are_refused(train_config: MakeConfig) -> None:
+    """Nothing is rewritten."""
+    run(train_config("shorter", "train.max_steps=4"))
+    with pytest.raises(ConfigError, match=r"at step 4, past the 2 steps.*--max-steps"):
+        run(train_config("shorter", "train.max_steps=2", "train.resume_from_checkpoint=last"))
+
+
+def test_full_disk_keeps_the_last_checkpoint(train_config: MakeConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Safetensors raises its own error; the run ends in one line, without a half-written folder."""
+    from safetensors import SafetensorError
+
+    def full(*_args: Any) -> None:
+        raise SafetensorError("I/O error: No space left on device (os error 28)")
+
+    config = train_config("full", "train.max_steps=4")
+    save_file: Any = vars(checkpoint)["save_file"]
+    calls: list[int] = []
+
+    def second_fails(*args: Any) -> None:
+        calls.append(1)
+        (save_file if len(calls) == 1 else full)(*args)
+
+    monkeypatch.setattr(checkpoint, "save_file", second_fails)
+    with pytest.raises(TrainingError, match=r"checkpoint-4 could not be written.*No space left.*make room"):
+        run(config)
+    out = config.train.output_dir
+    assert [path.name for path in out.glob("*checkpoint-*")] == ["checkpoint-2"]
+    assert not list(out.glob(".tmp-*"))
+
+
+@pytest.mark.parametrize(
+    "error", [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("MPS backend out of memory")]
+)
+def test_out_of_memory_names_the_setting(
+    train_config: MakeConfig, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    """One line, for both devices' errors."""
+
+    def exhausted(*_args: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(loop, "take_step", exhausted)
+    with pytest.raises(TrainingError, match=r"out of memory.*hardware.batch_seconds \(now 6"):
+        run(train_config("memory"))
+
+
+def test_failing_collator_is_named_before_anything_is_written(train_config: MakeConfig, tmp_path: Path) -> None:
+    """The first batch is built before the output folder is."""
+    folder = tmp_path / "plugins"
+    folder.mkdir()
+    (folder / "runyoro_bad_collator.py").write_text(
+        "from runyoro_ssl import hookimpl\n"
+        "class Bad:\n    def __call__(self, clips, generators):\n        raise ValueError('boom')\n"
+        "@hookimpl\ndef runyoro_collators(register):\n    register('bad', Bad)\n"
+    )
+    config = train_config("collator", f"plugins.dir={folder}", 'plugins.collator="bad"')
+    with pytest.raises(PluginError, match=r'collator "Bad" failed on clip \d+: ValueError: boom'):
+        run(config)
+    assert not config.train.output_dir.exists()
+
+
+def test_recomputed_layers_draw_the_same_on_mps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Torch stashes no MPS random state for checkpointing; ours is put back for the backward pass."""
+    state = {"now": torch.tensor([1])}
+    monkeypatch.setattr(torch.mps, "get_rng_state", lambda: state["now"])
+    monkeypatch.setattr(torch.mps, "set_rng_state", lambda new: state.update(now=new))
+    forward, recompute = replay_mps_dropout()
+    with forward:
+        state["now"] = torch.tensor([2])
+    state["now"] = torch.tensor([3])
+    with recompute:
+        assert state["now"] == 1
+    assert state["now"] == 3

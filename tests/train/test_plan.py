@@ -66,7 +66,7 @@ def test_run_plan_resumes_anywhere(start: int) -> None:
     """The steps after any step are those of the whole run."""
     plan = RunPlan(LENGTHS, settings(), seed=1, num_epochs=2)
     whole = list(plan.updates())
-    assert [update.step for update in whole] == list(range(1, plan.total_steps() + 1))
+    assert [update.step for update in whole] == list(range(1, plan.total_steps + 1))
     assert list(plan.updates(start)) == whole[start:]
     assert whole[-1].epoch == 2.0
 
@@ -75,7 +75,7 @@ def test_max_steps_cuts_and_extends() -> None:
     """max_steps replaces the number of epochs: fewer steps, or more epochs."""
     for steps in (3, 100):
         plan = RunPlan(LENGTHS, settings(), seed=1, num_epochs=1, max_steps=steps)
-        assert len(list(plan.updates())) == plan.total_steps() == steps
+        assert len(list(plan.updates())) == plan.total_steps == steps
 
 
 def test_clip_longer_than_a_micro_batch_stands_alone() -> None:
