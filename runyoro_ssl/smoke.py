@@ -28,7 +28,7 @@ LN_101 = 4.615
 """Cross-entropy of guessing one of 101, nats."""
 TWICE_CHANCE = 2 / 101
 LOSS_MARGIN = 0.05
-"""The held-out contrastive loss must end this far below guessing. See CHANGELOG for what ten seeds reach."""
+"""The held-out contrastive loss must end this far below guessing. Seeds 0 to 9 end 0.07 to 0.88 below."""
 MIN_PERPLEXITY = 10.0
 """Of 64 codes in two groups; collapse is 2."""
 NUM_CLIPS = 140
