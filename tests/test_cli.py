@@ -40,6 +40,7 @@ def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("train --profile cpu-smoke --model-name-or-path ./nowhere", "no such folder"),
         ("train --max-steps many", 'train.max_steps is "many"'),
         ("train --fp16 --bf16", "exclude each other"),
+        ("train --fp16 --profile cpu-smoke", "fp16 needs a GPU"),
         ("train --resume-from-checkpoint nowhere", "no such checkpoint"),
         ("plugins --set plugins.collator=jpeg", 'no collator "jpeg"'),
         ("plugins --config nowhere.toml", "no such file"),

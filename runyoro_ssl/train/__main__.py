@@ -1,4 +1,4 @@
-"""`accelerate launch -m runyoro_ssl.train …`: `invoke train` for several processes, with the same options."""
+"""`torchrun -m runyoro_ssl.train …`: `invoke train` for several processes, with the same options."""
 
 from __future__ import annotations
 

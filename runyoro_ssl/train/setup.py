@@ -114,19 +114,21 @@ def build_run(config: Config, plugins: Plugins) -> RunSetup:
 
 
 def make_accelerator(hardware: HardwareConfig) -> Any:
-    """An Accelerator on the profile's device, with its precision; one for each process of `accelerate launch`."""
+    """An Accelerator on the profile's device, with its precision; one for each process that was launched.
+
+    Processes wait for each other here: until then none has written into the output folder.
+    """
     from accelerate import Accelerator
 
     from runyoro_ssl.devices import check_device
 
     check_device(hardware.device)
+    if hardware.precision == "fp16" and hardware.device == "cpu":
+        raise ConfigError("fp16 needs a GPU; use --bf16, or --set hardware.precision=fp32")
     # Losses are weighed by masked frames here; `accelerate launch` would divide them once more.
     os.environ.pop("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", None)
     precision = "no" if hardware.precision == "fp32" else hardware.precision
-    try:
-        return Accelerator(mixed_precision=precision, cpu=hardware.device == "cpu")
-    except ValueError as error:
-        raise ConfigError(f"precision {hardware.precision} does not work on {hardware.device}: {error}") from None
+    return Accelerator(mixed_precision=precision, cpu=hardware.device == "cpu")
 
 
 def _find_start(config: Config) -> Path | None:
