@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -124,6 +127,16 @@ def test_plugin_works_inside_spawned_workers(
     plain = builder(dataset, tiny_model, augmentations=())[PLAN[0]]
     (there, *_) = load_batches(builder(dataset, tiny_model, augmentations=augmentations), PLAN, num_workers=1)
     assert torch.allclose(there.waveforms, -plain.waveforms, atol=1e-6)
+
+
+def test_workers_leave_signals_to_the_trainer(dataset: Path, tiny_model: Path) -> None:
+    """Ctrl-C and a batch system's SIGTERM reach the whole process group: workers go on, the trainer decides."""
+    batches = load_batches(builder(dataset, tiny_model), PLAN * 5, num_workers=1)
+    next(batches)
+    for worker in multiprocessing.active_children():
+        for number in (signal.SIGINT, signal.SIGTERM):
+            os.kill(int(worker.pid or 0), number)
+    assert len(list(batches)) == 5 * len(PLAN) - 1
 
 
 @pytest.mark.parametrize("factor", [0.9, 1.1])

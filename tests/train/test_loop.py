@@ -92,9 +92,9 @@ def test_run_writes_what_it_promises(train_config: MakeConfig, tiny_model: Path)
 def test_resumed_run_equals_the_uninterrupted(train_config: MakeConfig, stop_at: int) -> None:
     """With dropout, layer drop, Gumbel noise and augmentation on: the same weights and numbers, bit for bit.
 
-    One micro-batch a step and layer drop at a half: some layers have no gradient in some steps.
+    One or two micro-batches a step and much layer drop: in some steps, some layers have no gradient.
     """
-    settings = ("train.max_steps=6", "model.layerdrop=0.5", "hardware.update_seconds=6", *AUGMENTED)
+    settings = ("train.max_steps=6", "model.layerdrop=0.8", "hardware.update_seconds=6", *AUGMENTED)
     whole = train_config("whole", *settings)
     run(whole)
     parted = train_config("parted", *settings, "train.resume_from_checkpoint=last")
@@ -160,7 +160,7 @@ def test_two_processes_give_the_parameters_of_one(train_config: MakeConfig, tmp_
 
     The first setting gives every process several micro-batches, the second leaves one without any.
     """
-    config = train_config("two", "model.layerdrop=0.5", "train.learning_rate=1e-3", setting)
+    config = train_config("two", "model.layerdrop=0.8", "train.learning_rate=1e-3", setting)
     one = config.model_copy(update={"train": config.train.model_copy(update={"output_dir": tmp_path / "one"})})
     run(one)
     file = tmp_path / "two.toml"
