@@ -159,6 +159,8 @@ def _explain(item: Mapping[str, Any]) -> str:
         known = _fields_beside(where)
         return f'no setting "{name}"{_did_you_mean(str(where[-1]), known)}; there are: {", ".join(known)}'
     message = item["msg"].removeprefix("Value error, ")
+    if item["type"] == "tuple_type":
+        message = f"""a list is needed: --set '{name}=["{item["input"]}"]'"""
     message = message[:1].lower() + message[1:]
     return f'{name} is "{item["input"]}": {message}' if item["type"] != "value_error" else f"{name}: {message}"
 

@@ -91,6 +91,9 @@ def test_precision_flags_have_three_states(flags: dict[str, object], precision: 
         (["masking.mask_time_prob=1.5"], r"mask_time_prob.*less than or equal to 1"),
         (["hardware.precision=fp8"], r"precision.*'fp32', 'bf16' or 'fp16'"),
         (["prepare.min_duration_sec=20"], r"min_duration_sec 20 is above max_duration_sec 15"),
+        (["plugins.filters=silence"], r"""a list is needed: --set 'plugins.filters=\["silence"\]'"""),
+        (["train.learning_rate=inf"], r"learning_rate is \"inf\".*finite"),
+        (["train.seed=-1"], r"train.seed is \"-1\""),
         (["nonsense"], r"is not section.field=value"),
     ],
 )
