@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import multiprocessing
 import os
 import signal
@@ -48,18 +49,17 @@ def run_ordered(
     waiting: deque[tuple[Item, Future[Result]]] = deque()
     in_flight = 4 * getattr(pool, "_max_workers", 1)
     todo = iter(items)
-    item: Item | None = None
     try:
         while True:
-            while len(waiting) < in_flight and (item := next(todo, None)) is not None:
+            for item in itertools.islice(todo, in_flight - len(waiting)):
                 waiting.append((item, pool.submit(function, item)))
             if not waiting:
                 return
-            item, future = waiting.popleft()
-            yield future.result()
+            result = waiting[0][1].result()
+            waiting.popleft()
+            yield result
     except BrokenProcessPool:
-        where = waiting[0][0] if item is None and waiting else item
-        place = f"at or soon after {describe(where)}" if where is not None else "at its start"
+        place = f"at or soon after {describe(waiting[0][0])}" if waiting else "between two files"
         raise AudioError(
             "a decoding process died", f"{place}: take that file out or, if memory was short, use --num-workers 1"
         ) from None
