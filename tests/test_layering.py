@@ -18,7 +18,7 @@ ROWS = [
     {"plugins", "builtins", "devices", "synth"},
     {"prepare"},
     {"train"},
-    {"doctor", "smoke"},
+    {"doctor", "smoke", "bench"},
     {"cli"},
     {"tasks"},
 ]
