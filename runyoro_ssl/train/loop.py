@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import signal
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -91,13 +91,19 @@ def run_steps(run: RunSetup, loggers: Loggers, stop: StopSignal) -> tuple[int, s
     """Every optimizer step from the run's start to its end, or to a signal. Returns the last step, and the signal."""
     config, accelerator = run.config.train, run.accelerator
     share = slice(accelerator.process_index, None, accelerator.num_processes)
-    planned = (batch for update in run.plan.updates(run.start_step) for batch in update.micro_batches[share])
-    batches = load_batches(run.train_batches, planned, num_workers=run.config.hardware.dataloader_num_workers)
+    hardware = run.config.hardware
+    batches = load_batches(
+        run.train_batches,
+        (update.micro_batches[share] for update in run.plan.updates(run.start_step)),
+        num_workers=hardware.dataloader_num_workers,
+        pin_memory=hardware.device == "cuda",
+    )
     meter, watch = Meter(accelerator, run.model.config), Stopwatch()
     step, stopped_by = run.start_step, None
-    with _training_bar(run) as advance:
+    with _training_bar(run) as advance, closing(batches):
         for update in run.plan.updates(run.start_step):
-            mine = [next(batches) for _ in update.micro_batches[share]]
+            with watch.waiting():
+                mine = next(batches)
             numbers = take_step(run, update, mine, meter)
             step = update.step
             watch.audio_seconds += sum(batch.num_samples for batch in mine) / run.extractor.sampling_rate
@@ -223,8 +229,10 @@ def _train_metrics(
 ) -> dict[str, float]:
     """Numbers since the last log line, read from the device here and not at every step."""
     metrics = meter.read("train") | {f"train/{name}": float(value) for name, value in numbers.items()}
-    speed = torch.tensor(watch.lap(), device=run.accelerator.device)
-    metrics["train/audio_seconds_per_second"] = float(run.accelerator.reduce(speed, "sum"))
+    speed, wait_share = watch.lap()
+    speeds = torch.tensor(speed, device=run.accelerator.device)
+    metrics["train/audio_seconds_per_second"] = float(run.accelerator.reduce(speeds, "sum"))
+    metrics["train/data_wait_share"] = wait_share
     scaler = run.accelerator.scaler  # fp16: an overflow is skipped, and the loss scale halved
     if scaler is not None and scaler.get_scale() < MIN_LOSS_SCALE:
         raise TrainingError(

@@ -28,7 +28,7 @@ def plan_validation(num_samples: Sequence[int], settings: PlanSettings) -> list[
             batches[-1].append(clip)
         else:
             batches.append([clip])
-    return [MicroBatch(0, index, tuple(clips)) for index, clips in enumerate(batches)]
+    return [MicroBatch.of(clips, index=index) for index, clips in enumerate(batches)]
 
 
 @torch.no_grad()
@@ -39,7 +39,7 @@ def validate(accelerator: Any, model: Any, builder: BatchBuilder, plan: Sequence
     mine = plan[accelerator.process_index :: accelerator.num_processes]
     with progress("batches") as bar:
         task = bar.add_task("Validating", total=len(mine), visible=accelerator.is_main_process)
-        for batch in load_batches(builder, mine, num_workers=0):
+        for (batch,) in load_batches(builder, ([one] for one in mine), num_workers=0):
             meter.add(run_objective(accelerator, model, batch.to(accelerator.device)), batch.num_masked)
             bar.advance(task)
     model.train()

@@ -33,6 +33,7 @@ from runyoro_ssl.train.setup import build_run
 from runyoro_ssl.train.validation import validate
 
 MakeConfig = Callable[..., Config]
+TIMES = ("train/audio_seconds_per_second", "train/data_wait_share")
 AUGMENTED = ('plugins.augmentations=["noise", "speed"]',)
 
 
@@ -50,7 +51,7 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
 def metrics(folder: Path) -> list[dict[str, Any]]:
     """metrics.jsonl without what depends on the clock."""
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    return [{k: v for k, v in line.items() if k != "train/audio_seconds_per_second"} for line in lines]
+    return [{k: v for k, v in line.items() if k not in TIMES} for line in lines]
 
 
 def equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
@@ -77,7 +78,7 @@ def test_run_writes_what_it_promises(train_config: MakeConfig, tiny_model: Path)
 
     lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     train_names = "loss contrastive_loss diversity_loss accuracy codevector_perplexity grad_norm learning_rate"
-    train_names += " gumbel_temperature audio_seconds_per_second"
+    train_names += " gumbel_temperature audio_seconds_per_second data_wait_share"
     trained = [line for line in lines if "train/loss" in line]
     assert [line["step"] for line in trained] == [1, 2, 3, 4, 5, 6]
     for line in trained:
@@ -134,7 +135,7 @@ def test_two_micro_batches_equal_one_batch(train_config: MakeConfig) -> None:
     setup.optimizer.zero_grad = lambda: None
     found = []
     for parts in ([(0, 1, 2, 3)], [(0, 1), (2, 3)], [(0,), (1, 2, 3)]):
-        batches = [setup.train_batches[MicroBatch(0, 0, clips)] for clips in parts]
+        batches = [setup.train_batches[MicroBatch.of(clips)] for clips in parts]
         update = Update(1, 0.1, tuple(batch.plan for batch in batches))
         setup.model.zero_grad()
         loop.take_step(setup, update, batches, Meter(setup.accelerator, setup.model.config))

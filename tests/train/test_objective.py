@@ -50,7 +50,7 @@ def make_batch(model: Any, num_samples: tuple[int, ...], **masking: Any) -> Trai
         use_attention_mask=not group_norm,
         seed=0,
     )
-    return builder[MicroBatch(0, 0, tuple(range(len(clips))))]
+    return builder[MicroBatch.of(range(len(clips)))]
 
 
 def run_ours(model: Any, batch: TrainingBatch, noise: torch.Tensor | None) -> Objective:
