@@ -39,7 +39,7 @@ class TrainingBatch:
         attention_mask: bool (B, F), True at real frames; None when there is no padding to hide.
         masks: Time mask, masked positions and negatives.
         num_masked: Masked frames, the weight of this micro-batch in its update.
-        num_samples: Real audio samples.
+        clip_samples: Real audio samples of each clip.
         plan: Where in the run it stands.
     """
 
@@ -47,8 +47,13 @@ class TrainingBatch:
     attention_mask: torch.Tensor | None
     masks: Masks
     num_masked: int
-    num_samples: int
+    clip_samples: tuple[int, ...]
     plan: MicroBatch
+
+    @property
+    def num_samples(self) -> int:
+        """Real audio samples."""
+        return sum(self.clip_samples)
 
     def to(self, device: torch.device) -> TrainingBatch:
         """The same batch with its tensors on `device`, copied while the host goes on if they are pinned."""
@@ -57,6 +62,17 @@ class TrainingBatch:
     def pin_memory(self) -> TrainingBatch:
         """The same batch in page-locked memory."""
         return self._each(torch.Tensor.pin_memory)
+
+    def split(self, num_parts: int) -> list[TrainingBatch]:
+        """The batch in at most this many parts, by clips. Not for a batch on a device: it counts masked frames."""
+        if num_parts == 1:
+            return [self]
+        rows = torch.arange(len(self.waveforms)).chunk(num_parts)
+        return [self._rows(slice(int(part[0]), int(part[-1]) + 1)) for part in rows]
+
+    def _rows(self, rows: slice) -> TrainingBatch:
+        part = self._each(lambda tensor: tensor[rows])
+        return replace(part, num_masked=int(part.masks.valid.sum()), clip_samples=self.clip_samples[rows])
 
     def _each(self, function: Callable[[torch.Tensor], torch.Tensor]) -> TrainingBatch:
         return replace(
@@ -111,7 +127,7 @@ class BatchBuilder(Dataset[TrainingBatch]):
             attention_mask=self._attention_mask(frames, masks.time_mask.shape[1]),
             masks=masks,
             num_masked=int(masks.valid.sum()),
-            num_samples=int(batch.num_samples.sum()),
+            clip_samples=tuple(batch.num_samples.tolist()),
             plan=plan,
         )
 

@@ -10,13 +10,11 @@ import torch
 from runyoro_ssl.logs import progress
 from runyoro_ssl.train.batches import load_batches
 from runyoro_ssl.train.metrics import Meter
-from runyoro_ssl.train.model import encode
-from runyoro_ssl.train.objective import compute_objective
 from runyoro_ssl.train.plan import MicroBatch, PlanSettings
+from runyoro_ssl.train.step import run_objective
 
 if TYPE_CHECKING:
-    from runyoro_ssl.train.batches import BatchBuilder, TrainingBatch
-    from runyoro_ssl.train.objective import Objective
+    from runyoro_ssl.train.batches import BatchBuilder
 
 
 def plan_validation(num_samples: Sequence[int], settings: PlanSettings) -> list[MicroBatch]:
@@ -44,19 +42,3 @@ def validate(accelerator: Any, model: Any, builder: BatchBuilder, plan: Sequence
             bar.advance(task)
     model.train()
     return meter.read("eval", whole_set=True)
-
-
-def run_objective(accelerator: Any, model: Any, batch: TrainingBatch) -> Objective:
-    """Forward pass of one micro-batch: network under autocast, objective in fp32."""
-    masks = batch.masks
-    with accelerator.autocast():
-        context, features = encode(
-            model,
-            batch.waveforms,
-            attention_mask=batch.attention_mask,
-            time_mask=masks.time_mask,
-            feature_mask=masks.feature_mask,
-        )
-    return compute_objective(
-        model, context, features, positions=masks.positions, valid=masks.valid, negatives=masks.negatives
-    )
