@@ -24,6 +24,7 @@ from runyoro_ssl.train.masking import MaskSummary, summarise_masks
 from runyoro_ssl.train.model import load_model, num_frames
 from runyoro_ssl.train.optim import build_optimizer
 from runyoro_ssl.train.plan import MicroBatch, PlanSettings, RunPlan
+from runyoro_ssl.train.precision import is_emulated, set_precision
 from runyoro_ssl.train.random import derive_seed
 from runyoro_ssl.train.step import Stepper
 from runyoro_ssl.train.validation import plan_validation
@@ -134,12 +135,12 @@ def make_accelerator(hardware: HardwareConfig) -> Any:
     from runyoro_ssl.devices import check_device
 
     check_device(hardware.device)
-    if hardware.precision == "fp16" and hardware.device == "cpu":
-        raise ConfigError("fp16 needs a GPU; use --bf16, or --set hardware.precision=fp32")
+    mixed_precision = set_precision(hardware.device, hardware.precision)
+    if is_emulated(hardware.device, hardware.precision):
+        log.warning("bf16_is_emulated", because="this CPU has no units for it", advice="fp32 is far faster here")
     # Losses are weighed by masked frames here; `accelerate launch` would divide them once more.
     os.environ.pop("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", None)
-    precision = "no" if hardware.precision == "fp32" else hardware.precision
-    return Accelerator(mixed_precision=precision, cpu=hardware.device == "cpu")
+    return Accelerator(mixed_precision=mixed_precision, cpu=hardware.device == "cpu")
 
 
 def _find_start(config: Config) -> Path | None:

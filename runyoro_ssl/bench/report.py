@@ -1,0 +1,59 @@
+"""A bench's rows as a table for people."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from runyoro_ssl.bench.measure import Row
+
+COLUMNS = ["what", "size", "precision", "ours", "reference", "ratio", "more"]
+MIB = 1 << 20
+
+
+def cells(row: Row) -> list[str]:
+    """A row of the table: medians with their range, the ratio, and what else is worth a look."""
+    values = row.to_json()
+    ratio = "-" if row.ratio is None else f"{row.ratio:.2f}x"
+    precision = f"{row.precision} / {row.reference_precision}"
+    return [
+        row.what,
+        row.size,
+        precision,
+        _seconds(values, "ours"),
+        _seconds(values, "reference"),
+        ratio,
+        _more(values),
+    ]
+
+
+def print_plain(rows: Sequence[Row]) -> None:
+    """The table in plain text, for a machine without rich."""
+    table = [COLUMNS, *map(cells, rows)]
+    widths = [max(len(line[column]) for line in table) for column in range(len(COLUMNS))]
+    for line in table:
+        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())  # noqa: T201
+
+
+def _seconds(values: dict[str, Any], side: str) -> str:
+    if values[side] is None:
+        return str(values.get("reference_error", "-"))
+    factor, unit = (1, "s") if values[side] >= 1 else (1000, "ms")
+    median, low, high = (values[name] * factor for name in (side, f"{side}_min", f"{side}_max"))
+    return f"{median:.3g} {unit} ({low:.3g} to {high:.3g})"
+
+
+def _more(values: dict[str, Any]) -> str:
+    parts = []
+    if speed := values.get("audio_seconds_per_second"):
+        other = values.get("reference_audio_seconds_per_second")
+        parts.append(f"{speed:,.3g} audio s/s" + (f" (reference {other:,.3g})" if other else ""))
+    if values.get("tflops_per_second"):
+        share = values["share_of_gemm_peak"]
+        parts.append(f"{values['tflops_per_second']:.3g} TFLOP/s, {share:.0%} of the GEMM peak")
+    if peak := values.get("peak_bytes"):
+        other = values.get("reference_peak_bytes")
+        parts.append(f"peak {peak / MIB:,.0f} MiB" + (f", {peak / other:.1%} of the reference's" if other else ""))
+    if ratio := values.get("bytes_ratio"):
+        parts.append(f"{ratio:.2f} of the bytes")
+    return "; ".join(parts)

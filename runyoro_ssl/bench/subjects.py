@@ -1,0 +1,146 @@
+"""What is measured: models by size, clips of noise, and our step around them."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import torch
+
+from runyoro_ssl.torchaudio_compat import import_transformers
+from runyoro_ssl.train.batches import BatchBuilder
+from runyoro_ssl.train.optim import build_optimizer
+from runyoro_ssl.train.step import Stepper
+
+SAMPLE_RATE = 16_000
+XLS_R: dict[str, Any] = {
+    "feat_extract_norm": "layer",
+    "do_stable_layer_norm": True,
+    "conv_bias": True,
+    "codevector_dim": 768,
+    "proj_codevector_dim": 768,
+}
+SIZES: dict[str, dict[str, Any]] = {
+    "small": {
+        **XLS_R,
+        "hidden_size": 256,
+        "num_hidden_layers": 6,
+        "num_attention_heads": 4,
+        "intermediate_size": 512,
+        "conv_dim": (256,) * 7,
+        "codevector_dim": 256,
+        "proj_codevector_dim": 256,
+    },
+    "base": {"proj_codevector_dim": 256},
+    "xls-r-300m": {
+        **XLS_R,
+        "hidden_size": 1024,
+        "num_hidden_layers": 24,
+        "num_attention_heads": 16,
+        "intermediate_size": 4096,
+    },
+    "xls-r-1b": {
+        **XLS_R,
+        "hidden_size": 1280,
+        "num_hidden_layers": 48,
+        "num_attention_heads": 16,
+        "intermediate_size": 5120,
+        "codevector_dim": 1024,
+        "proj_codevector_dim": 1024,
+    },
+}
+"""Shapes: of the toolkit's own smallest runs, of wav2vec2-base, and of the two XLS-R models."""
+NO_DROPOUT = dict.fromkeys(
+    ("hidden_dropout", "attention_dropout", "activation_dropout", "feat_proj_dropout", "layerdrop"), 0.0
+)
+"""On both sides: what is dropped would differ."""
+MASKING = SimpleNamespace(
+    mask_time_prob=0.65,
+    mask_time_length=10,
+    mask_time_min_spans=2,
+    mask_feature_prob=0.0,
+    mask_feature_length=10,
+    mask_feature_min_spans=0,
+)
+TRAINING = SimpleNamespace(
+    learning_rate=5e-5,
+    warmup_steps=None,
+    weight_decay=0.01,
+    adam_beta1=0.9,
+    adam_beta2=0.98,
+    adam_epsilon=1e-6,
+    max_grad_norm=1.0,
+    feature_encoder_lr_scale=0.1,
+    freeze_feature_encoder=False,
+    gumbel_temperature_start=2.0,
+    gumbel_temperature_end=0.5,
+    seed=42,
+)
+"""The defaults of runyoro_ssl/config.py, which needs pydantic."""
+
+
+@dataclass(frozen=True)
+class Noise:
+    """Clips of noise in memory, kept as int16 like a prepared dataset's."""
+
+    samples: tuple[np.ndarray, ...]
+
+    @classmethod
+    def of(cls, lengths: Sequence[int], *, seed: int = 0) -> Noise:
+        """One clip for each length, in samples."""
+        generator = np.random.default_rng(seed)
+        return cls(tuple((3000 * generator.standard_normal(length)).astype(np.int16) for length in lengths))
+
+    def num_samples(self, clip: int) -> int:
+        """Length of a clip."""
+        return len(self.samples[clip])
+
+    def waveform(self, clip: int, start: int = 0, num_samples: int | None = None) -> np.ndarray:
+        """float32 (T,) in [-1, 1]: a clip, or a window of it."""
+        stop = None if num_samples is None else start + num_samples
+        return self.samples[clip][start:stop].astype(np.float32) / np.float32(32768)
+
+
+def uniform_lengths(seconds: float, *, seed: int = 0) -> tuple[int, ...]:
+    """Lengths of clips of 2 to 15 s, in samples, that add up to about this many seconds."""
+    draw = random.Random(seed)  # noqa: S311 - not for cryptography
+    lengths: list[int] = []
+    while sum(lengths) < seconds * SAMPLE_RATE:
+        lengths.append(int(draw.uniform(2, 15) * SAMPLE_RATE))
+    return tuple(lengths)
+
+
+def build_model(size: str, device: str) -> Any:
+    """A Wav2Vec2ForPreTraining of random weights, in training mode."""
+    transformers = import_transformers()
+    torch.manual_seed(0)
+    config = transformers.Wav2Vec2Config(**SIZES[size], **NO_DROPOUT)
+    with torch.device(device):
+        return transformers.Wav2Vec2ForPreTraining(config).train()
+
+
+def build_stepper(model: Any, accelerator: Any, *, total_steps: int) -> Stepper:
+    """Our training step with its default settings."""
+    settings: Any = TRAINING
+    return Stepper(accelerator, model, accelerator.prepare(build_optimizer(model, settings)), settings, total_steps)
+
+
+def build_batches(model: Any, clips: Noise) -> BatchBuilder:
+    """Our batches: padded, normalised, masked."""
+    from runyoro_ssl.builtins.collators import PaddedCollator
+
+    masking: Any = MASKING
+    return BatchBuilder(
+        clips=clips,
+        model_config=model.config,
+        masking=masking,
+        collator=PaddedCollator(),
+        augmentations=(),
+        do_normalize=True,
+        use_attention_mask=model.config.feat_extract_norm == "layer",
+        seed=0,
+    )

@@ -1,0 +1,269 @@
+"""The training step, its parts and an epoch of it, beside transformers' own."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import torch
+
+from runyoro_ssl.bench.flops import count_flops
+from runyoro_ssl.bench.measure import Row, What, alternate, synchronize
+from runyoro_ssl.bench.reference import Reference
+from runyoro_ssl.bench.subjects import SAMPLE_RATE, Noise, build_batches, build_model, build_stepper, uniform_lengths
+from runyoro_ssl.train.batches import load_batches
+from runyoro_ssl.train.encoder import encode_waveforms
+from runyoro_ssl.train.metrics import Meter
+from runyoro_ssl.train.objective import compute_objective
+from runyoro_ssl.train.plan import MicroBatch, PlanSettings, Update, plan_epoch
+from runyoro_ssl.train.precision import set_precision
+from runyoro_ssl.train.step import is_out_of_memory
+
+PARTS: tuple[What, ...] = ("objective", "feature_encoder", "step", "epoch")
+BATCH_SECONDS = {
+    "cpu": {"small": 30.0, "base": 15.0, "xls-r-300m": 15.0, "xls-r-1b": 15.0},
+    "mps": {"small": 60.0, "base": 30.0, "xls-r-300m": 30.0, "xls-r-1b": 15.0},
+    "cuda": {"small": 480.0, "base": 240.0, "xls-r-300m": 120.0, "xls-r-1b": 60.0},
+}
+EPOCH_BATCHES = 8
+"""Micro-batches' worth of audio in the epoch that is measured."""
+GEMM_SIZE = {"cpu": 2048, "mps": 4096, "cuda": 8192}
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclass(frozen=True)
+class BenchSettings:
+    """What to measure. `steps` is the number of timed runs of each side."""
+
+    size: str
+    device: str
+    precision: str
+    reference_precision: str
+    steps: int
+    parts: Sequence[What] = PARTS
+    clip_seconds: float = 15.0
+    batch_seconds: float | None = None
+    compile: bool = False
+    with_reference: bool = True
+
+
+class TrainingBench:
+    """Both sides on one model, so on the same weights; each with an optimizer of its own."""
+
+    def __init__(self, settings: BenchSettings) -> None:
+        self.settings = settings
+        self.batch_seconds = settings.batch_seconds or BATCH_SECONDS[settings.device][settings.size]
+        self.model = build_model(settings.size, settings.device)
+        self.accelerator = _accelerator(settings.device, settings.precision)
+        self.stepper = build_stepper(self.model, self.accelerator, total_steps=1_000_000)
+        self.meter = Meter(self.accelerator, self.model.config)
+        if settings.compile:
+            for layer in self.model.wav2vec2.encoder.layers:
+                layer.compile(dynamic=True)
+
+    def rows(self) -> Iterator[Row]:
+        """One row for each part, as soon as it is measured."""
+        for part in self.settings.parts:
+            gc.collect()
+            yield getattr(self, part)()
+
+    def objective(self) -> Row:
+        """Quantiser, projections and loss, forward and backward, for given outputs of the network."""
+        batch, theirs = self.batch, self.reference_batch
+        shape = (*batch.masks.time_mask.shape, self.model.config.hidden_size)
+        context = torch.randn(shape, device=self.settings.device, requires_grad=True)
+        features = torch.randn((*shape[:2], self.model.config.conv_dim[-1]), device=self.settings.device)
+        features.requires_grad_()
+        masks = batch.masks
+
+        def ours() -> None:
+            objective = compute_objective(
+                self.model,
+                context,
+                features,
+                positions=masks.positions,
+                valid=masks.valid,
+                negatives=masks.negatives,
+            )
+            objective.loss.backward()  # type: ignore[no-untyped-call]
+            self.model.zero_grad()
+
+        def reference() -> None:
+            self.reference.objective(context, features, theirs).backward()  # type: ignore[no-untyped-call]
+            self.model.zero_grad()
+
+        row = self._compare("objective", ours, reference)
+        memory = {"peak_bytes": peak_bytes(ours, self.settings.device)}
+        if row.reference:
+            memory["reference_peak_bytes"] = peak_bytes(reference, self.settings.device)
+        return _with(row, memory)
+
+    def feature_encoder(self) -> Row:
+        """The convolutional feature encoder, forward and backward."""
+        encoder, waveforms = self.model.wav2vec2.feature_extractor, self.batch.waveforms
+
+        def run(encode: Callable[[torch.Tensor], torch.Tensor], accelerator: Any) -> None:
+            with accelerator.autocast():
+                outputs = encode(waveforms)
+            outputs.float().square().mean().backward()  # type: ignore[no-untyped-call]
+            self.model.zero_grad()
+
+        return self._compare(
+            "feature_encoder",
+            lambda: run(lambda x: encode_waveforms(encoder, x), self.accelerator),
+            lambda: run(lambda x: encoder(x.clone()).transpose(1, 2), self.reference_accelerator),
+        )
+
+    def step(self) -> Row:
+        """The whole step on one unpadded micro-batch, optimizer included, data ready on the device."""
+        update = Update(1, 0.0, (self.batch.plan,))
+        row = self._compare(
+            "step",
+            lambda: self.stepper.take(update, [self.batch], self.meter),
+            lambda: self.reference.step(self.reference_batch),
+        )
+        seconds = self.batch.num_samples / SAMPLE_RATE
+        peak = peak_bytes(lambda: self.stepper.take(update, [self.batch], self.meter), self.settings.device)
+        clip = count_flops(self.model.config, self.batch.clip_samples[0])
+        flops = clip.training * len(self.batch.clip_samples)
+        tflops = flops / row.to_json()["ours"] / 1e12
+        return _with(
+            row,
+            {
+                **_speeds(row, seconds),
+                "tflops_per_second": tflops,
+                "share_of_gemm_peak": tflops / self.gemm_tflops,
+                "gemm_tflops_per_second": self.gemm_tflops,
+                "peak_bytes": peak,
+            },
+        )
+
+    def epoch(self) -> Row:
+        """An epoch of clips of 2 to 15 s, from int16 samples in memory: our plan against random padded batches."""
+        clips = Noise.of(lengths := uniform_lengths(EPOCH_BATCHES * self.batch_seconds))
+        seconds = sum(lengths) / SAMPLE_RATE
+        samples = self.batch_seconds * SAMPLE_RATE
+        settings = PlanSettings(batch_samples=samples, update_samples=samples)
+        builder = build_batches(self.model, clips)
+        batch_size = max(1, round(len(lengths) / EPOCH_BATCHES))
+
+        def ours() -> None:
+            plan = plan_epoch(lengths, settings, seed=0, epoch=0)
+            batches = load_batches(builder, plan, num_workers=0, pin_memory=self.settings.device == "cuda")
+            for step, (group, made) in enumerate(zip(plan, batches, strict=True), start=1):
+                self.stepper.take(Update(step, 0.0, tuple(group)), made, self.meter)
+            self.meter.read("train")
+
+        row = self._compare("epoch", ours, lambda: self.reference.epoch(clips, batch_size=batch_size))
+        return _with(row, {**_speeds(row, seconds), "clips": len(lengths), "audio_seconds": seconds})
+
+    @cached_property
+    def batch(self) -> Any:
+        """One micro-batch of equal clips, on the device."""
+        length = round(self.settings.clip_seconds * SAMPLE_RATE)
+        count = max(1, round(self.batch_seconds * SAMPLE_RATE / length))
+        self._clips = Noise.of([length] * count)
+        return build_batches(self.model, self._clips)[MicroBatch.of(range(count))].to(self.accelerator.device)
+
+    @cached_property
+    def reference_batch(self) -> dict[str, torch.Tensor]:
+        """The same clips as the reference collates them."""
+        count = len(self.batch.waveforms)
+        return self.reference.collate([self._clips.waveform(clip) for clip in range(count)])
+
+    @cached_property
+    def reference(self) -> Reference:
+        """The other side."""
+        return Reference(self.model, self.reference_accelerator)
+
+    @cached_property
+    def reference_accelerator(self) -> Any:
+        """Of the reference's precision."""
+        return _Precision(self.accelerator, self.settings.device, self.settings.reference_precision)
+
+    @cached_property
+    def gemm_tflops(self) -> float:
+        """The best rate of a square matrix product on this device, in this precision."""
+        size = GEMM_SIZE[self.settings.device]
+        one, other = (
+            torch.randn(size, size, device=self.settings.device, dtype=DTYPES[self.settings.precision])
+            for _ in range(2)
+        )
+        taken, _ = alternate(lambda: one @ other, None, runs=10, device=self.settings.device, warmup=3)
+        return float(2 * size**3 / min(taken) / 1e12)
+
+    def _compare(self, what: What, ours: Callable[[], Any], reference: Callable[[], Any]) -> Row:
+        settings = self.settings
+        run = {"runs": settings.steps, "device": settings.device}
+        extra: dict[str, Any] = {}
+        seconds: tuple[list[float], list[float]]
+        try:
+            seconds = alternate(ours, reference if settings.with_reference else None, **run)  # type: ignore[arg-type]
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            extra["reference_error"] = "out of memory"
+            self.model.zero_grad()
+            gc.collect()
+            seconds = alternate(ours, None, **run)  # type: ignore[arg-type]
+        return Row(what, settings.size, settings.precision, settings.reference_precision, *seconds, extra)
+
+
+def peak_bytes(function: Callable[[], Any], device: str) -> int | None:
+    """The most bytes that a call holds beyond what was held before it; None on MPS, which does not count."""
+    if device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        function()
+        synchronize(device)
+        return torch.cuda.max_memory_allocated() - before
+    if device == "mps":
+        return None
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
+        function()
+    held = peak = 0
+    for event in sorted(profile.profiler.kineto_results.events(), key=lambda event: event.start_ns()):
+        if event.name() == "[memory]":
+            held += event.nbytes()
+            peak = max(peak, held)
+    return peak
+
+
+class _Precision:
+    """An Accelerator as seen by code that uses another precision."""
+
+    def __init__(self, accelerator: Any, device: str, precision: str) -> None:
+        self.device, self._accelerator = accelerator.device, accelerator
+        self._type, self._dtype = device, DTYPES[precision]
+
+    def autocast(self) -> Any:
+        """Autocast to the precision; nothing for fp32."""
+        return nullcontext() if self._dtype is torch.float32 else torch.autocast(self._type, self._dtype)
+
+    def backward(self, loss: torch.Tensor) -> None:
+        """Without loss scaling: no one waits for what it would learn."""
+        loss.backward()  # type: ignore[no-untyped-call]
+
+
+def _accelerator(device: str, precision: str) -> Any:
+    from accelerate import Accelerator
+    from accelerate.state import AcceleratorState
+
+    AcceleratorState._reset_state()  # noqa: SLF001 - it keeps the precision of the first in a process
+    return Accelerator(mixed_precision=set_precision(device, precision), cpu=device == "cpu")
+
+
+def _speeds(row: Row, audio_seconds: float) -> dict[str, float | None]:
+    medians = row.to_json()
+    return {
+        "audio_seconds_per_second": audio_seconds / medians["ours"],
+        "reference_audio_seconds_per_second": audio_seconds / medians["reference"] if row.reference else None,
+    }
+
+
+def _with(row: Row, extra: dict[str, Any]) -> Row:
+    return replace(row, extra={**row.extra, **extra})

@@ -1,0 +1,32 @@
+"""The one place that decides in which precision a device computes."""
+
+from __future__ import annotations
+
+import torch
+
+from runyoro_ssl.errors import ConfigError
+
+
+def set_precision(device: str, precision: str) -> str:
+    """Set the device up for fp32, bf16 or fp16, and return Accelerate's name for it.
+
+    fp32 products use TF32 on CUDA. bf16 and fp16 are autocast: weights, norms and the loss stay in fp32; fp16 comes
+    with loss scaling.
+
+    Raises:
+        ConfigError: fp16 on a CPU.
+    """
+    if precision == "fp16" and device == "cpu":
+        raise ConfigError("fp16 needs a GPU; use --bf16, or --set hardware.precision=fp32")
+    if device == "cuda":
+        torch.set_float32_matmul_precision("high")
+        torch.backends.cudnn.allow_tf32 = True
+    return "no" if precision == "fp32" else precision
+
+
+def is_emulated(device: str, precision: str) -> bool:
+    """Whether the device computes bf16 without units for it: on such a CPU products take a hundred times longer."""
+    if device != "cpu" or precision != "bf16":
+        return False
+    supported = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None)
+    return supported is not None and not supported()
