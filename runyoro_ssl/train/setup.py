@@ -23,7 +23,7 @@ from runyoro_ssl.train.checkpoint import find_checkpoint, load_optimizer, load_s
 from runyoro_ssl.train.masking import MaskSummary, summarise_masks
 from runyoro_ssl.train.model import load_model, num_frames
 from runyoro_ssl.train.optim import build_optimizer
-from runyoro_ssl.train.plan import MicroBatch, PlanSettings, RunPlan
+from runyoro_ssl.train.plan import MicroBatch, PlanSettings, RunPlan, wasted_share
 from runyoro_ssl.train.precision import is_emulated, set_precision
 from runyoro_ssl.train.random import derive_seed
 from runyoro_ssl.train.step import Stepper
@@ -251,13 +251,17 @@ def describe_run(run: RunSetup) -> list[list[str]]:
     config, hardware = run.config, run.config.hardware
     parameters = sum(parameter.numel() for parameter in run.model.parameters())
     train_hours = sum(run.plan.num_samples) / run.extractor.sampling_rate / 3600
-    per_update = train_hours * 3600 / len(run.plan.epoch(0))
+    updates = run.plan.epoch(0)
+    per_update = train_hours * 3600 / len(updates)
+    batches = [batch for update in updates for batch in update]
+    wasted = wasted_share(batches, run.plan.num_samples)
     return [
         ["device", f"{run.accelerator.device}, {hardware.precision}, {run.accelerator.num_processes} process(es)"],
         ["model", f"{config.model.model_name_or_path} ({parameters / 1e6:.1f} M parameters)"],
         ["training data", f"{len(run.plan.num_samples)} clips, {train_hours:.2f} h"],
         ["validation data", f"{sum(len(batch.clips) for batch in run.eval_plan)} clips"],
         ["steps", f"{run.total_steps} of {per_update:.0f} audio seconds, from step {run.start_step}"],
+        ["plan", f"{len(batches)} micro-batches an epoch; {wasted:.1%} wasted on padding and audio left out"],
         ["learning rate", f"{config.train.learning_rate:g}, seed {config.train.seed}"],
         ["augmentations", ", ".join(config.plugins.augmentations) or "none"],
         ["output", str(config.train.output_dir)],

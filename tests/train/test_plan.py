@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import random
+from collections import Counter
+from pathlib import Path
 
 import pytest
 
+from runyoro_ssl.train.lengths import Piece
 from runyoro_ssl.train.plan import MicroBatch, PlanSettings, RunPlan, plan_epoch, wasted_share
 
 RATE = 16_000
@@ -82,3 +86,74 @@ def test_clip_longer_than_a_micro_batch_stands_alone() -> None:
     """It is not dropped."""
     updates = plan_epoch((40 * RATE, 3 * RATE, 3 * RATE), settings(), seed=0, epoch=0)
     assert sorted(sorted(batch.clips) for batch in flat(updates)) == [[0], [1, 2]]
+
+
+class TestClipLengths:
+    """Cropped plans: every micro-batch at one of a few lengths."""
+
+    def test_few_shapes_in_every_epoch(self) -> None:
+        """At most 6 lengths, each with one number of clips; at most one micro-batch is smaller."""
+        shapes = Counter(
+            (batch.length or 0, len(batch.pieces))
+            for epoch in range(3)
+            for batch in flat(plan_epoch(LENGTHS, settings(num_lengths=6), seed=1, epoch=epoch))
+        )
+        assert len({length for length, _ in shapes}) <= 6
+        assert sum(size * length < 30 * RATE - length for length, size in shapes) <= 1
+        assert len(shapes) <= 7
+
+    def test_every_clip_is_there_whole_or_in_both_halves(self) -> None:
+        """And an epoch is another draw of the same pieces."""
+        first, second = (
+            sorted(
+                piece
+                for batch in flat(plan_epoch(LENGTHS, settings(num_lengths=6), seed=1, epoch=epoch))
+                for piece in batch.pieces
+            )
+            for epoch in (0, 1)
+        )
+        assert first == second
+        parts: dict[int, list[int]] = {}
+        for piece in first:
+            parts.setdefault(piece.clip, []).append(piece.part)
+        assert sorted(parts) == list(range(len(LENGTHS)))
+        assert all(found in ([0], [1, 2]) for found in parts.values())
+        assert [1, 2] in parts.values()
+
+    def test_padded_pieces_stand_together(self) -> None:
+        """Of each length, all micro-batches but one hold only clips to pad or only clips to crop."""
+        mixed: Counter[int | None] = Counter()
+        for batch in flat(plan_epoch(LENGTHS, settings(num_lengths=6), seed=1, epoch=0)):
+            short = {LENGTHS[clip] < (batch.length or 0) for clip in batch.clips}
+            mixed[batch.length] += len(short) == 2
+        assert max(mixed.values()) <= 1
+
+    def test_wasted_share_counts_padding_repeats_and_gaps(self) -> None:
+        """By hand: 100 samples padded by 20; 100 cropped to 60 twice, so 20 twice; 100 cropped to 50, so 50 unheard."""
+        batches = [
+            MicroBatch(0, 0, (Piece(0),), length=120),
+            MicroBatch(0, 1, (Piece(1, 1), Piece(1, 2)), length=60),
+            MicroBatch(0, 2, (Piece(2),), length=50),
+        ]
+        assert wasted_share(batches, (100, 100, 100)) == pytest.approx(1 - 250 / (120 + 120 + 50 + 50))
+
+    @pytest.mark.parametrize("clips", [(RATE,), (2 * RATE,) * 3, (2 * RATE, 15 * RATE), (5, 7, 1000)])
+    def test_few_clips_are_planned_too(self, clips: tuple[int, ...]) -> None:
+        """Down to one."""
+        batches = flat(plan_epoch(clips, settings(num_lengths=6), seed=0, epoch=0))
+        assert {clip for batch in batches for clip in batch.clips} == set(range(len(clips)))
+
+
+@pytest.mark.parametrize("num_lengths", [0, 6], ids=["padded", "cropped"])
+def test_real_durations_waste_under_5_percent(bantu: Path, num_lengths: int) -> None:
+    """10 h of clips with the durations of real speech, cut and filtered as `prepare` does, in 30 s micro-batches."""
+    lines = (bantu / "manifest.jsonl").read_text(encoding="utf-8").splitlines()
+    durations = [json.loads(line)["duration"] for line in lines]
+    pieces = [seconds / -(-seconds // 15) for seconds in durations for _ in range(int(-(-seconds // 15)))]
+    kept = [seconds for seconds in pieces if seconds >= 2]
+    draw = random.Random(0)  # noqa: S311
+    clips = tuple(int(draw.choice(kept) * RATE) for _ in range(int(10 * 3600 / (sum(kept) / len(kept)))))
+    assert sum(clips) / RATE / 3600 == pytest.approx(10, rel=0.05)
+    for epoch in range(2):
+        batches = flat(plan_epoch(clips, settings(num_lengths=num_lengths), seed=1, epoch=epoch))
+        assert wasted_share(batches, clips) < 0.05

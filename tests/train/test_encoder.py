@@ -1,0 +1,113 @@
+"""The feature encoder as matrix products, against transformers' own convolutions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from conftest import TINY, transformers
+from reference import gradients, relative_difference
+from runyoro_ssl.train import norms
+from runyoro_ssl.train.encoder import encode_waveforms
+
+GROUP_NORM = {"feat_extract_norm": "group", "conv_bias": False}
+SHAPES: dict[str, dict[str, Any]] = {
+    "layer norm": {},
+    "group norm": GROUP_NORM,
+    "kernels of more than two strides": {"conv_kernel": (7, 5, 4, 3, 3, 2, 1), "conv_stride": (3, 2, 1, 2, 1, 2, 1)},
+    "strides wider than kernels": {"conv_kernel": (4, 2, 1, 2, 2, 2, 2), "conv_stride": (5, 3, 2, 2, 2, 2, 2)},
+}
+
+
+def feature_extractor(**overrides: Any) -> Any:
+    """A seeded random feature encoder."""
+    torch.manual_seed(0)
+    config = transformers.Wav2Vec2Config(**{**TINY, **overrides})
+    return transformers.Wav2Vec2ForPreTraining(config).wav2vec2.feature_extractor.train()
+
+
+def run(encoder: Any, outputs: torch.Tensor) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    """Outputs, and the gradient of a fixed random function of them."""
+    weights = torch.randn(outputs.shape, generator=torch.Generator().manual_seed(0))
+    torch.autograd.backward((outputs.float() * weights).sum())
+    found = gradients(encoder)
+    encoder.zero_grad()
+    return outputs.detach(), found
+
+
+@pytest.mark.parametrize("num_samples", [1200, 16_000, 33_333])
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES.keys())
+def test_equals_the_convolutions(shape: dict[str, Any], num_samples: int) -> None:
+    """Features and the whole gradient, for any kernels and strides, and lengths that no stride divides."""
+    encoder = feature_extractor(**shape)
+    waveforms = torch.randn(3, num_samples, generator=torch.Generator().manual_seed(1))
+    theirs, their_gradients = run(encoder, encoder(waveforms.clone()).transpose(1, 2))
+    ours, our_gradients = run(encoder, encode_waveforms(encoder, waveforms))
+    torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+    assert relative_difference(our_gradients, their_gradients) < 1e-5
+
+
+@pytest.mark.parametrize("shape", [{}, GROUP_NORM], ids=["layer norm", "group norm"])
+def test_bf16_is_near_fp32(shape: dict[str, Any]) -> None:
+    """Under autocast the products run in bf16 and the weights' gradients stay fp32."""
+    encoder = feature_extractor(**shape)
+    waveforms = torch.randn(2, 8000, generator=torch.Generator().manual_seed(1))
+    exact, _ = run(encoder, encode_waveforms(encoder, waveforms))
+    with torch.autocast("cpu", torch.bfloat16):
+        outputs = encode_waveforms(encoder, waveforms)
+    assert outputs.dtype is torch.bfloat16
+    rounded, found = run(encoder, outputs)
+    assert (rounded - exact).norm() / exact.norm() < 0.03
+    assert all(gradient.dtype is torch.float32 and gradient.isfinite().all() for gradient in found.values())
+
+
+def test_a_layer_keeps_one_tensor() -> None:
+    """What stays for the backward pass: windows of the waveform, and each convolution's output, nothing else."""
+    encoder = feature_extractor()
+    parameters = {parameter.data_ptr() for parameter in encoder.parameters()}
+    kept: dict[int, int] = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        if tensor.data_ptr() not in parameters:
+            kept[tensor.data_ptr()] = tensor.numel()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        encode_waveforms(encoder, torch.randn(2, 64_000))
+    rows = [64_000 // 5]
+    for stride in (2, 2, 2, 2, 2, 2):
+        rows.append(rows[-1] // stride)
+    kernels = sum(parameter.numel() for parameter in encoder.parameters() if parameter.ndim == 3)
+    assert sum(kept.values()) <= 2 * (10 * rows[0] + 16 * sum(rows)) + kernels
+
+
+def test_frozen_encoder_keeps_nothing() -> None:
+    """--set train.freeze_feature_encoder=true: no gradient, and nothing kept for one."""
+    encoder = feature_extractor()
+    encoder._freeze_parameters()
+    assert not encode_waveforms(encoder, torch.randn(2, 8000)).requires_grad
+
+
+@pytest.mark.parametrize("function", [norms._layer_norm_forward, norms._layer_norm_backward])
+def test_fused_norms_are_the_same_norms(monkeypatch: pytest.MonkeyPatch, function: Any) -> None:
+    """What runs on CUDA, compiled for the CPU: equal to what runs elsewhere."""
+    monkeypatch.setattr("torch.utils._triton.has_triton", lambda: True)
+    norms.fused.cache_clear()
+    generator = torch.Generator().manual_seed(0)
+    rows, gradient = torch.randn(2, 2, 64, 16, generator=generator)
+    weight, bias = torch.randn(2, 16, generator=generator)
+    arguments = [gradient, rows] if function is norms._layer_norm_backward else [rows]
+    compiled = norms.fused(function)
+    assert compiled is not function
+    torch.testing.assert_close(compiled(1e-5, *arguments, weight, bias), function(1e-5, *arguments, weight, bias))
+    norms.fused.cache_clear()
+
+
+def test_without_triton_norms_stay_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch.compile needs Triton on CUDA; without it nothing is compiled."""
+    monkeypatch.setattr("torch.utils._triton.has_triton", lambda: False)
+    norms.fused.cache_clear()
+    assert norms.fused(norms._layer_norm_forward) is norms._layer_norm_forward
+    norms.fused.cache_clear()
