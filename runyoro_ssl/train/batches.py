@@ -6,8 +6,9 @@ import signal
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
@@ -24,6 +25,13 @@ if TYPE_CHECKING:
 
 NORMALISATION_EPSILON = 1e-7
 """As transformers' Wav2Vec2FeatureExtractor."""
+
+
+class Waveforms(Protocol):
+    """Where clips come from; in a run, runyoro_ssl.prepare.reading.Clips."""
+
+    def waveform(self, clip: int, start: int = 0, num_samples: int | None = None) -> np.ndarray:
+        """A new float32 (T,) in [-1, 1], unnormalised: the clip, or a window of it."""
 
 
 @dataclass(frozen=True)
@@ -60,11 +68,11 @@ class TrainingBatch:
 class BatchBuilder(Dataset[TrainingBatch]):
     """Builds the TrainingBatch of a MicroBatch. Every draw for a clip is keyed on (seed, epoch, clip).
 
-    `clips` is a split of a prepared dataset in numpy format; `stage` "eval" takes the clip alone as key: the masks
-    and negatives of a clip are then the same in every validation of every run.
+    `stage` "eval" takes the clip alone as key: the masks and negatives of a clip are then the same in every
+    validation of every run.
     """
 
-    clips: Any
+    clips: Waveforms
     model_config: Any
     masking: MaskingConfig
     collator: Collator
@@ -101,7 +109,7 @@ class BatchBuilder(Dataset[TrainingBatch]):
 
     def _waveform(self, clip: int, key: tuple[int | str, ...]) -> torch.Tensor:
         """float32 (T,) in [-1, 1], augmented."""
-        waveform = torch.from_numpy(self.clips[clip]["audio"]).to(torch.float32) / 32768.0
+        waveform = torch.from_numpy(self.clips.waveform(clip))
         for name, augment in self.augmentations:
             with named_failure("augmentation", name, clip):
                 waveform = augment(waveform, derive_generator(*key, "augment", name))
@@ -141,13 +149,14 @@ def _leave_signals_to_the_trainer(_worker: int) -> None:
 
 
 def normalize(batch: Batch) -> torch.Tensor:
-    """Each clip to zero mean and unit variance over its own samples, padding zero. float32 (B, T)."""
-    real = torch.arange(batch.waveforms.shape[1])[None, :] < batch.num_samples[:, None]
-    count = batch.num_samples[:, None].to(torch.float32)
-    mean = (batch.waveforms * real).sum(dim=1, keepdim=True) / count
-    centred = (batch.waveforms - mean) * real
-    variance = centred.square().sum(dim=1, keepdim=True) / count
-    return centred / (variance + NORMALISATION_EPSILON).sqrt()
+    """Each clip to zero mean and unit variance over its own samples, padding zero. float32 (B, T), in place."""
+    for row, num_samples in zip(batch.waveforms.numpy(), batch.num_samples.tolist(), strict=True):
+        clip = row[:num_samples]
+        # Torch and BLAS add in an order that depends on the number of threads, which workers have fewer of.
+        clip -= np.einsum("t->", clip) / num_samples
+        clip *= 1 / np.sqrt(np.einsum("t,t->", clip, clip) / num_samples + NORMALISATION_EPSILON)
+        row[num_samples:] = 0
+    return batch.waveforms
 
 
 def load_batches(builder: BatchBuilder, plan: Iterable[MicroBatch], *, num_workers: int) -> Iterator[TrainingBatch]:
