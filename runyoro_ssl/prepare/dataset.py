@@ -41,11 +41,10 @@ def dataset_features() -> Any:
     )
 
 
-def write_shard(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+def write_shard(path: Path, rows: Sequence[Mapping[str, Any]], schema: Any) -> None:
     """Write rows as one Arrow stream file; samples go from numpy to Arrow without becoming Python numbers."""
     import pyarrow as pa
 
-    schema = dataset_features().arrow_schema
     columns = {name: [row[name] for row in rows] for name in schema.names}
     samples = columns.pop("audio")
     offsets = np.concatenate([[0], np.cumsum([len(part) for part in samples])]).astype(np.int64)
