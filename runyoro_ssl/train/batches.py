@@ -83,26 +83,33 @@ class BatchBuilder(Dataset[TrainingBatch]):
     stage: Literal["train", "eval"] = "train"
 
     def __getitem__(self, plan: MicroBatch) -> TrainingBatch:
-        keys = [self._key(plan.epoch, clip) for clip in plan.clips]
-        clips = [Clip(clip, self._waveform(clip, key)) for clip, key in zip(plan.clips, keys, strict=True)]
-        batch = self._collate(clips, keys)
+        batch = self.read(plan)
         frames = num_frames(batch.num_samples, self.model_config)
         masks = make_masks(
             frames.tolist(),
-            keys,
+            self._keys(plan),
             self.masking,
             num_negatives=self.model_config.num_negatives,
             hidden_size=self.model_config.hidden_size,
         )
-        waveforms = normalize(batch) if self.do_normalize else batch.waveforms
         return TrainingBatch(
-            waveforms=waveforms,
+            waveforms=batch.waveforms,
             attention_mask=self._attention_mask(frames),
             masks=masks,
             num_masked=int(masks.valid.sum()),
             num_samples=int(batch.num_samples.sum()),
             plan=plan,
         )
+
+    def read(self, plan: MicroBatch) -> Batch:
+        """The clips augmented, collated and normalised: all but the masks."""
+        keys = self._keys(plan)
+        clips = [Clip(clip, self._waveform(clip, key)) for clip, key in zip(plan.clips, keys, strict=True)]
+        batch = self._collate(clips, keys)
+        return replace(batch, waveforms=normalize(batch)) if self.do_normalize else batch
+
+    def _keys(self, plan: MicroBatch) -> list[tuple[int | str, ...]]:
+        return [self._key(plan.epoch, clip) for clip in plan.clips]
 
     def _key(self, epoch: int, clip: int) -> tuple[int | str, ...]:
         return (self.seed, epoch, clip) if self.stage == "train" else ("eval", clip)
