@@ -140,8 +140,10 @@ def _blocks(file: sf.SoundFile, start: int, count: int | None) -> Iterator[np.nd
 
 def _read(file: sf.SoundFile, num_frames: int) -> np.ndarray:
     """float32 (at most `num_frames`, channels) in [-1, 1]."""
+    block: np.ndarray
     if file.subtype != "PCM_16":
-        return file.read(num_frames, dtype="float32", always_2d=True)
+        block = file.read(num_frames, dtype="float32", always_2d=True)
+        return block
     # The same numbers as libsndfile's own floats, which for WAV take four times as long.
     block = file.read(num_frames, dtype="int16", always_2d=True).astype(np.float32)
     block *= 1 / 32768
