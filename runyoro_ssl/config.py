@@ -49,6 +49,9 @@ class HardwareConfig(Section):
     """Audio seconds of one micro-batch, padding included."""
     update_seconds: PositiveFloat = 240.0
     """Audio seconds behind one optimizer step, over all micro-batches and processes."""
+    clip_lengths: int = Field(default=0, ge=0, le=32)
+    """Crop or pad every clip to one of this many lengths, chosen to waste little; long clips may give two pieces.
+    Then the device sees few shapes. 0: clips keep their lengths, and are padded to the longest of their micro-batch."""
     per_device_train_batch_size: PositiveInt | None = None
     """Clips of one micro-batch; replaces `batch_seconds`."""
     gradient_accumulation_steps: PositiveInt | None = None

@@ -46,6 +46,10 @@ TINY: dict[str, Any] = {
 class ClipsInMemory(list[np.ndarray]):
     """Waveforms float32 (T,), for a BatchBuilder without a dataset."""
 
+    def num_samples(self, clip: int) -> int:
+        """Length of the clip."""
+        return len(self[clip])
+
     def waveform(self, clip: int, start: int = 0, num_samples: int | None = None) -> np.ndarray:
         """A copy of the clip, or of a window of it."""
         return self[clip][start : None if num_samples is None else start + num_samples].copy()

@@ -28,6 +28,7 @@ class ConsoleLogger:
         ("grad_norm", "grad norm", "{:.2f}"),
         ("learning_rate", "lr", "{:.1e}"),
         ("audio_seconds_per_second", "audio s/s", "{:.1f}"),
+        ("data_wait_share", "data wait", "{:.1%}"),
     )
 
     def open(self, run: Run) -> None:

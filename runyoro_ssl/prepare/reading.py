@@ -44,17 +44,27 @@ class Clips:
     def __reduce__(self) -> tuple[type[Clips], tuple[Any]]:
         return Clips, (self._split,)
 
+    def num_samples(self, clip: int) -> int:
+        """Length of the clip, without reading it."""
+        _, begin, end = self._find(clip)
+        return end - begin
+
     def waveform(self, clip: int, start: int = 0, num_samples: int | None = None) -> np.ndarray:
         """float32 (T,) in [-1, 1], unnormalised: the clip from sample `start`, at most `num_samples` of it."""
+        samples, begin, end = self._find(clip)
+        begin += start
+        if num_samples is not None:
+            end = min(end, begin + num_samples)
+        waveform: np.ndarray = samples[begin:end].astype(np.float32)
+        waveform *= STEP
+        return waveform
+
+    def _find(self, clip: int) -> tuple[np.ndarray, int, int]:
+        """The samples of the clip's shard, and where in them the clip begins and ends."""
         if not 0 <= clip < len(self):
             raise IndexError(f"clip {clip} of {len(self)}")
         row = clip if self._rows is None else int(self._rows[clip])
         shard = bisect_right(self._first_rows, row) - 1
         samples, offsets = self._shards[shard]
         row -= self._first_rows[shard]
-        begin, end = int(offsets[row]) + start, int(offsets[row + 1])
-        if num_samples is not None:
-            end = min(end, begin + num_samples)
-        waveform: np.ndarray = samples[begin:end].astype(np.float32)
-        waveform *= STEP
-        return waveform
+        return samples, int(offsets[row]), int(offsets[row + 1])

@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import chain, tee
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 import torch
+import torch.nn.functional as F  # noqa: N812 - its name everywhere
 from torch.utils.data import DataLoader, Dataset
 
 from runyoro_ssl.errors import PluginError
 from runyoro_ssl.hookspecs import Clip
 from runyoro_ssl.train.masking import Masks, make_masks
 from runyoro_ssl.train.model import num_frames
+from runyoro_ssl.train.prefetch import prefetch
 from runyoro_ssl.train.random import derive_generator
 
 if TYPE_CHECKING:
     from runyoro_ssl.config import MaskingConfig
     from runyoro_ssl.hookspecs import Augmentation, Batch, Collator
+    from runyoro_ssl.train.lengths import Piece
     from runyoro_ssl.train.plan import MicroBatch
 
 NORMALISATION_EPSILON = 1e-7
@@ -29,6 +33,9 @@ NORMALISATION_EPSILON = 1e-7
 
 class Waveforms(Protocol):
     """Where clips come from; in a run, runyoro_ssl.prepare.reading.Clips."""
+
+    def num_samples(self, clip: int) -> int:
+        """Length of the clip."""
 
     def waveform(self, clip: int, start: int = 0, num_samples: int | None = None) -> np.ndarray:
         """A new float32 (T,) in [-1, 1], unnormalised: the clip, or a window of it."""
@@ -43,7 +50,7 @@ class TrainingBatch:
         attention_mask: bool (B, F), True at real frames; None when there is no padding to hide.
         masks: Time mask, masked positions and negatives.
         num_masked: Masked frames, the weight of this micro-batch in its update.
-        num_samples: Real audio samples.
+        clip_samples: Real audio samples of each clip.
         plan: Where in the run it stands.
     """
 
@@ -51,16 +58,39 @@ class TrainingBatch:
     attention_mask: torch.Tensor | None
     masks: Masks
     num_masked: int
-    num_samples: int
+    clip_samples: tuple[int, ...]
     plan: MicroBatch
 
+    @property
+    def num_samples(self) -> int:
+        """Real audio samples."""
+        return sum(self.clip_samples)
+
     def to(self, device: torch.device) -> TrainingBatch:
-        """The same batch with its tensors on `device`."""
+        """The same batch with its tensors on `device`, copied while the host goes on if they are pinned."""
+        return self._each(lambda tensor: tensor.to(device, non_blocking=True))
+
+    def pin_memory(self) -> TrainingBatch:
+        """The same batch in page-locked memory."""
+        return self._each(torch.Tensor.pin_memory)
+
+    def split(self, num_parts: int) -> list[TrainingBatch]:
+        """The batch in at most this many parts, by clips. Not for a batch on a device: it counts masked frames."""
+        if num_parts == 1:
+            return [self]
+        rows = torch.arange(len(self.waveforms)).chunk(num_parts)
+        return [self._rows(slice(int(part[0]), int(part[-1]) + 1)) for part in rows]
+
+    def _rows(self, rows: slice) -> TrainingBatch:
+        part = self._each(lambda tensor: tensor[rows])
+        return replace(part, num_masked=int(part.masks.valid.sum()), clip_samples=self.clip_samples[rows])
+
+    def _each(self, function: Callable[[torch.Tensor], torch.Tensor]) -> TrainingBatch:
         return replace(
             self,
-            waveforms=self.waveforms.to(device),
-            attention_mask=None if self.attention_mask is None else self.attention_mask.to(device),
-            masks=self.masks.to(device),
+            waveforms=function(self.waveforms),
+            attention_mask=None if self.attention_mask is None else function(self.attention_mask),
+            masks=self.masks.each(function),
         )
 
 
@@ -84,6 +114,9 @@ class BatchBuilder(Dataset[TrainingBatch]):
 
     def __getitem__(self, plan: MicroBatch) -> TrainingBatch:
         batch = self.read(plan)
+        constant_frames = None
+        if plan.length is not None:
+            constant_frames = int(num_frames(torch.tensor(plan.length), self.model_config))
         frames = num_frames(batch.num_samples, self.model_config)
         masks = make_masks(
             frames.tolist(),
@@ -91,36 +124,45 @@ class BatchBuilder(Dataset[TrainingBatch]):
             self.masking,
             num_negatives=self.model_config.num_negatives,
             hidden_size=self.model_config.hidden_size,
+            constant_frames=constant_frames,
         )
         return TrainingBatch(
             waveforms=batch.waveforms,
-            attention_mask=self._attention_mask(frames),
+            attention_mask=self._attention_mask(frames, masks.time_mask.shape[1]),
             masks=masks,
             num_masked=int(masks.valid.sum()),
-            num_samples=int(batch.num_samples.sum()),
+            clip_samples=tuple(batch.num_samples.tolist()),
             plan=plan,
         )
 
     def read(self, plan: MicroBatch) -> Batch:
-        """The clips augmented, collated and normalised: all but the masks."""
+        """The clips cropped, augmented, collated and normalised: all but the masks."""
         keys = self._keys(plan)
-        clips = [Clip(clip, self._waveform(clip, key)) for clip, key in zip(plan.clips, keys, strict=True)]
+        clips = [
+            Clip(piece.clip, self._waveform(piece, plan.length, key))
+            for piece, key in zip(plan.pieces, keys, strict=True)
+        ]
         batch = self._collate(clips, keys)
+        if plan.length is not None:
+            batch = replace(batch, waveforms=F.pad(batch.waveforms, (0, plan.length - batch.waveforms.shape[1])))
         return replace(batch, waveforms=normalize(batch)) if self.do_normalize else batch
 
     def _keys(self, plan: MicroBatch) -> list[tuple[int | str, ...]]:
-        return [self._key(plan.epoch, clip) for clip in plan.clips]
+        return [self._key(plan.epoch, piece) for piece in plan.pieces]
 
-    def _key(self, epoch: int, clip: int) -> tuple[int | str, ...]:
-        return (self.seed, epoch, clip) if self.stage == "train" else ("eval", clip)
+    def _key(self, epoch: int, piece: Piece) -> tuple[int | str, ...]:
+        if self.stage == "eval":
+            return ("eval", piece.clip)
+        return (self.seed, epoch, piece.clip, *([piece.part] if piece.part else []))
 
-    def _waveform(self, clip: int, key: tuple[int | str, ...]) -> torch.Tensor:
-        """float32 (T,) in [-1, 1], augmented."""
-        waveform = torch.from_numpy(self.clips.waveform(clip))
+    def _waveform(self, piece: Piece, length: int | None, key: tuple[int | str, ...]) -> torch.Tensor:
+        """float32 (T,) in [-1, 1], cropped and augmented; at most `length` samples."""
+        start, stop = piece.window(self.clips.num_samples(piece.clip), length, derive_generator(*key, "crop"))
+        waveform = torch.from_numpy(self.clips.waveform(piece.clip, start, stop - start))
         for name, augment in self.augmentations:
-            with named_failure("augmentation", name, clip):
+            with named_failure("augmentation", name, piece.clip):
                 waveform = augment(waveform, derive_generator(*key, "augment", name))
-        return waveform
+        return waveform[:length]
 
     def _collate(self, clips: Sequence[Clip], keys: Sequence[tuple[int | str, ...]]) -> Batch:
         name = type(self.collator).__name__
@@ -132,12 +174,11 @@ class BatchBuilder(Dataset[TrainingBatch]):
                 )
         return batch
 
-    def _attention_mask(self, frames: torch.Tensor) -> torch.Tensor | None:
+    def _attention_mask(self, frames: torch.Tensor, width: int) -> torch.Tensor | None:
         """Group-norm models (wav2vec2-base) were trained without a mask: their feature extractor says so."""
-        longest = int(frames.max())
-        if not self.use_attention_mask or int(frames.min()) == longest:
+        if not self.use_attention_mask or int(frames.min()) == width:
             return None
-        return torch.arange(longest)[None, :] < frames[:, None]
+        return torch.arange(width)[None, :] < frames[:, None]
 
 
 @contextmanager
@@ -166,19 +207,36 @@ def normalize(batch: Batch) -> torch.Tensor:
     return batch.waveforms
 
 
-def load_batches(builder: BatchBuilder, plan: Iterable[MicroBatch], *, num_workers: int) -> Iterator[TrainingBatch]:
-    """Batches in the plan's order, built by `num_workers` processes, or by this one if 0."""
+def load_batches(
+    builder: BatchBuilder, groups: Iterable[Sequence[MicroBatch]], *, num_workers: int, pin_memory: bool = False
+) -> Generator[list[TrainingBatch]]:
+    """The batches of each group, in order, built while the group before is used.
+
+    They are built by `num_workers` processes, or, if that is 0, by a thread of this one. Close the iterator to end
+    them early.
+    """
+    return prefetch(_build_groups(builder, groups, num_workers=num_workers, pin_memory=pin_memory))
+
+
+def _build_groups(
+    builder: BatchBuilder, groups: Iterable[Sequence[MicroBatch]], *, num_workers: int, pin_memory: bool
+) -> Generator[list[TrainingBatch]]:
+    for_loader, for_sizes = tee(groups)
     loader: DataLoader[TrainingBatch] = DataLoader(
         builder,
         batch_size=None,
-        sampler=plan,
+        sampler=chain.from_iterable(for_loader),
         num_workers=num_workers,
         # fork after torch has started its threads can hang; spawn is what macOS does anyway.
         multiprocessing_context="spawn" if num_workers else None,
         worker_init_fn=_leave_signals_to_the_trainer,
+        generator=torch.Generator(),  # its own draw must not disturb the training thread's
     )
     try:
-        yield from loader
+        batches = iter(loader)
+        for group in for_sizes:
+            made = [next(batches) for _ in group]
+            yield [batch.pin_memory() for batch in made] if pin_memory else made
     except PluginError as error:
         # From a worker it comes with the worker's traceback; its own line is the last.
         raise PluginError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import signal
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,17 +22,14 @@ from runyoro_ssl.train.checkpoint import explain_failed_write, prune_checkpoints
 from runyoro_ssl.train.loggers import Loggers, open_loggers
 from runyoro_ssl.train.metrics import Meter, Stopwatch
 from runyoro_ssl.train.model import save_pretrained
-from runyoro_ssl.train.optim import gumbel_temperature, learning_rate, set_learning_rate, warmup_steps
-from runyoro_ssl.train.random import derive_seed
 from runyoro_ssl.train.setup import RunSetup, build_run, describe_run, fixed_settings, try_first_batch, write_run_files
 from runyoro_ssl.train.signals import StopSignal
-from runyoro_ssl.train.validation import run_objective, validate
+from runyoro_ssl.train.step import is_out_of_memory
+from runyoro_ssl.train.validation import validate
 
 if TYPE_CHECKING:
     from runyoro_ssl.config import Config, HardwareConfig
     from runyoro_ssl.plugins import Plugins
-    from runyoro_ssl.train.batches import TrainingBatch
-    from runyoro_ssl.train.plan import Update
 
 log = get_logger()
 
@@ -91,14 +88,20 @@ def run_steps(run: RunSetup, loggers: Loggers, stop: StopSignal) -> tuple[int, s
     """Every optimizer step from the run's start to its end, or to a signal. Returns the last step, and the signal."""
     config, accelerator = run.config.train, run.accelerator
     share = slice(accelerator.process_index, None, accelerator.num_processes)
-    planned = (batch for update in run.plan.updates(run.start_step) for batch in update.micro_batches[share])
-    batches = load_batches(run.train_batches, planned, num_workers=run.config.hardware.dataloader_num_workers)
+    hardware = run.config.hardware
+    batches = load_batches(
+        run.train_batches,
+        (update.micro_batches[share] for update in run.plan.updates(run.start_step)),
+        num_workers=hardware.dataloader_num_workers,
+        pin_memory=hardware.device == "cuda",
+    )
     meter, watch = Meter(accelerator, run.model.config), Stopwatch()
     step, stopped_by = run.start_step, None
-    with _training_bar(run) as advance:
+    with _training_bar(run) as advance, closing(batches):
         for update in run.plan.updates(run.start_step):
-            mine = [next(batches) for _ in update.micro_batches[share]]
-            numbers = take_step(run, update, mine, meter)
+            with watch.waiting():
+                mine = next(batches)
+            numbers = run.stepper.take(update, mine, meter)
             step = update.step
             watch.audio_seconds += sum(batch.num_samples for batch in mine) / run.extractor.sampling_rate
             stopped_by = _agree_to_stop(accelerator, stop)
@@ -120,41 +123,6 @@ def run_steps(run: RunSetup, loggers: Loggers, stop: StopSignal) -> tuple[int, s
             if stopped_by:
                 break
     return step, stopped_by
-
-
-def take_step(
-    run: RunSetup, update: Update, batches: list[TrainingBatch], meter: Meter
-) -> dict[str, torch.Tensor | float]:
-    """One optimizer step: the gradient of the mean loss per masked frame, over all micro-batches and processes.
-
-    Dropout, layer drop and Gumbel noise are seeded for each micro-batch, so that they depend neither on what ran
-    before nor on which process runs it. The diversity loss is that of each micro-batch, weighted by its masked
-    frames, as in fairseq and transformers.
-    """
-    accelerator, model, config = run.accelerator, run.model, run.config.train
-    done = update.step - 1
-    temperature = gumbel_temperature(
-        done, start=config.gumbel_temperature_start, end=config.gumbel_temperature_end, total=run.total_steps
-    )
-    rate = learning_rate(
-        done, peak=config.learning_rate, warmup=warmup_steps(config, run.total_steps), total=run.total_steps
-    )
-    model.set_gumbel_temperature(temperature)
-    set_learning_rate(run.optimizer, rate)
-
-    num_masked = _sum_over_processes(accelerator, sum(batch.num_masked for batch in batches))
-    for batch in batches:
-        torch.manual_seed(derive_seed(config.seed, batch.plan.epoch, batch.plan.index, "forward"))
-        objective = run_objective(accelerator, model, batch.to(accelerator.device))
-        accelerator.backward(objective.loss / max(1, num_masked))
-        meter.add(objective, batch.num_masked)
-    if not batches and accelerator.scaler is not None:
-        accelerator.scaler.scale(torch.zeros((), device=accelerator.device))  # a scaler must scale before it unscales
-    _sum_gradients(accelerator, model)
-    grad_norm = accelerator.clip_grad_norm_(model.parameters(), config.max_grad_norm)
-    run.optimizer.step()
-    run.optimizer.zero_grad()
-    return {"grad_norm": grad_norm, "learning_rate": rate, "gumbel_temperature": temperature}
 
 
 def save(run: RunSetup, step: int) -> None:
@@ -190,7 +158,7 @@ def explain_out_of_memory(hardware: HardwareConfig) -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        if not isinstance(error, torch.OutOfMemoryError) and "out of memory" not in str(error):
+        if not is_out_of_memory(error):
             raise
         raise TrainingError(
             f"out of memory on {hardware.device}: lower --set hardware.batch_seconds (now {hardware.batch_seconds:g}; "
@@ -223,8 +191,10 @@ def _train_metrics(
 ) -> dict[str, float]:
     """Numbers since the last log line, read from the device here and not at every step."""
     metrics = meter.read("train") | {f"train/{name}": float(value) for name, value in numbers.items()}
-    speed = torch.tensor(watch.lap(), device=run.accelerator.device)
-    metrics["train/audio_seconds_per_second"] = float(run.accelerator.reduce(speed, "sum"))
+    speed, wait_share = watch.lap()
+    speeds = torch.tensor(speed, device=run.accelerator.device)
+    metrics["train/audio_seconds_per_second"] = float(run.accelerator.reduce(speeds, "sum"))
+    metrics["train/data_wait_share"] = wait_share
     scaler = run.accelerator.scaler  # fp16: an overflow is skipped, and the loss scale halved
     if scaler is not None and scaler.get_scale() < MIN_LOSS_SCALE:
         raise TrainingError(
@@ -237,29 +207,6 @@ def _train_metrics(
             "nothing was saved since the last checkpoint. Resume from it with half the --learning-rate"
         )
     return metrics
-
-
-def _sum_gradients(accelerator: Any, model: Any) -> None:
-    """Add up the gradients of all processes. Each was scaled by the masked frames of the whole update.
-
-    A layer that layer drop skipped in every micro-batch has a gradient of zero, not none: AdamW then keeps one count of
-    steps for all parameters, whatever was skipped where.
-    """
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    for parameter in trained:
-        if parameter.grad is None:
-            parameter.grad = torch.zeros_like(parameter)
-    if accelerator.num_processes == 1:
-        return
-    pending = [torch.distributed.all_reduce(parameter.grad, async_op=True) for parameter in trained]
-    for work in pending:
-        work.wait()
-
-
-def _sum_over_processes(accelerator: Any, count: int) -> int:
-    if accelerator.num_processes == 1:
-        return count
-    return int(accelerator.reduce(torch.tensor(float(count), device=accelerator.device), "sum"))
 
 
 def _agree_to_stop(accelerator: Any, stop: StopSignal) -> signal.Signals | None:

@@ -6,11 +6,12 @@ Masks have the semantics of transformers' `_compute_mask_indices` (wav2vec 2.0, 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
+import torch.nn.functional as F  # noqa: N812 - its name everywhere
 from torch.nn.utils.rnn import pad_sequence
 
 from runyoro_ssl.train.random import derive_generator
@@ -40,10 +41,10 @@ class Masks:
     valid: torch.Tensor
     negatives: torch.Tensor
 
-    def to(self, device: torch.device) -> Masks:
-        """The same masks on `device`."""
-        moved = {name: tensor.to(device) for name, tensor in vars(self).items() if tensor is not None}
-        return replace(self, **moved)
+    def each(self, function: Callable[[torch.Tensor], torch.Tensor]) -> Masks:
+        """The same masks with a function applied to every tensor, e.g. to move it."""
+        changed = {name: function(tensor) for name, tensor in vars(self).items() if tensor is not None}
+        return replace(self, **changed)
 
 
 def count_spans(num_frames: int, *, prob: float, length: int, min_spans: int, epsilon: float) -> int:
@@ -86,8 +87,11 @@ def make_masks(
     *,
     num_negatives: int,
     hidden_size: int,
+    constant_frames: int | None = None,
 ) -> Masks:
     """Masks and negatives of one micro-batch; clip b draws from generators keyed on `keys[b]`.
+
+    With `constant_frames` every tensor has the shape that follows from it and B: F is that, and M what it may mask.
 
     A clip with fewer than two masked frames has no negatives and is left unmasked: it adds nothing to the loss.
     """
@@ -120,13 +124,26 @@ def make_masks(
                 )
             )
     counts = torch.tensor([len(places) for places in positions])
+    most = int(counts.max())
+    if constant_frames is not None:
+        most = most_masked(constant_frames, config)
+        time_masks[0] = F.pad(time_masks[0], (0, constant_frames - len(time_masks[0])))
+        positions[0] = F.pad(positions[0], (0, most - len(positions[0])))
+        negatives[0] = F.pad(negatives[0], (0, 0, 0, most - len(negatives[0])))
     return Masks(
         time_mask=pad_sequence(time_masks, batch_first=True),
         feature_mask=torch.stack(feature_masks) if feature_masks else None,
         positions=pad_sequence(positions, batch_first=True),
-        valid=torch.arange(int(counts.max()))[None, :] < counts[:, None],
+        valid=torch.arange(most)[None, :] < counts[:, None],
         negatives=pad_sequence(negatives, batch_first=True),
     )
+
+
+def most_masked(num_frames: int, config: MaskingConfig) -> int:
+    """Frames that a clip of this many can have masked, whatever is drawn."""
+    length, min_spans = config.mask_time_length, config.mask_time_min_spans
+    spans = count_spans(num_frames, prob=config.mask_time_prob, length=length, min_spans=min_spans, epsilon=1.0)
+    return spans * length
 
 
 @dataclass(frozen=True)

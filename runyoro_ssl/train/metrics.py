@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -69,11 +71,22 @@ class Meter:
 
 @dataclass
 class Stopwatch:
-    """Audio seconds per second of training; validation and saving are paused out."""
+    """Audio seconds per second of training, and the share of it spent waiting for data.
+
+    Validation and saving are paused out.
+    """
 
     audio_seconds: float = 0.0
     elapsed_seconds: float = 0.0
+    wait_seconds: float = 0.0
     _since: float = field(default_factory=time.perf_counter, init=False)
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Count the time inside as waiting for data."""
+        start = time.perf_counter()
+        yield
+        self.wait_seconds += time.perf_counter() - start
 
     def pause(self) -> None:
         """Stop counting time."""
@@ -83,10 +96,11 @@ class Stopwatch:
         """Count time again."""
         self._since = time.perf_counter()
 
-    def lap(self) -> float:
-        """Audio seconds per second since the last lap; starts anew. Not to be called while paused."""
+    def lap(self) -> tuple[float, float]:
+        """Audio seconds per second, and the waiting share, since the last lap; starts anew. Not while paused."""
         self.pause()
-        speed = self.audio_seconds / max(self.elapsed_seconds, 1e-9)
-        self.audio_seconds = self.elapsed_seconds = 0.0
+        elapsed = max(self.elapsed_seconds, 1e-9)
+        result = self.audio_seconds / elapsed, self.wait_seconds / elapsed
+        self.audio_seconds = self.elapsed_seconds = self.wait_seconds = 0.0
         self.go_on()
-        return speed
+        return result

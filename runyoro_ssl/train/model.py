@@ -12,6 +12,8 @@ from safetensors import SafetensorError
 
 from runyoro_ssl.errors import CheckpointError
 from runyoro_ssl.torchaudio_compat import import_transformers
+from runyoro_ssl.train.context import run_context_network
+from runyoro_ssl.train.encoder import encode_waveforms
 
 if TYPE_CHECKING:
     from runyoro_ssl.config import HardwareConfig, ModelConfig
@@ -128,13 +130,12 @@ def encode(
         context (B, F, H), and features (B, F, C): the unmasked, normalised output of the feature encoder.
     """
     wav2vec2 = model.wav2vec2
-    features = wav2vec2.feature_extractor(waveforms).transpose(1, 2)
+    features = encode_waveforms(wav2vec2.feature_extractor, waveforms)
     hidden, features = wav2vec2.feature_projection(features)
     hidden = torch.where(time_mask[..., None], wav2vec2.masked_spec_embed.to(hidden.dtype), hidden)
     if feature_mask is not None:
         hidden = hidden.masked_fill(feature_mask[:, None, :], 0.0)
-    context = wav2vec2.encoder(hidden, attention_mask=attention_mask).last_hidden_state
-    return context, features
+    return run_context_network(wav2vec2.encoder, hidden, attention_mask), features
 
 
 def _check_architecture(name: str, config: Any) -> None:

@@ -6,13 +6,14 @@ resumed run, or one on another machine, goes on with the same clips.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING
 
 import torch
 
+from runyoro_ssl.train.lengths import Lengths, Piece, choose_lengths
 from runyoro_ssl.train.random import derive_generator
 
 if TYPE_CHECKING:
@@ -24,11 +25,26 @@ LENGTH_JITTER = 0.05
 
 @dataclass(frozen=True)
 class MicroBatch:
-    """Clips (dataset rows) that go through the model together. `index` counts the micro-batches of its epoch."""
+    """Pieces of clips (dataset rows) that go through the model together.
+
+    `index` counts the micro-batches of its epoch. `length`: samples that every piece is cropped or padded to; None:
+    clips stay as they are, and are padded to the longest.
+    """
 
     epoch: int
     index: int
-    clips: tuple[int, ...]
+    pieces: tuple[Piece, ...]
+    length: int | None = None
+
+    @classmethod
+    def of(cls, clips: Iterable[int], *, epoch: int = 0, index: int = 0) -> MicroBatch:
+        """Whole clips."""
+        return cls(epoch, index, tuple(Piece(clip) for clip in clips))
+
+    @property
+    def clips(self) -> tuple[int, ...]:
+        """The dataset row of each piece."""
+        return tuple(piece.clip for piece in self.pieces)
 
 
 @dataclass(frozen=True)
@@ -42,12 +58,16 @@ class Update:
 
 @dataclass(frozen=True)
 class PlanSettings:
-    """Sizes, in samples. `clips_per_batch` and `batches_per_update` replace the sizes where given."""
+    """Sizes, in samples. `clips_per_batch` and `batches_per_update` replace the sizes where given.
+
+    `num_lengths`: clip lengths of the whole run, to one of which each clip is cropped or padded; 0 keeps all lengths.
+    """
 
     batch_samples: float
     update_samples: float
     clips_per_batch: int | None = None
     batches_per_update: int | None = None
+    num_lengths: int = 0
 
     @classmethod
     def from_hardware(cls, hardware: HardwareConfig, *, sampling_rate: int, num_processes: int) -> PlanSettings:
@@ -58,7 +78,12 @@ class PlanSettings:
             update_samples=hardware.update_seconds * sampling_rate,
             clips_per_batch=hardware.per_device_train_batch_size,
             batches_per_update=None if accumulation is None else accumulation * num_processes,
+            num_lengths=hardware.clip_lengths,
         )
+
+    def clips_of(self, length: int) -> int:
+        """Clips of this many samples that fit into a micro-batch, at least one."""
+        return self.clips_per_batch or max(1, int(self.batch_samples // length))
 
 
 @dataclass(frozen=True)
@@ -98,56 +123,98 @@ class RunPlan:
 def plan_epoch(
     num_samples: tuple[int, ...], settings: PlanSettings, *, seed: int, epoch: int
 ) -> list[list[MicroBatch]]:
-    """The optimizer steps of one epoch, each a list of micro-batches; every clip appears once.
+    """The optimizer steps of one epoch, each a list of micro-batches.
 
     Clips of like length share a micro-batch; micro-batches come in random order; steps hold nearly equal audio.
+    A clip appears once, or in two halves.
     """
     generator = derive_generator(seed, epoch, "plan")
-    jitter = 1 + LENGTH_JITTER * (2 * torch.rand(len(num_samples), generator=generator) - 1)
-    order = (torch.tensor(num_samples) * jitter).argsort(stable=True).tolist()
-    groups = _fill(order, num_samples, settings)
+    groups: Sequence[tuple[list[Piece], int | None]]
+    if settings.num_lengths:
+        groups = _fitted(num_samples, _best_lengths(num_samples, settings), settings, generator)
+    else:
+        groups = _by_neighbours(num_samples, settings, generator)
     shuffled = [groups[index] for index in torch.randperm(len(groups), generator=generator).tolist()]
-    batches = [MicroBatch(epoch, index, tuple(clips)) for index, clips in enumerate(shuffled)]
+    batches = [MicroBatch(epoch, index, tuple(pieces), length) for index, (pieces, length) in enumerate(shuffled)]
     if settings.batches_per_update is not None:
         size = settings.batches_per_update
         return [batches[start : start + size] for start in range(0, len(batches), size)]
     return _split_evenly(batches, num_samples, settings.update_samples)
 
 
-def padding_share(updates: Sequence[Sequence[MicroBatch]], num_samples: Sequence[int]) -> float:
-    """Share of the computed samples that is padding, when each micro-batch is padded to its longest clip."""
-    padded = audio = 0
-    for batch in (batch for update in updates for batch in update):
-        lengths = [num_samples[clip] for clip in batch.clips]
-        padded += max(lengths) * len(lengths)
-        audio += sum(lengths)
-    return 1 - audio / padded
+def wasted_share(batches: Iterable[MicroBatch], num_samples: Sequence[int]) -> float:
+    """Padding, audio computed twice and audio left out of an epoch, as a share of what was computed or left out."""
+    computed = 0
+    heard = [0] * len(num_samples)
+    for batch in batches:
+        length = batch.length or max(num_samples[clip] for clip in batch.clips)
+        computed += length * len(batch.pieces)
+        for clip in batch.clips:
+            heard[clip] = min(num_samples[clip], heard[clip] + length)
+    left_out = sum(num_samples) - sum(heard)
+    return 1 - sum(heard) / (computed + left_out)
 
 
-def _fill(order: Sequence[int], num_samples: Sequence[int], settings: PlanSettings) -> list[list[int]]:
-    """Cut clips, in order, into micro-batches that stay within the size after padding."""
-    groups: list[list[int]] = []
+def _by_neighbours(
+    num_samples: Sequence[int], settings: PlanSettings, generator: torch.Generator
+) -> list[tuple[list[Piece], None]]:
+    """Whole clips in order of length, cut into micro-batches that stay within the size after padding."""
+    jitter = 1 + LENGTH_JITTER * (2 * torch.rand(len(num_samples), generator=generator) - 1)
+    order = (torch.tensor(num_samples) * jitter).argsort(stable=True).tolist()
+    groups: list[list[Piece]] = []
     longest = 0
     for clip in order:
         longest = max(longest, num_samples[clip])
-        group_size = len(groups[-1]) if groups else 0
-        if settings.clips_per_batch is not None:
-            fits = group_size < settings.clips_per_batch
+        if groups and len(groups[-1]) < settings.clips_of(longest):
+            groups[-1].append(Piece(clip))
         else:
-            fits = (group_size + 1) * longest <= settings.batch_samples
-        if groups and fits:
-            groups[-1].append(clip)
-        else:
-            groups.append([clip])
+            groups.append([Piece(clip)])
             longest = num_samples[clip]
+    return [(group, None) for group in groups]
+
+
+def _fitted(
+    num_samples: Sequence[int], lengths: Lengths, settings: PlanSettings, generator: torch.Generator
+) -> list[tuple[list[Piece], int]]:
+    """Pieces fitted to a few lengths, each with its constant number of pieces in a micro-batch.
+
+    What does not fill a micro-batch moves to the next shorter length; one smaller micro-batch may remain at the end.
+    Within a length, pieces to pad stand together: the other micro-batches need no attention mask.
+    """
+    pieces = lengths.pieces(num_samples)
+    nearest = lengths.nearest([piece.num_samples(num_samples[piece.clip]) for piece in pieces])
+    groups: list[tuple[list[Piece], int]] = []
+    over: list[Piece] = []
+    for number, length in reversed(list(enumerate(lengths.values))):
+        members = over + [pieces[index] for index in (nearest == number).nonzero()[0]]
+        members = [members[index] for index in torch.randperm(len(members), generator=generator).tolist()]
+        size = settings.clips_of(length)
+        whole = len(members) - (len(members) % size if number else 0)
+        over = members[whole:]
+        members = sorted(members[:whole], key=lambda piece: num_samples[piece.clip] < length)
+        groups += [(members[start : start + size], length) for start in range(0, whole, size)]
     return groups
+
+
+@lru_cache(maxsize=2)
+def _best_lengths(num_samples: tuple[int, ...], settings: PlanSettings) -> Lengths:
+    """Fewer lengths than asked for, where clips are so few that incomplete micro-batches would cost more."""
+
+    def waste(lengths: Lengths) -> float:
+        groups = _fitted(num_samples, lengths, settings, derive_generator("lengths"))
+        return wasted_share((MicroBatch(0, 0, tuple(pieces), length) for pieces, length in groups), num_samples)
+
+    return min((choose_lengths(num_samples, count) for count in range(settings.num_lengths, 0, -1)), key=waste)
 
 
 def _split_evenly(
     batches: Sequence[MicroBatch], num_samples: Sequence[int], update_samples: float
 ) -> list[list[MicroBatch]]:
     """Consecutive micro-batches in steps of nearly equal audio, as near to `update_samples` as whole steps allow."""
-    sizes = [sum(num_samples[clip] for clip in batch.clips) for batch in batches]
+    sizes = [
+        batch.length * len(batch.pieces) if batch.length else sum(num_samples[clip] for clip in batch.clips)
+        for batch in batches
+    ]
     total = sum(sizes)
     num_updates = max(1, min(len(batches), round(total / update_samples)))
     updates: list[list[MicroBatch]] = [[] for _ in range(num_updates)]

@@ -6,6 +6,7 @@ import json
 import os
 import sys
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from runyoro_ssl.train.model import load_model, num_frames
 from runyoro_ssl.train.optim import build_optimizer
 from runyoro_ssl.train.plan import MicroBatch, PlanSettings, RunPlan
 from runyoro_ssl.train.random import derive_seed
+from runyoro_ssl.train.step import Stepper
 from runyoro_ssl.train.validation import plan_validation
 
 log = get_logger()
@@ -55,6 +57,15 @@ class RunSetup:
     eval_plan: list[MicroBatch]
     dataset_sha256: str
     mask_summary: MaskSummary
+
+    @cached_property
+    def stepper(self) -> Stepper:
+        """What takes this run's steps."""
+
+        def report(num_parts: int) -> None:
+            log.warning("out_of_memory", micro_batches=f"in {num_parts} parts from now on", update="as large as before")
+
+        return Stepper(self.accelerator, self.model, self.optimizer, self.config.train, self.total_steps, report)
 
 
 def build_run(config: Config, plugins: Plugins) -> RunSetup:

@@ -10,13 +10,11 @@ import torch
 from runyoro_ssl.logs import progress
 from runyoro_ssl.train.batches import load_batches
 from runyoro_ssl.train.metrics import Meter
-from runyoro_ssl.train.model import encode
-from runyoro_ssl.train.objective import compute_objective
 from runyoro_ssl.train.plan import MicroBatch, PlanSettings
+from runyoro_ssl.train.step import run_objective
 
 if TYPE_CHECKING:
-    from runyoro_ssl.train.batches import BatchBuilder, TrainingBatch
-    from runyoro_ssl.train.objective import Objective
+    from runyoro_ssl.train.batches import BatchBuilder
 
 
 def plan_validation(num_samples: Sequence[int], settings: PlanSettings) -> list[MicroBatch]:
@@ -28,7 +26,7 @@ def plan_validation(num_samples: Sequence[int], settings: PlanSettings) -> list[
             batches[-1].append(clip)
         else:
             batches.append([clip])
-    return [MicroBatch(0, index, tuple(clips)) for index, clips in enumerate(batches)]
+    return [MicroBatch.of(clips, index=index) for index, clips in enumerate(batches)]
 
 
 @torch.no_grad()
@@ -39,24 +37,8 @@ def validate(accelerator: Any, model: Any, builder: BatchBuilder, plan: Sequence
     mine = plan[accelerator.process_index :: accelerator.num_processes]
     with progress("batches") as bar:
         task = bar.add_task("Validating", total=len(mine), visible=accelerator.is_main_process)
-        for batch in load_batches(builder, mine, num_workers=0):
+        for (batch,) in load_batches(builder, ([one] for one in mine), num_workers=0):
             meter.add(run_objective(accelerator, model, batch.to(accelerator.device)), batch.num_masked)
             bar.advance(task)
     model.train()
     return meter.read("eval", whole_set=True)
-
-
-def run_objective(accelerator: Any, model: Any, batch: TrainingBatch) -> Objective:
-    """Forward pass of one micro-batch: network under autocast, objective in fp32."""
-    masks = batch.masks
-    with accelerator.autocast():
-        context, features = encode(
-            model,
-            batch.waveforms,
-            attention_mask=batch.attention_mask,
-            time_mask=masks.time_mask,
-            feature_mask=masks.feature_mask,
-        )
-    return compute_objective(
-        model, context, features, positions=masks.positions, valid=masks.valid, negatives=masks.negatives
-    )

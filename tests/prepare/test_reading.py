@@ -43,6 +43,7 @@ def test_clips_are_the_rows_of_the_split(split: Any) -> None:
         for clip in range(len(split)):
             waveform = clips.waveform(clip)
             assert waveform.dtype == np.float32
+            assert clips.num_samples(clip) == len(waveform) == split[clip]["num_samples"]
             np.testing.assert_array_equal(waveform, oracle(split, clip))
 
 

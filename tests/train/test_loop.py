@@ -25,14 +25,16 @@ from runyoro_ssl.config import Config
 from runyoro_ssl.errors import CheckpointError, ConfigError, DatasetError, PluginError, TrainingError
 from runyoro_ssl.plugins import load_plugins
 from runyoro_ssl.resolve import load_config
-from runyoro_ssl.train import checkpoint, loop
+from runyoro_ssl.train import checkpoint, loop, step
 from runyoro_ssl.train.metrics import Meter
 from runyoro_ssl.train.model import OVERRIDES, replay_mps_dropout
 from runyoro_ssl.train.plan import MicroBatch, Update
 from runyoro_ssl.train.setup import build_run
+from runyoro_ssl.train.step import Stepper
 from runyoro_ssl.train.validation import validate
 
 MakeConfig = Callable[..., Config]
+TIMES = ("train/audio_seconds_per_second", "train/data_wait_share")
 AUGMENTED = ('plugins.augmentations=["noise", "speed"]',)
 
 
@@ -50,7 +52,7 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
 def metrics(folder: Path) -> list[dict[str, Any]]:
     """metrics.jsonl without what depends on the clock."""
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    return [{k: v for k, v in line.items() if k != "train/audio_seconds_per_second"} for line in lines]
+    return [{k: v for k, v in line.items() if k not in TIMES} for line in lines]
 
 
 def equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
@@ -77,7 +79,7 @@ def test_run_writes_what_it_promises(train_config: MakeConfig, tiny_model: Path)
 
     lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     train_names = "loss contrastive_loss diversity_loss accuracy codevector_perplexity grad_norm learning_rate"
-    train_names += " gumbel_temperature audio_seconds_per_second"
+    train_names += " gumbel_temperature audio_seconds_per_second data_wait_share"
     trained = [line for line in lines if "train/loss" in line]
     assert [line["step"] for line in trained] == [1, 2, 3, 4, 5, 6]
     for line in trained:
@@ -134,10 +136,10 @@ def test_two_micro_batches_equal_one_batch(train_config: MakeConfig) -> None:
     setup.optimizer.zero_grad = lambda: None
     found = []
     for parts in ([(0, 1, 2, 3)], [(0, 1), (2, 3)], [(0,), (1, 2, 3)]):
-        batches = [setup.train_batches[MicroBatch(0, 0, clips)] for clips in parts]
+        batches = [setup.train_batches[MicroBatch.of(clips)] for clips in parts]
         update = Update(1, 0.1, tuple(batch.plan for batch in batches))
         setup.model.zero_grad()
-        loop.take_step(setup, update, batches, Meter(setup.accelerator, setup.model.config))
+        setup.stepper.take(update, batches, Meter(setup.accelerator, setup.model.config))
         found.append(gradients(setup.model))
     assert relative_difference(found[1], found[0]) < 1e-4
     assert relative_difference(found[2], found[0]) < 1e-4
@@ -183,14 +185,14 @@ def test_two_processes_give_the_parameters_of_one(train_config: MakeConfig, tmp_
 def test_signal_stops_after_saving(train_config: MakeConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     """SIGTERM during a step: the step is finished and saved, and the run says what stopped it."""
     config = train_config("stopped", "train.max_steps=50", "train.save_steps=40")
-    take_step = loop.take_step
+    take = Stepper.take
 
-    def interrupted(setup: Any, update: Update, *rest: Any) -> Any:
+    def interrupted(stepper: Stepper, update: Update, *rest: Any) -> Any:
         if update.step == 3:
             os.kill(os.getpid(), signal.SIGTERM)
-        return take_step(setup, update, *rest)
+        return take(stepper, update, *rest)
 
-    monkeypatch.setattr(loop, "take_step", interrupted)
+    monkeypatch.setattr(Stepper, "take", interrupted)
     result = run(config)
     assert (result.stopped_by, result.step) == (signal.SIGTERM, 3)
     assert (config.train.output_dir / "checkpoint-3").is_dir()
@@ -202,15 +204,15 @@ def test_divergence_ends_the_run_and_keeps_the_last_checkpoint(
 ) -> None:
     """A loss that is no number is never saved; the error names the way back."""
     config = train_config("diverged", "train.max_steps=6")
-    take_step = loop.take_step
+    take = Stepper.take
 
-    def poisoned(setup: Any, update: Update, *rest: Any) -> Any:
+    def poisoned(stepper: Stepper, update: Update, *rest: Any) -> Any:
         if update.step == 4:
             with torch.no_grad():
-                next(iter(setup.model.parameters())).fill_(float("nan"))
-        return take_step(setup, update, *rest)
+                next(iter(stepper.model.parameters())).fill_(float("nan"))
+        return take(stepper, update, *rest)
 
-    monkeypatch.setattr(loop, "take_step", poisoned)
+    monkeypatch.setattr(Stepper, "take", poisoned)
     with pytest.raises(TrainingError, match=r"diverged.*Resume"):
         run(config)
     assert [path.name for path in config.train.output_dir.glob("checkpoint-*")] == ["checkpoint-2"]
@@ -462,9 +464,69 @@ def test_out_of_memory_names_the_setting(
     def exhausted(*_args: Any) -> None:
         raise error
 
-    monkeypatch.setattr(loop, "take_step", exhausted)
+    monkeypatch.setattr(Stepper, "take", exhausted)
     with pytest.raises(TrainingError, match=r"out of memory.*hardware.batch_seconds \(now 6"):
         run(train_config("memory"))
+
+
+def test_out_of_memory_splits_micro_batches_and_keeps_the_update(
+    train_config: MakeConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two clips are too many, after the first micro-batch's gradient is there: the update begins anew, in halves.
+
+    Its gradient is then that of the whole micro-batches (best codes, no diversity loss, as above).
+    """
+    config = train_config("short")
+    setup = build_run(config, load_plugins(config))
+    without_dropout(setup.model)
+    setup.model.quantizer.eval()
+    setup.model.config.diversity_loss_weight = 0.0
+    setup.optimizer.step = lambda: None
+    batches = [setup.train_batches[MicroBatch.of(clips, index=index)] for index, clips in enumerate([(0,), (1, 2)])]
+    update = Update(1, 0.1, tuple(batch.plan for batch in batches))
+    kept: list[dict[str, torch.Tensor]] = []
+    zero_grad = setup.optimizer.zero_grad
+
+    def keep_gradients() -> None:
+        kept.append(gradients(setup.model))
+        zero_grad()
+
+    setup.optimizer.zero_grad = keep_gradients
+    meter = Meter(setup.accelerator, setup.model.config)
+    setup.stepper.take(update, batches, meter)
+    whole = meter.read("train")
+
+    real = step.run_objective
+    told: list[int] = []
+
+    def short_of_memory(accelerator: Any, model: Any, batch: Any) -> Any:
+        if len(batch.waveforms) > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return real(accelerator, model, batch)
+
+    monkeypatch.setattr(step, "run_objective", short_of_memory)
+    setup.stepper.report = told.append
+    setup.stepper.take(update, batches, meter)
+    assert told == [2]
+    assert relative_difference(kept[-1], kept[0]) < 1e-5
+    assert meter.read("train")["train/contrastive_loss"] == pytest.approx(whole["train/contrastive_loss"], rel=1e-5)
+
+
+def test_out_of_memory_run_goes_on(
+    train_config: MakeConfig, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """It says so once, and the run finishes."""
+    real = step.run_objective
+
+    def short_of_memory(accelerator: Any, model: Any, batch: Any) -> Any:
+        if model.training and len(batch.waveforms) > 1:
+            raise RuntimeError("MPS backend out of memory")
+        return real(accelerator, model, batch)
+
+    monkeypatch.setattr(step, "run_objective", short_of_memory)
+    logs.configure()
+    assert run(train_config("short", "hardware.per_device_train_batch_size=2")).step == 4
+    assert capfd.readouterr().err.count("in 2 parts from now on") == 1
 
 
 def test_failing_collator_is_named_before_anything_is_written(train_config: MakeConfig, tmp_path: Path) -> None:

@@ -50,7 +50,7 @@ def make_batch(model: Any, num_samples: tuple[int, ...], **masking: Any) -> Trai
         use_attention_mask=not group_norm,
         seed=0,
     )
-    return builder[MicroBatch(0, 0, tuple(range(len(clips))))]
+    return builder[MicroBatch.of(range(len(clips)))]
 
 
 def run_ours(model: Any, batch: TrainingBatch, noise: torch.Tensor | None) -> Objective:
@@ -81,7 +81,7 @@ def run_ours(model: Any, batch: TrainingBatch, noise: torch.Tensor | None) -> Ob
     ids=["layer-norm", "group-norm"],
 )
 def test_equals_transformers(tmp_path: Path, architecture: dict[str, Any], num_samples: tuple[int, ...]) -> None:
-    """Loss to 1e-5 and the whole gradient to 1e-4 relative, for XLS-R's and the base model's feature encoder."""
+    """Loss to 1e-6 and the whole gradient to 1e-5 relative, for XLS-R's and the base model's feature encoder."""
     model = tiny(tmp_path, **architecture)
     batch = make_batch(model, num_samples)
     noise = all_frame_gumbel_noise(model, batch)
@@ -94,11 +94,11 @@ def test_equals_transformers(tmp_path: Path, architecture: dict[str, Any], num_s
     ours = run_ours(model, batch, noise)
     torch.autograd.backward(ours.loss)
 
-    assert ours.loss.item() == pytest.approx(theirs.loss.item(), rel=1e-5)
+    assert ours.loss.item() == pytest.approx(theirs.loss.item(), rel=1e-6)
     assert ours.contrastive_loss.item() == pytest.approx(theirs.contrastive_loss.item(), rel=1e-5)
     assert ours.diversity_loss.item() == pytest.approx(theirs.diversity_loss.item(), rel=1e-5)
     assert perplexity(ours.code_mass).item() == pytest.approx(theirs.codevector_perplexity.item(), rel=1e-5)
-    assert relative_difference(gradients(model), expected) < 1e-4
+    assert relative_difference(gradients(model), expected) < 1e-5
 
 
 def test_evaluation_equals_transformers(tmp_path: Path) -> None:
@@ -164,7 +164,8 @@ def test_feature_mask_zeroes_hidden_dimensions(tmp_path: Path) -> None:
     """mask_feature_prob sets the chosen hidden dimensions of the network's input to zero, and no others."""
     model = tiny(tmp_path).eval()
     seen: list[torch.Tensor] = []
-    model.wav2vec2.encoder.register_forward_pre_hook(lambda _module, inputs: seen.append(inputs[0].clone()))
+    positions = model.wav2vec2.encoder.pos_conv_embed
+    positions.register_forward_pre_hook(lambda _module, inputs: seen.append(inputs[0].clone()))
     masked = make_batch(model, UNPADDED, mask_feature_prob=0.5, mask_feature_length=4)
     with torch.no_grad():
         run_ours(model, masked, None)

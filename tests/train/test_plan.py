@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from runyoro_ssl.train.plan import MicroBatch, PlanSettings, RunPlan, padding_share, plan_epoch
+from runyoro_ssl.train.plan import MicroBatch, PlanSettings, RunPlan, plan_epoch, wasted_share
 
 RATE = 16_000
 LENGTHS = tuple(random.Random(0).choices(range(2 * RATE, 15 * RATE), k=400))  # noqa: S311
@@ -43,7 +43,7 @@ def test_micro_batches_fit_and_waste_little() -> None:
     updates = plan_epoch(LENGTHS, settings(), seed=1, epoch=0)
     for batch in flat(updates):
         assert max(LENGTHS[clip] for clip in batch.clips) * len(batch.clips) <= 30 * RATE
-    assert padding_share(updates, LENGTHS) < 0.08
+    assert wasted_share(flat(updates), LENGTHS) < 0.08
 
 
 def test_updates_hold_nearly_equal_audio() -> None:

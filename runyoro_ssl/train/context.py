@@ -1,0 +1,48 @@
+"""The context network, run layer by layer through transformers' own modules, without its host syncs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+
+def run_context_network(encoder: Any, hidden: torch.Tensor, attention_mask: torch.Tensor | None) -> torch.Tensor:
+    """What `Wav2Vec2Encoder` or `Wav2Vec2EncoderStableLayerNorm` gives: (B, F, H) -> (B, F, H).
+
+    Their own forward asks the device, at every call, whether the mask hides anything; here None says so beforehand,
+    and attention then runs without one.
+
+    Args:
+        encoder: `model.wav2vec2.encoder`.
+        hidden: Projected, masked features.
+        attention_mask: bool (B, F), True at real frames; None when nothing is padding.
+    """
+    if attention_mask is not None:
+        hidden = hidden.masked_fill(~attention_mask[..., None], 0.0)
+    hidden = hidden + encoder.pos_conv_embed(hidden)
+    stable = encoder.config.do_stable_layer_norm
+    if not stable:
+        hidden = encoder.layer_norm(hidden)
+    hidden = encoder.dropout(hidden)
+    keys = _mask_keys(attention_mask, hidden, sdpa=encoder.config._attn_implementation == "sdpa")  # noqa: SLF001
+    for layer in encoder.layers:
+        if not _skips_layer(encoder):
+            hidden = layer(hidden, attention_mask=keys)
+    return encoder.layer_norm(hidden) if stable else hidden
+
+
+def _skips_layer(encoder: Any) -> bool:
+    """LayerDrop (Fan et al., 2020), drawn on the CPU as transformers does: the device is not asked."""
+    rate = encoder.config.layerdrop
+    return bool(encoder.training and rate > 0 and torch.rand(()) < rate)
+
+
+def _mask_keys(attention_mask: torch.Tensor | None, hidden: torch.Tensor, *, sdpa: bool) -> torch.Tensor | None:
+    """(B, 1, F, F): bool for SDPA, added to the scores for eager attention."""
+    if attention_mask is None:
+        return None
+    keys = attention_mask[:, None, None, :].expand(-1, 1, attention_mask.shape[1], -1)
+    if sdpa:
+        return keys
+    return torch.zeros_like(keys, dtype=hidden.dtype).masked_fill(~keys, torch.finfo(hidden.dtype).min)

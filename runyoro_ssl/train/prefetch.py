@@ -1,0 +1,25 @@
+"""Build what comes next in a thread, while the device computes."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+Item = TypeVar("Item")
+
+
+def prefetch(items: Generator[Item]) -> Generator[Item]:
+    """The items, in order, each made while the one before is used. An error is raised where its item was due.
+
+    Closing this closes `items`, after the item in the making.
+    """
+    end = object()
+    try:
+        with ThreadPoolExecutor(1, thread_name_prefix="prefetch") as thread:
+            coming = thread.submit(next, items, end)
+            while (item := coming.result()) is not end:
+                coming = thread.submit(next, items, end)
+                yield item  # type: ignore[misc]  # not `end`, so an item
+    finally:
+        items.close()

@@ -1,0 +1,151 @@
+"""One optimizer step. Needs torch, transformers and Accelerate only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from runyoro_ssl.train.model import encode
+from runyoro_ssl.train.objective import compute_objective
+from runyoro_ssl.train.optim import gumbel_temperature, learning_rate, set_learning_rate, warmup_steps
+from runyoro_ssl.train.random import derive_seed
+
+if TYPE_CHECKING:
+    from runyoro_ssl.config import TrainConfig
+    from runyoro_ssl.train.batches import TrainingBatch
+    from runyoro_ssl.train.metrics import Meter
+    from runyoro_ssl.train.objective import Objective
+    from runyoro_ssl.train.plan import Update
+
+
+@dataclass
+class Stepper:
+    """What takes optimizer steps: a model, its optimizer as Accelerate prepared it, and the schedules' settings.
+
+    `num_parts`: in how many parts each micro-batch runs; doubled when memory is short. `report` is then told.
+    """
+
+    accelerator: Any
+    model: Any
+    optimizer: Any
+    settings: TrainConfig
+    total_steps: int
+    report: Callable[[int], None] = lambda _num_parts: None
+    num_parts: int = 1
+
+    def take(self, update: Update, batches: Sequence[TrainingBatch], meter: Meter) -> dict[str, torch.Tensor | float]:
+        """One step along the gradient of the mean loss per masked frame, over all micro-batches and processes.
+
+        Dropout, layer drop and Gumbel noise are seeded for each micro-batch, so that they depend neither on what ran
+        before nor on which process runs it. The diversity loss is that of each micro-batch, weighted by its masked
+        frames, as in fairseq and transformers. Nothing here waits for the device.
+
+        Raises:
+            torch.OutOfMemoryError, RuntimeError: Even a single clip is too much.
+        """
+        settings, accelerator = self.settings, self.accelerator
+        done, total = update.step - 1, self.total_steps
+        temperature = gumbel_temperature(
+            done, start=settings.gumbel_temperature_start, end=settings.gumbel_temperature_end, total=total
+        )
+        rate = learning_rate(done, peak=settings.learning_rate, warmup=warmup_steps(settings, total), total=total)
+        self.model.set_gumbel_temperature(temperature)
+        set_learning_rate(self.optimizer, rate)
+
+        self._accumulate(batches, meter)
+        _sum_gradients(accelerator, self.model)
+        grad_norm = accelerator.clip_grad_norm_(self.model.parameters(), settings.max_grad_norm)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        return {"grad_norm": grad_norm, "learning_rate": rate, "gumbel_temperature": temperature}
+
+    def _accumulate(self, batches: Sequence[TrainingBatch], meter: Meter) -> None:
+        """Leave this process's share of the gradient. Short of memory, begin anew with each micro-batch in two."""
+        num_masked = sum_over_processes(self.accelerator, sum(batch.num_masked for batch in batches))
+        while True:
+            error = None
+            try:
+                objectives = [self._backward(part, num_masked) for batch in batches for part in self._parts(batch)]
+            except RuntimeError as caught:
+                if not is_out_of_memory(caught):
+                    raise
+                error = caught.with_traceback(None)  # its frames hold the activations
+            if not sum_over_processes(self.accelerator, int(error is not None)):
+                break
+            most_clips = max((len(batch.waveforms) for batch in batches), default=1)
+            if not sum_over_processes(self.accelerator, int(self.num_parts < most_clips)):
+                raise error or torch.OutOfMemoryError("out of memory in another process")
+            self._start_again()
+        for objective, count in objectives:
+            meter.add(objective, count)
+        if not batches and self.accelerator.scaler is not None:  # it must scale before it unscales
+            self.accelerator.scaler.scale(torch.zeros((), device=self.accelerator.device))
+
+    def _parts(self, batch: TrainingBatch) -> Iterator[tuple[TrainingBatch, int]]:
+        return ((part, number) for number, part in enumerate(batch.split(self.num_parts)))
+
+    def _backward(self, numbered: tuple[TrainingBatch, int], num_masked: int) -> tuple[Objective, int]:
+        part, number = numbered
+        key = self.settings.seed, part.plan.epoch, part.plan.index, "forward"
+        torch.manual_seed(derive_seed(*key, *([number] if number else [])))
+        objective = run_objective(self.accelerator, self.model, part.to(self.accelerator.device))
+        self.accelerator.backward(objective.loss / max(1, num_masked))
+        return replace(objective, loss=objective.loss.detach()), part.num_masked
+
+    def _start_again(self) -> None:
+        self.num_parts *= 2
+        self.report(self.num_parts)
+        self.optimizer.zero_grad()
+        if self.accelerator.device.type == "cuda":
+            torch.cuda.empty_cache()
+        elif self.accelerator.device.type == "mps":
+            torch.mps.empty_cache()
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """CUDA has an error of its own; MPS and the CPU raise a plain RuntimeError."""
+    texts = ("out of memory", "can't allocate memory", "not enough memory")
+    return isinstance(error, torch.OutOfMemoryError) or any(text in str(error) for text in texts)
+
+
+def run_objective(accelerator: Any, model: Any, batch: TrainingBatch) -> Objective:
+    """Forward pass of one micro-batch: network under autocast, objective in fp32."""
+    masks = batch.masks
+    with accelerator.autocast():
+        context, features = encode(
+            model,
+            batch.waveforms,
+            attention_mask=batch.attention_mask,
+            time_mask=masks.time_mask,
+            feature_mask=masks.feature_mask,
+        )
+    return compute_objective(
+        model, context, features, positions=masks.positions, valid=masks.valid, negatives=masks.negatives
+    )
+
+
+def sum_over_processes(accelerator: Any, count: int) -> int:
+    """A count of this process, summed over all."""
+    if accelerator.num_processes == 1:
+        return count
+    return int(accelerator.reduce(torch.tensor(float(count), device=accelerator.device), "sum"))
+
+
+def _sum_gradients(accelerator: Any, model: Any) -> None:
+    """Add up the gradients of all processes. Each was scaled by the masked frames of the whole update.
+
+    A layer that layer drop skipped in every micro-batch has a gradient of zero, not none: AdamW then keeps one count of
+    steps for all parameters, whatever was skipped where.
+    """
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    for parameter in trained:
+        if parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
+    if accelerator.num_processes == 1:
+        return
+    pending = [torch.distributed.all_reduce(parameter.grad, async_op=True) for parameter in trained]
+    for work in pending:
+        work.wait()
