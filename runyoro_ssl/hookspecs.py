@@ -62,7 +62,10 @@ class Clip:
 
 @dataclass(frozen=True)
 class Batch:
-    """What a collator returns: `waveforms` float32 (B, T), zero beyond `num_samples` int64 (B,)."""
+    """What a collator returns: `waveforms` float32 (B, T), zero beyond `num_samples` int64 (B,).
+
+    `waveforms` is the trainer's from then on, which normalises it in place: a new tensor, not a view of kept memory.
+    """
 
     waveforms: torch.Tensor
     num_samples: torch.Tensor

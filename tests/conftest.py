@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from runyoro_ssl.config import Config
@@ -40,6 +41,18 @@ TINY: dict[str, Any] = {
     "layerdrop": 0.1,
 }
 """XLS-R's architecture at toy size, with its dropouts."""
+
+
+class ClipsInMemory(list[np.ndarray]):
+    """Waveforms float32 (T,), for a BatchBuilder without a dataset."""
+
+    def num_samples(self, clip: int) -> int:
+        """Length of the clip."""
+        return len(self[clip])
+
+    def waveform(self, clip: int, start: int = 0, num_samples: int | None = None) -> np.ndarray:
+        """A copy of the clip, or of a window of it."""
+        return self[clip][start : None if num_samples is None else start + num_samples].copy()
 
 
 def build_tiny_model(folder: Path, *, sampling_rate: int = 16_000, **overrides: Any) -> Path:

@@ -62,8 +62,8 @@ class ClippingFilter:
 
     def __call__(self, utterance: Utterance) -> str | None:
         """Compare the share of clipped samples with the maximum."""
-        clipped = np.mean(np.abs(utterance.waveform) >= self.level)
-        return "clipping" if clipped > self.max_clipped_share else None
+        num_clipped = np.count_nonzero(np.abs(utterance.waveform) >= self.level)
+        return "clipping" if num_clipped / utterance.num_samples > self.max_clipped_share else None
 
 
 @hookimpl

@@ -128,7 +128,7 @@ def _blocks(file: sf.SoundFile, start: int, count: int | None) -> Iterator[np.nd
         file.seek(start)
     left = count
     while left is None or left > 0:
-        block = file.read(BLOCK_FRAMES if left is None else min(BLOCK_FRAMES, left), dtype="float32", always_2d=True)
+        block = _read(file, BLOCK_FRAMES if left is None else min(BLOCK_FRAMES, left))
         if len(block) == 0:
             return
         if not np.isfinite(block).all():
@@ -136,6 +136,18 @@ def _blocks(file: sf.SoundFile, start: int, count: int | None) -> Iterator[np.nd
         if left is not None:
             left -= len(block)
         yield block[:, 0] if block.shape[1] == 1 else block.mean(axis=1)
+
+
+def _read(file: sf.SoundFile, num_frames: int) -> np.ndarray:
+    """float32 (at most `num_frames`, channels) in [-1, 1]."""
+    block: np.ndarray
+    if file.subtype != "PCM_16":
+        block = file.read(num_frames, dtype="float32", always_2d=True)
+        return block
+    # The same numbers as libsndfile's own floats, which for WAV take four times as long.
+    block = file.read(num_frames, dtype="int16", always_2d=True).astype(np.float32)
+    block *= 1 / 32768
+    return block
 
 
 def _resample(blocks: Iterator[np.ndarray], from_rate: int, to_rate: int) -> Iterator[np.ndarray]:

@@ -16,6 +16,7 @@ import numpy as np
 from runyoro_ssl.errors import AudioError, PluginError
 from runyoro_ssl.hookspecs import Filter, Utterance
 from runyoro_ssl.prepare.audio import check_length, decode, is_shorter
+from runyoro_ssl.prepare.dataset import write_shard
 from runyoro_ssl.prepare.manifest import ManifestEntry
 from runyoro_ssl.prepare.segment import cut
 
@@ -174,6 +175,21 @@ class ClipMaker:
             if reason is not None:
                 return reason
         return None
+
+
+def make_shard(
+    maker: ClipMaker, schema: Any, work: tuple[Path, Sequence[ManifestEntry]]
+) -> tuple[Tally, list[ClipFacts]]:
+    """One shard of the manifest to one Arrow file of this schema.
+
+    A new worker process must import what this needs before it starts: datasets alone would take twice as long as all
+    the rest, so the schema is made by the main process.
+    """
+    path, entries = work
+    rows, facts, tally = maker.make(entries)
+    if rows:
+        write_shard(path, rows, schema)
+    return tally, facts
 
 
 def to_row(utterance: Utterance) -> dict[str, Any]:

@@ -41,18 +41,34 @@ def dataset_features() -> Any:
     )
 
 
-def write_shard(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+def write_shard(path: Path, rows: Sequence[Mapping[str, Any]], schema: Any) -> None:
     """Write rows as one Arrow stream file; samples go from numpy to Arrow without becoming Python numbers."""
     import pyarrow as pa
 
-    schema = dataset_features().arrow_schema
-    columns = {name: [row[name] for row in rows] for name in schema.names}
-    samples = columns.pop("audio")
+    samples = [row["audio"] for row in rows]
     offsets = np.concatenate([[0], np.cumsum([len(part) for part in samples])]).astype(np.int64)
-    audio = pa.LargeListArray.from_arrays(pa.array(offsets), pa.array(np.concatenate(samples)))
-    arrays = [audio if name == "audio" else pa.array(columns[name], schema.field(name).type) for name in schema.names]
+    audio = pa.LargeListArray.from_arrays(_numbers(offsets), _numbers(np.concatenate(samples)))
+    num_samples = _numbers(np.array([row["num_samples"] for row in rows], dtype=np.int32))
+    columns = {"audio": audio, "num_samples": num_samples}
+    columns |= {name: _texts([row[name] for row in rows]) for name in schema.names if name not in columns}
     with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_stream(sink, schema) as writer:
-        writer.write_batch(pa.record_batch(arrays, schema=schema))
+        writer.write_batch(pa.record_batch([columns[name] for name in schema.names], schema=schema))
+
+
+def _numbers(values: np.ndarray) -> Any:
+    """An Arrow array over these values. pa.array() would import pandas: as much time as a worker's start."""
+    import pyarrow as pa
+
+    return pa.Array.from_buffers(pa.from_numpy_dtype(values.dtype), len(values), [None, pa.py_buffer(values)])
+
+
+def _texts(values: Sequence[str | None]) -> Any:
+    """An Arrow array of strings, without pandas."""
+    from pyarrow.lib import StringBuilder
+
+    builder = StringBuilder()
+    builder.append_values(values)
+    return builder.finish()
 
 
 def save_splits(shards: Sequence[Path], held_out: Sequence[bool], output_dir: Path) -> None:

@@ -15,16 +15,16 @@ from runyoro_ssl.config import Config
 from runyoro_ssl.errors import ConfigError, DatasetError
 from runyoro_ssl.logs import get_logger, progress
 from runyoro_ssl.plugins import Plugins, ensure_picklable
-from runyoro_ssl.prepare.clips import ClipFacts, ClipMaker, Drop, Tally
+from runyoro_ssl.prepare.clips import ClipFacts, ClipMaker, Drop, Tally, make_shard
 from runyoro_ssl.prepare.dataset import (
     DROPPED,
     FINGERPRINT,
     REPORT,
+    dataset_features,
     load_splits,
     read_fingerprint,
     save_splits,
     write_json,
-    write_shard,
 )
 from runyoro_ssl.prepare.extractor import load_feature_extractor
 from runyoro_ssl.prepare.manifest import ManifestEntry, read_manifest, write_jsonl
@@ -134,9 +134,10 @@ def _make_shards(
     work = [(folder / f"{index:06d}.arrow", part) for index, part in enumerate(_shards_of(entries))]
     shards: list[Path] = []
     clips: list[ClipFacts] = []
+    make = partial(make_shard, maker, dataset_features().arrow_schema)
     with decoding_pool(num_workers) as pool, progress("audio seconds") as bar:
         task = bar.add_task("Preparing", total=round(sum(entry.duration for entry in entries)))
-        results = run_ordered(pool, partial(_make_shard, maker), work, describe=_describe_shard)
+        results = run_ordered(pool, make, work, describe=_describe_shard)
         for (path, part), (made_tally, made) in zip(work, results, strict=True):
             tally += made_tally
             clips += made
@@ -144,15 +145,6 @@ def _make_shards(
                 shards.append(path)
             bar.advance(task, round(sum(entry.duration for entry in part)))
     return shards, clips
-
-
-def _make_shard(maker: ClipMaker, work: tuple[Path, Sequence[ManifestEntry]]) -> tuple[Tally, list[ClipFacts]]:
-    """Runs in a worker: one shard of the manifest to one Arrow file."""
-    path, entries = work
-    rows, facts, tally = maker.make(entries)
-    if rows:
-        write_shard(path, rows)
-    return tally, facts
 
 
 def _describe_shard(work: tuple[Path, Sequence[ManifestEntry]]) -> str:

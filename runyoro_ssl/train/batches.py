@@ -7,8 +7,9 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import chain, tee
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812 - its name everywhere
 from torch.utils.data import DataLoader, Dataset
@@ -28,6 +29,16 @@ if TYPE_CHECKING:
 
 NORMALISATION_EPSILON = 1e-7
 """As transformers' Wav2Vec2FeatureExtractor."""
+
+
+class Waveforms(Protocol):
+    """Where clips come from; in a run, runyoro_ssl.prepare.reading.Clips."""
+
+    def num_samples(self, clip: int) -> int:
+        """Length of the clip."""
+
+    def waveform(self, clip: int, start: int = 0, num_samples: int | None = None) -> np.ndarray:
+        """A new float32 (T,) in [-1, 1], unnormalised: the clip, or a window of it."""
 
 
 @dataclass(frozen=True)
@@ -87,11 +98,11 @@ class TrainingBatch:
 class BatchBuilder(Dataset[TrainingBatch]):
     """Builds the TrainingBatch of a MicroBatch. Every draw for a clip is keyed on (seed, epoch, clip).
 
-    `clips` is a split of a prepared dataset in numpy format; `stage` "eval" takes the clip alone as key: the masks
-    and negatives of a clip are then the same in every validation of every run.
+    `stage` "eval" takes the clip alone as key: the masks and negatives of a clip are then the same in every
+    validation of every run.
     """
 
-    clips: Any
+    clips: Waveforms
     model_config: Any
     masking: MaskingConfig
     collator: Collator
@@ -102,34 +113,42 @@ class BatchBuilder(Dataset[TrainingBatch]):
     stage: Literal["train", "eval"] = "train"
 
     def __getitem__(self, plan: MicroBatch) -> TrainingBatch:
-        keys = [self._key(plan.epoch, piece) for piece in plan.pieces]
-        clips = [
-            Clip(piece.clip, self._waveform(piece, plan.length, key))
-            for piece, key in zip(plan.pieces, keys, strict=True)
-        ]
-        batch = self._collate(clips, keys)
+        batch = self.read(plan)
         constant_frames = None
         if plan.length is not None:
-            batch = replace(batch, waveforms=F.pad(batch.waveforms, (0, plan.length - batch.waveforms.shape[1])))
             constant_frames = int(num_frames(torch.tensor(plan.length), self.model_config))
         frames = num_frames(batch.num_samples, self.model_config)
         masks = make_masks(
             frames.tolist(),
-            keys,
+            self._keys(plan),
             self.masking,
             num_negatives=self.model_config.num_negatives,
             hidden_size=self.model_config.hidden_size,
             constant_frames=constant_frames,
         )
-        waveforms = normalize(batch) if self.do_normalize else batch.waveforms
         return TrainingBatch(
-            waveforms=waveforms,
+            waveforms=batch.waveforms,
             attention_mask=self._attention_mask(frames, masks.time_mask.shape[1]),
             masks=masks,
             num_masked=int(masks.valid.sum()),
             clip_samples=tuple(batch.num_samples.tolist()),
             plan=plan,
         )
+
+    def read(self, plan: MicroBatch) -> Batch:
+        """The clips cropped, augmented, collated and normalised: all but the masks."""
+        keys = self._keys(plan)
+        clips = [
+            Clip(piece.clip, self._waveform(piece, plan.length, key))
+            for piece, key in zip(plan.pieces, keys, strict=True)
+        ]
+        batch = self._collate(clips, keys)
+        if plan.length is not None:
+            batch = replace(batch, waveforms=F.pad(batch.waveforms, (0, plan.length - batch.waveforms.shape[1])))
+        return replace(batch, waveforms=normalize(batch)) if self.do_normalize else batch
+
+    def _keys(self, plan: MicroBatch) -> list[tuple[int | str, ...]]:
+        return [self._key(plan.epoch, piece) for piece in plan.pieces]
 
     def _key(self, epoch: int, piece: Piece) -> tuple[int | str, ...]:
         if self.stage == "eval":
@@ -138,9 +157,8 @@ class BatchBuilder(Dataset[TrainingBatch]):
 
     def _waveform(self, piece: Piece, length: int | None, key: tuple[int | str, ...]) -> torch.Tensor:
         """float32 (T,) in [-1, 1], cropped and augmented; at most `length` samples."""
-        audio = self.clips[piece.clip]["audio"]
-        start, stop = piece.window(len(audio), length, derive_generator(*key, "crop"))
-        waveform = torch.from_numpy(audio[start:stop]).to(torch.float32) / 32768.0
+        start, stop = piece.window(self.clips.num_samples(piece.clip), length, derive_generator(*key, "crop"))
+        waveform = torch.from_numpy(self.clips.waveform(piece.clip, start, stop - start))
         for name, augment in self.augmentations:
             with named_failure("augmentation", name, piece.clip):
                 waveform = augment(waveform, derive_generator(*key, "augment", name))
@@ -179,13 +197,14 @@ def _leave_signals_to_the_trainer(_worker: int) -> None:
 
 
 def normalize(batch: Batch) -> torch.Tensor:
-    """Each clip to zero mean and unit variance over its own samples, padding zero. float32 (B, T)."""
-    real = torch.arange(batch.waveforms.shape[1])[None, :] < batch.num_samples[:, None]
-    count = batch.num_samples[:, None].to(torch.float32)
-    mean = (batch.waveforms * real).sum(dim=1, keepdim=True) / count
-    centred = (batch.waveforms - mean) * real
-    variance = centred.square().sum(dim=1, keepdim=True) / count
-    return centred / (variance + NORMALISATION_EPSILON).sqrt()
+    """Each clip to zero mean and unit variance over its own samples, padding zero. float32 (B, T), in place."""
+    for row, num_samples in zip(batch.waveforms.numpy(), batch.num_samples.tolist(), strict=True):
+        clip = row[:num_samples]
+        # Torch and BLAS add in an order that depends on the number of threads, which workers have fewer of.
+        clip -= np.einsum("t->", clip) / num_samples
+        clip *= 1 / np.sqrt(np.einsum("t,t->", clip, clip) / num_samples + NORMALISATION_EPSILON)
+        row[num_samples:] = 0
+    return batch.waveforms
 
 
 def load_batches(

@@ -18,6 +18,7 @@ from runyoro_ssl.logs import get_logger, redact
 from runyoro_ssl.plugins import Plugins, ensure_picklable
 from runyoro_ssl.prepare.dataset import load_splits, read_fingerprint
 from runyoro_ssl.prepare.extractor import load_feature_extractor
+from runyoro_ssl.prepare.reading import Clips
 from runyoro_ssl.train.batches import BatchBuilder
 from runyoro_ssl.train.checkpoint import find_checkpoint, load_optimizer, load_state
 from runyoro_ssl.train.masking import MaskSummary, summarise_masks
@@ -227,7 +228,7 @@ def _builder(split: Any, model: Any, extractor: Any, config: Config, plugins: Pl
         ensure_picklable("collator", [(config.plugins.collator, collator)])
         ensure_picklable("augmentation", augmentations)
     return BatchBuilder(
-        clips=split.with_format("numpy", columns=["audio"]),
+        clips=Clips(split),
         model_config=model.config,
         masking=config.masking if training else MaskingConfig(),
         collator=collator,

@@ -57,6 +57,17 @@ def test_channels_are_averaged(tmp_path: Path) -> None:
     np.testing.assert_allclose(decode(tmp_path / "a.wav", sample_rate=16_000), wave.mean(axis=1), atol=1e-6)
 
 
+@pytest.mark.parametrize("channels", [1, 2])
+@pytest.mark.parametrize("extension", ["wav", "flac", "aiff"])
+def test_sixteen_bits_are_scaled_as_libsndfile_does(tmp_path: Path, extension: str, channels: int) -> None:
+    """Read as integers, every value of 16 bits becomes the float that libsndfile itself gives, bit for bit."""
+    path = tmp_path / f"a.{extension}"
+    values = np.arange(-32768, 32768, dtype=np.int16).reshape(-1, channels)
+    sf.write(path, values, 16_000, subtype="PCM_16")
+    expected = sf.read(path, dtype="float32", always_2d=True)[0].mean(axis=1)
+    np.testing.assert_array_equal(decode(path, sample_rate=16_000), expected)
+
+
 @pytest.mark.parametrize("rate", [8_000, 11_025, 22_050, 44_100, 48_000])
 def test_streamed_resampling_equals_the_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rate: int) -> None:
     """Read in small blocks, a file resamples to what soxr makes of it at once; the length is right to a sample."""

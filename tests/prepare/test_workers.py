@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 import os
+import sys
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+import soundfile as sf
 
 from runyoro_ssl.errors import AudioError
+from runyoro_ssl.prepare.clips import ClipMaker, make_shard
+from runyoro_ssl.prepare.dataset import dataset_features
+from runyoro_ssl.prepare.manifest import ManifestEntry
 from runyoro_ssl.prepare.workers import decoding_pool, run_ordered
 
 
@@ -20,6 +28,21 @@ def die_at_seven(number: int) -> int:
     if number == 7:
         os._exit(1)
     return number
+
+
+def heavy_modules_after_a_shard(folder: Path, schema: Any) -> tuple[int, set[str]]:
+    """Runs in a worker: makes a shard of `folder/a.wav`. Returns clips and the libraries it took."""
+    maker = ClipMaker(folder, 16_000, 15.0, ())
+    _, clips = make_shard(maker, schema, (folder / "a.arrow", [ManifestEntry(audio_filepath="a.wav", duration=1.0)]))
+    return len(clips), {"torch", "transformers", "datasets", "pandas"} & set(sys.modules)
+
+
+def test_workers_start_light(tmp_path: Path) -> None:
+    """Each of these libraries would take longer to import than a minute of audio takes to prepare."""
+    sf.write(tmp_path / "a.wav", np.zeros(16_000), 16_000)
+    with decoding_pool(1) as pool:
+        found = pool.submit(heavy_modules_after_a_shard, tmp_path, dataset_features().arrow_schema).result()
+    assert found == (1, set())
 
 
 def test_results_keep_the_order_of_the_items() -> None:

@@ -20,6 +20,7 @@ from runyoro_ssl.builtins.collators import CroppedCollator, PaddedCollator
 from runyoro_ssl.config import Config, MaskingConfig
 from runyoro_ssl.hookspecs import Clip
 from runyoro_ssl.plugins import load_plugins
+from runyoro_ssl.prepare.reading import Clips
 from runyoro_ssl.train.batches import BatchBuilder, TrainingBatch, load_batches, normalize
 from runyoro_ssl.train.plan import MicroBatch
 from runyoro_ssl.train.random import derive_generator
@@ -32,7 +33,7 @@ def builder(dataset: Path, tiny_model: Path, **changes: Any) -> BatchBuilder:
     from datasets import load_from_disk
 
     defaults: dict[str, Any] = {
-        "clips": load_from_disk(str(dataset))["train"].with_format("numpy", columns=["audio"]),
+        "clips": Clips(load_from_disk(str(dataset))["train"]),
         "model_config": transformers.AutoConfig.from_pretrained(tiny_model),
         "masking": MaskingConfig(),
         "collator": PaddedCollator(),
@@ -88,6 +89,18 @@ def test_normalisation_is_that_of_the_feature_extractor() -> None:
     extractor = transformers.Wav2Vec2FeatureExtractor(return_attention_mask=True)
     expected = extractor([wave.numpy() for wave in waves], sampling_rate=16_000, padding=True, return_tensors="np")
     np.testing.assert_allclose(normalize(batch).numpy(), expected["input_values"], atol=1e-5)
+
+
+def test_normalisation_does_not_depend_on_the_number_of_threads() -> None:
+    """A worker, which has one, makes the same bits as the main process."""
+    wave = 0.1 * torch.randn(240_000, generator=torch.Generator().manual_seed(0))
+    made = []
+    threads = torch.get_num_threads()
+    for num_threads in (1, 4):
+        torch.set_num_threads(num_threads)
+        made.append(normalize(PaddedCollator()([Clip(0, wave)], [])))
+    torch.set_num_threads(threads)
+    assert torch.equal(made[0], made[1])
 
 
 def test_cropped_collator_crops_to_the_shortest() -> None:

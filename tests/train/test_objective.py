@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from conftest import build_tiny_model
+from conftest import ClipsInMemory, build_tiny_model
 from reference import (
     all_frame_gumbel_noise,
     at_masked_frames,
@@ -38,7 +38,7 @@ def tiny(tmp_path: Path, **overrides: Any) -> Any:
 def make_batch(model: Any, num_samples: tuple[int, ...], **masking: Any) -> TrainingBatch:
     """A training batch of seeded noise."""
     generator = torch.Generator().manual_seed(1)
-    clips = [{"audio": (3000 * torch.randn(size, generator=generator)).to(torch.int16).numpy()} for size in num_samples]
+    clips = ClipsInMemory((0.1 * torch.randn(size, generator=generator)).numpy() for size in num_samples)
     group_norm = model.config.feat_extract_norm == "group"
     builder = BatchBuilder(
         clips=clips,
