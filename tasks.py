@@ -173,6 +173,61 @@ def smoke(_context: Context, audio_dir: Any = None, work_dir: Any = None, seed: 
     run_smoke_test({"seed": seed}, audio_dir=audio_dir, work_dir=work_dir)
 
 
+@task(
+    auto_shortflags=False,
+    help={
+        "size": "Model: small, base, xls-r-300m or xls-r-1b, of random weights",
+        "device": "cuda, mps or cpu; default: the best present",
+        "precision": "fp32, bf16 or fp16; default: bf16 on CUDA, else fp32",
+        "reference-precision": "Of transformers' side; default: fp32 on a CPU, else as ours",
+        "steps": "Timed runs of each side (5)",
+        "parts": "What to measure: objective,feature_encoder,step,epoch",
+        "clip-seconds": "Length of the clips of a step (15)",
+        "batch-seconds": "Audio of a micro-batch; default: by size and device",
+        "compile": "torch.compile each Transformer layer on our side",
+        "without-reference": "Measure ours alone",
+        "data": "Measure prepare and reading instead, beside datasets.map",
+        "audio-dir": "With --data: recordings to use instead of synthetic speech",
+        "minutes": "With --data: audio to use (20)",
+        "json": "File to write the rows to",
+    },
+)
+@command
+def bench(
+    _context: Context,
+    size: Any = None,
+    device: Any = None,
+    precision: Any = None,
+    reference_precision: Any = None,
+    steps: Any = None,
+    parts: Any = None,
+    clip_seconds: Any = None,
+    batch_seconds: Any = None,
+    compile: bool = False,  # noqa: A002 - the flag's name
+    without_reference: bool = False,
+    data: bool = False,
+    audio_dir: Any = None,
+    minutes: Any = None,
+    json: Any = None,
+) -> None:
+    """Time the training step, or with --data the data path, beside what a user would otherwise run."""
+    from runyoro_ssl.cli import run_bench
+
+    options = {
+        "size": size,
+        "device": device,
+        "precision": precision,
+        "reference_precision": reference_precision,
+        "steps": steps,
+        "parts": parts,
+        "clip_seconds": clip_seconds,
+        "batch_seconds": batch_seconds,
+        "compile": compile,
+        "without_reference": without_reference,
+    }
+    run_bench(options, data=data, audio_dir=audio_dir, minutes=minutes, json=json)
+
+
 @task(auto_shortflags=False, iterable=["set"], help=CONFIG_HELP)
 @command
 def plugins(

@@ -160,6 +160,30 @@ def run_smoke_test(flags: Mapping[str, Any], *, audio_dir: str | None, work_dir:
     run_smoke(audio_dir=audio_dir, work_dir=work_dir, seed=0 if flags["seed"] is None else config.train.seed)
 
 
+def run_bench(options: Mapping[str, Any], *, data: bool, audio_dir: str | None, minutes: Any, json: str | None) -> None:
+    """`invoke bench`."""
+    from runyoro_ssl.bench.report import COLUMNS, cells
+    from runyoro_ssl.bench.run import positive, resolve_settings, run_training_bench, save
+
+    settings = resolve_settings(**options)
+    if data:
+        from runyoro_ssl.bench.data import bench_data
+
+        minutes = positive("--minutes", minutes, float) or 20.0
+        rows = bench_data(audio_dir=Path(audio_dir) if audio_dir else None, runs=settings.steps, minutes=minutes)
+    else:
+        rows = []
+        with logs.progress("parts") as bar:
+            task = bar.add_task(f"Measuring {settings.size} on {settings.device}", total=len(settings.parts))
+            for row in run_training_bench(settings):
+                rows.append(row)
+                bar.advance(task)
+    logs.print_table(
+        f"Median (minimum to maximum) of {settings.steps} alternating runs", COLUMNS, list(map(cells, rows))
+    )
+    save(json, settings.device, rows)
+
+
 def run_plugins(*, profile: str | None, config_file: str | None, settings: Iterable[str]) -> None:
     """`invoke plugins`."""
     from runyoro_ssl.plugins import HOOKS, load_plugins

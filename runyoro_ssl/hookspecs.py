@@ -12,15 +12,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-import pluggy
+from runyoro_ssl import hookspec
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
 
     from runyoro_ssl.config import Config
-
-hookspec = pluggy.HookspecMarker("runyoro_ssl")
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,6 @@ import warnings
 
 from runyoro_ssl.bench.report import print_plain
 from runyoro_ssl.bench.run import resolve_settings, run_training_bench, save
-from runyoro_ssl.bench.training import PARTS
 from runyoro_ssl.errors import RunyoroError
 
 
@@ -16,21 +15,16 @@ def main() -> int:
     """Parse, run, print; 1 for a mistake in an option."""
     warnings.simplefilter("ignore")
     parser = argparse.ArgumentParser(prog="python -m runyoro_ssl.bench", description=__doc__)
-    parser.add_argument("--size", default="small")
-    parser.add_argument("--device")
-    parser.add_argument("--precision")
-    parser.add_argument("--reference-precision")
-    parser.add_argument("--steps", type=int, default=5)
-    parser.add_argument("--parts", default=",".join(PARTS))
-    parser.add_argument("--clip-seconds", type=float, default=15.0)
-    parser.add_argument("--batch-seconds", type=float)
+    for option in ("size", "device", "precision", "reference-precision", "steps", "parts", "clip-seconds"):
+        parser.add_argument(f"--{option}")
+    parser.add_argument("--batch-seconds")
     parser.add_argument("--compile", action="store_true")
-    parser.add_argument("--no-reference", action="store_true")
+    parser.add_argument("--without-reference", action="store_true")
     parser.add_argument("--json")
     options = vars(parser.parse_args())
-    path, parts, without = options.pop("json"), options.pop("parts"), options.pop("no_reference")
+    path = options.pop("json")
     try:
-        settings = resolve_settings(**options, parts=tuple(parts.split(",")), with_reference=not without)
+        settings = resolve_settings(**options)
     except RunyoroError as error:
         print(f"error {error}", file=sys.stderr)  # noqa: T201
         return 1
