@@ -22,6 +22,7 @@ from runyoro_ssl.hookspecs import Clip
 from runyoro_ssl.plugins import load_plugins
 from runyoro_ssl.prepare.reading import Clips
 from runyoro_ssl.train.batches import BatchBuilder, TrainingBatch, load_batches, normalize
+from runyoro_ssl.train.lengths import Piece
 from runyoro_ssl.train.plan import MicroBatch
 from runyoro_ssl.train.random import derive_generator
 
@@ -167,3 +168,55 @@ def test_noise_has_the_drawn_ratio() -> None:
     noisy = Noise(min_snr_db=10, max_snr_db=10, probability=1)(signal, derive_generator(0))
     ratio = 10 * torch.log10(signal.square().mean() / (noisy - signal).square().mean())
     assert float(ratio) == pytest.approx(10, abs=0.2)
+
+
+def test_fitted_batches_have_one_shape(dataset: Path, tiny_model: Path) -> None:
+    """Every tensor of two micro-batches of one length has one shape; only padded clips need an attention mask."""
+    made = builder(dataset, tiny_model, augmentations=())
+    lengths = sorted((made.clips.num_samples(clip), clip) for clip in range(6))
+    length = lengths[3][0]
+    short, long = [clip for _, clip in lengths[:2]], [clip for _, clip in lengths[4:]]
+    padded, cropped = (made[MicroBatch(0, 0, tuple(map(Piece, clips)), length)] for clips in (short, long))
+    assert padded.waveforms.shape == cropped.waveforms.shape == (2, length)
+    for name, tensor in vars(cropped.masks).items():
+        assert tensor is None or tensor.shape == getattr(padded.masks, name).shape
+    assert cropped.attention_mask is None
+    assert padded.attention_mask is not None
+    assert padded.attention_mask.shape == padded.masks.time_mask.shape
+    assert not padded.waveforms[0, lengths[0][0] :].any()
+
+
+def test_pieces_are_windows_of_their_clip(dataset: Path, tiny_model: Path) -> None:
+    """Halves lie in their half; another epoch takes another window; the same key the same."""
+    made = builder(dataset, tiny_model, augmentations=(), do_normalize=False)
+    whole = made[MicroBatch.of([0])].waveforms[0]
+    length = len(whole) // 2 - 4000
+    found = []
+    for epoch, part in ((0, 1), (0, 2), (1, 1), (0, 1)):
+        (window,) = made[MicroBatch(epoch, 0, (Piece(0, part),), length)].waveforms
+        places = (whole.unfold(0, 64, 1) == window[:64]).all(dim=1).nonzero()
+        start = int(places[0])
+        assert torch.equal(whole[start : start + length], window)
+        assert (start >= len(whole) // 2 - 1) == (part == 2)
+        found.append(start)
+    assert found[0] == found[3] != found[2]
+
+
+def test_speed_keeps_the_shape(dataset: Path, tiny_model: Path) -> None:
+    """A clip made shorter is padded, one made longer cut: the length is the plan's."""
+    made = builder(dataset, tiny_model, augmentations=(("speed", Speed(factors=(0.8, 1.2))),))
+    batches = [made[MicroBatch(epoch, 0, (Piece(0), Piece(1)), 30_000)] for epoch in range(8)]
+    assert {batch.waveforms.shape for batch in batches} == {(2, 30_000)}
+    assert {batch.attention_mask is None for batch in batches} == {True, False}
+
+
+def test_split_batches_hold_the_same_clips(dataset: Path, tiny_model: Path) -> None:
+    """In order, with their masks and their share of masked frames."""
+    whole = builder(dataset, tiny_model)[MicroBatch.of([0, 1, 2])]
+    parts = whole.split(2)
+    assert [len(part.waveforms) for part in parts] == [2, 1]
+    assert torch.equal(torch.cat([part.waveforms for part in parts]), whole.waveforms)
+    assert torch.equal(torch.cat([part.masks.positions for part in parts]), whole.masks.positions)
+    assert sum(part.num_masked for part in parts) == whole.num_masked
+    assert sum((part.clip_samples for part in parts), ()) == whole.clip_samples
+    assert whole.split(1) == [whole]

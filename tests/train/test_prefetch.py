@@ -1,0 +1,59 @@
+"""What comes next is made meanwhile, in order, and errors arrive where they were due."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Generator
+
+import pytest
+
+from runyoro_ssl.train.prefetch import prefetch
+
+
+def test_the_next_item_is_made_while_one_is_used() -> None:
+    """And no further: memory holds one item more."""
+    made: list[int] = []
+    waiting = threading.Event()
+
+    def items() -> Generator[int]:
+        for number in range(5):
+            made.append(number)
+            yield number
+            if number == 0:
+                waiting.set()
+
+    coming = prefetch(items())
+    assert next(coming) == 0
+    assert waiting.wait(timeout=10)
+    assert list(coming) == [1, 2, 3, 4]
+    assert made == [0, 1, 2, 3, 4]
+
+
+def test_an_error_is_raised_in_its_turn() -> None:
+    """The items before it are given first."""
+
+    def items() -> Generator[int]:
+        yield 1
+        raise ValueError("broken")
+
+    coming = prefetch(items())
+    assert next(coming) == 1
+    with pytest.raises(ValueError, match="broken"):
+        next(coming)
+
+
+def test_closing_ends_the_thread_and_the_items() -> None:
+    """A stopped run leaves neither a thread nor worker processes behind."""
+    closed: list[bool] = []
+
+    def items() -> Generator[int]:
+        try:
+            yield from range(100)
+        finally:
+            closed.append(True)
+
+    coming = prefetch(items())
+    next(coming)
+    coming.close()
+    assert closed == [True]
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("prefetch")]
