@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -223,6 +224,7 @@ def peak_bytes(function: Callable[[], Any], device: str) -> int | None:
         return torch.cuda.max_memory_allocated() - before
     if device == "mps":
         return None
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # it would announce itself on stderr
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
         function()
     held = peak = 0

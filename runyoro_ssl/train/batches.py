@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - its name everywhere
 from torch.utils.data import DataLoader, Dataset
 
-from runyoro_ssl.errors import PluginError
+from runyoro_ssl.errors import PluginError, TrainingError
 from runyoro_ssl.hookspecs import Clip
 from runyoro_ssl.train.masking import Masks, make_masks
 from runyoro_ssl.train.model import num_frames
@@ -241,4 +241,11 @@ def _build_groups(
         # From a worker it comes with the worker's traceback; its own line is the last.
         raise PluginError(
             str(error).strip().splitlines()[-1].removeprefix("runyoro_ssl.errors.PluginError: ")
+        ) from None
+    except (RuntimeError, ConnectionError, EOFError) as error:
+        if isinstance(error, RuntimeError) and "DataLoader worker" not in str(error):
+            raise
+        raise TrainingError(
+            "a process that builds batches died, perhaps for lack of memory: use --dataloader-num-workers 0, then "
+            "--resume-from-checkpoint last"
         ) from None

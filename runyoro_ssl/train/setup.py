@@ -185,6 +185,7 @@ def fixed_settings(plan: RunPlan) -> dict[str, Any]:
         "train.seed": plan.seed,
         "hardware.batch_seconds (in samples)": plan.settings.batch_samples,
         "hardware.update_seconds (in samples)": plan.settings.update_samples,
+        "hardware.clip_lengths": plan.settings.num_lengths,
         "hardware.per_device_train_batch_size": plan.settings.clips_per_batch,
         "hardware.gradient_accumulation_steps x processes": plan.settings.batches_per_update,
     }

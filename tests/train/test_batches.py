@@ -18,6 +18,7 @@ from conftest import transformers
 from runyoro_ssl.builtins.augmentations import Noise, Speed
 from runyoro_ssl.builtins.collators import CroppedCollator, PaddedCollator
 from runyoro_ssl.config import Config, MaskingConfig
+from runyoro_ssl.errors import TrainingError
 from runyoro_ssl.hookspecs import Clip
 from runyoro_ssl.plugins import load_plugins
 from runyoro_ssl.prepare.reading import Clips
@@ -168,6 +169,16 @@ def test_noise_has_the_drawn_ratio() -> None:
     noisy = Noise(min_snr_db=10, max_snr_db=10, probability=1)(signal, derive_generator(0))
     ratio = 10 * torch.log10(signal.square().mean() / (noisy - signal).square().mean())
     assert float(ratio) == pytest.approx(10, abs=0.2)
+
+
+def test_dead_worker_is_explained(dataset: Path, tiny_model: Path) -> None:
+    """Killed, as the kernel does when memory is short: one line, though batches are built in a thread."""
+    batches = load_batches(builder(dataset, tiny_model), [PLAN] * 50, num_workers=1)
+    next(batches)
+    for worker in multiprocessing.active_children():
+        worker.kill()
+    with pytest.raises(TrainingError, match=r"died.*--dataloader-num-workers 0"):
+        list(batches)
 
 
 def test_fitted_batches_have_one_shape(dataset: Path, tiny_model: Path) -> None:
