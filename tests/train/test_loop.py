@@ -90,13 +90,14 @@ def test_run_writes_what_it_promises(train_config: MakeConfig, tiny_model: Path)
     assert validated[-1]["eval/accuracy"] == result.last["eval/accuracy"]
 
 
-@pytest.mark.parametrize("stop_at", [2, 4])
-def test_resumed_run_equals_the_uninterrupted(train_config: MakeConfig, stop_at: int) -> None:
+@pytest.mark.parametrize(("stop_at", "clip_lengths"), [(2, 0), (4, 6)])
+def test_resumed_run_equals_the_uninterrupted(train_config: MakeConfig, stop_at: int, clip_lengths: int) -> None:
     """With dropout, layer drop, Gumbel noise and augmentation on: the same weights and numbers, bit for bit.
 
     One or two micro-batches a step and much layer drop: in some steps, some layers have no gradient.
     """
-    settings = ("train.max_steps=6", "model.layerdrop=0.8", "hardware.update_seconds=6", *AUGMENTED)
+    lengths = f"hardware.clip_lengths={clip_lengths}"
+    settings = ("train.max_steps=6", "model.layerdrop=0.8", "hardware.update_seconds=6", lengths, *AUGMENTED)
     whole = train_config("whole", *settings)
     run(whole)
     parted = train_config("parted", *settings, "train.resume_from_checkpoint=last")
@@ -291,6 +292,7 @@ def plain_weights() -> dict[str, dict[str, torch.Tensor]]:
     [
         "hardware.precision=bf16",
         'plugins.collator="cropped"',
+        "hardware.clip_lengths=2",
         "masking.mask_feature_prob=0.3",
         "masking.mask_time_length=5",
         "train.freeze_feature_encoder=true",
