@@ -24,6 +24,8 @@ from runyoro_ssl.plugins import load_plugins
 from runyoro_ssl.prepare.reading import Clips
 from runyoro_ssl.train.batches import BatchBuilder, TrainingBatch, load_batches, normalize
 from runyoro_ssl.train.lengths import Piece
+from runyoro_ssl.train.masking import most_masked
+from runyoro_ssl.train.model import num_frames
 from runyoro_ssl.train.plan import MicroBatch
 from runyoro_ssl.train.random import derive_generator
 
@@ -191,6 +193,8 @@ def test_fitted_batches_have_one_shape(dataset: Path, tiny_model: Path) -> None:
     assert padded.waveforms.shape == cropped.waveforms.shape == (2, length)
     for name, tensor in vars(cropped.masks).items():
         assert tensor is None or tensor.shape == getattr(padded.masks, name).shape
+    frames = int(num_frames(torch.tensor(length), made.model_config))
+    assert cropped.masks.positions.shape[1] == most_masked(frames, made.masking)
     assert cropped.attention_mask is None
     assert padded.attention_mask is not None
     assert padded.attention_mask.shape == padded.masks.time_mask.shape
@@ -211,6 +215,8 @@ def test_pieces_are_windows_of_their_clip(dataset: Path, tiny_model: Path) -> No
         assert (start >= len(whole) // 2 - 1) == (part == 2)
         found.append(start)
     assert found[0] == found[3] != found[2]
+    first, second = (made[MicroBatch(0, 0, (Piece(0, part),), length)].masks for part in (1, 2))
+    assert not torch.equal(first.time_mask, second.time_mask)
 
 
 def test_speed_keeps_the_shape(dataset: Path, tiny_model: Path) -> None:
@@ -218,6 +224,7 @@ def test_speed_keeps_the_shape(dataset: Path, tiny_model: Path) -> None:
     made = builder(dataset, tiny_model, augmentations=(("speed", Speed(factors=(0.8, 1.2))),))
     batches = [made[MicroBatch(epoch, 0, (Piece(0), Piece(1)), 30_000)] for epoch in range(8)]
     assert {batch.waveforms.shape for batch in batches} == {(2, 30_000)}
+    assert max(max(batch.clip_samples) for batch in batches) == 30_000
     assert {batch.attention_mask is None for batch in batches} == {True, False}
 
 

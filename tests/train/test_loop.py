@@ -232,7 +232,7 @@ def test_output_folder_of_another_run_is_refused(train_config: MakeConfig) -> No
 def test_resume_with_another_plan_is_refused(train_config: MakeConfig) -> None:
     """A setting that decides which clips a step sees must be the run's own; the error names it."""
     run(train_config("plan", "train.max_steps=2"))
-    for setting in ("train.seed=1", "hardware.update_seconds=6"):
+    for setting in ("train.seed=1", "hardware.update_seconds=6", "hardware.clip_lengths=2"):
         with pytest.raises(CheckpointError, match=setting.split("=")[0]):
             run(train_config("plan", "train.max_steps=4", "train.resume_from_checkpoint=last", setting))
 
@@ -497,6 +497,7 @@ def test_out_of_memory_splits_micro_batches_and_keeps_the_update(
     meter = Meter(setup.accelerator, setup.model.config)
     setup.stepper.take(update, batches, meter)
     whole = meter.read("train")
+    assert whole["train/contrastive_loss"] > 1
 
     real = step.run_objective
     told: list[int] = []

@@ -52,7 +52,8 @@ def test_closing_ends_the_thread_and_the_items() -> None:
         finally:
             closed.append(True)
 
-    coming = prefetch(items())
+    source = items()  # held here: it is closed, and not only forgotten
+    coming = prefetch(source)
     next(coming)
     coming.close()
     assert closed == [True]
