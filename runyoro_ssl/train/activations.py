@@ -49,14 +49,15 @@ class Activations:
 
     def batch(self) -> int:
         """The micro-batch itself: waveforms fp32, negatives int64."""
-        return self.clips * (FP32 * self.num_samples + INT64 * self.masked * self.config.num_negatives)
+        num_negatives: int = self.config.num_negatives
+        return self.clips * (FP32 * self.num_samples + INT64 * self.masked * num_negatives)
 
     def encoder(self) -> int:
         """Of the feature encoder, with the norm after it."""
         return self._windows() + sum(self._conv_outputs()) + 2 * self._tokens(self.config.conv_dim[-1])
 
     def encoder_backward(self) -> int:
-        """The most its backward pass holds: what is still kept, and the tensors of one norm, its GELU, and gradients."""
+        """The most its backward pass holds: what is still kept, and the tensors of one norm and GELU with gradients."""
         outputs = self._conv_outputs()
         return self._windows() + max(
             sum(outputs[: index + 1]) + outputs[index + 1] + outputs[index] * self._recomputed(index) // self.element
@@ -76,11 +77,12 @@ class Activations:
     def context(self, *, checkpointing: bool) -> int:
         """Of the context network: projection, positional convolution, layers, last norm."""
         config = self.config
-        kernel = config.hidden_size**2 // config.num_conv_pos_embedding_groups * config.num_conv_pos_embeddings
+        kernel: int = config.hidden_size**2 // config.num_conv_pos_embedding_groups * config.num_conv_pos_embeddings
+        layers: int = config.num_hidden_layers
         around = self._tokens(3 * config.hidden_size) + self._noise(config.feat_proj_dropout, config.hidden_size)
         around += self._noise(config.hidden_dropout, config.hidden_size) + self._norm_input()
         layer = self.layer_input() if checkpointing else self.layer()
-        return kernel * self.element + around + config.num_hidden_layers * layer
+        return kernel * self.element + around + layers * layer
 
     def layer_input(self) -> int:
         """All that a layer leaves with gradient checkpointing."""
@@ -95,9 +97,7 @@ class Activations:
         return norms + self._attention() + self._tokens(2 * inner) + noise
 
     def inside_layer(self) -> int:
-        """The most that gradients inside a layer need: in its feed-forward; or in its attention, when the rest of the
-        layer has been given back.
-        """
+        """The most that gradients inside a layer need: in feed-forward, or in attention, with the rest given back."""
         config = self.config
         hidden, inner = config.hidden_size, config.intermediate_size
         of_attention = (1 if config.attention_dropout else 2) * self._probabilities()
@@ -110,8 +110,9 @@ class Activations:
         codes = 3 * config.num_codevector_groups * config.num_codevectors_per_group
         features = config.conv_dim[-1] * (2 if config.feat_quantizer_dropout else 1)
         projected = config.codevector_dim + 4 * config.proj_codevector_dim
-        wide = codes + features + config.hidden_size + projected + self.masked + config.num_negatives
-        return self.clips * self.masked * (FP32 * wide + config.num_negatives)
+        wide: int = codes + features + config.hidden_size + projected + self.masked + config.num_negatives
+        compared: int = config.num_negatives  # one byte for each
+        return self.clips * self.masked * (FP32 * wide + compared)
 
     def casts(self) -> int:
         """Copies of the weights of products in the autocast type."""
@@ -119,19 +120,20 @@ class Activations:
             return 0
         config = self.config
         hidden, channels = config.hidden_size, config.conv_dim
-        layer = 4 * hidden * hidden + 2 * hidden * config.intermediate_size
+        layers = config.num_hidden_layers * hidden * (4 * hidden + 2 * config.intermediate_size)
         kernels = sum(a * b * k for a, b, k in zip((1, *channels), channels, config.conv_kernel, strict=False))
-        return self.element * (config.num_hidden_layers * layer + kernels + channels[-1] * hidden)
+        weights: int = layers + kernels + channels[-1] * hidden
+        return self.element * weights
 
     def _attention(self) -> int:
         """Query, key, value and output; of fused attention its logsumexp and mask, else the probabilities."""
-        config = self.config
-        hidden, heads = config.hidden_size, config.num_attention_heads
+        hidden: int = self.config.hidden_size
+        heads: int = self.config.num_attention_heads
         if self._is_fused:
             mask = self.clips * self.frames**2 * self.element if self.padded else 0
             return self._tokens(4 * hidden) + self.clips * self.frames * heads * FP32 + mask
         inputs = FP32 if self.sdpa else self.element  # torch's own composition computes in fp32
-        kept = self._probabilities() * (3 if config.attention_dropout else 1)
+        kept = self._probabilities() * (3 if self.config.attention_dropout else 1)
         return self.clips * self.frames * 3 * hidden * inputs + self._tokens(hidden) + kept
 
     @property
@@ -141,13 +143,14 @@ class Activations:
 
     def _probabilities(self) -> int:
         """Attention's (B, h, F, F), 0 where it is fused."""
+        heads: int = self.config.num_attention_heads
         element = FP32 if self.sdpa else self.element
-        return 0 if self._is_fused else self.clips * self.config.num_attention_heads * self.frames**2 * element
+        return 0 if self._is_fused else self.clips * heads * self.frames**2 * element
 
     def _norm_input(self) -> int:
         """CUDA's autocast runs norms in fp32, on a copy."""
-        element = FP32 if self.device == "cuda" else self.element
-        return self.clips * self.frames * self.config.hidden_size * element
+        hidden: int = self.config.hidden_size
+        return self.clips * self.frames * hidden * (FP32 if self.device == "cuda" else self.element)
 
     def _noise(self, rate: float, width: int) -> int:
         """What a dropout keeps: a mask of bytes on CUDA, else factors."""
@@ -157,7 +160,8 @@ class Activations:
         return self.clips * self.frames * width * self.element
 
     def _windows(self) -> int:
-        return self.clips * self.rows[0] * self.config.conv_kernel[0] * self.element
+        kernel: int = self.config.conv_kernel[0]
+        return self.clips * self.rows[0] * kernel * self.element
 
     def _conv_outputs(self) -> list[int]:
         pairs = zip(self.rows, self.config.conv_dim, strict=True)

@@ -1,8 +1,8 @@
 """How much memory a training run needs, from the shapes of the model and of its micro-batch alone.
 
-B clips of F frames in a micro-batch; hidden size H, feed-forward size I, L layers, h heads; R[i] rows and C[i] channels
-after convolution i of the feature encoder, whose windows are of k[0] samples; M masked frames a clip, K negatives, G x V
-codes. s bytes an element: 4, or 2 under autocast. What is held, and from when to when:
+B clips of F frames in a micro-batch; hidden size H, feed-forward size I, L layers, h heads; R[i] rows and C[i]
+channels after convolution i of the feature encoder, whose windows are of k[0] samples; M masked frames a clip, K
+negatives, G x V codes, of D dimensions, compared in P. s bytes an element: 4, or 2 under autocast. What is held when:
 
     weights, AdamW moments      4 and 8 bytes a parameter: always (moments from the first step on)
     gradients                   4 bytes a parameter: from the first backward pass of an update to its end
@@ -87,8 +87,10 @@ class BatchSettings:
 
 @dataclass(frozen=True)
 class Memory:
-    """Predicted bytes, as the module's docstring names them. `feature_encoder`, `context_network`, `objective`, `casts`:
-    kept from the forward pass to the backward pass. `moments_of_peak`: bytes at each moment that may be the peak.
+    """Predicted bytes, as the module's docstring names them.
+
+    `feature_encoder`, `context_network`, `objective`, `casts` are kept from the forward pass to the backward pass.
+    `moments_of_peak`: all that is held at each moment that may be the peak.
     """
 
     num_parameters: int
