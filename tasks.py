@@ -242,10 +242,17 @@ def plugins(
     run_plugins(profile=profile, config_file=config, settings=set)
 
 
-@task(auto_shortflags=False)
+@task(auto_shortflags=False, iterable=["set"], help={**CONFIG_HELP, **MODEL_HELP})
 @command
-def doctor(_context: Context) -> None:
-    """Say what this machine is, and what will work on it."""
-    from runyoro_ssl.doctor import run_doctor
+def doctor(
+    _context: Context,
+    profile: Any = None,
+    config: Any = None,
+    set: Any = None,  # noqa: A002 - the flag's name
+    model_name_or_path: Any = None,
+) -> None:
+    """Say what this machine is, what will work on it, and, with any option, what memory training needs."""
+    from runyoro_ssl.cli import run_doctor
 
-    run_doctor()
+    flags = {"model_name_or_path": model_name_or_path}
+    run_doctor(flags, profile=profile, config_file=config, settings=set)

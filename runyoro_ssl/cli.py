@@ -184,6 +184,25 @@ def run_bench(options: Mapping[str, Any], *, data: bool, audio_dir: str | None, 
     save(json, settings.device, rows)
 
 
+def run_doctor(
+    flags: Mapping[str, Any], *, profile: str | None, config_file: str | None, settings: Iterable[str]
+) -> None:
+    """`invoke doctor`; what memory a run needs only if something is said about the run."""
+    from runyoro_ssl import doctor
+
+    if not (profile or config_file or any(settings) or any(flags.values())):
+        doctor.describe_machine()
+        return
+    if profile is None:
+        from runyoro_ssl.devices import best_profile
+
+        profile = best_profile()
+    config = resolve("doctor", flags, profile=profile, config_file=config_file, settings=settings)
+    memory = doctor.memory_rows(config)
+    doctor.describe_machine()
+    logs.print_table(f"Memory of training {config.model.model_name_or_path}", ["what", "bytes"], memory)
+
+
 def run_plugins(*, profile: str | None, config_file: str | None, settings: Iterable[str]) -> None:
     """`invoke plugins`."""
     from runyoro_ssl.plugins import HOOKS, load_plugins

@@ -1,25 +1,34 @@
-"""`invoke doctor`: what this machine is, and what will work on it."""
+"""`invoke doctor`: what this machine is, what will work on it, and what memory a training run needs."""
 
 from __future__ import annotations
 
 import os
 import platform
 import shutil
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from runyoro_ssl import __version__
 from runyoro_ssl.devices import available_devices, best_profile
+from runyoro_ssl.errors import CheckpointError
 from runyoro_ssl.logs import print_table
 from runyoro_ssl.plugins import load_plugins
 from runyoro_ssl.resolve import list_profiles, load_config, profile_device
 from runyoro_ssl.torchaudio_compat import torchaudio_form
 
+if TYPE_CHECKING:
+    from runyoro_ssl.config import Config
+    from runyoro_ssl.train.memory import BatchSettings, Memory
+
 LIBRARIES = ("torch", "torchaudio", "transformers", "datasets", "accelerate", "soundfile", "soxr", "wandb")
-GIB = 1 << 30
+MIB, GIB = 1 << 20, 1 << 30
+CUDA_MARGIN = 2 * GIB
+"""Of a GPU's memory, for what torch does not count: context, libraries, fragmentation. An allowance, not measured."""
 
 
-def run_doctor() -> None:
+def describe_machine() -> None:
     """Print three tables: the machine, the libraries, the profiles."""
     print_table("Machine", ["what", "found"], _machine())
     print_table("Libraries", ["what", "found"], _libraries())
@@ -50,7 +59,20 @@ def _describe_device(device: str) -> str:
         return ", ".join(f"{gpu.name} {gpu.total_memory / GIB:.0f} GiB" for gpu in names) + f", {bf16}"
     if device == "mps":
         return f"Apple GPU, {torch.mps.recommended_max_memory() / GIB:.1f} GiB recommended at most"
-    return f"{torch.get_num_threads()} threads"
+    return f"{torch.get_num_threads()} threads, {_describe_cpu_bf16()}"
+
+
+def _describe_cpu_bf16() -> str:
+    """Whether this CPU multiplies bf16 itself: where it does not, products were 250 times slower than fp32."""
+    import torch
+
+    probes = [
+        (torch.cpu, "_is_avx512_bf16_supported"),
+        (torch.cpu, "_is_amx_tile_supported"),
+        (torch.ops.mkldnn, "_is_mkldnn_bf16_supported"),
+    ]
+    native = any(getattr(module, name)() for module, name in probes if hasattr(module, name))
+    return "bf16 native" if native else "bf16 emulated, far slower than fp32"
 
 
 def _libraries() -> list[list[str]]:
@@ -70,6 +92,103 @@ def _libraries() -> list[list[str]]:
         ["audio formats", f"{', '.join(formats)} (libsndfile {soundfile.__libsndfile_version__})"],
         ["plugins", f"{len(plugins.plugins)} loaded; `invoke plugins` lists them"],
     ]
+
+
+def memory_rows(config: Config) -> list[list[str]]:
+    """Rows of what a training run of this configuration needs, what there is, and what to set if it does not fit.
+
+    Raises:
+        CheckpointError: The model's config.json or preprocessor_config.json cannot be had, or makes no model.
+    """
+    from runyoro_ssl.prepare.extractor import cannot_load, load_feature_extractor
+    from runyoro_ssl.train.memory import predict_memory
+    from runyoro_ssl.train.model import load_model_config
+
+    hardware, name = config.hardware, config.model.model_name_or_path
+    model = load_model_config(config.model)
+    settings = _batch_settings(config, padded=load_feature_extractor(name).return_attention_mask)
+    try:
+        memory = predict_memory(model, settings)
+    except (ValueError, RuntimeError, ZeroDivisionError) as error:
+        raise CheckpointError(cannot_load(name, "config.json", error)) from None
+    clips = hardware.per_device_train_batch_size
+    batch = f"{clips} clips" if clips else f"{hardware.batch_seconds:g} s"
+    batch += ", gradient checkpointing" if hardware.gradient_checkpointing else ""
+    return [
+        ["parameters", f"{memory.num_parameters / 1e6:.1f} M"],
+        ["weights, gradients", f"{_size(memory.weights)}, {_size(memory.gradients)}"],
+        ["AdamW states", _size(memory.adamw)],
+        ["activations: feature encoder", _size(memory.feature_encoder)],
+        ["activations: context network", _size(memory.context_network)],
+        *([[f"{hardware.precision} copies of weights", _size(memory.casts)]] if memory.casts else []),
+        ["objective", _size(memory.objective)],
+        ["batches that wait", _size(memory.batches)],
+        *([["base: Python and libraries", _size(memory.base)]] if memory.base else []),
+        [f"predicted peak, {hardware.device}, {hardware.precision}, micro-batch of {batch}", _size(memory.peak)],
+        ["when", memory.peak_moment],
+        *_verdict(model, settings, memory),
+    ]
+
+
+def _batch_settings(config: Config, *, padded: bool) -> BatchSettings:
+    from runyoro_ssl.train.memory import BatchSettings
+
+    hardware, clip_seconds = config.hardware, config.prepare.max_duration_sec
+    accumulation, clips = hardware.gradient_accumulation_steps, hardware.per_device_train_batch_size
+    batch_seconds = clips * clip_seconds if clips else hardware.batch_seconds
+    return BatchSettings(
+        batch_seconds=hardware.batch_seconds,
+        clip_seconds=clip_seconds,
+        num_clips=clips,
+        update_seconds=accumulation * batch_seconds if accumulation else hardware.update_seconds,
+        accumulates=accumulation != 1,
+        padded=padded and config.plugins.collator != "cropped",
+        precision=hardware.precision,
+        gradient_checkpointing=hardware.gradient_checkpointing,
+        attention=hardware.attention,
+        device=hardware.device,
+        mask_time_prob=config.masking.mask_time_prob,
+    )
+
+
+def _verdict(model: Any, settings: BatchSettings, memory: Memory) -> list[list[str]]:
+    """What memory there is, the largest micro-batch that fits, and what to set if this one does not."""
+    from runyoro_ssl.train.memory import largest_batch_seconds
+
+    if settings.device not in available_devices():
+        return [["memory of this machine", f"no {settings.device} here: run doctor where you will train"]]
+    budget = _budget(settings.device)
+    largest = largest_batch_seconds(model, settings, budget)
+    rows = [
+        [f"memory free for it ({settings.device})", _size(budget)],
+        ["largest hardware.batch_seconds that fits", "not one clip" if largest is None else f"{largest:g}"],
+    ]
+    if memory.peak <= budget:
+        return [*rows, ["fits", "yes"]]
+    saving = replace(settings, gradient_checkpointing=True)
+    checkpointed = None if settings.gradient_checkpointing else largest_batch_seconds(model, saving, budget)
+    ways = [f"--set hardware.batch_seconds={largest:g}"] if largest is not None else []
+    if checkpointed is not None and checkpointed > (largest or 0):
+        ways.append(f"--gradient-checkpointing and --set hardware.batch_seconds={checkpointed:g}")
+    if not ways:
+        ways = [f"shorter clips than {settings.clip_seconds:g} s (prepare --max-duration-sec), or a smaller model"]
+    return [*rows, ["fits", f"no; train with {', or with '.join(ways)}"]]
+
+
+def _budget(device: str) -> int:
+    """Bytes that a run may take on this device."""
+    import psutil
+    import torch
+
+    if device == "cuda":
+        return int(torch.cuda.get_device_properties(0).total_memory) - CUDA_MARGIN
+    if device == "mps":
+        return int(torch.mps.recommended_max_memory())
+    return int(psutil.virtual_memory().available)
+
+
+def _size(num_bytes: int) -> str:
+    return f"{num_bytes / GIB:.2f} GiB" if num_bytes >= GIB else f"{num_bytes / MIB:.0f} MiB"
 
 
 def _explain_torchaudio() -> str:

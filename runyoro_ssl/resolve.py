@@ -16,6 +16,7 @@ from runyoro_ssl.errors import ConfigError
 SECTIONS: dict[str, tuple[str, ...]] = {
     "manifest": ("hardware",),
     "smoke": ("train",),
+    "doctor": ("model",),
     "prepare": ("prepare", "model", "hardware"),
     "train": ("train", "model", "masking", "hardware"),
 }

@@ -42,17 +42,15 @@ def load_model(config: ModelConfig, hardware: HardwareConfig) -> Any:
     transformers = import_transformers()
     name = config.model_name_or_path
     source = source_options(name)
-    overrides = {key: value for key in OVERRIDES if (value := getattr(config, key)) is not None}
+    load_model_config(config)
     try:
-        base = transformers.AutoConfig.from_pretrained(name, **source)
-        _check_architecture(name, base)
         model, info = transformers.Wav2Vec2ForPreTraining.from_pretrained(
             name,
             dtype=torch.float32,
             attn_implementation=hardware.attention,
             output_loading_info=True,
             **source,
-            **overrides,
+            **_overrides(config),
         )
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise CheckpointError(cannot_load(name, "model weights and config.json", error)) from None
@@ -70,6 +68,27 @@ def load_model(config: ModelConfig, hardware: HardwareConfig) -> Any:
         for layer in model.wav2vec2.encoder.layers:
             layer.compile(dynamic=True)
     return model.train()
+
+
+def load_model_config(config: ModelConfig) -> Any:
+    """The Wav2Vec2Config of the base model, with what this run changes of it.
+
+    Raises:
+        CheckpointError: It cannot be reached or read, or is no wav2vec 2.0 model's.
+    """
+    from runyoro_ssl.prepare.extractor import cannot_load, source_options
+
+    name = config.model_name_or_path
+    try:
+        base = import_transformers().AutoConfig.from_pretrained(name, **source_options(name), **_overrides(config))
+    except (OSError, ValueError, KeyError) as error:
+        raise CheckpointError(cannot_load(name, "config.json", error)) from None
+    _check_architecture(name, base)
+    return base
+
+
+def _overrides(config: ModelConfig) -> dict[str, float]:
+    return {key: value for key in OVERRIDES if (value := getattr(config, key)) is not None}
 
 
 def replay_mps_dropout() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:

@@ -59,7 +59,8 @@ def _layer_norm_backward(
     of_rows, of_weight, of_bias = aten.native_layer_norm_backward(
         gradient, rows.float(), shape, mean, rstd, weight, bias, [True, True, True]
     )
-    return F.gelu(normed).to(rows.dtype), of_rows.to(rows.dtype), of_weight, of_bias
+    del gradient  # as large as the rows: the backward pass of the encoder often is where memory peaks
+    return aten.gelu_(normed).to(rows.dtype), of_rows.to(rows.dtype), of_weight, of_bias
 
 
 def _group_norm_forward(
@@ -74,14 +75,15 @@ def _group_norm_backward(
 ) -> Gradients:
     eps, num_rows = setting
     centred, rstd = _standardise(eps, num_rows, rows)
-    standard = centred * rstd
+    standard = centred.mul_(rstd)  # in place, here and below: memory often peaks in the backward pass of the encoder
     normed = standard * weight + bias
     gradient = torch.ops.aten.gelu_backward(gradient.float(), normed)
+    outputs = torch.ops.aten.gelu_(normed).to(rows.dtype)
     share = (gradient * standard).sum(dim=1, keepdim=True)
     mean = gradient.sum(dim=1, keepdim=True)
-    of_rows = (gradient - mean / num_rows - standard * share / num_rows) * weight * rstd
+    of_rows = gradient.sub_(mean / num_rows).sub_(standard.mul_(share).div_(num_rows)).mul_(weight).mul_(rstd)
     of_rows[:, num_rows:] = 0.0  # rows past the clip took no part in its mean
-    return F.gelu(normed).to(rows.dtype), of_rows.to(rows.dtype), share.sum(dim=(0, 1)), mean.sum(dim=(0, 1))
+    return outputs, of_rows.to(rows.dtype), share.sum(dim=(0, 1)), mean.sum(dim=(0, 1))
 
 
 def _standardise(eps: float, num_rows: int, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

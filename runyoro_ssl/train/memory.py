@@ -1,0 +1,208 @@
+"""How much memory a training run needs, from the shapes of the model and of its micro-batch alone.
+
+B clips of F frames in a micro-batch; hidden size H, feed-forward size I, L layers, h heads; R[i] rows and C[i]
+channels after convolution i of the feature encoder, whose windows are of k[0] samples; M masked frames a clip, K
+negatives, G x V codes, of D dimensions, compared in P. s bytes an element: 4, or 2 under autocast. What is held when:
+
+    weights, AdamW moments      4 and 8 bytes a parameter: always (moments from the first step on)
+    gradients                   4 bytes a parameter: from the first backward pass of an update to its end
+    feature encoder             s B (R[0] k[0] + sum R[i] C[i]): one tensor a convolution, from its forward pass to its
+                                backward pass; and twice s B F C for the norm after it
+    context network, a layer    s B F (8 H + 2 I), from its forward pass to its backward pass; each dropout adds its
+                                noise. Attention that is not fused keeps its probabilities, (B, h, F, F), thrice with
+                                dropout. With gradient checkpointing: s B F H, and all of it for one layer at a time
+    objective                   fp32, (B, M, .): 3 G V + H + C + D + 4 P + M + K, from forward to backward
+    casts                       under autocast, s bytes a weight of every layer, from forward to backward
+
+The peak is the largest of four moments, the last three of which are in the backward pass:
+
+    its start                   all that was kept, and the gradients inside one layer in place of the objective
+    last layer recomputed       with checkpointing: all inputs of layers, and one whole layer with its gradients
+    first layer recomputed      the same with one input, but the gradients of all weights
+    feature encoder             gradients of all weights, its tensors down to convolution i, the gradient of its
+                                output, and what recomputing norm and GELU before it needs: 4 tensors of R[i-1] C[i-1]
+                                (5 with group norm), more where they are converted to fp32
+
+The optimizer's step is fused and the files of a checkpoint are written from where the tensors lie: no peak. On the CPU
+come the libraries (`CPU_BASE`) and the batches of two updates: one being used, one being built. Pages of the dataset's
+files that the system keeps in memory are not counted: it takes them back when memory is short.
+
+Compared with real runs on a CPU in fp32. The terms for CUDA (dropout masks of one byte, fused attention, norms compiled
+to one kernel) and MPS are read from torch's source, and not measured.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import math
+import os
+import platform
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import torch
+
+from runyoro_ssl.torchaudio_compat import import_transformers
+from runyoro_ssl.train.activations import Activations, Device
+
+MIB = 1 << 20
+CPU_BASE = 540 * MIB
+"""Resident memory of a run of a tiny model, less what is predicted for it: Python with torch, transformers, datasets,
+accelerate and TensorBoard loaded. Linux, torch 2.13."""
+SAMPLING_RATE = 16_000
+MMAP_THRESHOLD = 128 * 1024
+"""glibc's initial one, bytes."""
+M_MMAP_THRESHOLD = -3
+"""Its number in malloc.h."""
+
+
+@dataclass(frozen=True)
+class BatchSettings:
+    """What of a run's settings decides its memory; names and defaults as in `HardwareConfig`.
+
+    `clip_seconds`: the longest clip. `num_clips` replaces `batch_seconds`. `accumulates`: some update has more than one
+    micro-batch. `padded`: some micro-batch needs an attention mask.
+    """
+
+    batch_seconds: float
+    clip_seconds: float = 15.0
+    num_clips: int | None = None
+    update_seconds: float = 240.0
+    accumulates: bool = True
+    padded: bool = True
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    gradient_checkpointing: bool = False
+    attention: Literal["sdpa", "eager"] = "sdpa"
+    device: Device = "cpu"
+    mask_time_prob: float = 0.65
+
+    def shapes(self) -> list[tuple[int, float]]:
+        """(clips, seconds of each) of the micro-batches that need most: the longest clips; and clips that fill it."""
+        if self.num_clips is not None:
+            return [(self.num_clips, self.clip_seconds)]
+        whole = max(1, int(self.batch_seconds // self.clip_seconds))
+        filling = math.ceil(self.batch_seconds / self.clip_seconds)
+        return [(whole, self.clip_seconds), (filling, min(self.clip_seconds, self.batch_seconds / filling))]
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Predicted bytes, as the module's docstring names them.
+
+    `feature_encoder`, `context_network`, `objective`, `casts` are kept from the forward pass to the backward pass.
+    `moments_of_peak`: all that is held at each moment that may be the peak.
+    """
+
+    num_parameters: int
+    weights: int
+    gradients: int
+    adamw: int
+    feature_encoder: int
+    context_network: int
+    objective: int
+    casts: int
+    batches: int
+    base: int
+    moments_of_peak: dict[str, int]
+
+    @property
+    def peak(self) -> int:
+        """The most at any moment."""
+        return max(self.moments_of_peak.values())
+
+    @property
+    def peak_moment(self) -> str:
+        """When that is."""
+        return max(self.moments_of_peak, key=lambda moment: self.moments_of_peak[moment])
+
+
+def count_parameters(config: Any) -> int:
+    """Parameters of the Wav2Vec2ForPreTraining of a Wav2Vec2Config; nothing is allocated."""
+    with torch.device("meta"):
+        model = import_transformers().Wav2Vec2ForPreTraining(config)
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def predict_memory(config: Any, settings: BatchSettings) -> Memory:
+    """What a training run of this model (Wav2Vec2Config) needs at most."""
+    parameters = count_parameters(config)
+    return max((_predict(config, settings, parameters, *shape) for shape in settings.shapes()), key=lambda m: m.peak)
+
+
+def largest_batch_seconds(config: Any, settings: BatchSettings, budget: int) -> float | None:
+    """The largest `batch_seconds` whose peak stays within `budget` bytes, to a tenth of a second, rounded down.
+
+    None if not even one clip of the longest length fits: a micro-batch never holds less.
+    """
+    parameters = count_parameters(config)
+
+    def fits(seconds: float) -> bool:
+        chosen = replace(settings, batch_seconds=seconds, num_clips=None)
+        return all(_predict(config, chosen, parameters, *shape).peak <= budget for shape in chosen.shapes())
+
+    low = settings.clip_seconds
+    if not fits(low):
+        return None
+    high = 2 * low
+    while fits(high):
+        low, high = high, 2 * high
+    while high - low > 0.01:  # noqa: PLR2004 - well below the tenth that is given back
+        middle = (low + high) / 2
+        low, high = (middle, high) if fits(middle) else (low, middle)
+    return max(settings.clip_seconds, math.floor(10 * low) / 10)
+
+
+def return_freed_memory() -> None:
+    """Have glibc give freed tensors back to the system at once, unless a MALLOC_ variable says what to do.
+
+    By default its threshold for blocks of their own grows with every one that is freed, up to 32 MiB; smaller tensors
+    then come from a heap that cannot shrink under those still in use. What the context network has freed stays
+    resident when the feature encoder's backward pass needs most. The price is page faults.
+    """
+    if platform.libc_ver()[0] == "glibc" and not any(name.startswith("MALLOC_") for name in os.environ):
+        ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, MMAP_THRESHOLD)
+
+
+def _predict(config: Any, settings: BatchSettings, parameters: int, clips: int, seconds: float) -> Memory:
+    network = Activations(
+        config=config,
+        clips=clips,
+        num_samples=round(seconds * SAMPLING_RATE),
+        element=4 if settings.precision == "fp32" else 2,
+        device=settings.device,
+        padded=settings.padded,
+        sdpa=settings.attention == "sdpa",
+        mask_time_prob=settings.mask_time_prob,
+    )
+    weights = gradients = 4 * parameters
+    accumulated = gradients if settings.accumulates else 0
+    base, batches = 0, network.batch()
+    if settings.device == "cpu":
+        base, batches = CPU_BASE, round(2 * batches * max(1.0, settings.update_seconds / (clips * seconds)))
+    always = weights + 8 * parameters + batches + base
+    encoder, context = network.encoder(), network.context(checkpointing=settings.gradient_checkpointing)
+    objective, casts = network.objective(), network.casts()
+    layer, inner, kept = network.layer(), network.inside_layer(), encoder + context
+    if settings.gradient_checkpointing:
+        one_input = context - (config.num_hidden_layers - 1) * network.layer_input()
+        moments = {
+            "end of the forward pass": always + accumulated + kept + max(casts, objective),
+            "last layer recomputed": always + accumulated + kept + layer + inner,
+            "first layer recomputed": always + gradients + encoder + one_input + layer + inner,
+        }
+    else:
+        moments = {"start of the backward pass": always + accumulated + kept + casts + max(objective, inner)}
+    moments["backward pass of the feature encoder"] = always + gradients + network.encoder_backward()
+    return Memory(
+        num_parameters=parameters,
+        weights=weights,
+        gradients=gradients,
+        adamw=8 * parameters,
+        feature_encoder=encoder,
+        context_network=context,
+        objective=objective,
+        casts=casts,
+        batches=batches,
+        base=base,
+        moments_of_peak=moments,
+    )

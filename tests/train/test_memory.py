@@ -1,0 +1,261 @@
+"""The predicted memory against what torch holds, and what `invoke doctor` says of it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from conftest import TINY, build_tiny_model, transformers
+from runyoro_ssl import doctor
+from runyoro_ssl.config import MaskingConfig
+from runyoro_ssl.devices import available_devices
+from runyoro_ssl.train.activations import Activations
+from runyoro_ssl.train.masking import make_masks
+from runyoro_ssl.train.memory import BatchSettings, count_parameters, largest_batch_seconds, predict_memory
+from runyoro_ssl.train.model import encode, num_frames
+from runyoro_ssl.train.objective import compute_objective
+
+RunTask = Callable[[str], tuple[int, str, str]]
+
+GROUP_NORM = {"do_stable_layer_norm": False, "feat_extract_norm": "group", "conv_bias": False}
+NO_DROPOUT = dict.fromkeys(
+    ["hidden_dropout", "attention_dropout", "activation_dropout", "feat_proj_dropout", "feat_quantizer_dropout"], 0.0
+)
+SMALL = {**TINY, "hidden_size": 128, "num_hidden_layers": 3, "intermediate_size": 384, "conv_dim": (48,) * 7}
+LOSSES = {"layerdrop": 0.0, "num_codevectors_per_group": 64, "codevector_dim": 64, "proj_codevector_dim": 64}
+NUM_SAMPLES = 96_000
+
+
+def build(checkpointing: bool, attention: str = "sdpa", **overrides: Any) -> Any:  # noqa: FBT001 - parametrised
+    """A random model in training mode, no layer dropped."""
+    torch.manual_seed(0)
+    model = transformers.Wav2Vec2ForPreTraining(
+        transformers.Wav2Vec2Config(**{**SMALL, **LOSSES, **overrides}, attn_implementation=attention)
+    )
+    if checkpointing:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    return model.train()
+
+
+def compute_loss(model: Any, *, padded: bool, precision: str = "fp32") -> torch.Tensor:
+    """Forward pass and objective of two clips of 6 s, the second shorter if `padded`."""
+    frames = num_frames(torch.tensor([NUM_SAMPLES, NUM_SAMPLES - 8_000 * padded]), model.config)
+    masks = make_masks(
+        frames.tolist(), [(0, 0), (0, 1)], MaskingConfig(), num_negatives=100, hidden_size=model.config.hidden_size
+    )
+    attention_mask = torch.arange(int(frames.max())) < frames[:, None] if padded else None
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=precision == "bf16"):
+        context, features = encode(
+            model,
+            torch.randn(2, NUM_SAMPLES),
+            attention_mask=attention_mask,
+            time_mask=masks.time_mask,
+            feature_mask=None,
+        )
+    objective = compute_objective(
+        model, context, features, positions=masks.positions, valid=masks.valid, negatives=masks.negatives
+    )
+    return objective.loss
+
+
+def saved_bytes(model: Any, *, padded: bool, precision: str) -> int:
+    """What autograd keeps for the backward pass, each storage once, parameters not counted."""
+    parameters = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
+    storages: dict[int, torch.UntypedStorage] = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        storages[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        loss = compute_loss(model, padded=padded, precision=precision)
+    assert loss.grad_fn is not None
+    return sum(storage.nbytes() for address, storage in storages.items() if address not in parameters)
+
+
+def held_at_most(model: Any, *, padded: bool) -> int:
+    """The most that torch allocates at one time, forward and backward, with gradients there before."""
+    for parameter in model.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
+        compute_loss(model, padded=padded).backward()  # type: ignore[no-untyped-call]
+    assert profile.profiler is not None
+    events = profile.profiler.kineto_results.events()
+    changes = sorted((event.start_ns(), event.nbytes()) for event in events if event.name() == "[memory]")
+    held = most = 0
+    for _, change in changes:
+        held += change
+        most = max(most, held)
+    return most
+
+
+def predicted_activations(model: Any, *, checkpointing: bool, padded: bool, precision: str, attention: str) -> int:
+    """The same as `saved_bytes`, predicted."""
+    made = Activations(
+        config=model.config,
+        clips=2,
+        num_samples=NUM_SAMPLES,
+        element=4 if precision == "fp32" else 2,
+        device="cpu",
+        padded=padded,
+        sdpa=attention == "sdpa",
+        mask_time_prob=0.65,
+    )
+    casts = 0 if checkpointing else made.casts()
+    return made.encoder() + made.context(checkpointing=checkpointing) + made.objective() + casts
+
+
+@pytest.mark.parametrize("overrides", [{}, GROUP_NORM, {"num_codevector_groups": 1}])
+def test_parameters_are_the_models(overrides: dict[str, Any]) -> None:
+    """Counted without allocating, equal to the real model's."""
+    model = build(checkpointing=False, **overrides)
+    assert count_parameters(model.config) == sum(parameter.numel() for parameter in model.parameters())
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+@pytest.mark.parametrize("padded", [False, True])
+@pytest.mark.parametrize(
+    ("overrides", "precision", "attention"),
+    [
+        ({}, "fp32", "sdpa"),
+        (NO_DROPOUT, "fp32", "sdpa"),
+        (NO_DROPOUT, "fp32", "eager"),
+        (GROUP_NORM, "fp32", "eager"),
+        (GROUP_NORM | NO_DROPOUT, "fp32", "sdpa"),
+        ({"num_hidden_layers": 1}, "bf16", "sdpa"),
+    ],
+)
+def test_activations_are_what_autograd_saves(
+    checkpointing: bool,  # noqa: FBT001 - parametrised
+    padded: bool,  # noqa: FBT001 - parametrised
+    overrides: dict[str, Any],
+    precision: str,
+    attention: str,
+) -> None:
+    """Within 5 %: checkpointing, padding, either norm, either attention, dropout, autocast."""
+    model = build(checkpointing, attention, **overrides)
+    predicted = predicted_activations(
+        model, checkpointing=checkpointing, padded=padded, precision=precision, attention=attention
+    )
+    assert predicted == pytest.approx(saved_bytes(model, padded=padded, precision=precision), rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "checkpointing", "moment"),
+    [
+        ({}, False, "start of the backward pass"),
+        ({"conv_dim": (160,) * 7, **NO_DROPOUT}, False, "backward pass of the feature encoder"),
+        ({"conv_dim": (160,) * 7, **NO_DROPOUT, **GROUP_NORM}, True, "backward pass of the feature encoder"),
+        ({"conv_dim": (16,) * 7, "num_hidden_layers": 8}, True, "last layer recomputed"),
+    ],
+)
+def test_peak_is_when_and_what_torch_holds(
+    overrides: dict[str, Any],
+    checkpointing: bool,  # noqa: FBT001 - parametrised
+    moment: str,
+) -> None:
+    """Within 10 % of the highest point of torch's own allocations, wherever in the step it lies."""
+    model = build(checkpointing, **overrides)
+    settings = BatchSettings(1.0, clip_seconds=6.0, num_clips=2, padded=False, gradient_checkpointing=checkpointing)
+    memory = predict_memory(model.config, settings)
+    before = memory.weights + memory.gradients + memory.adamw + memory.batches + memory.base
+    assert memory.peak_moment == moment
+    assert memory.peak - before == pytest.approx(held_at_most(model, padded=False), rel=0.1)
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda", "mps"])
+@pytest.mark.parametrize("checkpointing", [False, True])
+@pytest.mark.parametrize("gib", [1.5, 4, 20])
+def test_largest_batch_fits_and_a_larger_does_not(device: Any, checkpointing: bool, gib: float) -> None:  # noqa: FBT001
+    """Within the budget; 5 % more is over it. 15 s clips, whatever else would fill the batch better."""
+    config = transformers.Wav2Vec2Config(**SMALL)
+    settings = BatchSettings(1.0, device=device, gradient_checkpointing=checkpointing)
+    budget = int(gib * (1 << 30))
+    largest = largest_batch_seconds(config, settings, budget)
+    assert largest is not None
+    assert predict_memory(config, replace(settings, batch_seconds=largest)).peak <= budget
+    assert predict_memory(config, replace(settings, batch_seconds=1.05 * largest)).peak > budget
+
+
+def test_not_even_one_clip() -> None:
+    """A micro-batch holds one clip at least: below that there is no size that fits."""
+    config = transformers.Wav2Vec2Config(**SMALL)
+    one_clip = predict_memory(config, BatchSettings(0.1)).peak
+    assert 15.0 <= (largest_batch_seconds(config, BatchSettings(60.0), one_clip) or 0) < 30.0
+    assert largest_batch_seconds(config, BatchSettings(60.0), one_clip - 1) is None
+
+
+def test_checkpointing_saves(tmp_path: Path) -> None:
+    """Deep models need less with it, and more audio fits."""
+    config = transformers.AutoConfig.from_pretrained(build_tiny_model(tmp_path, **{**SMALL, "num_hidden_layers": 12}))
+    plain = BatchSettings(60.0)
+    saving = replace(plain, gradient_checkpointing=True)
+    assert predict_memory(config, saving).peak < 0.6 * predict_memory(config, plain).peak
+    budget = 4 << 30
+    assert (largest_batch_seconds(config, saving, budget) or 0) > 2 * (
+        largest_batch_seconds(config, plain, budget) or 0
+    )
+
+
+@pytest.mark.parametrize(
+    ("free_bytes", "said"),
+    [
+        (64 << 30, "yes"),
+        (1 << 30, "--set hardware.batch_seconds="),
+        (100 << 20, "shorter clips than 15 s"),
+    ],
+)
+def test_doctor_says_whether_it_fits_and_what_to_set(
+    run_task: RunTask, tiny_model: Path, monkeypatch: pytest.MonkeyPatch, free_bytes: int, said: str
+) -> None:
+    """The parts, the peak, the largest micro-batch, and the way out, also if not one clip fits."""
+    monkeypatch.setattr(doctor, "_budget", lambda _device: free_bytes)
+    status, out, err = run_task(
+        f"doctor --profile cpu-smoke --model-name-or-path {tiny_model} --set hardware.batch_seconds=600"
+    )
+    assert status == 0, err
+    words = " ".join(out.replace("│", " ").split())
+    for part in ("AdamW states", "context network", "objective", "predicted peak", "600 s", "largest", said):
+        assert part in words
+    assert ("not one clip" in words) == (free_bytes < 1 << 30)
+
+
+def test_doctor_plans_for_another_machine(run_task: RunTask, tiny_model: Path) -> None:
+    """A profile whose device is absent still gives the numbers, and says that what fits is not known here."""
+    absent = next(name for name in ("cuda", "mps") if name not in available_devices())
+    profile = {"cuda": "cuda", "mps": "mps-m4"}[absent]
+    status, out, _ = run_task(f"doctor --profile {profile} --model-name-or-path {tiny_model}")
+    assert status == 0
+    assert f"no {absent} here" in out
+
+
+@pytest.mark.parametrize(
+    ("command", "complaint"),
+    [
+        ("doctor --model-name-or-path ./nowhere", "no such folder"),
+        ("doctor --model-name-or-path {broken}", "cannot read config.json"),
+        ("doctor --model-name-or-path {hubert}", 'type "hubert"'),
+        ("doctor --profile mps-m5 --model-name-or-path {tiny}", 'did you mean "mps-m4"?'),
+        ("doctor --set hardware.batch_seconds=long", 'hardware.batch_seconds is "long"'),
+    ],
+)
+def test_doctor_explains_wrong_input_in_one_line(
+    run_task: RunTask, tiny_model: Path, tmp_path: Path, command: str, complaint: str
+) -> None:
+    """Status 1, before any table."""
+    broken, hubert = (shutil.copytree(tiny_model, tmp_path / name) for name in ("broken", "hubert"))
+    values = json.loads((broken / "config.json").read_text())
+    (broken / "config.json").write_text(json.dumps({**values, "num_conv_pos_embedding_groups": 7}))
+    transformers.HubertConfig(hidden_size=32).save_pretrained(hubert)
+    status, out, err = run_task(command.format(broken=broken, hubert=hubert, tiny=tiny_model))
+    assert status == 1
+    assert complaint in " ".join(err.split())
+    assert "Traceback" not in err
+    assert not out
