@@ -14,7 +14,11 @@ from runyoro_ssl.torchaudio_compat import import_transformers
 
 
 class Reference:
-    """The step of transformers' `run_wav2vec2_pretraining_no_trainer.py`, on the model it is given."""
+    """The step of transformers' `run_wav2vec2_pretraining_no_trainer.py`, on the model it is given.
+
+    Left out, in its favour: its rescaling of gradients, its gradient norm with one host sync a parameter, and reading
+    clips as Python lists.
+    """
 
     def __init__(self, model: Any, accelerator: Any) -> None:
         transformers = import_transformers()
@@ -24,7 +28,7 @@ class Reference:
             return_attention_mask=model.config.feat_extract_norm == "layer"
         )
         self.model, self._accelerator = model, accelerator
-        self._optimizer = torch.optim.AdamW(model.parameters(), lr=5e-5, betas=(0.9, 0.98), eps=1e-6, weight_decay=0.01)
+        self.optimizer = torch.optim.AdamW(model.parameters(), lr=5e-5, betas=(0.9, 0.98), eps=1e-6, weight_decay=0.01)
 
     def collate(self, clips: Sequence[np.ndarray]) -> dict[str, torch.Tensor]:
         """Normalise, pad, mask and draw negatives, on the device."""
@@ -48,8 +52,8 @@ class Reference:
         with self._accelerator.autocast():
             loss = self.model(**batch).loss
         self._accelerator.backward(loss / batch["mask_time_indices"].sum())
-        self._optimizer.step()
-        self._optimizer.zero_grad()
+        self.optimizer.step()
+        self.optimizer.zero_grad()
 
     def epoch(self, clips: Noise, *, batch_size: int, seed: int = 0) -> None:
         """One pass over the clips in random batches of a fixed number."""
@@ -60,11 +64,12 @@ class Reference:
         """The loss of its forward for given outputs of the network, which is not run."""
         network, self.model.wav2vec2 = self.model.wav2vec2, _Given(self._output(context, features))
         try:
-            loss: torch.Tensor = self.model(
-                None,
-                mask_time_indices=batch["mask_time_indices"],
-                sampled_negative_indices=batch["sampled_negative_indices"],
-            ).loss
+            with self._accelerator.autocast():
+                loss: torch.Tensor = self.model(
+                    None,
+                    mask_time_indices=batch["mask_time_indices"],
+                    sampled_negative_indices=batch["sampled_negative_indices"],
+                ).loss
             return loss
         finally:
             self.model.wav2vec2 = network

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import gc
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -16,6 +17,7 @@ from runyoro_ssl.bench.flops import count_flops
 from runyoro_ssl.bench.measure import Row, What, alternate, synchronize
 from runyoro_ssl.bench.reference import Reference
 from runyoro_ssl.bench.subjects import SAMPLE_RATE, Noise, build_batches, build_model, build_stepper, uniform_lengths
+from runyoro_ssl.errors import TrainingError
 from runyoro_ssl.train.batches import load_batches
 from runyoro_ssl.train.encoder import encode_waveforms
 from runyoro_ssl.train.metrics import Meter
@@ -62,7 +64,9 @@ class TrainingBench:
         self.accelerator = _accelerator(settings.device, settings.precision)
         self.stepper = build_stepper(self.model, self.accelerator, total_steps=1_000_000)
         self.meter = Meter(self.accelerator, self.model.config)
+        self.reference_model = self.model
         if settings.compile:
+            self.reference_model = copy.deepcopy(self.model)  # a layer is compiled in place
             for layer in self.model.wav2vec2.encoder.layers:
                 layer.compile(dynamic=True)
 
@@ -95,7 +99,7 @@ class TrainingBench:
 
         def reference() -> None:
             self.reference.objective(context, features, theirs).backward()  # type: ignore[no-untyped-call]
-            self.model.zero_grad()
+            self.reference_model.zero_grad()
 
         row = self._compare("objective", ours, reference)
         memory = {"peak_bytes": peak_bytes(ours, self.settings.device)}
@@ -153,6 +157,7 @@ class TrainingBench:
         batch_size = max(1, round(len(lengths) / EPOCH_BATCHES))
 
         def ours() -> None:
+            plan_epoch.cache_clear()
             plan = plan_epoch(lengths, settings, seed=0, epoch=0)
             batches = load_batches(builder, plan, num_workers=0, pin_memory=self.settings.device == "cuda")
             for step, (group, made) in enumerate(zip(plan, batches, strict=True), start=1):
@@ -179,7 +184,7 @@ class TrainingBench:
     @cached_property
     def reference(self) -> Reference:
         """The other side."""
-        return Reference(self.model, self.reference_accelerator)
+        return Reference(self.reference_model, self.reference_accelerator)
 
     @cached_property
     def reference_accelerator(self) -> Any:
@@ -198,20 +203,39 @@ class TrainingBench:
         return float(2 * size**3 / min(taken) / 1e12)
 
     def _compare(self, what: What, ours: Callable[[], Any], reference: Callable[[], Any]) -> Row:
+        """Alternating runs; each side alone, without the other's optimizer, where both do not fit into memory."""
         settings = self.settings
-        run = {"runs": settings.steps, "device": settings.device}
         extra: dict[str, Any] = {}
-        seconds: tuple[list[float], list[float]]
         try:
-            seconds = alternate(ours, reference if settings.with_reference else None, **run)  # type: ignore[arg-type]
+            both = reference if settings.with_reference else None
+            seconds = alternate(ours, both, runs=settings.steps, device=settings.device)
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
-            extra["reference_error"] = "out of memory"
-            self.model.zero_grad()
-            gc.collect()
-            seconds = alternate(ours, None, **run)  # type: ignore[arg-type]
+            alone = self._alone(ours), self._alone(reference) if settings.with_reference else []
+            if not alone[0]:
+                raise TrainingError(
+                    f"out of memory on {settings.device} with micro-batches of {self.batch_seconds:g} s; use a smaller "
+                    "--batch-seconds"
+                ) from None
+            extra = {"alternating": False, **({} if alone[1] else {"reference_error": "out of memory"})}
+            seconds = alone
         return Row(what, settings.size, settings.precision, settings.reference_precision, *seconds, extra)
+
+    def _alone(self, function: Callable[[], Any]) -> list[float]:
+        """Seconds of one side's runs, with neither optimizer's state of before; empty if it does not fit."""
+        self.model.zero_grad()
+        for optimizer in (self.stepper.optimizer.optimizer, self.reference.optimizer):
+            optimizer.state.clear()
+        gc.collect()
+        if self.settings.device == "cuda":
+            torch.cuda.empty_cache()
+        try:
+            return alternate(function, None, runs=self.settings.steps, device=self.settings.device)[0]
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            return []
 
 
 def peak_bytes(function: Callable[[], Any], device: str) -> int | None:

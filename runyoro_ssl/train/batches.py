@@ -68,7 +68,8 @@ class TrainingBatch:
 
     def to(self, device: torch.device) -> TrainingBatch:
         """The same batch with its tensors on `device`, copied while the host goes on if they are pinned."""
-        return self._each(lambda tensor: tensor.to(device, non_blocking=True))
+        # Only then: MPS may read an unpinned source after it was freed (pytorch#189690).
+        return self._each(lambda tensor: tensor.to(device, non_blocking=tensor.is_pinned()))
 
     def pin_memory(self) -> TrainingBatch:
         """The same batch in page-locked memory."""
@@ -243,7 +244,7 @@ def _build_groups(
             str(error).strip().splitlines()[-1].removeprefix("runyoro_ssl.errors.PluginError: ")
         ) from None
     except (RuntimeError, ConnectionError, EOFError) as error:
-        if isinstance(error, RuntimeError) and "DataLoader worker" not in str(error):
+        if isinstance(error, RuntimeError) and "DataLoader worker (pid" not in str(error):
             raise
         raise TrainingError(
             "a process that builds batches died, perhaps for lack of memory: use --dataloader-num-workers 0, then "

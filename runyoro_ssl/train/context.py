@@ -39,10 +39,10 @@ def _skips_layer(encoder: Any) -> bool:
 
 
 def _mask_keys(attention_mask: torch.Tensor | None, hidden: torch.Tensor, *, sdpa: bool) -> torch.Tensor | None:
-    """(B, 1, F, F): bool for SDPA, added to the scores for eager attention."""
+    """(B, 1, 1, F): bool for SDPA, added to the scores for eager attention."""
     if attention_mask is None:
         return None
-    keys = attention_mask[:, None, None, :].expand(-1, 1, attention_mask.shape[1], -1)
+    keys = attention_mask[:, None, None, :]
     if sdpa:
         return keys
     return torch.zeros_like(keys, dtype=hidden.dtype).masked_fill(~keys, torch.finfo(hidden.dtype).min)

@@ -105,7 +105,7 @@ class _NormConv(torch.autograd.Function):
         (_, block, part), *rest = _products(inputs, kernel, stride)
         outputs = part @ block if kernel_bias is None else torch.addmm(kernel_bias, part, block)
         for shift, block, part in rest:
-            outputs[:-shift].addmm_(part[shift:], block)
+            outputs[:-shift].addmm_(_read(part[shift:]), block)
         return outputs.view(len(rows), -1, len(kernel))
 
     @staticmethod
@@ -122,12 +122,17 @@ class _NormConv(torch.autograd.Function):
                     torch.mm(gradient, block.T, out=part)
             inputs, *of_norm = ctx.norm.backward(of_inputs, rows, weight, bias)
         of_blocks = [
-            (part[shift:].T @ gradient[: len(gradient) - shift]).view(-1, rows.shape[2], len(kernel))
+            (_read(part[shift:]).T @ gradient[: len(gradient) - shift]).view(-1, rows.shape[2], len(kernel))
             for shift, block, part in _products(inputs, kernel, ctx.stride)
         ]
         of_kernel = torch.cat(of_blocks).permute(2, 1, 0)
         of_bias = gradient.sum(dim=0) if ctx.needs_input_grad[4] else None
         return *of_norm, of_kernel, of_bias, None, None
+
+
+def _read(part: torch.Tensor) -> torch.Tensor:
+    """As it is, or a copy on MPS, which has been wrong, silently, about operands with gaps."""
+    return part.contiguous() if part.device.type == "mps" else part
 
 
 def _products(

@@ -25,7 +25,7 @@ from runyoro_ssl.train.metrics import Meter, Stopwatch
 from runyoro_ssl.train.model import save_pretrained
 from runyoro_ssl.train.setup import RunSetup, build_run, describe_run, fixed_settings, try_first_batch, write_run_files
 from runyoro_ssl.train.signals import StopSignal
-from runyoro_ssl.train.step import is_out_of_memory
+from runyoro_ssl.train.step import is_out_of_memory, sum_over_processes
 from runyoro_ssl.train.validation import validate
 
 if TYPE_CHECKING:
@@ -136,6 +136,7 @@ def save(run: RunSetup, step: int) -> None:
             "num_updates": _num_updates(run),
             "total_steps": run.total_steps,
             "gumbel_temperature": run.model.quantizer.temperature,
+            "num_parts": run.stepper.num_parts,
             "scaler": run.accelerator.scaler.state_dict() if run.accelerator.scaler else None,
             "first_validation": run.first_validation,
             "last_validation": run.last_validation,
@@ -214,10 +215,8 @@ def _train_metrics(
 
 def _agree_to_stop(accelerator: Any, stop: StopSignal) -> signal.Signals | None:
     """The signal that any process received: all must leave at the same step, and know why."""
-    if accelerator.num_processes == 1:
-        return stop.received
-    numbers = accelerator.gather(torch.tensor([int(stop.received or 0)], device=accelerator.device))
-    return signal.Signals(int(numbers.max())) if int(numbers.max()) else None
+    received = {number: int(stop.received == number) for number in (signal.SIGINT, signal.SIGTERM)}
+    return next((number for number, count in received.items() if sum_over_processes(accelerator, count)), None)
 
 
 def _num_updates(run: RunSetup) -> int:

@@ -149,7 +149,10 @@ def encode(
         context (B, F, H), and features (B, F, C): the unmasked, normalised output of the feature encoder.
     """
     wav2vec2 = model.wav2vec2
-    features = encode_waveforms(wav2vec2.feature_extractor, waveforms)
+    if model.config.feat_extract_activation == "gelu":
+        features = encode_waveforms(wav2vec2.feature_extractor, waveforms)
+    else:
+        features = wav2vec2.feature_extractor(waveforms.clone()).transpose(1, 2)
     hidden, features = wav2vec2.feature_projection(features)
     hidden = torch.where(time_mask[..., None], wav2vec2.masked_spec_embed.to(hidden.dtype), hidden)
     if feature_mask is not None:

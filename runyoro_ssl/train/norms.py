@@ -1,7 +1,7 @@
 """Norm and GELU between two convolutions of the feature encoder: forward, and recomputed with the gradient.
 
-Rows are channels-last, (B, R, C); norms are computed in fp32 whatever their dtype. On CUDA each function is one fused
-kernel, by torch.compile.
+Rows are channels-last, (B, R, C); norms are computed in fp32 whatever their dtype. On CUDA they are
+fused by torch.compile.
 """
 
 from __future__ import annotations
@@ -105,10 +105,17 @@ def _call(function: Callable[..., Any], *args: Any) -> Any:
 
 @functools.cache
 def fused(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function compiled to one kernel; as it is where Triton is missing or cannot compile."""
+    """The function compiled, for tensors of any sizes; as it is where Triton is missing or cannot compile it."""
     from torch.utils._triton import has_triton
 
     if not has_triton():
         return function
-    torch._dynamo.config.suppress_errors = True  # noqa: SLF001 - its documented switch: fall back to eager
-    return torch.compile(function)
+    compiled = torch.compile(function, dynamic=True)
+
+    def run(*args: Any) -> Any:
+        # Detached: compiled code is kept for each setting of requires_grad, which means nothing here.
+        detached = [arg.detach() if isinstance(arg, torch.Tensor) else arg for arg in args]
+        with torch._dynamo.config.patch(suppress_errors=True):  # noqa: SLF001 - its documented way back to eager
+            return compiled(*detached)
+
+    return run

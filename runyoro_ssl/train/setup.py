@@ -35,7 +35,8 @@ log = get_logger()
 MAX_SHARE_WITHOUT_MASK = 0.2
 """Above this share of clips with too few masked frames, training is refused."""
 MAX_MPS_CLIP_SEC = 20.48
-"""A convolution with more than 65,536 output frames fails on some versions of MPS."""
+"""Convolutions with more than 65,536 output frames fail on some versions of MPS; of matrix products, as ours are, it is
+not known."""
 
 
 @dataclass
@@ -58,6 +59,8 @@ class RunSetup:
     eval_plan: list[MicroBatch]
     dataset_sha256: str
     mask_summary: MaskSummary
+    num_parts: int
+    """In how many parts micro-batches ran when the checkpoint was written: it decides what is drawn."""
 
     @cached_property
     def stepper(self) -> Stepper:
@@ -66,7 +69,15 @@ class RunSetup:
         def report(num_parts: int) -> None:
             log.warning("out_of_memory", micro_batches=f"in {num_parts} parts from now on", update="as large as before")
 
-        return Stepper(self.accelerator, self.model, self.optimizer, self.config.train, self.total_steps, report)
+        return Stepper(
+            self.accelerator,
+            self.model,
+            self.optimizer,
+            self.config.train,
+            self.total_steps,
+            report,
+            self.num_parts,
+        )
 
 
 def build_run(config: Config, plugins: Plugins) -> RunSetup:
@@ -123,6 +134,7 @@ def build_run(config: Config, plugins: Plugins) -> RunSetup:
         eval_plan=plan_validation(eval_lengths, settings),
         dataset_sha256=fingerprint["content_sha256"],
         mask_summary=summary,
+        num_parts=int(state.get("num_parts", 1)),
     )
 
 

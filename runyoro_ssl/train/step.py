@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -40,8 +41,9 @@ class Stepper:
         """One step along the gradient of the mean loss per masked frame, over all micro-batches and processes.
 
         Dropout, layer drop and Gumbel noise are seeded for each micro-batch, so that they depend neither on what ran
-        before nor on which process runs it. The diversity loss is that of each micro-batch, weighted by its masked
-        frames, as in fairseq and transformers. Nothing here waits for the device.
+        before nor on which process runs it. The diversity loss is that of each micro-batch (or part of one),
+        weighted by its masked frames, as in fairseq and transformers. Nothing here waits for the device, but fp16's
+        search for overflows.
 
         Raises:
             torch.OutOfMemoryError, RuntimeError: Even a single clip is too much.
@@ -107,7 +109,7 @@ class Stepper:
 
 def is_out_of_memory(error: BaseException) -> bool:
     """CUDA has an error of its own; MPS and the CPU raise a plain RuntimeError."""
-    texts = ("out of memory", "can't allocate memory", "not enough memory")
+    texts = ("out of memory", "can't allocate memory", "not enough memory", "ALLOC_FAILED", "Invalid buffer size")
     return isinstance(error, torch.OutOfMemoryError) or any(text in str(error) for text in texts)
 
 
@@ -128,10 +130,18 @@ def run_objective(accelerator: Any, model: Any, batch: TrainingBatch) -> Objecti
 
 
 def sum_over_processes(accelerator: Any, count: int) -> int:
-    """A count of this process, summed over all."""
+    """A count of this process, summed over all. Between hosts only: the device is not waited for."""
     if accelerator.num_processes == 1:
         return count
-    return int(accelerator.reduce(torch.tensor(float(count), device=accelerator.device), "sum"))
+    total = torch.tensor(count)
+    torch.distributed.all_reduce(total, group=_host_group())
+    return int(total)
+
+
+@functools.cache
+def _host_group() -> Any:
+    """All processes, over their CPUs; every process asks for it at the same point."""
+    return torch.distributed.new_group(backend="gloo")
 
 
 def _sum_gradients(accelerator: Any, model: Any) -> None:

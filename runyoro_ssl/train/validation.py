@@ -9,6 +9,7 @@ import torch
 
 from runyoro_ssl.logs import progress
 from runyoro_ssl.train.batches import load_batches
+from runyoro_ssl.train.lengths import Piece
 from runyoro_ssl.train.metrics import Meter
 from runyoro_ssl.train.plan import MicroBatch, PlanSettings
 from runyoro_ssl.train.step import run_objective
@@ -18,15 +19,26 @@ if TYPE_CHECKING:
 
 
 def plan_validation(num_samples: Sequence[int], settings: PlanSettings) -> list[MicroBatch]:
-    """All clips by length, in micro-batches as large as training's. The result does not depend on their size."""
+    """All clips by length, in micro-batches as large as training's. The result does not depend on their size.
+
+    Where training keeps to a few lengths, so does this: clips are padded to the longest of their share, never cropped.
+    """
     order = sorted(range(len(num_samples)), key=lambda clip: (num_samples[clip], clip))
-    batches: list[list[int]] = []
-    for clip in order:
-        if batches and (len(batches[-1]) + 1) * num_samples[clip] <= settings.batch_samples:
-            batches[-1].append(clip)
-        else:
-            batches.append([clip])
-    return [MicroBatch.of(clips, index=index) for index, clips in enumerate(batches)]
+    share = -(-len(order) // settings.num_lengths) if settings.num_lengths else len(order)
+    batches: list[tuple[list[int], int | None]] = []
+    for start in range(0, len(order), share):
+        clips = order[start : start + share]
+        if settings.num_lengths:
+            longest = num_samples[clips[-1]]
+            size = settings.clips_of(longest)
+            batches += [(clips[first : first + size], longest) for first in range(0, len(clips), size)]
+            continue
+        for clip in clips:
+            if batches and (len(batches[-1][0]) + 1) * num_samples[clip] <= settings.batch_samples:
+                batches[-1][0].append(clip)
+            else:
+                batches.append(([clip], None))
+    return [MicroBatch(0, index, tuple(map(Piece, clips)), length) for index, (clips, length) in enumerate(batches)]
 
 
 @torch.no_grad()
@@ -34,10 +46,11 @@ def validate(accelerator: Any, model: Any, builder: BatchBuilder, plan: Sequence
     """`eval/…` over the validation split. The model is in evaluation mode meanwhile: no dropout, best codes."""
     model.eval()
     meter = Meter(accelerator, model.config)
+    pin_memory = accelerator.device.type == "cuda"
     mine = plan[accelerator.process_index :: accelerator.num_processes]
     with progress("batches") as bar:
         task = bar.add_task("Validating", total=len(mine), visible=accelerator.is_main_process)
-        for (batch,) in load_batches(builder, ([one] for one in mine), num_workers=0):
+        for (batch,) in load_batches(builder, ([one] for one in mine), num_workers=0, pin_memory=pin_memory):
             meter.add(run_objective(accelerator, model, batch.to(accelerator.device)), batch.num_masked)
             bar.advance(task)
     model.train()

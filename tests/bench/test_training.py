@@ -23,6 +23,7 @@ from runyoro_ssl.bench.reference import Reference
 from runyoro_ssl.bench.run import resolve_settings
 from runyoro_ssl.bench.training import PARTS, TrainingBench, peak_bytes
 from runyoro_ssl.config import MaskingConfig, TrainConfig
+from runyoro_ssl.errors import TrainingError
 from runyoro_ssl.train.objective import compute_objective
 from runyoro_ssl.train.plan import MicroBatch
 
@@ -123,6 +124,24 @@ def test_reference_out_of_memory_leaves_ours(monkeypatch: pytest.MonkeyPatch) ->
     (row,) = bench(parts="step").rows()
     assert (row.ratio, row.to_json()["reference"], row.extra["reference_error"]) == (None, None, "out of memory")
     assert row.ours
+
+
+def test_ours_out_of_memory_says_what_to_lower(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The micro-batch asked for is measured, or none."""
+
+    def exhausted(*_args: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr("runyoro_ssl.train.step.run_objective", exhausted)
+    with pytest.raises(TrainingError, match=r"micro-batches of 4 s; use a smaller --batch-seconds"):
+        list(bench(parts="step").rows())
+
+
+def test_only_ours_is_compiled() -> None:
+    """--compile is ours; the reference is what a user would run."""
+    made = bench(compile=True)
+    layers = [model.wav2vec2.encoder.layers[0] for model in (made.model, made.reference.model)]
+    assert [layer._compiled_call_impl is not None for layer in layers] == [True, False]
 
 
 def test_reference_sees_the_same_clips_and_loss() -> None:

@@ -183,6 +183,26 @@ def test_dead_worker_is_explained(dataset: Path, tiny_model: Path) -> None:
         list(batches)
 
 
+class Broken:
+    """A reader with a bug."""
+
+    def num_samples(self, _clip: int) -> int:
+        """A length."""
+        return 16_000
+
+    def waveform(self, *_args: Any) -> Any:
+        """Fails as torch does."""
+        raise RuntimeError("The size of tensor a (3) must match the size of tensor b (4)")
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_a_bug_in_a_worker_stays_a_bug(dataset: Path, tiny_model: Path, num_workers: int) -> None:
+    """It is not taken for a worker that died."""
+    batches = load_batches(builder(dataset, tiny_model, clips=Broken()), [PLAN], num_workers=num_workers)
+    with pytest.raises(RuntimeError, match="size of tensor a"):
+        next(batches)
+
+
 def test_fitted_batches_have_one_shape(dataset: Path, tiny_model: Path) -> None:
     """Every tensor of two micro-batches of one length has one shape; only padded clips need an attention mask."""
     made = builder(dataset, tiny_model, augmentations=())

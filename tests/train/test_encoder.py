@@ -90,18 +90,27 @@ def test_frozen_encoder_keeps_nothing() -> None:
     assert not encode_waveforms(encoder, torch.randn(2, 8000)).requires_grad
 
 
-@pytest.mark.parametrize("function", [norms._layer_norm_forward, norms._layer_norm_backward])
-def test_fused_norms_are_the_same_norms(monkeypatch: pytest.MonkeyPatch, function: Any) -> None:
-    """What runs on CUDA, compiled for the CPU: equal to what runs elsewhere."""
+@pytest.mark.parametrize(
+    ("function", "setting"),
+    [
+        (norms._layer_norm_forward, 1e-5),
+        (norms._layer_norm_backward, 1e-5),
+        (norms._group_norm_forward, (1e-5, 50)),
+        (norms._group_norm_backward, (1e-5, 50)),
+    ],
+)
+def test_fused_norms_are_the_same_norms(monkeypatch: pytest.MonkeyPatch, function: Any, setting: Any) -> None:
+    """What runs on CUDA, compiled for the CPU: equal to what runs elsewhere, for any number of rows."""
     monkeypatch.setattr("torch.utils._triton.has_triton", lambda: True)
     norms.fused.cache_clear()
     generator = torch.Generator().manual_seed(0)
-    rows, gradient = torch.randn(2, 2, 64, 16, generator=generator)
-    weight, bias = torch.randn(2, 16, generator=generator)
-    arguments = [gradient, rows] if function is norms._layer_norm_backward else [rows]
     compiled = norms.fused(function)
     assert compiled is not function
-    torch.testing.assert_close(compiled(1e-5, *arguments, weight, bias), function(1e-5, *arguments, weight, bias))
+    for num_rows in (64, 128):
+        rows, gradient = torch.randn(2, 2, num_rows, 16, generator=generator)
+        weight, bias = torch.randn(2, 16, generator=generator)
+        arguments = [*([gradient] if "backward" in function.__name__ else []), rows, weight, bias]
+        torch.testing.assert_close(compiled(setting, *arguments), function(setting, *arguments), rtol=1e-4, atol=1e-5)
     norms.fused.cache_clear()
 
 

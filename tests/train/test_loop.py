@@ -518,7 +518,7 @@ def test_out_of_memory_splits_micro_batches_and_keeps_the_update(
 def test_out_of_memory_run_goes_on(
     train_config: MakeConfig, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """It says so once, and the run finishes."""
+    """It says so once, and the run finishes; a resumed run goes on in parts, for these decide what is drawn."""
     real = step.run_objective
 
     def short_of_memory(accelerator: Any, model: Any, batch: Any) -> Any:
@@ -530,6 +530,9 @@ def test_out_of_memory_run_goes_on(
     logs.configure()
     assert run(train_config("short", "hardware.per_device_train_batch_size=2")).step == 4
     assert capfd.readouterr().err.count("in 2 parts from now on") == 1
+    AcceleratorState._reset_state()
+    resumed = train_config("short", "hardware.per_device_train_batch_size=2", "train.resume_from_checkpoint=last")
+    assert build_run(resumed, load_plugins(resumed)).stepper.num_parts == 2
 
 
 def test_failing_collator_is_named_before_anything_is_written(train_config: MakeConfig, tmp_path: Path) -> None:

@@ -77,8 +77,13 @@ def run_ours(model: Any, batch: TrainingBatch, noise: torch.Tensor | None) -> Ob
 @pytest.mark.parametrize("num_samples", [UNPADDED, PADDED], ids=["unpadded", "padded"])
 @pytest.mark.parametrize(
     "architecture",
-    [{}, {"feat_extract_norm": "group", "do_stable_layer_norm": False, "conv_bias": False}],
-    ids=["layer-norm", "group-norm"],
+    [
+        {},
+        {"feat_extract_norm": "group", "do_stable_layer_norm": False, "conv_bias": False},
+        {"feat_extract_activation": "relu"},
+        {"attn_implementation": "eager"},
+    ],
+    ids=["layer-norm", "group-norm", "another activation", "eager attention"],
 )
 def test_equals_transformers(tmp_path: Path, architecture: dict[str, Any], num_samples: tuple[int, ...]) -> None:
     """Loss to 1e-6 and the whole gradient to 1e-5 relative, for XLS-R's and the base model's feature encoder."""

@@ -11,6 +11,7 @@ import pytest
 
 from runyoro_ssl.train.lengths import Piece
 from runyoro_ssl.train.plan import MicroBatch, PlanSettings, RunPlan, plan_epoch, wasted_share
+from runyoro_ssl.train.validation import plan_validation
 
 RATE = 16_000
 LENGTHS = tuple(random.Random(0).choices(range(2 * RATE, 15 * RATE), k=400))  # noqa: S311
@@ -142,6 +143,19 @@ class TestClipLengths:
         """Down to one."""
         batches = flat(plan_epoch(clips, settings(num_lengths=6), seed=0, epoch=0))
         assert {clip for batch in batches for clip in batch.clips} == set(range(len(clips)))
+
+
+@pytest.mark.parametrize("num_lengths", [0, 6])
+def test_validation_plan_has_every_clip_once_and_crops_none(num_lengths: int) -> None:
+    """With few lengths, few shapes here too."""
+    batches = plan_validation(LENGTHS, settings(num_lengths=num_lengths))
+    assert sorted(clip for batch in batches for clip in batch.clips) == list(range(len(LENGTHS)))
+    for batch in batches:
+        longest = max(LENGTHS[clip] for clip in batch.clips)
+        assert longest <= (batch.length or longest)
+        assert longest * len(batch.clips) <= 30 * RATE
+    if num_lengths:
+        assert len({(batch.length, len(batch.clips)) for batch in batches}) <= 2 * num_lengths
 
 
 @pytest.mark.parametrize("num_lengths", [0, 6], ids=["padded", "cropped"])
