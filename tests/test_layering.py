@@ -76,7 +76,9 @@ def test_light_modules_import_no_torch(module: str) -> None:
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
 
 
-@pytest.mark.parametrize("module", ["masking", "model", "objective", "optim", "batches", "plan", "metrics", "step"])
+@pytest.mark.parametrize(
+    "module", ["masking", "model", "objective", "optim", "batches", "plan", "metrics", "step", "memory"]
+)
 def test_training_step_needs_torch_and_transformers_only(module: str) -> None:
     """On a bare machine without pydantic, datasets, soundfile, structlog or invoke, the step still imports."""
     code = (

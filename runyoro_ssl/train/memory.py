@@ -24,8 +24,9 @@ The peak is the largest of four moments, the last three of which are in the back
                                 (5 with group norm), more where they are converted to fp32
 
 The optimizer's step is fused and the files of a checkpoint are written from where the tensors lie: no peak. On the CPU
-come the libraries (`CPU_BASE`) and the batches of two updates: one being used, one being built. Pages of the dataset's
-files that the system keeps in memory are not counted: it takes them back when memory is short.
+come the libraries (`CPU_BASE`) and the batches of two updates: one being used, one being built. Layer drop is not
+counted, as now and then it drops nothing; nor are pages of the dataset's files that the system keeps in memory: it
+takes them back when memory is short.
 
 Compared with real runs on a CPU in fp32. The terms for CUDA (dropout masks of one byte, fused attention, norms compiled
 to one kernel) and MPS are read from torch's source, and not measured.

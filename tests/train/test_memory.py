@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import platform
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +16,7 @@ from typing import Any
 import pytest
 import torch
 
-from conftest import TINY, build_tiny_model, transformers
+from conftest import ROOT, TINY, build_tiny_model, transformers
 from runyoro_ssl import doctor
 from runyoro_ssl.config import MaskingConfig
 from runyoro_ssl.devices import available_devices
@@ -202,6 +206,32 @@ def test_checkpointing_saves(tmp_path: Path) -> None:
     assert (largest_batch_seconds(config, saving, budget) or 0) > 2 * (
         largest_batch_seconds(config, plain, budget) or 0
     )
+
+
+@pytest.mark.skipif(
+    platform.libc_ver()[0] != "glibc", reason="other C libraries return what is freed, or cannot be told"
+)
+@pytest.mark.parametrize("told", [False, True])
+def test_freed_tensors_go_back_to_the_system(told: bool) -> None:  # noqa: FBT001 - parametrised
+    """Even below a tensor still in use; without being told, glibc keeps them."""
+    code = f"""
+import psutil, torch
+from runyoro_ssl.train.memory import return_freed_memory
+if {told}:
+    return_freed_memory()
+for size in (4 << 20, 16 << 20, 31 << 20):
+    torch.ones(size // 4)  # each freed block of its own raises glibc's threshold
+many = [torch.ones(2 << 20) for _ in range(50)]
+in_use = torch.ones(25_000)
+held = psutil.Process().memory_info().rss
+many.clear()
+print((held - psutil.Process().memory_info().rss) >> 20)
+"""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True, check=True
+    )
+    assert (int(done.stdout) > 350) == told
 
 
 @pytest.mark.parametrize(
