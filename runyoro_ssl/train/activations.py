@@ -130,7 +130,8 @@ class Activations:
         hidden: int = self.config.hidden_size
         heads: int = self.config.num_attention_heads
         if self._is_fused:
-            mask = self.clips * self.frames**2 * self.element if self.padded else 0
+            rows = self.frames if self.device == "cuda" else 1  # fused kernels on CUDA expand it
+            mask = self.clips * self.frames * rows * self.element if self.padded else 0
             return self._tokens(4 * hidden) + self.clips * self.frames * heads * FP32 + mask
         inputs = FP32 if self.sdpa else self.element  # torch's own composition computes in fp32
         kept = self._probabilities() * (3 if self.config.attention_dropout else 1)
