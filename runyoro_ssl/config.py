@@ -34,7 +34,7 @@ class Section(BaseModel):
     @field_validator("*", mode="before")
     @classmethod
     def _true_is_no_number(cls, value: Any, info: ValidationInfo) -> Any:
-        if isinstance(value, bool) and cls.model_fields[str(info.field_name)].annotation is not bool:
+        if isinstance(value, bool) and cls.model_fields[str(info.field_name)].annotation not in (bool, bool | None):
             raise ValueError(f"it is {str(value).lower()}, and needs a value")
         return value
 
@@ -62,6 +62,9 @@ class HardwareConfig(Section):
     """Processes that decode audio in `manifest` and `prepare`."""
     gradient_checkpointing: bool = False
     """Recompute each layer in the backward pass: less memory, about a third more time."""
+    keep_freed_memory: bool | None = None
+    """On a CPU with glibc: keep what is freed for the next step, faster, but up to three times the memory. None: where
+    there is so much."""
     attention: Literal["sdpa", "eager"] = "sdpa"
     compile: bool = False
     """torch.compile each Transformer layer."""

@@ -101,12 +101,12 @@ def memory_rows(config: Config) -> list[list[str]]:
         CheckpointError: The model's config.json or preprocessor_config.json cannot be had, or makes no model.
     """
     from runyoro_ssl.prepare.extractor import cannot_load, load_feature_extractor
-    from runyoro_ssl.train.memory import predict_memory
+    from runyoro_ssl.train.memory import BatchSettings, predict_memory
     from runyoro_ssl.train.model import load_model_config
 
     hardware, name = config.hardware, config.model.model_name_or_path
     model = load_model_config(config.model)
-    settings = _batch_settings(config, padded=load_feature_extractor(name).return_attention_mask)
+    settings = BatchSettings.of(config, padded=load_feature_extractor(name).return_attention_mask)
     try:
         memory = predict_memory(model, settings)
     except (ValueError, RuntimeError, ZeroDivisionError) as error:
@@ -126,29 +126,22 @@ def memory_rows(config: Config) -> list[list[str]]:
         *([["base: Python and libraries", _size(memory.base)]] if memory.base else []),
         [f"predicted peak, {hardware.device}, {hardware.precision}, micro-batch of {batch}", _size(memory.peak)],
         ["when", memory.peak_moment],
+        *_kept(config, memory),
         *_verdict(model, settings, memory),
     ]
 
 
-def _batch_settings(config: Config, *, padded: bool) -> BatchSettings:
-    from runyoro_ssl.train.memory import BatchSettings
+def _kept(config: Config, memory: Memory) -> list[list[str]]:
+    """What becomes of freed memory, where that is ours to say."""
+    from runyoro_ssl.train.memory import KEEPING_COSTS, can_keep
 
-    hardware, clip_seconds = config.hardware, config.prepare.max_duration_sec
-    accumulation, clips = hardware.gradient_accumulation_steps, hardware.per_device_train_batch_size
-    batch_seconds = clips * clip_seconds if clips else hardware.batch_seconds
-    return BatchSettings(
-        batch_seconds=hardware.batch_seconds,
-        clip_seconds=clip_seconds,
-        num_clips=clips,
-        update_seconds=accumulation * batch_seconds if accumulation else hardware.update_seconds,
-        accumulates=accumulation != 1,
-        padded=padded and config.plugins.collator != "cropped",
-        precision=hardware.precision,
-        gradient_checkpointing=hardware.gradient_checkpointing,
-        attention=hardware.attention,
-        device=hardware.device,
-        mask_time_prob=config.masking.mask_time_prob,
-    )
+    if config.hardware.device != "cpu" or platform.libc_ver()[0] != "glibc":
+        return []
+    keep = config.hardware.keep_freed_memory
+    if can_keep(memory.peak) if keep is None else keep:
+        most = _size(KEEPING_COSTS * memory.peak)
+        return [["freed memory", f"kept for speed, up to {most} in all; not with hardware.keep_freed_memory=false"]]
+    return [["freed memory", "given back at once"]]
 
 
 def _verdict(model: Any, settings: BatchSettings, memory: Memory) -> list[list[str]]:

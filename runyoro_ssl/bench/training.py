@@ -20,6 +20,7 @@ from runyoro_ssl.bench.subjects import SAMPLE_RATE, Noise, build_batches, build_
 from runyoro_ssl.errors import TrainingError
 from runyoro_ssl.train.batches import load_batches
 from runyoro_ssl.train.encoder import encode_waveforms
+from runyoro_ssl.train.memory import BatchSettings, tune_allocator
 from runyoro_ssl.train.metrics import Meter
 from runyoro_ssl.train.objective import compute_objective
 from runyoro_ssl.train.plan import MicroBatch, PlanSettings, Update, plan_epoch
@@ -61,6 +62,8 @@ class TrainingBench:
         self.settings = settings
         self.batch_seconds = settings.batch_seconds or BATCH_SECONDS[settings.device][settings.size]
         self.model = build_model(settings.size, settings.device)
+        if settings.device == "cpu":  # as train does; both sides profit
+            tune_allocator(self.model.config, BatchSettings(self.batch_seconds))
         self.accelerator = _accelerator(settings.device, settings.precision)
         self.stepper = build_stepper(self.model, self.accelerator, total_steps=1_000_000)
         self.meter = Meter(self.accelerator, self.model.config)

@@ -20,7 +20,6 @@ from runyoro_ssl.train.batches import load_batches
 from runyoro_ssl.train.card import write_model_card
 from runyoro_ssl.train.checkpoint import explain_failed_write, prune_checkpoints, save_checkpoint, set_aside_later
 from runyoro_ssl.train.loggers import Loggers, open_loggers
-from runyoro_ssl.train.memory import return_freed_memory
 from runyoro_ssl.train.metrics import Meter, Stopwatch
 from runyoro_ssl.train.model import save_pretrained
 from runyoro_ssl.train.setup import RunSetup, build_run, describe_run, fixed_settings, try_first_batch, write_run_files
@@ -60,8 +59,6 @@ def train(config: Config, plugins: Plugins) -> TrainResult:
     Raises:
         RunyoroError: Something the user can mend; a run that had started keeps its checkpoints.
     """
-    if config.hardware.device == "cpu":
-        return_freed_memory()
     run = build_run(config, plugins)
     main = run.accelerator.is_main_process
     try_first_batch(run)

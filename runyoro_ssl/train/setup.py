@@ -22,6 +22,7 @@ from runyoro_ssl.prepare.reading import Clips
 from runyoro_ssl.train.batches import BatchBuilder
 from runyoro_ssl.train.checkpoint import find_checkpoint, load_optimizer, load_state
 from runyoro_ssl.train.masking import MaskSummary, summarise_masks
+from runyoro_ssl.train.memory import BatchSettings, tune_allocator
 from runyoro_ssl.train.model import load_model, num_frames
 from runyoro_ssl.train.optim import build_optimizer
 from runyoro_ssl.train.plan import MicroBatch, PlanSettings, RunPlan, wasted_share
@@ -98,6 +99,9 @@ def build_run(config: Config, plugins: Plugins) -> RunSetup:
     torch.manual_seed(derive_seed(config.train.seed, "new weights"))
     model = load_model(config.model.model_copy(update={"model_name_or_path": name}), config.hardware)
     model.to(accelerator.device)
+    if config.hardware.device == "cpu":
+        batches = BatchSettings.of(config, padded=extractor.return_attention_mask)
+        tune_allocator(model.config, batches, keep_freed_memory=config.hardware.keep_freed_memory)
 
     lengths = tuple(splits["train"].with_format("numpy")["num_samples"][:].tolist())
     summary = _check_masks(model, lengths, config, sampling_rate=extractor.sampling_rate)

@@ -22,7 +22,7 @@ from runyoro_ssl.config import MaskingConfig
 from runyoro_ssl.devices import available_devices
 from runyoro_ssl.train.activations import Activations
 from runyoro_ssl.train.masking import make_masks
-from runyoro_ssl.train.memory import BatchSettings, count_parameters, largest_batch_seconds, predict_memory
+from runyoro_ssl.train.memory import BatchSettings, can_keep, count_parameters, largest_batch_seconds, predict_memory
 from runyoro_ssl.train.model import encode, num_frames
 from runyoro_ssl.train.objective import compute_objective
 
@@ -215,8 +215,8 @@ def test_freed_tensors_go_back_to_the_system() -> None:
     """Even below a tensor still in use."""
     code = """
 import psutil, torch
-from runyoro_ssl.train.memory import return_freed_memory
-return_freed_memory()
+from runyoro_ssl.train.memory import tune_allocator
+tune_allocator(None, None, keep_freed_memory=False)
 for size in (4 << 20, 16 << 20, 31 << 20):
     torch.ones(size // 4)  # each freed block of its own raises glibc's threshold
 many = [torch.ones(2 << 20) for _ in range(50)]
@@ -287,3 +287,18 @@ def test_doctor_explains_wrong_input_in_one_line(
     assert complaint in " ".join(err.split())
     assert "Traceback" not in err
     assert not out
+
+
+@pytest.mark.parametrize(("keep", "said"), [("true", "kept for speed"), ("false", "given back at once")])
+def test_doctor_says_what_becomes_of_freed_memory(run_task: RunTask, tiny_model: Path, keep: str, said: str) -> None:
+    """The prediction is of what is needed; what is kept beyond it is said."""
+    options = f"--profile cpu-smoke --set hardware.keep_freed_memory={keep}"
+    status, out, err = run_task(f"doctor --model-name-or-path {tiny_model} {options}")
+    assert status == 0, err
+    assert said in " ".join(out.split())
+
+
+def test_freed_memory_is_kept_only_where_there_is_plenty() -> None:
+    """A gibibyte here; not what no machine has."""
+    assert can_keep(1 << 20)
+    assert not can_keep(1 << 50)
