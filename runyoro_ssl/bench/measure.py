@@ -55,13 +55,24 @@ class Row:
 
 
 def alternate(
-    ours: Callable[[], Any], reference: Callable[[], Any] | None, *, runs: int, device: str = "cpu", warmup: int = 1
+    ours: Callable[[], Any],
+    reference: Callable[[], Any] | None,
+    *,
+    runs: int,
+    device: str = "cpu",
+    warmup: int = 1,
+    repeats: int = 1,
 ) -> tuple[list[float], list[float]]:
-    """Seconds of `runs` runs each, taken in turn, so that a slow minute of the machine meets both."""
+    """Seconds of `runs` runs each, taken in turn, so that a slow minute of the machine meets both.
+
+    Each turn runs `repeats` times, and counts the last: it then finds memory as its own run before has left it.
+    """
     both = [ours] if reference is None else [ours, reference]
     seconds: list[list[float]] = [[] for _ in both]
     for turn in range(warmup + runs):
         for function, taken in zip(both, seconds, strict=True):
+            for _ in range(repeats - 1):
+                function()
             synchronize(device)
             start = time.perf_counter()
             function()
@@ -69,6 +80,27 @@ def alternate(
             if turn >= warmup:
                 taken.append(time.perf_counter() - start)
     return seconds[0], [] if reference is None else seconds[1]
+
+
+def peak_bytes(function: Callable[[], Any], device: str) -> int | None:
+    """The most bytes that a call holds beyond what was held before it; None on MPS, which does not count."""
+    if device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        function()
+        synchronize(device)
+        return torch.cuda.max_memory_allocated() - before
+    if device == "mps":
+        return None
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # it would announce itself on stderr
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
+        function()
+    held = peak = 0
+    for event in sorted(profile.profiler.kineto_results.events(), key=lambda event: event.start_ns()):
+        if event.name() == "[memory]":
+            held += event.nbytes()
+            peak = max(peak, held)
+    return peak
 
 
 def synchronize(device: str) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import gc
-import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -14,13 +13,13 @@ from typing import Any
 import torch
 
 from runyoro_ssl.bench.flops import count_flops
-from runyoro_ssl.bench.measure import Row, What, alternate, synchronize
+from runyoro_ssl.bench.measure import Row, What, alternate, peak_bytes
 from runyoro_ssl.bench.reference import Reference
 from runyoro_ssl.bench.subjects import SAMPLE_RATE, Noise, build_batches, build_model, build_stepper, uniform_lengths
 from runyoro_ssl.errors import TrainingError
 from runyoro_ssl.train.batches import load_batches
 from runyoro_ssl.train.encoder import encode_waveforms
-from runyoro_ssl.train.memory import BatchSettings, tune_allocator
+from runyoro_ssl.train.memory import BatchSettings, can_keep, predict_memory, reset_allocator, tune_allocator
 from runyoro_ssl.train.metrics import Meter
 from runyoro_ssl.train.objective import compute_objective
 from runyoro_ssl.train.plan import MicroBatch, PlanSettings, Update, plan_epoch
@@ -62,8 +61,6 @@ class TrainingBench:
         self.settings = settings
         self.batch_seconds = settings.batch_seconds or BATCH_SECONDS[settings.device][settings.size]
         self.model = build_model(settings.size, settings.device)
-        if settings.device == "cpu":  # as train does; both sides profit
-            tune_allocator(self.model.config, BatchSettings(self.batch_seconds))
         self.accelerator = _accelerator(settings.device, settings.precision)
         self.stepper = build_stepper(self.model, self.accelerator, total_steps=1_000_000)
         self.meter = Meter(self.accelerator, self.model.config)
@@ -209,13 +206,26 @@ class TrainingBench:
         """Alternating runs; each side alone, without the other's optimizer, where both do not fit into memory."""
         settings = self.settings
         extra: dict[str, Any] = {}
+        keep = can_keep(predict_memory(self.model.config, BatchSettings(self.batch_seconds)).peak)
+
+        def our_turn() -> None:
+            if settings.device == "cpu":  # as train does
+                tune_allocator(self.model.config, BatchSettings(self.batch_seconds), keep_freed_memory=keep)
+            ours()
+
+        def their_turn() -> None:
+            if settings.device == "cpu":
+                reset_allocator()
+            reference()
+
         try:
-            both = reference if settings.with_reference else None
-            seconds = alternate(ours, both, runs=settings.steps, device=settings.device)
+            both = their_turn if settings.with_reference else None
+            repeats = 1 if what == "epoch" else 2  # an epoch is many steps anyway
+            seconds = alternate(our_turn, both, runs=settings.steps, device=settings.device, repeats=repeats)
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
-            alone = self._alone(ours), self._alone(reference) if settings.with_reference else []
+            alone = self._alone(our_turn), self._alone(their_turn) if settings.with_reference else []
             if not alone[0]:
                 raise TrainingError(
                     f"out of memory on {settings.device} with micro-batches of {self.batch_seconds:g} s; use a smaller "
@@ -239,27 +249,6 @@ class TrainingBench:
             if not is_out_of_memory(error):
                 raise
             return []
-
-
-def peak_bytes(function: Callable[[], Any], device: str) -> int | None:
-    """The most bytes that a call holds beyond what was held before it; None on MPS, which does not count."""
-    if device == "cuda":
-        torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated()
-        function()
-        synchronize(device)
-        return torch.cuda.max_memory_allocated() - before
-    if device == "mps":
-        return None
-    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # it would announce itself on stderr
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
-        function()
-    held = peak = 0
-    for event in sorted(profile.profiler.kineto_results.events(), key=lambda event: event.start_ns()):
-        if event.name() == "[memory]":
-            held += event.nbytes()
-            peak = max(peak, held)
-    return peak
 
 
 class _Precision:

@@ -201,6 +201,16 @@ def tune_allocator(config: Any, settings: BatchSettings, *, keep_freed_memory: b
         mallopt(M_MMAP_THRESHOLD, MMAP_THRESHOLD)
 
 
+def reset_allocator() -> None:
+    """Have glibc do what it comes to by itself in a process that frees large tensors. For comparisons."""
+    if platform.libc_ver()[0] != "glibc" or any(name.startswith("MALLOC_") for name in os.environ):
+        return
+    mallopt = ctypes.CDLL(None).mallopt
+    mallopt(M_MMAP_MAX, 65_536)
+    mallopt(M_MMAP_THRESHOLD, 32 << 20)
+    mallopt(M_TRIM_THRESHOLD, 64 << 20)
+
+
 def can_keep(peak: int) -> bool:
     """Whether this machine has so much memory free that a run of this peak can keep what it frees. Linux."""
     try:

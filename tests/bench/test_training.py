@@ -18,10 +18,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from conftest import ROOT, TINY, transformers
 from runyoro_ssl.bench import subjects, training
 from runyoro_ssl.bench.flops import count_flops
-from runyoro_ssl.bench.measure import Row, alternate
+from runyoro_ssl.bench.measure import Row, alternate, peak_bytes
 from runyoro_ssl.bench.reference import Reference
 from runyoro_ssl.bench.run import resolve_settings
-from runyoro_ssl.bench.training import PARTS, TrainingBench, peak_bytes
+from runyoro_ssl.bench.training import PARTS, TrainingBench
 from runyoro_ssl.config import MaskingConfig, TrainConfig
 from runyoro_ssl.errors import TrainingError
 from runyoro_ssl.train.objective import compute_objective
@@ -173,6 +173,9 @@ def test_alternating_runs_take_turns() -> None:
     ours, reference = alternate(lambda: calls.append("o"), lambda: calls.append("r"), runs=2)
     assert "".join(calls) == "ororor"
     assert len(ours) == len(reference) == 2
+    calls.clear()
+    ours, _ = alternate(lambda: calls.append("o"), lambda: calls.append("r"), runs=1, warmup=0, repeats=2)
+    assert ("".join(calls), len(ours)) == ("oorr", 1)
 
 
 def test_row_without_reference_has_no_ratio() -> None:
