@@ -211,16 +211,19 @@ def test_checkpointing_saves(tmp_path: Path) -> None:
 @pytest.mark.skipif(
     platform.libc_ver()[0] != "glibc", reason="other C libraries return what is freed, or cannot be told"
 )
-def test_freed_tensors_go_back_to_the_system() -> None:
-    """Even below a tensor still in use."""
-    code = """
+@pytest.mark.parametrize("keep", [False, True])
+def test_freed_tensors_go_back_to_the_system(keep: bool) -> None:  # noqa: FBT001 - parametrised
+    """Even between tensors still in use; unless they are to be kept."""
+    code = f"""
 import psutil, torch
 from runyoro_ssl.train.memory import tune_allocator
-tune_allocator(None, None, keep_freed_memory=False)
+tune_allocator(None, None, keep_freed_memory={keep})
 for size in (4 << 20, 16 << 20, 31 << 20):
     torch.ones(size // 4)  # each freed block of its own raises glibc's threshold
-many = [torch.ones(2 << 20) for _ in range(50)]
-in_use = torch.ones(25_000)
+many, in_use = [], []
+for _ in range(50):
+    many.append(torch.ones(2 << 20))
+    in_use.append(torch.ones(25_000))
 held = psutil.Process().memory_info().rss
 many.clear()
 print((held - psutil.Process().memory_info().rss) >> 20)
@@ -229,7 +232,7 @@ print((held - psutil.Process().memory_info().rss) >> 20)
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True, check=True
     )
-    assert int(done.stdout) > 350
+    assert (int(done.stdout) > 350) != keep
 
 
 @pytest.mark.parametrize(
