@@ -17,6 +17,7 @@ from typing import Any
 from runyoro_ssl.bench.corpus import MAX_CLIP_SEC, SAMPLE_RATE, synthesise, write_clips
 from runyoro_ssl.bench.measure import Row, alternate
 from runyoro_ssl.config import Config
+from runyoro_ssl.errors import ManifestError
 from runyoro_ssl.logs import progress
 from runyoro_ssl.torchaudio_compat import import_transformers
 
@@ -33,8 +34,10 @@ def bench_data(*, audio_dir: Path | None, runs: int, minutes: float = 20.0) -> l
         minutes: Audio used, at most. It is written as 16 kHz files of at most 15 s, the same for both sides.
 
     Raises:
-        ManifestError: There is no readable recording of 2 s in `audio_dir`.
+        ManifestError: `audio_dir` is no folder, or holds no two readable clips of 2 s.
     """
+    if audio_dir is not None and not audio_dir.is_dir():
+        raise ManifestError(f"{audio_dir}: no such folder; check the path")
     extractor = import_transformers().Wav2Vec2FeatureExtractor(return_attention_mask=True)
     with tempfile.TemporaryDirectory(prefix="runyoro-bench-") as scratch, _quiet_datasets():
         folder = Path(scratch)

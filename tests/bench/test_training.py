@@ -68,6 +68,8 @@ def test_rows_of_a_bench(run_task: RunTask, tmp_path: Path) -> None:
         ("--steps 0", r'--steps is "0"'),
         ("--parts step,loss", r'--parts is "loss"'),
         ("--precision fp8", r'--precision is "fp8"'),
+        ("--data --audio-dir nowhere", "nowhere: no such folder"),
+        ("--data --minutes lots", '--minutes is "lots"'),
     ],
 )
 def test_wrong_options_are_explained(run_task: RunTask, options: str, complaint: str) -> None:
