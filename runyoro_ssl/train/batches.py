@@ -233,8 +233,8 @@ def _build_groups(
         worker_init_fn=_leave_signals_to_the_trainer,
         generator=torch.Generator(),  # its own draw must not disturb the training thread's
     )
+    batches = iter(loader)
     try:
-        batches = iter(loader)
         for group in for_sizes:
             made = [next(batches) for _ in group]
             yield [batch.pin_memory() for batch in made] if pin_memory else made
@@ -250,3 +250,7 @@ def _build_groups(
             "a process that builds batches died, perhaps for lack of memory: use --dataloader-num-workers 0, then "
             "--resume-from-checkpoint last"
         ) from None
+    finally:
+        if num_workers:
+            # An error's traceback would keep the iterator, and with it workers that ignore SIGTERM, beyond the exit.
+            batches._shutdown_workers()  # type: ignore[attr-defined]  # noqa: SLF001 - the loader has no public end
