@@ -189,26 +189,25 @@ def tune_allocator(config: Any, settings: BatchSettings, *, keep_freed_memory: b
     under what is still in use, and with clips of many lengths the run grows to `KEEPING_COSTS` times what it needs.
     Given back at once, the run holds what is predicted. Left alone, glibc is slow and grows.
     """
-    if platform.libc_ver()[0] != "glibc" or any(name.startswith("MALLOC_") for name in os.environ):
-        return
     if keep_freed_memory is None:
         keep_freed_memory = can_keep(predict_memory(config, settings).peak)
-    mallopt = ctypes.CDLL(None).mallopt
     if keep_freed_memory:
-        mallopt(M_MMAP_MAX, 0)
-        mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
+        _mallopt({M_MMAP_MAX: 0, M_TRIM_THRESHOLD: 2**31 - 1})
     else:
-        mallopt(M_MMAP_THRESHOLD, MMAP_THRESHOLD)
+        _mallopt({M_MMAP_THRESHOLD: MMAP_THRESHOLD})
 
 
 def reset_allocator() -> None:
     """Have glibc do what it comes to by itself in a process that frees large tensors. For comparisons."""
-    if platform.libc_ver()[0] != "glibc" or any(name.startswith("MALLOC_") for name in os.environ):
-        return
-    mallopt = ctypes.CDLL(None).mallopt
-    mallopt(M_MMAP_MAX, 65_536)
-    mallopt(M_MMAP_THRESHOLD, 32 << 20)
-    mallopt(M_TRIM_THRESHOLD, 64 << 20)
+    _mallopt({M_MMAP_MAX: 65_536, M_MMAP_THRESHOLD: 32 << 20, M_TRIM_THRESHOLD: 64 << 20})
+
+
+def _mallopt(settings: dict[int, int]) -> None:
+    """Set glibc's malloc, by number; nothing elsewhere, or where a MALLOC_ variable speaks for the user."""
+    if platform.libc_ver()[0] == "glibc" and not any(name.startswith("MALLOC_") for name in os.environ):
+        mallopt = ctypes.CDLL(None).mallopt
+        for number, value in settings.items():
+            mallopt(number, value)
 
 
 def can_keep(peak: int) -> bool:

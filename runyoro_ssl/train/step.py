@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -70,7 +70,11 @@ class Stepper:
         while True:
             error = None
             try:
-                objectives = [self._backward(part, num_masked) for batch in batches for part in self._parts(batch)]
+                objectives = [
+                    self._backward(part, number, num_masked)
+                    for batch in batches
+                    for number, part in enumerate(batch.split(self.num_parts))
+                ]
             except RuntimeError as caught:
                 if not is_out_of_memory(caught):
                     raise
@@ -86,11 +90,7 @@ class Stepper:
         if not batches and self.accelerator.scaler is not None:  # it must scale before it unscales
             self.accelerator.scaler.scale(torch.zeros((), device=self.accelerator.device))
 
-    def _parts(self, batch: TrainingBatch) -> Iterator[tuple[TrainingBatch, int]]:
-        return ((part, number) for number, part in enumerate(batch.split(self.num_parts)))
-
-    def _backward(self, numbered: tuple[TrainingBatch, int], num_masked: int) -> tuple[Objective, int]:
-        part, number = numbered
+    def _backward(self, part: TrainingBatch, number: int, num_masked: int) -> tuple[Objective, int]:
         key = self.settings.seed, part.plan.epoch, part.plan.index, "forward"
         torch.manual_seed(derive_seed(*key, *([number] if number else [])))
         objective = run_objective(self.accelerator, self.model, part.to(self.accelerator.device))

@@ -12,10 +12,10 @@ from runyoro_ssl.train.batches import load_batches
 from runyoro_ssl.train.lengths import Piece
 from runyoro_ssl.train.metrics import Meter
 from runyoro_ssl.train.plan import MicroBatch, PlanSettings
-from runyoro_ssl.train.step import run_objective
+from runyoro_ssl.train.step import is_out_of_memory, run_objective
 
 if TYPE_CHECKING:
-    from runyoro_ssl.train.batches import BatchBuilder
+    from runyoro_ssl.train.batches import BatchBuilder, TrainingBatch
 
 
 def plan_validation(num_samples: Sequence[int], settings: PlanSettings) -> list[MicroBatch]:
@@ -51,7 +51,22 @@ def validate(accelerator: Any, model: Any, builder: BatchBuilder, plan: Sequence
     with progress("batches") as bar:
         task = bar.add_task("Validating", total=len(mine), visible=accelerator.is_main_process)
         for (batch,) in load_batches(builder, ([one] for one in mine), num_workers=0, pin_memory=pin_memory):
-            meter.add(run_objective(accelerator, model, batch.to(accelerator.device)), batch.num_masked)
+            _measure(accelerator, model, batch, meter)
             bar.advance(task)
     model.train()
     return meter.read("eval", whole_set=True)
+
+
+def _measure(accelerator: Any, model: Any, batch: TrainingBatch, meter: Meter) -> None:
+    """Count a micro-batch, in halves where memory is short: the result is the same."""
+    try:
+        objective = run_objective(accelerator, model, batch.to(accelerator.device))
+    except RuntimeError as error:
+        if not is_out_of_memory(error) or len(batch.waveforms) == 1:
+            raise
+        halves = batch.split(2)
+    else:
+        meter.add(objective, batch.num_masked)
+        return
+    for half in halves:
+        _measure(accelerator, model, half, meter)

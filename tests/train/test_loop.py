@@ -515,6 +515,26 @@ def test_out_of_memory_splits_micro_batches_and_keeps_the_update(
     assert meter.read("train")["train/contrastive_loss"] == pytest.approx(whole["train/contrastive_loss"], rel=1e-5)
 
 
+def test_validation_short_of_memory_gives_the_same_numbers(
+    train_config: MakeConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It comes before the first step, with micro-batches as large: in halves, it measures the same."""
+    config = train_config("short", "hardware.batch_seconds=30")
+    setup = build_run(config, load_plugins(config))
+    assert max(len(batch.clips) for batch in setup.eval_plan) > 2
+    whole = validate(setup.accelerator, setup.model, setup.eval_batches, setup.eval_plan)
+    real = step.run_objective
+
+    def short_of_memory(accelerator: Any, model: Any, batch: Any) -> Any:
+        if len(batch.waveforms) > 1:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+        return real(accelerator, model, batch)
+
+    monkeypatch.setattr("runyoro_ssl.train.validation.run_objective", short_of_memory)
+    parts = validate(setup.accelerator, setup.model, setup.eval_batches, setup.eval_plan)
+    assert parts == pytest.approx(whole, rel=1e-4)
+
+
 def test_out_of_memory_run_goes_on(
     train_config: MakeConfig, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
