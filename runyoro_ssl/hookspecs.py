@@ -1,4 +1,4 @@
-"""The four hooks, and the objects that pass through them.
+"""The five hooks, and the objects that pass through them.
 
 A hook is called once, when plugins are loaded, with `register` and the resolved configuration. It registers named
 factories: `register("name", factory)`. The configuration names what is used; `factory(**options)` then makes it.
@@ -8,9 +8,10 @@ What a factory makes must be picklable (a class with `__call__`, not a closure):
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from runyoro_ssl import hookspec
 
@@ -38,6 +39,8 @@ class Utterance:
     waveform: np.ndarray
     sample_rate: int
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    speech_share: float | None = None
+    """Share of the clip that the segmenter took for speech; None: not measured."""
 
     @property
     def num_samples(self) -> int:
@@ -93,12 +96,43 @@ class LoggingBackend(Protocol):
         """The run ended: "finished", "stopped" or "failed"."""
 
 
+@dataclass(frozen=True)
+class Candidate:
+    """A clip that every filter before let pass, as a corpus filter sees it. `measured` is what its `measure` gave."""
+
+    id: str
+    source: str
+    recording: str
+    speaker: str | None
+    language: str | None
+    offset_sec: float
+    num_samples: int
+    sample_rate: int
+    measured: Any
+
+
+@runtime_checkable
+class CorpusFilter(Protocol):
+    """A filter that judges clips beside each other."""
+
+    def measure(self, utterance: Utterance) -> Any:
+        """What to know of a clip: bytes, or a JSON value. Runs in a worker process."""
+
+    def select(self, candidates: Sequence[Candidate]) -> Sequence[str | None]:
+        """The reason to drop each clip, or None. Runs in the main process, on the clips in manifest order."""
+
+
 Filter = Callable[[Utterance], str | None]
 """The reason to drop the utterance, or None. A reason is a short category: reports count by it."""
 Augmentation = Callable[["torch.Tensor", "torch.Generator"], "torch.Tensor"]
 """(waveform float32 (T,), generator) -> float32 (T',). Draws only from the generator."""
 Collator = Callable[[Sequence[Clip], Sequence["torch.Generator"]], Batch]
 """Clips and one generator for each, to one batch."""
+OpenExecutor = Callable[[str, int, Path], Executor]
+"""(what follows `name://` in `prepare.executor`, number of workers, a folder that all workers see) -> Executor.
+
+A task that ends its process must fail its own future only. `shutdown(cancel_futures=True)` ends running tasks too.
+"""
 Register = Callable[[str, Callable[..., Any]], None]
 
 
@@ -120,3 +154,8 @@ def runyoro_collators(register: Register, config: Config) -> None:
 @hookspec
 def runyoro_logging_backends(register: Register, config: Config) -> None:
     """Register logging backends for `train`: factory(**options) -> LoggingBackend."""
+
+
+@hookspec
+def runyoro_executors(register: Register, config: Config) -> None:
+    """Register places where `prepare` may run: factory(**options) -> OpenExecutor."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,22 +39,25 @@ class AudioInfo:
         return self.num_frames / self.sample_rate
 
 
-def probe(path: Path, *, max_seconds: float = MAX_RECORDING_SEC) -> AudioInfo:
+def probe(path: Path, *, max_seconds: float = MAX_RECORDING_SEC, heard: Callable[[], None] = lambda: None) -> AudioInfo:
     """Decode a whole file, a block at a time, and measure it.
 
     Args:
         path: As for `stream`.
         max_seconds: A file that states or decodes to more is refused; a header that says so costs nothing more.
+        heard: Called at the start, and with every block: a sign that decoding does not stand still.
 
     Raises:
         AudioError: As `stream`; or with reason "too long", or "truncated" (much shorter than its header says).
     """
+    heard()
     with _open(path) as source:
         stated_sec = source.stated_sec
         if stated_sec is not None and stated_sec > max_seconds:
             raise AudioError("too long", f"its header says {_hours(stated_sec)}, the limit is {_hours(max_seconds)}")
         num_frames = 0
         for block in _finite(source.blocks(0, None)):
+            heard()
             num_frames += len(block)
             if num_frames > max_seconds * source.sample_rate:
                 raise AudioError("too long", f"more than {_hours(max_seconds)} decode, which is the limit")
