@@ -103,7 +103,7 @@ class PrepareConfig(Section):
     out; `fixed`: pieces of the maximum, nothing is left out; `none`: they are dropped."""
     vad_threshold: float = Field(default=0.5, gt=0.0, lt=1.0)
     """Probability from which 32 ms count as speech."""
-    speech_pad_sec: float = Field(default=0.15, ge=0.0, le=1.0)
+    speech_pad_sec: float = Field(default=0.2, ge=0.0, le=1.0)
     """Kept before and after speech, so that no consonant is clipped."""
     max_pause_sec: float = Field(default=1.0, ge=0.0, le=10.0)
     """Longer pauses separate clips; shorter ones may stay inside."""

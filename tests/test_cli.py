@@ -183,7 +183,8 @@ def test_signal_ends_preparation_without_leftovers(
         lines.append(json.dumps({"audio_filepath": f"{index}.flac", "duration": 60.0}) + "\n")
     (tmp_path / "m.jsonl").write_text("".join(lines))
     command = [sys.executable, "-m", "invoke", "prepare", "--manifest-path", str(tmp_path / "m.jsonl")]
-    command += ["--output-dir", str(tmp_path / "d"), "--model-name-or-path", str(tiny_model), "--num-workers", "1", "--segment", "fixed", "--set", "prepare.shard_seconds=60"]
+    command += ["--output-dir", str(tmp_path / "d"), "--model-name-or-path", str(tiny_model), "--num-workers", "1"]
+    command += ["--segment", "fixed", "--set", "prepare.shard_seconds=60"]
     with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
         for _ in range(1200):
             if any(tmp_path.glob("d.shards/*/*.arrow")):

@@ -12,7 +12,7 @@ from runyoro_ssl.prepare.speech import SpeechTrack
 from runyoro_ssl.vad import VAD_RATE, WINDOW, WINDOW_SEC
 
 MIN_SPEECH_SEC = 0.5
-"""What is extended to the minimum length: less speech than this, alone, is as likely a cough or a drum."""
+"""Less speech than this, between long pauses, is as likely a cough or a drum, and left out."""
 QUIET_SEC = 0.1
 """Over this long the level is averaged when the quietest point of speech without pauses is looked for."""
 EARLIEST_CUT = 0.6
@@ -70,17 +70,19 @@ def cut_stream(blocks: Iterable[np.ndarray], max_samples: int) -> Iterator[Piece
 def cut_at_pauses(track: SpeechTrack, settings: PauseSettings) -> list[Bounds]:
     """(start, stop) samples of clips that hold the speech of a recording and leave out the rest.
 
-    Regions of speech, padded, are joined over pauses up to `max_pause_sec`. What then is too long is cut at its
-    longest pause, again and again; speech without one, at its quietest point. Too short a clip takes in some of the
-    silence around it. Clips do not overlap, and none is longer than the maximum.
+    Regions of speech are joined over pauses up to `max_pause_sec`. What then is too long is cut at its longest pause,
+    again and again; speech without one, at its quietest point. Then every clip gets `speech_pad_sec` of what lies
+    around it, and too short a clip more. Clips do not overlap, and none is longer than the maximum.
     """
     shortest = settings.min_duration_sec / WINDOW_SEC
-    # Half a window is lost at either end when windows become samples.
-    longest = settings.max_duration_sec / WINDOW_SEC - 1
+    pad = round(settings.speech_pad_sec / WINDOW_SEC)
+    # Half a window may be gained at either end when windows become samples.
+    longest = settings.max_duration_sec / WINDOW_SEC - 1 - 2 * pad
     runs = _join(_speech_regions(track, settings), settings.max_pause_sec / WINDOW_SEC)
+    runs = [run for run in runs if sum(stop - start for start, stop in run) * WINDOW_SEC >= MIN_SPEECH_SEC]
     level = _smooth(track.power, round(QUIET_SEC / WINDOW_SEC))
     clips = [clip for run in runs for clip in _split(run, shortest, longest, level)]
-    clips = _lengthen(clips, shortest, len(track.speech))
+    clips = _lengthen(_pad(clips, pad, len(track.speech)), shortest, len(track.speech)) if clips else []
     return [(track.sample(start), track.sample(stop)) for start, stop in clips]
 
 
@@ -98,14 +100,14 @@ def take(blocks: Iterable[np.ndarray], bounds: Sequence[Bounds]) -> Iterator[tup
 
 
 def _speech_regions(track: SpeechTrack, settings: PauseSettings) -> list[Bounds]:
-    """Padded regions of speech, in windows."""
+    """Regions of speech, in windows."""
     from silero_vad import get_speech_timestamps_from_probs
 
     found = get_speech_timestamps_from_probs(
         track.speech.tolist(),
         VAD_RATE,
         threshold=settings.vad_threshold,
-        speech_pad_ms=round(1000 * settings.speech_pad_sec),
+        speech_pad_ms=0,
     )
     return [(region["start"] // WINDOW, min(len(track.speech), -(-region["end"] // WINDOW))) for region in found]
 
@@ -134,7 +136,7 @@ def _split(run: list[Bounds], shortest: float, longest: float, level: np.ndarray
         pauses = [
             (after[0] - before[1], index)
             for index, (before, after) in enumerate(itertools.pairwise(part), start=1)
-            if before[1] - start >= shortest and stop - after[0] >= shortest and after[0] > before[1]
+            if before[1] - start >= shortest and stop - after[0] >= shortest
         ]
         if pauses:
             _, index = max(pauses)
@@ -157,6 +159,15 @@ def _cut_between(part: list[Bounds], at: int) -> list[list[Bounds]]:
     return [before, after]
 
 
+def _pad(clips: Sequence[Bounds], pad: int, num_windows: int) -> list[Bounds]:
+    """Clips with a margin, at most to the middle of what lies between two."""
+    middles = [(before[1] + after[0]) // 2 for before, after in itertools.pairwise(clips)]
+    return [
+        (max(floor, start - pad), min(ceiling, stop + pad))
+        for (start, stop), floor, ceiling in zip(clips, [0, *middles], [*middles, num_windows], strict=True)
+    ]
+
+
 def _lengthen(clips: Sequence[Bounds], shortest: float, num_windows: int) -> list[Bounds]:
     """Clips that are too short, with as much as they need of what lies around them and belongs to no other."""
     target = int(np.ceil(shortest)) + 1
@@ -165,7 +176,7 @@ def _lengthen(clips: Sequence[Bounds], shortest: float, num_windows: int) -> lis
         floor = made[-1][1] if made else 0
         ceiling = clips[index + 1][0] if index + 1 < len(clips) else num_windows
         missing = target - (stop - start)
-        if missing > 0 and (stop - start) * WINDOW_SEC >= MIN_SPEECH_SEC:
+        if missing > 0:
             start = max(floor, min(start - missing // 2, ceiling - target))  # noqa: PLW2901 - the same clip, longer
             stop = min(ceiling, max(stop, start + target))  # noqa: PLW2901
         made.append((start, stop))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import shutil
 from collections.abc import Callable
@@ -19,7 +18,6 @@ from runyoro_ssl.errors import ConfigError, DatasetError, PluginError
 from runyoro_ssl.plugins import load_plugins
 from runyoro_ssl.prepare.dataset import load_splits
 from runyoro_ssl.prepare.pipeline import prepare
-from runyoro_ssl.prepare.segment import cut_evenly
 from runyoro_ssl.prepare.split import SplitItem, choose_validation
 from runyoro_ssl.resolve import load_config
 
@@ -155,7 +153,8 @@ def test_number_of_workers_changes_nothing(corpus_manifest: Path, tiny_model: Pa
     assert contents[0] == contents[1]
 
 
-def test_second_run_is_up_to_date_and_a_changed_one_refused(mixed: Path, prepare_config: MakeConfig) -> None:
+@pytest.mark.usefixtures("mixed")
+def test_second_run_is_up_to_date_and_a_changed_one_refused(prepare_config: MakeConfig) -> None:
     """The same input and settings do nothing; others need --overwrite; a foreign folder is never touched."""
     config = prepare_config()
     run(config)
@@ -244,18 +243,6 @@ def test_empty_validation_split_is_explained() -> None:
     assert sum(choose_validation(one_speaker, share=0.1, by="recording", seed=0)) == 1
     with pytest.raises(DatasetError, match="one recording"):
         choose_validation([SplitItem("f", "r", None, 1)] * 3, share=0.1, by="recording", seed=0)
-
-
-@pytest.mark.parametrize("num_samples", [1, 99, 100, 101, 200, 201, 1234])
-def test_pieces_are_equal_and_whole(num_samples: int) -> None:
-    """Pieces cover the clip, none is longer than the maximum, and they differ by a sample at most."""
-    pieces = cut_evenly(num_samples, 100)
-    assert pieces[0][0] == 0
-    assert pieces[-1][1] == num_samples
-    assert all(stop == start for (_, stop), (start, _) in itertools.pairwise(pieces))
-    sizes = [stop - start for start, stop in pieces]
-    assert max(sizes) <= 100
-    assert max(sizes) - min(sizes) <= 1
 
 
 def test_damaged_dataset_is_noticed(mixed: Path, prepare_config: MakeConfig) -> None:

@@ -107,4 +107,3 @@ def test_what_the_work_raises_is_raised_here(function: Any, kind: type[Exception
     """A mendable error as it is, a bug with its traceback: neither is taken for a death."""
     with opened(ProcessExecutor(1)) as executor, pytest.raises(kind, match="mend it|a bug"):
         list(run(executor, function, [1], in_flight=1))
-
