@@ -85,12 +85,12 @@ def speech(corpus: Path) -> np.ndarray:
 
 @pytest.fixture
 def page(tmp_path: Path, speech: np.ndarray) -> Callable[..., str]:
-    """Writes a page, each clip the same speech, and reads it."""
+    """Writes a page, each clip the same half second of speech, and reads it."""
 
     def write(
         clips: Sequence[ClipSummary],
         report: Mapping[str, Any] | None = None,
-        waveform_of: Callable[[int], np.ndarray] = lambda _: speech,
+        waveform_of: Callable[[int], np.ndarray] = lambda _: speech[: RATE // 2],
         title: str = "A corpus",
     ) -> str:
         path = tmp_path / "prepare_report.html"
@@ -192,9 +192,9 @@ def test_account_shows_every_reason_with_its_share(page: Callable[..., str]) -> 
 def test_account_that_does_not_add_up_says_so(page: Callable[..., str]) -> None:
     """A second that went nowhere is not smoothed over."""
     clips = varied(3)
-    report = account_of(clips, {})
+    report = account_of(clips, {"silence": (1, 2.0)})
     report["samples"]["in"] += 5
-    assert "5 unaccounted for!" in text_of(page(clips, report))
+    assert "dropped: 5 unaccounted for!" in text_of(page(clips, report))
 
 
 def test_clip_is_traceable_to_its_second(page: Callable[..., str]) -> None:
@@ -301,6 +301,22 @@ def test_good_extremes_are_not_bad() -> None:
     clips = varied(60)
     clips[17] = summary(17, measures={**USUAL, "snr_db": 70.0, "hum_db": -30.0})
     assert 17 not in {example.clip for example in choose_examples(clips)[0]}
+
+
+def test_good_measure_does_not_excuse_a_bad_one() -> None:
+    """Noise stays noise on a clip without any hum."""
+    clips = varied(60)
+    clips[17] = summary(17, measures={**USUAL, "snr_db": 0.0, "hum_db": -40.0})
+    assert choose_examples(clips)[0][0].clip == 17
+
+
+def test_unknown_is_not_bad() -> None:
+    """A clip without an SNR, or with one that is no number, counts as usual."""
+    clips = varied(60)
+    for place, snr in ((17, float("-inf")), (18, float("nan"))):
+        clips[place] = summary(place, measures={**USUAL, "snr_db": snr})
+    clips[19] = summary(19, measures={name: value for name, value in USUAL.items() if name != "snr_db"})
+    assert not {17, 18, 19} & {example.clip for example in choose_examples(clips)[0]}
 
 
 def test_typical_are_near_the_medians() -> None:
