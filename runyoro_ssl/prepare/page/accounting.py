@@ -106,7 +106,7 @@ def headline(report: Mapping[str, Any], clips: Sequence[ClipSummary], rate: int)
     return [
         (amount_of_time(seconds_in), "came in", plural(clips_in, "manifest line") if clips_in is not None else ""),
         (amount_of_time(parts.kept.seconds), "kept", f"{share(parts.kept.seconds, seconds_in)} of the input"),
-        (amount_of_time(dropped), "dropped", plural(len(parts.dropped), "reason")),
+        (amount_of_time(dropped), "dropped", f"for {plural(len(parts.dropped), 'reason')}" if parts.dropped else ""),
         (number(parts.kept.clips or 0), "clips", _usual_length(clips, rate)),
         (number(recordings), "recordings", ""),
         (number(speakers) if speakers else UNKNOWN, "speakers", "" if speakers else "not named"),
@@ -118,7 +118,7 @@ def headline(report: Mapping[str, Any], clips: Sequence[ClipSummary], rate: int)
 def _usual_length(clips: Sequence[ClipSummary], rate: int) -> str:
     if not clips:
         return ""
-    return f"half are longer than {number(float(np.median([clip.num_samples for clip in clips])) / rate, 1)} s"
+    return f"median {number(float(np.median([clip.num_samples for clip in clips])) / rate, 1)} s"
 
 
 def _split_tile(clips: Sequence[ClipSummary], rate: int) -> tuple[str, str, str]:

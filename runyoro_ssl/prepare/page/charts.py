@@ -10,7 +10,7 @@ import numpy as np
 
 from runyoro_ssl.prepare.page.amounts import number, plural, share
 
-NUM_BINS = 30
+NUM_BINS = 36
 OUTER_SHARE = 0.5
 """Per cent of the clips at either end that may lie outside the axis of a histogram."""
 MAX_ROWS = 20
@@ -68,7 +68,7 @@ def histogram(title: str, unit: str, hint: str, values: np.ndarray, held_out: np
         return Histogram(title, unit, hint)
     edges = _edges(values[known])
     low, high = edges[0], edges[-1]
-    counts = [np.histogram(values[known & chosen], edges)[0] for chosen in (~held_out, held_out)]
+    counts = [np.histogram(values[chosen], edges)[0] for chosen in (~held_out, held_out)]
     step = nice_step(float((counts[0] + counts[1]).max()), 3, least=1.0)
     top = step * math.ceil((counts[0] + counts[1]).max() / step) or step
     return Histogram(
@@ -132,6 +132,8 @@ def _summary(values: np.ndarray, unit: str) -> str:
     low, median, high = np.percentile(values, [10, 50, 90])
     digits = _digits(max(float(high - low), 0.1) / 10)
     low_text, median_text, high_text = (number(float(value), digits) for value in (low, median, high))
+    if low_text == high_text:
+        return f"{median_text} {unit} for nearly every clip."
     return f"Median {median_text} {unit}; eight of ten clips from {low_text} to {high_text}."
 
 

@@ -47,7 +47,7 @@ MEASURES = {
     "level_dbfs": Measure("Level", "dBFS"),
     "peak_dbfs": Measure("Peak", "dBFS"),
     "bandwidth_hz": Measure("Bandwidth", "kHz", scale=1e-3),
-    "clipped_share": Measure("Clipped samples", "%", digits=2, scale=100.0),
+    "clipped_share": Measure("Clipped", "%", digits=2, scale=100.0),
     "hum_db": Measure("Mains hum", "dB"),
     "music": Measure("Music", "", digits=2),
     "active_share": Measure("Active", "%", digits=0, scale=100.0),

@@ -106,7 +106,7 @@ def _bars(report: Mapping[str, Any], clips: Sequence[ClipSummary], rate: int) ->
 def _speaker_remark(speakers: Mapping[str | None, float]) -> str:
     known = {name: seconds for name, seconds in speakers.items() if name is not None}
     if not known:
-        return "No speaker is named in the manifest: train and validation are kept apart by recording."
+        return "No speaker is named in the manifest: the splits may share voices."
     (name, most), whole = next(iter(known.items())), sum(speakers.values())
     if len(speakers) == 1:
         return f"{name} is the only speaker: the model may learn the voice rather than the language."

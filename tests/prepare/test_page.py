@@ -1,0 +1,430 @@
+"""The corpus page: complete in itself, true to its numbers, safe, and sensible when little is known."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import html as markup
+import io
+import re
+import time
+from collections.abc import Callable, Mapping, Sequence
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile as sf
+
+from runyoro_ssl.prepare.page import ClipSummary, write_page
+from runyoro_ssl.prepare.page.amounts import amount_of_time, clock, number, share
+from runyoro_ssl.prepare.page.charts import histogram, rows, seconds_by
+from runyoro_ssl.prepare.page.examples import choose_examples
+from runyoro_ssl.prepare.page.pictures import audio_uri, log_mel, mel_place, spectrogram_uri
+from runyoro_ssl.prepare.page.reasons import ALSO_CALLED, REASONS, explain
+
+RATE = 16_000
+USUAL = {"snr_db": 25.0, "level_dbfs": -24.0, "bandwidth_hz": 7000.0, "clipped_share": 0.0, "hum_db": 0.0, "music": 0.0}
+HOSTILE = '<script>alert("x")</script>'
+VOID = {"meta", "img", "link", "rect", "br"}
+
+
+def summary(place: int, *, measures: Mapping[str, float] = USUAL, **changed: Any) -> ClipSummary:
+    """A usual clip of its own recording; every fourth is held out."""
+    facts: dict[str, Any] = {
+        "id": f"r{place}.wav@0.000",
+        "recording": f"r{place}.wav",
+        "speaker": f"speaker {place % 5}",
+        "language": ("nyo", "ttj")[place % 2],
+        "source": f"r{place}.wav",
+        "offset_sec": 0.0,
+        "num_samples": 2 * RATE,
+        "split": "train" if place % 4 else "validation",
+        "measures": measures,
+    }
+    return ClipSummary(**(facts | changed))
+
+
+def varied(count: int) -> list[ClipSummary]:
+    """Clips whose measures differ a little, in a fixed way."""
+    draws = np.random.default_rng(0).standard_normal((count, len(USUAL)))
+    spread = (4.0, 3.0, 300.0, 0.0002, 1.0, 0.03)
+    return [
+        summary(
+            place,
+            measures={name: USUAL[name] + size * float(x) for name, size, x in zip(USUAL, spread, row, strict=True)},
+        )
+        for place, row in enumerate(draws)
+    ]
+
+
+def account_of(clips: Sequence[ClipSummary], dropped: Mapping[str, tuple[int, float]]) -> dict[str, Any]:
+    """The report of a preparation that kept these clips and dropped reason -> (clips, seconds)."""
+    kept = sum(clip.num_samples for clip in clips)
+    return {
+        "sampling_rate": RATE,
+        "clips_in": len(clips) + sum(count for count, _ in dropped.values()),
+        "seconds_in": kept / RATE + sum(seconds for _, seconds in dropped.values()),
+        "clips_kept": len(clips),
+        "seconds_kept": kept / RATE,
+        "dropped": {reason: {"clips": count, "seconds": seconds} for reason, (count, seconds) in dropped.items()},
+        "samples": {
+            "in": kept + round(RATE * sum(seconds for _, seconds in dropped.values())),
+            "kept": kept,
+            "dropped": {reason: round(RATE * seconds) for reason, (_, seconds) in dropped.items()},
+        },
+    }
+
+
+@pytest.fixture(scope="module")
+def speech(corpus: Path) -> np.ndarray:
+    """About 2.5 s of speech, float32 (T,), 16 kHz."""
+    return next(sf.read(path, dtype="float32")[0] for path in sorted(corpus.rglob("*.wav")))
+
+
+@pytest.fixture
+def page(tmp_path: Path, speech: np.ndarray) -> Callable[..., str]:
+    """Writes a page, each clip the same half second of speech, and reads it."""
+
+    def write(
+        clips: Sequence[ClipSummary],
+        report: Mapping[str, Any] | None = None,
+        waveform_of: Callable[[int], np.ndarray] = lambda _: speech[: RATE // 2],
+        title: str = "A corpus",
+    ) -> str:
+        path = tmp_path / "prepare_report.html"
+        write_page(path, account_of(clips, {}) if report is None else report, clips, waveform_of, title=title)
+        html = path.read_text(encoding="utf-8")
+        Elements().read(html)
+        return html
+
+    return write
+
+
+class Elements(HTMLParser):
+    """The start tags of a page, after checking that every one is closed in its turn."""
+
+    def read(self, html: str) -> list[tuple[str, dict[str, str | None]]]:
+        """(Tag, attributes) of every element."""
+        self.found: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+        self.feed(html)
+        assert self.open == []
+        return self.found
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Remember it."""
+        self.found.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Nothing to close."""
+        self.found.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        """It ends what began last."""
+        assert self.open.pop() == tag
+
+
+def text_of(html: str) -> str:
+    """What a reader sees, spaces joined."""
+    return " ".join(markup.unescape(re.sub(r"<(script|style)>.*?</\1>|<[^>]*>", " ", html, flags=re.DOTALL)).split())
+
+
+def decoded(uri: str, kind: str) -> bytes:
+    """The content of a data URI of this kind."""
+    head, _, content = uri.partition(",")
+    assert head == f"data:{kind};base64"
+    return base64.b64decode(content, validate=True)
+
+
+def test_page_needs_nothing_else(page: Callable[..., str]) -> None:
+    """Every source is a data URI, every link stays on the page, no style imports: it works offline, from anywhere."""
+    html = page(varied(30))
+    elements = Elements().read(html)
+    assert {tag for tag, _ in elements} & {"link", "iframe", "object", "embed", "base"} == set()
+    for tag, attributes in elements:
+        for name in {"src", "href", "srcset", "poster", "data", "action"} & attributes.keys():
+            assert re.match(r"data:(image/png|audio/mpeg);base64,|#\w", attributes[name] or ""), (tag, name)
+    assert not re.search(r"url\(|@import|https?://", html)
+
+
+def test_only_our_script_may_run(page: Callable[..., str]) -> None:
+    """The policy allows the page's own script by its hash, data pictures and sounds, and no connection."""
+    html = page(varied(4))
+    policy = next(attributes["content"] for tag, attributes in Elements().read(html) if "http-equiv" in attributes)
+    assert policy is not None
+    (script,) = re.findall(r"<script>(.*?)</script>", html, flags=re.DOTALL)
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert "default-src 'none'" in policy
+    assert policy.endswith(f"script-src 'sha256-{digest}'")
+
+
+def test_strings_of_the_data_are_text(page: Callable[..., str]) -> None:
+    """A name that looks like markup is shown as it is, wherever it stands."""
+    names: dict[str, Any] = dict.fromkeys(("id", "recording", "speaker", "language", "source"), HOSTILE)
+    report = account_of([summary(0)], {HOSTILE: (1, 2.0)}) | {"licences": {HOSTILE: 2.0}}
+    html = page([summary(0, **names), summary(1)], report, title=HOSTILE)
+    assert html.count("<script>") == 1
+    assert "alert(" in text_of(html)
+    assert all("alert" not in name for _, attributes in Elements().read(html) for name in attributes)
+
+
+def test_same_corpus_gives_the_same_bytes(page: Callable[..., str]) -> None:
+    """No time stamp, no order of a set: two pages can be compared."""
+    assert page(varied(40)) == page(varied(40))
+
+
+def test_account_shows_every_reason_with_its_share(page: Callable[..., str]) -> None:
+    """Kept and each reason, with time and per cent of the input; a known one is explained, a plugin's own is not."""
+    clips = [summary(place) for place in range(60)]
+    html = page(clips, account_of(clips, {"silence": (3, 60.0), "my plugin": (2, 20.0)}))
+    words = text_of(html)
+    assert "kept 2.0 min 60.0 % 60 silence 1.0 min 30.0 % 3" in words
+    assert " ".join(explain("silence")) in words
+    assert "my plugin 20.0 s 10.0 % 2 3,200,000 samples in, 1,920,000 kept, 1,280,000 dropped: it adds up" in words
+    widths = re.findall(r'<i class="(?:kept|reason-\d)" style="flex-grow:([\d.]+)"', html)
+    assert [float(width) for width in widths] == [60.0, 30.0, 10.0]
+
+
+def test_account_that_does_not_add_up_says_so(page: Callable[..., str]) -> None:
+    """A second that went nowhere is not smoothed over."""
+    clips = varied(3)
+    report = account_of(clips, {"silence": (1, 2.0)})
+    report["samples"]["in"] += 5
+    assert "dropped: 5 unaccounted for!" in text_of(page(clips, report))
+
+
+def test_clip_is_traceable_to_its_second(page: Callable[..., str]) -> None:
+    """Each card names the manifest's file and the place in it."""
+    clips = [summary(0, source="field/day 2.wav", offset_sec=3725.4), summary(1)]
+    assert "field/day 2.wav 1:02:05.4 \N{EN DASH} 1:02:07.4" in text_of(page(clips))
+
+
+def test_every_example_is_heard_and_seen(page: Callable[..., str], speech: np.ndarray) -> None:
+    """Twenty players and twenty spectrograms, each with words for who cannot see them; nothing else is decoded."""
+    asked: list[int] = []
+
+    def waveform_of(clip: int) -> np.ndarray:
+        asked.append(clip)
+        return speech
+
+    elements = Elements().read(page(varied(50), waveform_of=waveform_of))
+    players = [attributes for tag, attributes in elements if tag == "audio"]
+    pictures = [attributes for tag, attributes in elements if tag == "img"]
+    assert len(players) == len(pictures) == len(asked) == len(set(asked)) == 20
+    assert all("controls" in player and player["aria-label"] for player in players)
+    assert all(picture["alt"] for picture in pictures)
+    assert all(attributes["aria-label"] for tag, attributes in elements if attributes.get("role") == "img")
+    assert all("scope" in attributes for tag, attributes in elements if tag == "th")
+
+
+def test_long_clip_is_heard_for_fifteen_seconds(page: Callable[..., str], speech: np.ndarray) -> None:
+    """The page stays small, and says that there is more."""
+    html = page([summary(0, num_samples=40 * RATE)], waveform_of=lambda _: np.resize(speech, 40 * RATE))
+    (uri,) = re.findall(r'<audio[^>]* src="([^"]*)"', html)
+    assert sf.info(io.BytesIO(decoded(uri, "audio/mpeg"))).duration == pytest.approx(15.0, abs=0.1)
+    assert "The first 15 s of 40.0 s." in text_of(html)
+
+
+@pytest.mark.parametrize("rate", [8000, 16_000, 22_050])
+def test_player_sounds_like_the_clip(speech: np.ndarray, rate: int) -> None:
+    """The MP3 decodes to the same speech at the same level, in at most 64 kbit/s."""
+    import soxr
+
+    content = decoded(audio_uri(soxr.resample(speech, RATE, rate), rate), "audio/mpeg")
+    heard, heard_rate = sf.read(io.BytesIO(content), dtype="float32")
+    assert heard_rate == RATE
+    assert len(content) * 8 / (len(heard) / RATE) <= 64_000
+    expected = soxr.resample(soxr.resample(speech, RATE, rate), rate, RATE)
+    size = min(len(heard), len(expected))
+    assert np.corrcoef(heard[:size], expected[:size])[0, 1] > 0.95
+    assert np.std(heard[:size]) == pytest.approx(np.std(expected), rel=0.1)
+
+
+@pytest.mark.parametrize("hertz", [200.0, 1000.0, 5000.0])
+def test_tone_stands_at_its_frequency(hertz: float) -> None:
+    """The brightest row of a tone is where the axis says; a chirp of silence around it is dark."""
+    tone = np.sin(2 * np.pi * hertz * np.arange(RATE) / RATE).astype(np.float32)
+    picture = log_mel(np.concatenate([np.zeros(RATE, np.float32), tone]), RATE)
+    row = picture[:, -20].argmax()
+    assert (row + 1) / (len(picture) + 1) == pytest.approx(float(mel_place(np.array(hertz), RATE)), abs=0.011)
+    assert picture[:, :20].max() == 0.0
+    assert picture.max() == 1.0
+
+
+def test_low_frequencies_are_at_the_bottom() -> None:
+    """The PNG is read from the top: a low tone is bright in its last rows."""
+    from PIL import Image
+
+    tone = np.sin(2 * np.pi * 150 * np.arange(RATE) / RATE).astype(np.float32)
+    image = Image.open(io.BytesIO(decoded(spectrogram_uri(tone, RATE), "image/png"))).convert("L")
+    brightness = np.asarray(image).mean(axis=1)
+    assert brightness.argmax() > 0.85 * len(brightness)
+
+
+@pytest.mark.parametrize("num_samples", [1, 100, 40 * RATE])
+@pytest.mark.parametrize("level", [0.0, 1e-4, 3.0])
+def test_odd_waveforms_have_pictures(num_samples: int, level: float) -> None:
+    """Shorter than a window, silent, beyond full scale: never an error; silence is black."""
+    waveform = np.full(num_samples, level, np.float32)
+    assert spectrogram_uri(waveform, RATE)
+    assert audio_uri(waveform, RATE)
+    assert log_mel(waveform, RATE).shape[1] <= 480
+    if level == 0.0:
+        assert log_mel(waveform, RATE).max() == 0.0
+
+
+@pytest.mark.parametrize(
+    ("measure", "value", "fault"),
+    [
+        ("snr_db", 3.0, "low SNR"),
+        ("clipped_share", 0.008, "clipping"),
+        ("music", 0.9, "music"),
+        ("bandwidth_hz", 3400.0, "narrow bandwidth"),
+        ("hum_db", 15.0, "mains hum"),
+    ],
+)
+def test_worst_is_the_faulty_clip(page: Callable[..., str], measure: str, value: float, fault: str) -> None:
+    """Each kind of fault puts a clip first, and is named on its card."""
+    clips = varied(60)
+    clips[17] = summary(17, measures={**USUAL, measure: value})
+    worst, _ = choose_examples(clips)
+    assert (worst[0].clip, worst[0].faults) == (17, (fault,))
+    assert f"<mark>{fault}</mark>" in page(clips)
+
+
+def test_good_extremes_are_not_bad() -> None:
+    """A clip with an outstanding SNR and no hum is not among the worst."""
+    clips = varied(60)
+    clips[17] = summary(17, measures={**USUAL, "snr_db": 70.0, "hum_db": -30.0})
+    assert 17 not in {example.clip for example in choose_examples(clips)[0]}
+
+
+def test_good_measure_does_not_excuse_a_bad_one() -> None:
+    """Noise stays noise on a clip without any hum."""
+    clips = varied(60)
+    clips[17] = summary(17, measures={**USUAL, "snr_db": 0.0, "hum_db": -40.0})
+    assert choose_examples(clips)[0][0].clip == 17
+
+
+def test_unknown_is_not_bad() -> None:
+    """A clip without an SNR, or with one that is no number, counts as usual."""
+    clips = varied(60)
+    for place, snr in ((17, float("-inf")), (18, float("nan"))):
+        clips[place] = summary(place, measures={**USUAL, "snr_db": snr})
+    clips[19] = summary(19, measures={name: value for name, value in USUAL.items() if name != "snr_db"})
+    assert not {17, 18, 19} & {example.clip for example in choose_examples(clips)[0]}
+
+
+def test_typical_are_near_the_medians() -> None:
+    """The clip that is usual in everything comes first, and no clip is both worst and typical."""
+    clips = varied(60)
+    clips[23] = summary(23)
+    worst, typical = choose_examples(clips)
+    assert typical[0].clip == 23
+    assert not {example.clip for example in worst} & {example.clip for example in typical}
+
+
+def test_one_recording_does_not_fill_the_worst() -> None:
+    """At most three of one recording while there are others, worst first all the same."""
+    clips = varied(60)
+    for place in range(20, 40):
+        clips[place] = summary(place, recording="bad.wav", measures={**USUAL, "snr_db": 0.0 + place / 100})
+    worst = [example.clip for example in choose_examples(clips)[0]]
+    assert worst[:3] == [20, 21, 22]
+    assert len(worst) == 10
+    assert not {23, 24, 25} & set(worst)
+
+
+def test_only_recording_gives_all_the_worst() -> None:
+    """Where there is one recording, its clips are shown."""
+    clips = [summary(place, recording="a.wav", measures={**USUAL, "snr_db": float(place)}) for place in range(40)]
+    worst, typical = choose_examples(clips)
+    assert [example.clip for example in worst] == list(range(10))
+    assert len(typical) == 10
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 3, 9, 15])
+@pytest.mark.parametrize("measures", [{}, {"snr_db": float("nan"), "level_dbfs": float("-inf")}, USUAL])
+def test_little_is_known(page: Callable[..., str], count: int, measures: Mapping[str, float]) -> None:
+    """Few clips, no measures, no speakers, no languages, an empty report: a sensible page, without nan or None."""
+    clips = [summary(place, measures=measures, speaker=None, language=None) for place in range(count)]
+    words = text_of(page(clips, {}))
+    assert "No clip is measurably worse than the others." in words
+    assert "No speaker is named" in words
+    assert not re.search(r"\b(nan|inf|None)\b", words)
+    assert ("No clip was kept." in words) is (count == 0)
+    assert ("SNR dB How far speech stands above the background. Under 10 dB is noisy. Not measured." in words) is (
+        not count or measures is not USUAL
+    )
+
+
+def test_histogram_counts_every_clip_once() -> None:
+    """Bars, what is beyond the axis, and what is not known add up to the clips."""
+    values = np.concatenate([np.random.default_rng(1).normal(20, 5, 998), [np.nan, 900.0]])
+    chart = histogram("SNR", "dB", "", values, np.arange(1000) % 10 == 0)
+    counts = [
+        int(number_.replace(",", ""))
+        for number_ in (re.findall(r"([\d,]+) clips?$", bar.text)[0] for bar in chart.bins)
+    ]
+    outside = int(re.findall(r"(\d+) clips? beyond", chart.note)[0])
+    assert sum(counts) + outside + 1 == 1000
+    assert "Known of 999 of 1,000 clips." in chart.note
+    assert max(bar.train + bar.validation for bar in chart.bins) <= 100.0
+    assert chart.summary.startswith("Median 20")
+
+
+@pytest.mark.parametrize("values", [[3.0], [0.0] * 5, [-1e-9, 1e-9], [1e6, 1e6 + 1], [-120.0, 0.0]])
+def test_histogram_of_any_range(values: list[float]) -> None:
+    """One clip, equal clips, tiny and huge numbers: at least one bar, and the axis holds the median."""
+    chart = histogram("Level", "dBFS", "", np.array(values), np.zeros(len(values), dtype=bool))
+    assert chart.bins
+    assert 0.0 <= chart.median <= 100.0
+    assert all(0.0 <= tick.at <= 100.001 for tick in (*chart.x_ticks, *chart.y_ticks))
+
+
+def test_twenty_speakers_and_the_rest() -> None:
+    """The largest twenty by name, then the others in one row, then the unknown: the seconds add up."""
+    sums = seconds_by([(f"s{place:02d}", float(place)) for place in range(1, 31)] + [(None, 7.0), ("s30", 1.0)])
+    listed = rows(sums)
+    assert [row.name for row in listed[:2]] == ["s30", "s29"]
+    assert [(row.name, row.is_named) for row in listed[20:]] == [("10 others", False), ("not known", False)]
+    assert sum(row.seconds for row in listed) == sum(sums.values()) == 473.0
+
+
+def test_one_voice_that_speaks_most_is_remarked(page: Callable[..., str]) -> None:
+    """More than half of the audio by one speaker is said in words; an even corpus has no such remark."""
+    clips = varied(20)
+    assert "may learn this voice" not in page(clips)
+    clips += [summary(place, speaker="Akiiki") for place in range(20, 45)]
+    assert "Akiiki speaks 55.6 % of it" in text_of(page(clips))
+
+
+def test_large_corpus_takes_seconds_and_stays_small(page: Callable[..., str], speech: np.ndarray) -> None:
+    """30,000 clips, the examples long: the page is drawn in seconds and stays under 4 MB."""
+    started = time.monotonic()
+    noise = 0.1 * np.random.default_rng(0).standard_normal(20 * RATE).astype(np.float32)
+    html = page(varied(30_000), waveform_of=lambda _: np.resize(speech, 20 * RATE) + noise)
+    assert len(html) < 4_000_000
+    assert time.monotonic() - started < 60
+
+
+def test_every_known_reason_is_explained() -> None:
+    """Both texts are there, other spellings lead to them, and a reason of a plugin has none."""
+    assert all(meaning and remedy for meaning, remedy in REASONS.values())
+    assert all(explain(name.upper().replace(" ", "_")) == REASONS[known] for name, known in ALSO_CALLED.items())
+    assert explain("Non-finite samples") == REASONS["non finite samples"]
+    assert explain("my plugin") == ("", "")
+
+
+def test_amounts() -> None:
+    """Hours, minutes, seconds; places to the tenth; a share that is there is never 0 %."""
+    assert [amount_of_time(seconds) for seconds in (0, 59.9, 90, 5400)] == ["0.0 s", "59.9 s", "1.5 min", "1.5 h"]
+    assert [clock(seconds) for seconds in (0, 7.26, 59.96, 3599.96, 3725.4)] == [
+        "0:00.0", "0:07.3", "1:00.0", "1:00:00.0", "1:02:05.4",
+    ]  # fmt: skip
+    assert [share(1, 3), share(1, 1_000_000), share(0, 5), share(0, 0)] == ["33.3 %", "< 0.1 %", "0.0 %", "0.0 %"]
+    assert [number(1234567.0), number(-0.04, 1), number(-2.5, 1)] == ["1,234,567", "0.0", "\N{MINUS SIGN}2.5"]
