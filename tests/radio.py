@@ -189,3 +189,85 @@ def _tone(hertz: float, time: np.ndarray) -> np.ndarray:
 def _struck(hertz: float, size: int) -> np.ndarray:
     time = np.arange(size) / RATE
     return _tone(hertz, time) * np.exp(-6 * time)
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What `prepare` made of a day: shares of first-time speech kept, of music and noise left out, of repeats found
+    as duplicates, and of the clips of first-time speech that were taken for duplicates."""
+
+    speech_kept: float
+    other_left_out: float
+    repeats_found: float
+    false_repeats: float
+
+
+def prepare_day(day: Day, folder: Path, model: Path, *settings: str) -> Figures:
+    """Write the day as one recording, beside a short one for validation, prepare both, and look what became of it."""
+    from runyoro_ssl.plugins import load_plugins
+    from runyoro_ssl.prepare.pipeline import prepare
+    from runyoro_ssl.prepare.scan import scan
+    from runyoro_ssl.resolve import load_config
+
+    (folder / "audio").mkdir()
+    sf.write(folder / "audio" / "day.flac", day.waveform, RATE)
+    sf.write(folder / "audio" / "other.wav", 0.1 * np.random.default_rng(1).standard_normal(10 * RATE), RATE)
+    scan(folder / "audio", folder / "manifest.jsonl")
+    config = load_config(
+        settings=settings,
+        flags={
+            "model": {"model_name_or_path": str(model)},
+            "prepare": {"manifest_path": folder / "manifest.jsonl", "output_dir": folder / "dataset"},
+        },
+    )
+    prepare(config, load_plugins(config))
+    return assess(day, folder / "dataset")
+
+
+def assess(day: Day, dataset: Path) -> Figures:
+    """Compare a dataset with what the day really was."""
+    kept, duplicate = np.zeros((2, len(day.waveform)), bool)
+    clips = [json.loads(line) for line in (dataset / "clips.jsonl").open(encoding="utf-8")]
+    for clip in clips:
+        if clip["recording"] == "day.flac":
+            start = round(clip["offset"] * RATE)
+            kept[start : start + round(clip["duration"] * RATE)] = True
+    false = 0
+    for drop in map(json.loads, (dataset / "dropped.jsonl").open(encoding="utf-8")):
+        if drop["reason"] == "duplicate":
+            start = round(drop["offset_sec"] * RATE)
+            part = slice(start, start + drop["num_samples"])
+            duplicate[part] = True
+            false += bool(day.speech[part].any())
+    found = [duplicate[start:stop].mean() > 0.5 for start, stop in day.repeats]
+    return Figures(
+        speech_kept=float(kept[day.speech].mean()),
+        other_left_out=float(1 - kept[day.other].mean()),
+        repeats_found=float(np.mean(found)),
+        false_repeats=false / len(clips),
+    )
+
+
+def main() -> None:
+    """`python tests/radio.py SPEECH MODEL --hours 2`: the long form, and its figures."""
+    import argparse
+    import tempfile
+
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("speech", type=Path, help="folder with manifest.jsonl, of real clips")
+    parser.add_argument("model", type=Path, help="folder of a model, for its feature extractor")
+    parser.add_argument("--hours", type=float, default=2.0)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("settings", nargs="*", help="section.field=value")
+    options = parser.parse_args()
+    day = radio_day(clips_of(options.speech, options.seed), options.hours, options.seed)
+    print(  # noqa: T201 - a figure for a person
+        f"{len(day.waveform) / RATE / 3600:.2f} h: first-time speech {day.speech.sum() / RATE / 60:.1f} min, "
+        f"music and noise {day.other.sum() / RATE / 60:.1f} min, {len(day.repeats)} repeats"
+    )
+    with tempfile.TemporaryDirectory(prefix="runyoro-radio-") as scratch:
+        print(prepare_day(day, Path(scratch), options.model, *options.settings))  # noqa: T201
+
+
+if __name__ == "__main__":
+    main()
