@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from runyoro_ssl import hookspec
 
@@ -26,7 +26,8 @@ class Utterance:
     """One candidate clip of `prepare`, after decoding, resampling and cutting.
 
     `waveform` is float32 (num_samples,) in [-1, 1] at `sample_rate` Hz, mono. `source` is the path of the manifest.
-    `metadata` holds every other field of the manifest line.
+    `metadata` holds every other field of the manifest line. `speech_share` is the share of the clip that the segmenter
+    took for speech; None: not measured.
     """
 
     id: str
@@ -38,6 +39,7 @@ class Utterance:
     waveform: np.ndarray
     sample_rate: int
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    speech_share: float | None = None
 
     @property
     def num_samples(self) -> int:
@@ -48,6 +50,24 @@ class Utterance:
     def duration_sec(self) -> float:
         """Seconds."""
         return len(self.waveform) / self.sample_rate
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One clip as a corpus filter sees it, after every filter of single clips kept it.
+
+    Fields are those of its utterance; `measured` is what the corpus filter's own `measure` gave for it.
+    """
+
+    id: str
+    source: str
+    recording: str
+    speaker: str | None
+    language: str | None
+    offset_sec: float
+    num_samples: int
+    sample_rate: int
+    measured: Any
 
 
 @dataclass(frozen=True)
@@ -93,6 +113,17 @@ class LoggingBackend(Protocol):
         """The run ended: "finished", "stopped" or "failed"."""
 
 
+@runtime_checkable
+class CorpusFilter(Protocol):
+    """A filter that judges a clip by the others. Registered through the same hook as filters of single clips."""
+
+    def measure(self, utterance: Utterance) -> Any:
+        """What `select` needs to know of a clip, a JSON value or bytes. Runs in a worker process."""
+
+    def select(self, candidates: Sequence[Candidate]) -> Sequence[str | None]:
+        """The reason to drop each clip, or None. Runs once in the main process, on all clips in manifest order."""
+
+
 Filter = Callable[[Utterance], str | None]
 """The reason to drop the utterance, or None. A reason is a short category: reports count by it."""
 Augmentation = Callable[["torch.Tensor", "torch.Generator"], "torch.Tensor"]
@@ -104,7 +135,10 @@ Register = Callable[[str, Callable[..., Any]], None]
 
 @hookspec
 def runyoro_manifest_filters(register: Register, config: Config) -> None:
-    """Register filters for `prepare`: factory(**options) -> (Utterance) -> reason to drop, or None."""
+    """Register filters for `prepare`: factory(**options) -> (Utterance) -> reason to drop, or None.
+
+    Or factory(**options) -> CorpusFilter, which sees all clips together.
+    """
 
 
 @hookspec

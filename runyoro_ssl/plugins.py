@@ -34,7 +34,7 @@ HOOKS: dict[Kind, str] = {
     "collator": "runyoro_collators",
     "logger": "runyoro_logging_backends",
 }
-BUILTINS = ("filters", "augmentations", "collators", "loggers")
+BUILTINS = ("filters", "duplicates", "caps", "augmentations", "collators", "loggers")
 
 
 @dataclass(frozen=True)
