@@ -21,6 +21,8 @@ CLOSEST = 4
 that a thousand clips hold costs no more for each than one that ten hold."""
 BLOCK_HASHES = 1 << 20
 """Clips are compared with all earlier ones in blocks of about so many hashes: 4 hours, 0.3 GB."""
+BLOCK_CLIPS = 1 << 14
+"""And of at most so many clips: their number within the block is a part of a sort key."""
 MAX_OFFSET_STEP = 2
 """Frames by which the offsets of two matches may differ and still be one: peaks are found to a frame."""
 MIN_MATCHES = 8
@@ -57,6 +59,8 @@ class DuplicateFilter:
         """Judge in manifest order: a copy of a dropped clip counts only as a copy of what was kept."""
         reasons: list[str | None] = [None] * len(candidates)
         landmarks = [np.frombuffer(clip.measured, PEAK) for clip in candidates]
+        if not candidates:
+            return reasons
         for clip, stretches in sorted(_repeated(landmarks).items()):
             kept = [(start, stop) for earlier, start, stop in stretches if reasons[earlier] is None]
             heard = _stretches(landmarks[clip]["frame"].astype(np.int64))
@@ -74,12 +78,12 @@ def _repeated(landmarks: Sequence[np.ndarray]) -> dict[int, list[Stretch]]:
     codes, frames = hashes(frames, np.concatenate([found["bin"] for found in landmarks]))
     index = np.sort(codes.astype(np.uint64) << np.uint64(32) | frames.astype(np.uint64))
     codes, frames = (index >> np.uint64(32)).astype(np.uint32), index.astype(np.uint32)
-    num_blocks = min(len(landmarks), 1 + len(index) // BLOCK_HASHES)
+    num_blocks = 1 + max(len(index) // BLOCK_HASHES, len(landmarks) // BLOCK_CLIPS)
     repeated: dict[int, list[Stretch]] = defaultdict(list)
-    for clips in np.array_split(np.arange(len(landmarks)), num_blocks):
-        here = np.flatnonzero((frames >= starts[clips[0]]) & (frames < starts[clips[-1] + 1]))
+    for start, stop in itertools.pairwise(starts[np.linspace(0, len(landmarks), num_blocks + 1).astype(int)]):
+        here = np.flatnonzero((frames >= start) & (frames < stop))
         for later, earlier, matched in _alignments(*_pairs(codes, frames, here), starts):
-            repeated[later] += [(earlier, start, stop) for start, stop in _stretches(matched)]
+            repeated[later] += [(earlier, *stretch) for stretch in _stretches(matched)]
     return repeated
 
 
@@ -105,14 +109,13 @@ def _alignments(later: np.ndarray, earlier: np.ndarray, starts: np.ndarray) -> I
     # Clip, offset and frame in one number sort quickest: 16, 32 and 16 bits.
     base = clip.min()
     keys = np.sort((clip - base) << 48 | (later - earlier) << 16 | (later - starts[clip]))
-    ends = np.flatnonzero(np.diff(keys >> 16) > MAX_OFFSET_STEP) + 1
-    for begin, end in itertools.pairwise([0, *ends.tolist(), len(keys)]):
-        if end - begin >= MIN_MATCHES:
-            run = keys[begin:end]
-            which = int(run[0] >> 48) + int(base)
-            matched = np.sort(run & 0xFFFF)
-            at = int(starts[which] + matched[0] - (run[0] >> 16 & 0xFFFFFFFF))
-            yield which, int(np.searchsorted(starts, at, side="right")) - 1, matched
+    edges = np.flatnonzero(np.diff(keys >> 16, prepend=-MAX_OFFSET_STEP - 1, append=1 << 62) > MAX_OFFSET_STEP)
+    for run in np.flatnonzero(np.diff(edges) >= MIN_MATCHES):
+        matches = keys[edges[run] : edges[run + 1]]
+        which = int(matches[0] >> 48) + int(base)
+        matched = np.sort(matches & 0xFFFF)
+        at = int(starts[which] + matched[0] - (matches[0] >> 16 & 0xFFFFFFFF))
+        yield which, int(np.searchsorted(starts, at, side="right")) - 1, matched
 
 
 def _stretches(frames: np.ndarray) -> list[tuple[int, int]]:
