@@ -19,7 +19,9 @@ MODEL_HELP = {"model-name-or-path": "Base model: a folder saved by transformers,
 
 @task(
     auto_shortflags=False,
+    iterable=["set"],
     help={
+        "set": CONFIG_HELP["set"],
         "audio-dir": "Folder of recordings, walked recursively",
         "output": "Manifest to write",
         "speaker-from": "Regular expression on the path below --audio-dir; its group is the speaker: '([^/]+)/'",
@@ -34,26 +36,34 @@ def manifest(
     output: str = "data/manifest/audio_manifest.jsonl",
     speaker_from: Any = None,
     num_workers: Any = None,
+    set: Any = None,  # noqa: A002 - the flag's name
     overwrite: bool = False,
 ) -> None:
     """List the readable recordings of a folder, with their real durations."""
     from runyoro_ssl.cli import run_manifest
 
     flags = {"num_workers": num_workers}
-    run_manifest(flags, audio_dir=audio_dir, output=output, speaker_from=speaker_from, overwrite=overwrite)
+    run_manifest(
+        flags, audio_dir=audio_dir, output=output, speaker_from=speaker_from, settings=set, overwrite=overwrite
+    )
 
 
 @task(
     auto_shortflags=False,
     iterable=["set"],
+    optional=["allow_outside"],
     help={
         **CONFIG_HELP,
         **MODEL_HELP,
-        "manifest-path": "JSON Lines manifest",
+        "manifest-path": "JSON Lines manifest, or hf://org/name?config=C&split=S",
         "output-dir": "Dataset to write",
-        "max-duration-sec": "Longer clips are cut into pieces",
+        "max-duration-sec": "No clip is longer",
         "min-duration-sec": "Shorter clips are dropped",
+        "segment": "How recordings over the maximum are cut: vad (at pauses, speech only), fixed or none",
         "num-workers": "Processes that decode",
+        "executor": "Where the work runs: processes, dask://HOST:PORT, slurm, or a plugin's",
+        "allow-outside": "Accept manifest lines that lead out of the manifest's folder",
+        "dry-run": "Only say what each filter would drop",
         "overwrite": "Replace an existing dataset",
     },
 )
@@ -68,7 +78,11 @@ def prepare(
     model_name_or_path: Any = None,
     max_duration_sec: Any = None,
     min_duration_sec: Any = None,
+    segment: Any = None,
     num_workers: Any = None,
+    executor: Any = None,
+    allow_outside: Any = None,
+    dry_run: bool = False,
     overwrite: bool = False,
 ) -> None:
     """Decode, cut, filter and split the manifest's recordings into a dataset."""
@@ -80,9 +94,12 @@ def prepare(
         "model_name_or_path": model_name_or_path,
         "max_duration_sec": max_duration_sec,
         "min_duration_sec": min_duration_sec,
+        "segment": segment,
         "num_workers": num_workers,
+        "executor": executor,
+        "allow_outside": allow_outside,
     }
-    run_prepare(flags, profile=profile, config_file=config, settings=set, overwrite=overwrite)
+    run_prepare(flags, profile=profile, config_file=config, settings=set, overwrite=overwrite, dry_run=dry_run)
 
 
 @task(

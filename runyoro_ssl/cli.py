@@ -71,13 +71,19 @@ def resolve(
 
 
 def run_manifest(
-    flags: Mapping[str, Any], *, audio_dir: str, output: str, speaker_from: str | None, overwrite: bool
+    flags: Mapping[str, Any],
+    *,
+    audio_dir: str,
+    output: str,
+    speaker_from: str | None,
+    settings: Iterable[str],
+    overwrite: bool,
 ) -> None:
     """`invoke manifest`."""
     from runyoro_ssl.prepare.scan import scan
 
-    num_workers = load_config(flags=flags_to_overrides("manifest", flags)).hardware.num_workers
-    found = scan(Path(audio_dir), Path(output), speaker_from=speaker_from, num_workers=num_workers, overwrite=overwrite)
+    config = resolve("manifest", flags, profile=None, config_file=None, settings=settings)
+    found = scan(Path(audio_dir), Path(output), speaker_from=speaker_from, overwrite=overwrite, config=config)
     rows = [
         ["recordings", f"{found.num_files}"],
         ["audio", f"{found.seconds / 3600:.2f} h"],
@@ -97,12 +103,18 @@ def run_prepare(
     config_file: str | None,
     settings: Iterable[str],
     overwrite: bool,
+    dry_run: bool,
 ) -> None:
     """`invoke prepare`."""
     from runyoro_ssl.plugins import load_plugins
     from runyoro_ssl.prepare.pipeline import prepare
 
     config = resolve("prepare", flags, profile=profile, config_file=config_file, settings=settings)
+    if dry_run:
+        from runyoro_ssl.prepare.rehearsal import COLUMNS, rehearse
+
+        logs.print_table("Nothing was written", COLUMNS, rehearse(config, load_plugins(config)))
+        return
     done = prepare(config, load_plugins(config), overwrite=overwrite)
     if done.up_to_date:
         logs.get_logger().info("already_prepared", path=str(done.output_dir))
@@ -111,14 +123,18 @@ def run_prepare(
 
 def prepare_rows(report: Mapping[str, Any]) -> list[list[str]]:
     """The account of a preparation: what came in, what was dropped and why, what was kept where."""
-    rows = [["in", str(report["clips_in"]), f"{report['seconds_in']:.1f}"]]
-    if report["clips_cut"]:
-        rows.append([f"cut into {report['pieces_of_cut_clips']} pieces", str(report["clips_cut"]), ""])
+    rows = [["in", str(report["lines_in"]), f"{report['seconds_in']:.1f}"]]
+    if report["lines_cut"]:
+        rows.append([f"cut into {report['pieces_of_cut_lines']} pieces", str(report["lines_cut"]), ""])
     for reason, drop in report["dropped"].items():
         rows.append([f"dropped: {reason}", str(drop["clips"]), f"{drop['seconds']:.1f}"])
     rows.append(["kept", str(report["clips_kept"]), f"{report['seconds_kept']:.1f}"])
     for name, split in report["splits"].items():
         rows.append([f"  {name}", str(split["clips"]), f"{split['seconds']:.1f}"])
+    if report["flawed_recordings"]:
+        rows.append(["damaged, used as far as they go", str(len(report["flawed_recordings"])), ""])
+    if report["narrow_band_seconds"]:
+        rows.append(["telephone bandwidth, kept", "", f"{report['narrow_band_seconds']:.1f}"])
     return rows
 
 

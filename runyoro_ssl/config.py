@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     NonNegativeFloat,
@@ -24,6 +25,8 @@ from pydantic import (
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
 Device = Literal["mps", "cuda", "cpu"]
+PathOrAddress = Annotated[str, BeforeValidator(lambda value: str(value) if isinstance(value, Path) else value)]
+"""A path, or an address whose two slashes a Path would lose."""
 
 
 class Section(BaseModel):
@@ -88,12 +91,34 @@ class ModelConfig(Section):
 class PrepareConfig(Section):
     """From a manifest to a dataset on disk."""
 
-    manifest_path: Path = Path("data/manifest/audio_manifest.jsonl")
+    manifest_path: PathOrAddress = "data/manifest/audio_manifest.jsonl"
+    """JSON Lines, or a Hugging Face audio dataset: `hf://org/name?config=...&split=...`."""
     output_dir: Path = Path("data/processed/ssl_dataset")
     max_duration_sec: float = Field(default=15.0, ge=0.1, le=3600.0)
-    """Longer clips are cut into equal pieces of at most this."""
+    """No clip is longer; what is gets cut, as `segment` says."""
     min_duration_sec: float = Field(default=2.0, ge=0.05)
     """Shorter clips and pieces are dropped by the `duration` filter."""
+    segment: Literal["vad", "fixed", "none"] = "vad"
+    """What becomes of recordings over `max_duration_sec`. `vad`: clips of speech, cut at pauses, and the rest is left
+    out; `fixed`: pieces of the maximum, nothing is left out; `none`: they are dropped."""
+    vad_threshold: float = Field(default=0.5, gt=0.0, lt=1.0)
+    """Probability from which 32 ms count as speech."""
+    speech_pad_sec: float = Field(default=0.15, ge=0.0, le=1.0)
+    """Kept before and after speech, so that no consonant is clipped."""
+    max_pause_sec: float = Field(default=1.0, ge=0.0, le=10.0)
+    """Longer pauses separate clips; shorter ones may stay inside."""
+    max_recording_sec: PositiveFloat = 86_400.0
+    """A file that decodes to more is refused: no header or compression bomb costs more than this."""
+    time_limit_sec: PositiveFloat = 60.0
+    """A file whose decoding stands still for so long is dropped."""
+    allow_outside: bool = False
+    """Accept manifest lines whose relative path leaves the manifest's folder, by `..` or a link."""
+    executor: str = "processes"
+    """Where the work runs: `processes` here, `dask://HOST:PORT`, `slurm`, or what a plugin offers."""
+    shard_seconds: PositiveFloat = 600.0
+    """Stated audio of one unit of work. Changes nothing in the result."""
+    keep_shards: bool = True
+    """Keep what each unit of work gave beside the dataset, so that a grown manifest costs only what is new."""
     validation_share: float = Field(default=0.05, gt=0.0, lt=0.5)
     """Share of the kept seconds to hold out, as nearly as whole groups allow."""
     split_by: Literal["speaker", "recording"] = "speaker"

@@ -1,4 +1,4 @@
-"""The four hooks, and the objects that pass through them.
+"""The five hooks, and the objects that pass through them.
 
 A hook is called once, when plugins are loaded, with `register` and the resolved configuration. It registers named
 factories: `register("name", factory)`. The configuration names what is used; `factory(**options)` then makes it.
@@ -8,6 +8,7 @@ What a factory makes must be picklable (a class with `__call__`, not a closure):
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
@@ -26,8 +27,7 @@ class Utterance:
     """One candidate clip of `prepare`, after decoding, resampling and cutting.
 
     `waveform` is float32 (num_samples,) in [-1, 1] at `sample_rate` Hz, mono. `source` is the path of the manifest.
-    `metadata` holds every other field of the manifest line. `speech_share` is the share of the clip that the segmenter
-    took for speech; None: not measured.
+    `metadata` holds every other field of the manifest line.
     """
 
     id: str
@@ -40,6 +40,7 @@ class Utterance:
     sample_rate: int
     metadata: Mapping[str, Any] = field(default_factory=dict)
     speech_share: float | None = None
+    """Share of the clip that the segmenter took for speech; None: not measured."""
 
     @property
     def num_samples(self) -> int:
@@ -50,24 +51,6 @@ class Utterance:
     def duration_sec(self) -> float:
         """Seconds."""
         return len(self.waveform) / self.sample_rate
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """One clip as a corpus filter sees it, after every filter of single clips kept it.
-
-    Fields are those of its utterance; `measured` is what the corpus filter's own `measure` gave for it.
-    """
-
-    id: str
-    source: str
-    recording: str
-    speaker: str | None
-    language: str | None
-    offset_sec: float
-    num_samples: int
-    sample_rate: int
-    measured: Any
 
 
 @dataclass(frozen=True)
@@ -113,15 +96,30 @@ class LoggingBackend(Protocol):
         """The run ended: "finished", "stopped" or "failed"."""
 
 
+@dataclass(frozen=True)
+class Candidate:
+    """A clip that every filter before let pass, as a corpus filter sees it. `measured` is what its `measure` gave."""
+
+    id: str
+    source: str
+    recording: str
+    speaker: str | None
+    language: str | None
+    offset_sec: float
+    num_samples: int
+    sample_rate: int
+    measured: Any
+
+
 @runtime_checkable
 class CorpusFilter(Protocol):
-    """A filter that judges a clip by the others. Registered through the same hook as filters of single clips."""
+    """A filter that judges clips beside each other."""
 
     def measure(self, utterance: Utterance) -> Any:
-        """What `select` needs to know of a clip, a JSON value or bytes. Runs in a worker process."""
+        """What to know of a clip: bytes, or a JSON value. Runs in a worker process."""
 
     def select(self, candidates: Sequence[Candidate]) -> Sequence[str | None]:
-        """The reason to drop each clip, or None. Runs once in the main process, on all clips in manifest order."""
+        """The reason to drop each clip, or None. Runs in the main process, on the clips in manifest order."""
 
 
 Filter = Callable[[Utterance], str | None]
@@ -130,6 +128,11 @@ Augmentation = Callable[["torch.Tensor", "torch.Generator"], "torch.Tensor"]
 """(waveform float32 (T,), generator) -> float32 (T',). Draws only from the generator."""
 Collator = Callable[[Sequence[Clip], Sequence["torch.Generator"]], Batch]
 """Clips and one generator for each, to one batch."""
+OpenExecutor = Callable[[str, int, Path], Executor]
+"""(what follows `name://` in `prepare.executor`, number of workers, a folder that all workers see) -> Executor.
+
+A task that ends its process must fail its own future only. `shutdown(cancel_futures=True)` ends running tasks too.
+"""
 Register = Callable[[str, Callable[..., Any]], None]
 
 
@@ -137,7 +140,7 @@ Register = Callable[[str, Callable[..., Any]], None]
 def runyoro_manifest_filters(register: Register, config: Config) -> None:
     """Register filters for `prepare`: factory(**options) -> (Utterance) -> reason to drop, or None.
 
-    Or factory(**options) -> CorpusFilter, which sees all clips together.
+    Or factory(**options) -> CorpusFilter, which sees the clips together.
     """
 
 
@@ -154,3 +157,8 @@ def runyoro_collators(register: Register, config: Config) -> None:
 @hookspec
 def runyoro_logging_backends(register: Register, config: Config) -> None:
     """Register logging backends for `train`: factory(**options) -> LoggingBackend."""
+
+
+@hookspec
+def runyoro_executors(register: Register, config: Config) -> None:
+    """Register places where `prepare` may run: factory(**options) -> OpenExecutor."""

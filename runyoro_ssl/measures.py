@@ -8,8 +8,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from runyoro_ssl.hookspecs import Utterance
 
 FRAME_SEC = 0.032
 HOP_SEC = 0.128
@@ -31,7 +35,7 @@ BANDWIDTH_DB = 50.0
 TONE_HZ = (950.0, 4050.0)
 """Below, the harmonics of a speaking voice move by less than a bin in 300 ms, like those of an instrument."""
 HELD_FRAMES = 3
-"""Frames (288 ms from first to last) over which a spectral peak must hold still to be a tone."""
+"""Frames (288 ms with the first and the last) over which a spectral peak must hold still to be a tone."""
 MODULATION_HZ = (2.5, 7.0)
 """The rate of syllables."""
 HUM_RATE_HZ = 2000
@@ -64,6 +68,11 @@ class Measures:
     bandwidth_hz: float
     music: float
     active_share: float
+
+
+def measure_utterance(utterance: Utterance) -> Measures:
+    """`measure` of its waveform."""
+    return measure(utterance.waveform, utterance.sample_rate)
 
 
 def measure(waveform: np.ndarray, sample_rate: int) -> Measures:

@@ -12,6 +12,7 @@ import inspect
 import pickle
 import sys
 from collections.abc import Callable, Iterable
+from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from functools import partial
 from importlib.metadata import entry_points
@@ -24,17 +25,18 @@ import pluggy
 from runyoro_ssl import hookspecs
 from runyoro_ssl.config import Config, PluginsConfig
 from runyoro_ssl.errors import PluginError
-from runyoro_ssl.hookspecs import Augmentation, Collator, Filter, LoggingBackend
+from runyoro_ssl.hookspecs import Augmentation, Collator, CorpusFilter, Filter, LoggingBackend, OpenExecutor
 
-Kind = Literal["filter", "augmentation", "collator", "logger"]
+Kind = Literal["filter", "augmentation", "collator", "logger", "executor"]
 
 HOOKS: dict[Kind, str] = {
     "filter": "runyoro_manifest_filters",
     "augmentation": "runyoro_augmentations",
     "collator": "runyoro_collators",
     "logger": "runyoro_logging_backends",
+    "executor": "runyoro_executors",
 }
-BUILTINS = ("filters", "duplicates", "caps", "augmentations", "collators", "loggers")
+BUILTINS = ("filters", "duplicates", "caps", "augmentations", "collators", "loggers", "executors")
 
 
 @dataclass(frozen=True)
@@ -64,9 +66,9 @@ class Plugins:
     plugins: list[Plugin] = field(default_factory=list)
     registered: dict[Kind, dict[str, Registration]] = field(default_factory=lambda: {kind: {} for kind in HOOKS})
 
-    def filters(self) -> list[tuple[str, Filter]]:
-        """The enabled filters, in order, with their names."""
-        return [(name, self._build("filter", name)) for name in self.config.plugins.filters]
+    def filters(self, names: Iterable[str] | None = None) -> list[tuple[str, Filter | CorpusFilter]]:
+        """The enabled filters, in order, with their names; or those named."""
+        return [(name, self._build("filter", name)) for name in names or self.config.plugins.filters]
 
     def augmentations(self) -> list[tuple[str, Augmentation]]:
         """The enabled augmentations, in order, with their names."""
@@ -80,6 +82,12 @@ class Plugins:
         """The enabled logging backends, with their names."""
         return [(name, self._build("logger", name)) for name in self.config.plugins.loggers]
 
+    def executor(self, folder: Path) -> Executor:
+        """What `prepare.executor` names, started; `folder` is for its own files."""
+        name, _, where = self.config.prepare.executor.partition("://")
+        opener = cast("OpenExecutor", self._build("executor", name))
+        return opener(where, self.config.hardware.num_workers, folder)
+
     def enabled(self, kind: Kind) -> tuple[str, ...]:
         """Names of this kind that the configuration uses."""
         chosen = self.config.plugins
@@ -88,6 +96,7 @@ class Plugins:
             "augmentation": chosen.augmentations,
             "collator": (chosen.collator,),
             "logger": chosen.loggers,
+            "executor": (self.config.prepare.executor.partition("://")[0],),
         }[kind]
 
     def sources(self, kind: Kind) -> dict[str, str]:

@@ -14,7 +14,7 @@ from runyoro_ssl.config import Config, Section
 from runyoro_ssl.errors import ConfigError
 
 SECTIONS: dict[str, tuple[str, ...]] = {
-    "manifest": ("hardware",),
+    "manifest": ("hardware", "prepare"),
     "smoke": ("train",),
     "doctor": ("model",),
     "prepare": ("prepare", "model", "hardware"),

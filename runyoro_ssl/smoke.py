@@ -154,9 +154,7 @@ def _manifest(config: Config, audio_dir: Path) -> str:
 
     # Only the synthetic corpus is known to have a folder for each speaker.
     speaker_from = r"^([^/]+)/" if config.prepare.split_by == "speaker" else None
-    found = scan(
-        audio_dir, config.prepare.manifest_path, speaker_from=speaker_from, num_workers=config.hardware.num_workers
-    )
+    found = scan(audio_dir, Path(config.prepare.manifest_path), speaker_from=speaker_from, config=config)
     return f"{found.num_files} recordings, {found.seconds:.0f} s, {len(found.rejected)} rejected"
 
 

@@ -13,7 +13,7 @@ from conftest import ROOT
 
 ROWS = [
     {"__init__", "errors"},
-    {"config", "logs", "hookspecs", "measures", "vad", "torchaudio_compat"},
+    {"config", "logs", "hookspecs", "torchaudio_compat", "measures", "vad"},
     {"resolve"},
     {"plugins", "builtins", "devices", "synth"},
     {"prepare"},

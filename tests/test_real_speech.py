@@ -38,7 +38,7 @@ def count_files(folder: Path) -> int:
 
 def test_messy_folder_goes_through_whole(messy: Path, tiny_model: Path, tmp_path: Path) -> None:
     """Files of every kind: each is used or rejected with a reason; the kept samples are finite and add up."""
-    found = scan(messy, tmp_path / "m.jsonl", num_workers=2)
+    found = scan(messy, tmp_path / "m.jsonl")
     assert found.num_files + len(found.rejected) + found.num_other == count_files(messy)
     assert found.rejected_by_reason["empty file"] >= 4
     assert all(reason for _, reason, _ in found.rejected)
@@ -55,7 +55,7 @@ def test_bad_files_in_a_manifest_are_counted(messy: Path, tiny_model: Path, tmp_
     (tmp_path / "m.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     config = config_for(tmp_path / "m.jsonl", tmp_path / "d", tiny_model)
     report = prepare(config, load_plugins(config)).report
-    assert report["clips_in"] == count_files(messy)
+    assert report["lines_in"] == count_files(messy)
     assert report["dropped"]["unreadable"]["clips"] > 10
     samples = report["samples"]
     assert samples["in"] == samples["kept"] + sum(samples["dropped"].values())

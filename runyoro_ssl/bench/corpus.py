@@ -43,16 +43,16 @@ def write_clips(audio_dir: Path, folder: Path, minutes: float) -> None:
 def _clips(audio_dir: Path, minutes: float) -> Iterator[Any]:
     """Pieces of the recordings, in the order of their paths, until `minutes` are reached. float32 (T,)."""
     from runyoro_ssl.prepare.audio import decode
-    from runyoro_ssl.prepare.scan import READ_EXTENSIONS
-    from runyoro_ssl.prepare.segment import cut
+    from runyoro_ssl.prepare.scan import AUDIO_EXTENSIONS
+    from runyoro_ssl.prepare.segment import cut_evenly
 
     left = round(minutes * 60 * SAMPLE_RATE)
-    for path in sorted(path for path in audio_dir.rglob("*") if path.suffix.lower() in READ_EXTENSIONS):
+    for path in sorted(path for path in audio_dir.rglob("*") if path.suffix.lower() in AUDIO_EXTENSIONS):
         try:
             waveform = decode(path, sample_rate=SAMPLE_RATE, duration_sec=left / SAMPLE_RATE)
         except AudioError:
             continue
-        for start, stop in cut(len(waveform), round(MAX_CLIP_SEC * SAMPLE_RATE)):
+        for start, stop in cut_evenly(len(waveform), round(MAX_CLIP_SEC * SAMPLE_RATE)):
             if stop - start >= MIN_CLIP_SEC * SAMPLE_RATE:
                 yield waveform[start:stop]
                 left -= stop - start

@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from runyoro_ssl.bench.corpus import MAX_CLIP_SEC, SAMPLE_RATE, synthesise, write_clips
+from runyoro_ssl.bench.corpus import SAMPLE_RATE, synthesise, write_clips
 from runyoro_ssl.bench.measure import Row, alternate
 from runyoro_ssl.config import Config
 from runyoro_ssl.errors import ManifestError
@@ -60,7 +60,8 @@ def _bench_prepare(folder: Path, extension: str, extractor: Any, runs: int) -> R
     plugins = load_plugins(config)
 
     def ours() -> dict[str, Any]:
-        shutil.rmtree(prepared, ignore_errors=True)
+        for made in (prepared, prepared.with_name(f"{prepared.name}.shards")):
+            shutil.rmtree(made, ignore_errors=True)
         return prepare(config, plugins).report
 
     def reference() -> None:
@@ -110,16 +111,17 @@ def _extract(extractor: Any, row: dict[str, str]) -> dict[str, Any]:
 
 def _start_worker(config: Config) -> float:
     """Seconds to start a decoding process, give it nothing to do, and end it."""
-    from runyoro_ssl.prepare.clips import ClipMaker, make_shard
-    from runyoro_ssl.prepare.dataset import dataset_features
-    from runyoro_ssl.prepare.workers import decoding_pool
+    from runyoro_ssl.builtins.executors import ProcessExecutor
+    from runyoro_ssl.plugins import load_plugins
+    from runyoro_ssl.prepare.job import describe_job
+    from runyoro_ssl.prepare.shards import Shard, TryShard
+    from runyoro_ssl.prepare.workers import opened, run
 
-    maker = ClipMaker(config.prepare.manifest_path.parent, SAMPLE_RATE, MAX_CLIP_SEC, ())
-    schema = dataset_features().arrow_schema
+    job = describe_job(config, load_plugins(config), Path(config.prepare.manifest_path), [])
 
     def start() -> None:
-        with decoding_pool(1) as pool:
-            pool.submit(make_shard, maker, schema, (Path(), [])).result()
+        with opened(ProcessExecutor(1)) as executor:
+            list(run(executor, TryShard(job.maker), [Shard(())], in_flight=1))
 
     return alternate(start, None, runs=1, warmup=0)[0][0]
 

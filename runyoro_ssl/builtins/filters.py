@@ -12,12 +12,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from runyoro_ssl import hookimpl
-from runyoro_ssl.measures import measure
+from runyoro_ssl.measures import measure_utterance
 
 if TYPE_CHECKING:
     from runyoro_ssl.config import Config
     from runyoro_ssl.hookspecs import Register, Utterance
-    from runyoro_ssl.measures import Measures
 
 FRAME_SEC = 0.025
 SPEECH_PROBABILITY = 0.5
@@ -116,7 +115,7 @@ class SnrFilter:
 
     def __call__(self, utterance: Utterance) -> str | None:
         """Compare the estimate with the minimum."""
-        return "noise" if _measures(utterance).snr_db < self.min_db else None
+        return "noise" if measure_utterance(utterance).snr_db < self.min_db else None
 
 
 @dataclass(frozen=True)
@@ -133,7 +132,7 @@ class DcOffsetFilter:
 
     def __call__(self, utterance: Utterance) -> str | None:
         """Compare the magnitude of the mean with the maximum."""
-        return "DC offset" if abs(_measures(utterance).dc_offset) > self.max_share else None
+        return "DC offset" if abs(measure_utterance(utterance).dc_offset) > self.max_share else None
 
 
 @dataclass(frozen=True)
@@ -151,7 +150,7 @@ class HumFilter:
 
     def __call__(self, utterance: Utterance) -> str | None:
         """Compare with the maximum."""
-        return "hum" if _measures(utterance).hum_db > self.max_db else None
+        return "hum" if measure_utterance(utterance).hum_db > self.max_db else None
 
 
 @dataclass(frozen=True)
@@ -169,7 +168,7 @@ class BandwidthFilter:
 
     def __call__(self, utterance: Utterance) -> str | None:
         """Compare with the minimum."""
-        return "narrow band" if _measures(utterance).bandwidth_hz < self.min_hz else None
+        return "narrow band" if measure_utterance(utterance).bandwidth_hz < self.min_hz else None
 
 
 @dataclass(frozen=True)
@@ -187,11 +186,7 @@ class MusicFilter:
 
     def __call__(self, utterance: Utterance) -> str | None:
         """Compare with the maximum."""
-        return "music" if _measures(utterance).music > self.max_likelihood else None
-
-
-def _measures(utterance: Utterance) -> Measures:
-    return measure(utterance.waveform, utterance.sample_rate)
+        return "music" if measure_utterance(utterance).music > self.max_likelihood else None
 
 
 def _check(option: str, value: float, low: float, high: float) -> None:

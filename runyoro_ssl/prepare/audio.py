@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import soundfile as sf
 import soxr
 
 from runyoro_ssl.errors import AudioError
+from runyoro_ssl.prepare.sndfile import SoundFileSource, explain, is_unknown_format
+from runyoro_ssl.prepare.source import Source
 
-BLOCK_FRAMES = 1 << 18
-"""Frames decoded at a time: a header that lies about its length costs one block, not its claim."""
 MIN_SAMPLE_RATE = 4_000
 MAX_SAMPLE_RATE = 384_000
 MAX_CHANNELS = 64
+MAX_RECORDING_SEC = 24 * 3600.0
+"""A longer recording is a mistake, or a small file that unpacks without end."""
 LENGTH_TOLERANCE_SEC = 0.1
 """Encoders pad and trim a frame or two; a clip shorter than stated by more than this, or 2 %, lacks audio."""
 
@@ -36,48 +39,72 @@ class AudioInfo:
         return self.num_frames / self.sample_rate
 
 
-def probe(path: Path) -> AudioInfo:
-    """Decode a whole file and measure it.
+def probe(path: Path, *, max_seconds: float = MAX_RECORDING_SEC, heard: Callable[[], None] = lambda: None) -> AudioInfo:
+    """Decode a whole file, a block at a time, and measure it.
+
+    Args:
+        path: As for `stream`.
+        max_seconds: A file that states or decodes to more is refused; a header that says so costs nothing more.
+        heard: Called at the start, and with every block: a sign that decoding does not stand still.
 
     Raises:
-        AudioError: With reason "missing file", "empty file", "unreadable", "implausible sample rate", "no samples",
-            "non-finite samples" or "truncated" (much shorter than its header says).
+        AudioError: As `stream`; or with reason "too long", or "truncated" (much shorter than its header says).
     """
-    with _open(path) as file:
-        num_frames = sum(len(block) for block in _blocks(file, 0, None))
-        stated = file.frames
-        info = AudioInfo(num_frames, file.samplerate, file.channels)
+    heard()
+    with _open(path) as source:
+        stated_sec = source.stated_sec
+        if stated_sec is not None and stated_sec > max_seconds:
+            raise AudioError("too long", f"its header says {_hours(stated_sec)}, the limit is {_hours(max_seconds)}")
+        num_frames = 0
+        for block in _finite(source.blocks(0, None)):
+            heard()
+            num_frames += len(block)
+            if num_frames > max_seconds * source.sample_rate:
+                raise AudioError("too long", f"more than {_hours(max_seconds)} decode, which is the limit")
+        info = AudioInfo(num_frames, source.sample_rate, source.num_channels)
     if num_frames == 0:
         raise AudioError("no samples", "the file decodes to nothing")
-    # Streams of unknown length carry a huge sentinel (libsndfile reports 2**63 - 1): that states nothing.
-    if stated < MAX_SAMPLE_RATE * 86_400 * 7:
-        check_length(info.duration_sec, stated / info.sample_rate, "truncated", "its header")
+    if stated_sec is not None:
+        check_length(info.duration_sec, stated_sec, "truncated", "its header")
     return info
 
 
-def decode(path: Path, *, sample_rate: int, offset_sec: float = 0.0, duration_sec: float | None = None) -> np.ndarray:
-    """Decode a file, or a part of it, as mono float32 (T,) at `sample_rate` Hz; channels are averaged.
+def stream(
+    path: Path, *, sample_rate: int, offset_sec: float = 0.0, duration_sec: float | None = None
+) -> Iterator[np.ndarray]:
+    """Decode a file, or a part of it, as mono float32 blocks (T,) of at most about 16 s at `sample_rate` Hz.
+
+    Memory is bounded by the block, whatever the header claims. What precedes an error is delivered before it is raised.
 
     Args:
-        path: Any format libsndfile reads; told by content, not by extension.
-        sample_rate: Rate of the result, Hz. Resampled with soxr, high quality, as a stream.
+        path: Any format libsndfile or FFmpeg reads; told by content, not by extension.
+        sample_rate: Rate of the result, Hz. Resampled with soxr as a stream; channels are averaged.
         offset_sec: Where to start, seconds.
-        duration_sec: How much to read, seconds; None reads to the end.
+        duration_sec: How much to read, seconds, rounded to frames of the file; None reads to the end.
 
     Raises:
-        AudioError: As `probe`, but for "truncated": compare the length with what the manifest states.
+        AudioError: With reason "missing file", "empty file", "unreadable", "implausible sample rate", "implausible
+            channels", "no samples" or "non-finite samples". Not "truncated": compare the length with what the
+            manifest states.
     """
-    with _open(path) as file:
-        start = round(offset_sec * file.samplerate)
-        count = None if duration_sec is None else round(duration_sec * file.samplerate)
-        blocks = _blocks(file, start, count)
-        if file.samplerate != sample_rate:
-            blocks = _resample(blocks, file.samplerate, sample_rate)
-        parts = list(blocks)
-    waveform = np.concatenate(parts) if parts else np.empty(0, np.float32)
-    if len(waveform) == 0:
+    num_samples = 0
+    with _open(path) as source:
+        start = round(offset_sec * source.sample_rate)
+        count = None if duration_sec is None else round(duration_sec * source.sample_rate)
+        blocks = _finite(source.blocks(start, count))
+        if source.sample_rate != sample_rate:
+            # Checked again: filters overshoot, and the largest floats become infinite.
+            blocks = _finite(_resample(blocks, source.sample_rate, sample_rate))
+        for block in blocks:
+            num_samples += len(block)
+            yield block
+    if num_samples == 0:
         raise AudioError("no samples", f"nothing decodes after second {offset_sec:g}")
-    return waveform
+
+
+def decode(path: Path, *, sample_rate: int, offset_sec: float = 0.0, duration_sec: float | None = None) -> np.ndarray:
+    """Decode a file, or a part of it, as one float32 array (T,): `stream`, joined; memory grows with the audio."""
+    return np.concatenate(list(stream(path, sample_rate=sample_rate, offset_sec=offset_sec, duration_sec=duration_sec)))
 
 
 def check_length(duration_sec: float, stated_sec: float, reason: str, who: str) -> None:
@@ -92,62 +119,47 @@ def is_shorter(duration_sec: float, stated_sec: float) -> bool:
 
 
 @contextmanager
-def _open(path: Path) -> Iterator[sf.SoundFile]:
-    """Open a file; whatever libsndfile complains of, then or while reading, becomes an AudioError."""
+def _open(path: Path) -> Iterator[Source]:
+    """Open a file with the decoder that knows it, and refuse what no recorder writes."""
     try:
         if not path.is_file():
             raise AudioError("missing file", "no such file")
         if path.stat().st_size == 0:
             raise AudioError("empty file", "0 bytes")
-        opened = sf.SoundFile(path)
-    except (sf.SoundFileError, OSError, TypeError, ValueError) as error:
-        # TypeError: headerless .raw; ValueError: a name no file can have.
-        raise AudioError("unreadable", _explain(error, path)) from None
+        file = path.open("rb", buffering=0)
+    except OSError as error:
+        raise AudioError("unreadable", str(error.strerror)) from None
+    with file, closing(_source(file)) as source:
+        if not MIN_SAMPLE_RATE <= source.sample_rate <= MAX_SAMPLE_RATE:
+            raise AudioError("implausible sample rate", f"{source.sample_rate} Hz")
+        if source.num_channels > MAX_CHANNELS:
+            raise AudioError("implausible channels", f"{source.num_channels}")
+        yield source
+
+
+def _source(file: BinaryIO) -> Source:
+    """Libsndfile, which is quicker, or else FFmpeg, which knows more; of two refusals the better informed is told."""
     try:
-        with opened as file:
-            if not MIN_SAMPLE_RATE <= file.samplerate <= MAX_SAMPLE_RATE:
-                raise AudioError("implausible sample rate", f"{file.samplerate} Hz")
-            if file.channels > MAX_CHANNELS:
-                raise AudioError("implausible channels", f"{file.channels}")
-            yield file
-    except (sf.SoundFileError, OSError) as error:
-        raise AudioError("unreadable", _explain(error, path)) from None
+        return SoundFileSource(file)
+    except sf.LibsndfileError as error:
+        refusal = error
+    from runyoro_ssl.prepare.pyav import PyAVSource
+
+    file.seek(0)
+    try:
+        return PyAVSource(file)
+    except AudioError as error:
+        if is_unknown_format(refusal) or error.reason != "unreadable":
+            raise
+        raise AudioError("unreadable", explain(refusal)) from None
 
 
-def _explain(error: Exception, path: Path) -> str:
-    """Libsndfile's own words without the path; its word for an MP3 without one good frame misleads."""
-    message = str(error).replace(f"Error opening {str(path)!r}: ", "").strip(" .")
-    return "no audio found in it" if message.startswith("File does not exist") else message
-
-
-def _blocks(file: sf.SoundFile, start: int, count: int | None) -> Iterator[np.ndarray]:
-    """Mono float32 blocks of a file, from frame `start`, at most `count` frames."""
-    if start:
-        if start >= file.frames:
-            return
-        file.seek(start)
-    left = count
-    while left is None or left > 0:
-        block = _read(file, BLOCK_FRAMES if left is None else min(BLOCK_FRAMES, left))
-        if len(block) == 0:
-            return
+def _finite(blocks: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+    """The blocks, up to the first that holds NaN or infinity."""
+    for block in blocks:
         if not np.isfinite(block).all():
             raise AudioError("non-finite samples", "NaN or infinity in the audio")
-        if left is not None:
-            left -= len(block)
-        yield block[:, 0] if block.shape[1] == 1 else block.mean(axis=1)
-
-
-def _read(file: sf.SoundFile, num_frames: int) -> np.ndarray:
-    """float32 (at most `num_frames`, channels) in [-1, 1]."""
-    block: np.ndarray
-    if file.subtype != "PCM_16":
-        block = file.read(num_frames, dtype="float32", always_2d=True)
-        return block
-    # The same numbers as libsndfile's own floats, which for WAV take four times as long.
-    block = file.read(num_frames, dtype="int16", always_2d=True).astype(np.float32)
-    block *= 1 / 32768
-    return block
+        yield block
 
 
 def _resample(blocks: Iterator[np.ndarray], from_rate: int, to_rate: int) -> Iterator[np.ndarray]:
@@ -156,3 +168,7 @@ def _resample(blocks: Iterator[np.ndarray], from_rate: int, to_rate: int) -> Ite
     for block in blocks:
         yield stream.resample_chunk(np.ascontiguousarray(block))
     yield stream.resample_chunk(np.empty(0, np.float32), last=True)
+
+
+def _hours(seconds: float) -> str:
+    return f"{seconds / 3600:.2f} h"

@@ -2,76 +2,29 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import zlib
-from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 
-from runyoro_ssl.errors import AudioError, PluginError
-from runyoro_ssl.hookspecs import Filter, Utterance
-from runyoro_ssl.prepare.audio import check_length, decode, is_shorter
-from runyoro_ssl.prepare.dataset import write_shard
+from runyoro_ssl.errors import AudioError
+from runyoro_ssl.hookspecs import Utterance
+from runyoro_ssl.measures import measure_utterance
+from runyoro_ssl.prepare.accounts import Account, ClipFacts, Drop
+from runyoro_ssl.prepare.audio import LENGTH_TOLERANCE_SEC, check_length, is_shorter, stream
+from runyoro_ssl.prepare.judging import Judge
 from runyoro_ssl.prepare.manifest import ManifestEntry
-from runyoro_ssl.prepare.segment import cut
+from runyoro_ssl.prepare.segment import PauseSettings, Piece, cut_at_pauses, cut_evenly, cut_stream, take
+from runyoro_ssl.prepare.workers import still_alive
 
 CARRIED = frozenset({"audio_filepath", "duration", "recording", "speaker", "language"})
 """Manifest fields that have a column, or lose their meaning; the others go into `metadata`."""
 
-
-@dataclass(frozen=True)
-class Drop:
-    """Audio that did not make it: `num_samples` at the model's rate, and why."""
-
-    source: str
-    offset_sec: float
-    num_samples: int
-    reason: str
-    detail: str = ""
-
-
-@dataclass(frozen=True)
-class ClipFacts:
-    """What stays known of a kept clip once its samples are on disk. `file` is its real path."""
-
-    id: str
-    file: str
-    recording: str
-    speaker: str | None
-    num_samples: int
-    crc32: int
-
-
-@dataclass
-class Tally:
-    """The account of some manifest lines, in samples at the model's rate: in = kept + dropped, exactly."""
-
-    clips_in: int = 0
-    samples_in: int = 0
-    clips_cut: int = 0
-    pieces: int = 0
-    clips_kept: int = 0
-    samples_kept: int = 0
-    drops: list[Drop] = field(default_factory=list)
-
-    def __iadd__(self, other: Tally) -> Self:
-        for name, value in vars(other).items():
-            setattr(self, name, getattr(self, name) + value)
-        return self
-
-    def dropped(self) -> dict[str, tuple[int, int]]:
-        """Reason -> (clips, samples), largest first."""
-        clips: Counter[str] = Counter()
-        samples: Counter[str] = Counter()
-        for drop in self.drops:
-            clips[drop.reason] += 1
-            samples[drop.reason] += drop.num_samples
-        return {reason: (clips[reason], count) for reason, count in samples.most_common()}
+Keep = Callable[[dict[str, Any]], None]
 
 
 @dataclass(frozen=True)
@@ -80,68 +33,105 @@ class ClipMaker:
 
     manifest_dir: Path
     sample_rate: int
-    max_duration_sec: float
-    filters: tuple[tuple[str, Filter], ...]
+    segment: str
+    pauses: PauseSettings
+    judge: Judge
+    time_limit_sec: float
 
-    def make(self, entries: Sequence[ManifestEntry]) -> tuple[list[dict[str, Any]], list[ClipFacts], Tally]:
-        """Rows of the dataset (without split), what to remember of each, and the tally of these lines."""
-        rows: list[dict[str, Any]] = []
-        facts: list[ClipFacts] = []
-        tally = Tally()
-        for entry in entries:
-            file = self.real_path(entry)
-            for row in self._rows(entry, tally):
-                rows.append(row)
-                crc32 = zlib.crc32(row["audio"])
-                facts.append(ClipFacts(row["id"], file, row["recording"], row["speaker"], row["num_samples"], crc32))
-        return rows, facts, tally
-
-    def real_path(self, entry: ManifestEntry) -> str:
-        """The file behind a line: links and `..` resolved, so that one file has one name."""
+    def make(self, key: str, entry: ManifestEntry, keep: Keep) -> Account:
+        """The account of a line; each row of the dataset (without split) goes to `keep` as soon as it is made."""
+        account = Account(key)
         try:
-            return str((self.manifest_dir / entry.audio_filepath).resolve())
-        except (OSError, ValueError):  # no possible name: it will be counted as unreadable
-            return entry.audio_filepath
-
-    def _rows(self, entry: ManifestEntry, tally: Tally) -> Iterator[dict[str, Any]]:
-        tally.clips_in += 1
-        try:
-            waveform = self._decode(entry)
+            for piece in self._pieces(entry, account):
+                account.num_pieces += account.cut
+                self._judge(self._utterance(entry, piece), account, keep)
         except AudioError as error:
             stated = round(entry.duration * self.sample_rate)
-            tally.samples_in += stated
-            tally.drops.append(Drop(entry.audio_filepath, entry.offset or 0.0, stated, error.reason, error.detail))
-            return
-        tally.samples_in += len(waveform)
-        pieces = cut(len(waveform), round(self.max_duration_sec * self.sample_rate))
-        if len(pieces) > 1:
-            tally.clips_cut += 1
-            tally.pieces += len(pieces)
-        for start, stop in pieces:
-            utterance = self._utterance(entry, waveform, start, stop)
-            reason = self._first_objection(utterance)
-            if reason is None:
-                tally.clips_kept += 1
-                tally.samples_kept += utterance.num_samples
-                yield to_row(utterance)
-            else:
-                tally.drops.append(Drop(utterance.source, utterance.offset_sec, utterance.num_samples, reason))
+            account.samples_in = stated
+            account.drops.append(_drop(entry, 0.0, stated, error))
+        return account
 
-    def _decode(self, entry: ManifestEntry) -> np.ndarray:
-        waveform = decode(
-            self.manifest_dir / entry.audio_filepath,
-            sample_rate=self.sample_rate,
-            offset_sec=entry.offset or 0.0,
-            # Without an offset, to the end: the duration of a manifest may be rounded.
-            duration_sec=None if entry.offset is None else entry.duration,
-        )
-        check_length(len(waveform) / self.sample_rate, entry.duration, "shorter than stated", "the manifest")
-        stated = round(entry.duration * self.sample_rate)
-        # The manifest speaks of the first part of a longer file; a few samples more are only its rounding.
-        return waveform[:stated] if is_shorter(entry.duration, len(waveform) / self.sample_rate) else waveform
+    def _pieces(self, entry: ManifestEntry, account: Account) -> Iterator[Piece]:
+        """What the line becomes. A clip that has a flaw raises AudioError; a recording is used as far as it goes."""
+        if entry.duration <= self.pauses.max_duration_sec:
+            yield from self._whole(entry, account)
+        elif self.segment == "none":
+            raise AudioError("too long", f"{entry.duration:.1f} s, and prepare.segment is none")
+        elif self.segment == "fixed":
+            yield from self._fixed(entry, account)
+        else:
+            yield from self._at_pauses(entry, account)
 
-    def _utterance(self, entry: ManifestEntry, waveform: np.ndarray, start: int, stop: int) -> Utterance:
-        offset_sec = (entry.offset or 0.0) + start / self.sample_rate
+    def _whole(self, entry: ManifestEntry, account: Account) -> Iterator[Piece]:
+        # A little more than is stated: the duration of a manifest may be rounded.
+        waveform = np.concatenate([*self._blocks(entry, 1.02 * entry.duration + 2 * LENGTH_TOLERANCE_SEC)])
+        seconds = len(waveform) / self.sample_rate
+        check_length(seconds, entry.duration, "shorter than stated", "the manifest")
+        if entry.offset is not None or is_shorter(entry.duration, seconds):
+            # The manifest speaks of the first part of a longer file.
+            waveform = waveform[: round(entry.duration * self.sample_rate)]
+        account.samples_in = len(waveform)
+        bounds = cut_evenly(len(waveform), self._max_samples)
+        account.cut = len(bounds) > 1
+        for start, stop in bounds:
+            yield Piece(start, waveform[start:stop])
+
+    def _fixed(self, entry: ManifestEntry, account: Account) -> Iterator[Piece]:
+        account.cut = True
+        found = _Heard()
+        yield from cut_stream(found.until_broken(self._blocks(entry, entry.duration)), self._max_samples)
+        self._account_for_rest(entry, account, found.num_samples, found.error)
+
+    def _at_pauses(self, entry: ManifestEntry, account: Account) -> Iterator[Piece]:
+        from runyoro_ssl.prepare.speech import listen
+
+        account.cut = True
+        track = listen(self._blocks(entry, entry.duration), self.sample_rate)
+        bounds = cut_at_pauses(track, self.pauses)
+        end = 0
+        for (start, stop), waveform in take(self._blocks(entry, entry.duration), bounds):
+            self._leave_out(entry, account, end, start)
+            yield Piece(start, waveform, track.speech_share(start, stop, self.pauses.vad_threshold))
+            end = stop
+        self._leave_out(entry, account, end, track.num_samples)
+        self._account_for_rest(entry, account, track.num_samples, track.error)
+
+    def _blocks(self, entry: ManifestEntry, duration_sec: float) -> Iterator[np.ndarray]:
+        """The decoded audio of a line, watched."""
+        path = self.manifest_dir / entry.audio_filepath
+        still_alive(self.time_limit_sec)
+        for block in stream(
+            path, sample_rate=self.sample_rate, offset_sec=entry.offset or 0.0, duration_sec=duration_sec
+        ):
+            still_alive(self.time_limit_sec)
+            yield block
+
+    def _leave_out(self, entry: ManifestEntry, account: Account, start: int, stop: int) -> None:
+        if stop > start:
+            account.drops.append(_drop(entry, start / self.sample_rate, stop - start, AudioError("no speech")))
+
+    def _account_for_rest(
+        self, entry: ManifestEntry, account: Account, num_samples: int, error: AudioError | None
+    ) -> None:
+        """What is missing at the end of a recording; nothing at all is an error of the whole."""
+        if num_samples == 0:
+            raise error or AudioError("no samples", "the file decodes to nothing")
+        missing = max(0, round(entry.duration * self.sample_rate) - num_samples)
+        account.samples_in = num_samples
+        if error is None and is_shorter(num_samples / self.sample_rate, entry.duration):
+            error = AudioError("shorter than stated", f"{num_samples / self.sample_rate:.1f} s decode")
+        if error is not None:
+            account.flaw = str(error)
+            account.samples_in += missing
+            account.drops.append(_drop(entry, num_samples / self.sample_rate, missing, error))
+
+    @property
+    def _max_samples(self) -> int:
+        return round(self.pauses.max_duration_sec * self.sample_rate)
+
+    def _utterance(self, entry: ManifestEntry, piece: Piece) -> Utterance:
+        offset_sec = (entry.offset or 0.0) + piece.start / self.sample_rate
+        place = {"offset": offset_sec, "duration": len(piece.waveform) / self.sample_rate}
         return Utterance(
             id=f"{Path(entry.audio_filepath).as_posix()}@{offset_sec:.3f}",
             source=entry.audio_filepath,
@@ -149,47 +139,58 @@ class ClipMaker:
             speaker=entry.speaker,
             language=entry.language,
             offset_sec=offset_sec,
-            waveform=_read_only(waveform[start:stop]),
+            waveform=_read_only(piece.waveform),
             sample_rate=self.sample_rate,
             metadata={
-                name: value
-                for name, value in itertools.chain(entry, (("offset", offset_sec),))
-                if name not in CARRIED and value is not None
+                **{name: value for name, value in entry if name not in CARRIED and value is not None},
+                **place,
             },
+            speech_share=piece.speech_share,
         )
 
-    def _first_objection(self, utterance: Utterance) -> str | None:
-        for name, judge in self.filters:
-            try:
-                reason = judge(utterance)
-            except (Exception, SystemExit) as error:  # noqa: BLE001 - plugin code; name it, the clip and the place
-                raise PluginError(
-                    f'filter "{name}" failed on {utterance.id}: {type(error).__name__}: {error} '
-                    f"({_raised_at(error)}); mend it, or leave it out of plugins.filters"
-                ) from None
-            if reason is not None and not isinstance(reason, str):
-                raise PluginError(
-                    f'filter "{name}" returned {reason!r} for {utterance.id}; it must return the reason to drop '
-                    "the clip, a string, or None to keep it"
-                )
-            if reason is not None:
-                return reason
-        return None
+    def _judge(self, utterance: Utterance, account: Account, keep: Keep) -> None:
+        verdict = self.judge(utterance)
+        if verdict.reason is not None and not self.judge.thorough:
+            account.drops.append(Drop(utterance.source, utterance.offset_sec, utterance.num_samples, verdict.reason))
+            return
+        row = to_row(utterance)
+        measures = {name: round(value, 4) for name, value in asdict(measure_utterance(utterance)).items()}
+        if utterance.speech_share is not None:
+            measures["speech_share"] = round(utterance.speech_share, 4)
+        licence = utterance.metadata.get("licence", utterance.metadata.get("license"))
+        account.clips.append(
+            ClipFacts(
+                id=utterance.id,
+                source=utterance.source,
+                recording=utterance.recording,
+                speaker=utterance.speaker,
+                language=utterance.language,
+                licence=None if licence is None else str(licence),
+                offset_sec=utterance.offset_sec,
+                num_samples=utterance.num_samples,
+                crc32=zlib.crc32(row["audio"]),
+                measures=measures,
+                measured=verdict.measured,
+                objections=verdict.objections,
+            )
+        )
+        keep(row)
 
 
-def make_shard(
-    maker: ClipMaker, schema: Any, work: tuple[Path, Sequence[ManifestEntry]]
-) -> tuple[Tally, list[ClipFacts]]:
-    """One shard of the manifest to one Arrow file of this schema.
+class _Heard:
+    """Counts what a stream gives, and keeps the error that ends it."""
 
-    A new worker process must import what this needs before it starts: datasets alone would take twice as long as all
-    the rest, so the schema is made by the main process.
-    """
-    path, entries = work
-    rows, facts, tally = maker.make(entries)
-    if rows:
-        write_shard(path, rows, schema)
-    return tally, facts
+    def __init__(self) -> None:
+        self.num_samples = 0
+        self.error: AudioError | None = None
+
+    def until_broken(self, blocks: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+        try:
+            for block in blocks:
+                self.num_samples += len(block)
+                yield block
+        except AudioError as error:
+            self.error = error
 
 
 def to_row(utterance: Utterance) -> dict[str, Any]:
@@ -207,15 +208,13 @@ def to_row(utterance: Utterance) -> dict[str, Any]:
     }
 
 
+def _drop(entry: ManifestEntry, start_sec: float, num_samples: int, error: AudioError) -> Drop:
+    offset_sec = (entry.offset or 0.0) + start_sec
+    return Drop(entry.audio_filepath, offset_sec, num_samples, error.reason, error.detail)
+
+
 def _read_only(waveform: np.ndarray) -> np.ndarray:
     """A view that a filter cannot change: what it sees is what is stored."""
     view = waveform.view()
     view.flags.writeable = False
     return view
-
-
-def _raised_at(error: BaseException) -> str:
-    trace = error.__traceback__
-    while trace and trace.tb_next:
-        trace = trace.tb_next
-    return f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}" if trace else "no traceback"

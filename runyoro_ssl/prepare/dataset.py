@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -18,8 +19,13 @@ from runyoro_ssl.errors import DatasetError
 FINGERPRINT = "fingerprint.json"
 REPORT = "prepare_report.json"
 DROPPED = "dropped.jsonl"
+CLIPS = "clips.jsonl"
+KEYS = "input_keys.txt"
+PAGE = "prepare_report.html"
 FORMAT = 1
 """Raised when a reader of the older layout would go wrong."""
+BATCH_ROWS = 32
+"""Rows written at a time: 15 MB of clips of 15 s."""
 
 
 def dataset_features() -> Any:
@@ -41,8 +47,48 @@ def dataset_features() -> Any:
     )
 
 
-def write_shard(path: Path, rows: Sequence[Mapping[str, Any]], schema: Any) -> None:
-    """Write rows as one Arrow stream file; samples go from numpy to Arrow without becoming Python numbers."""
+class RowWriter:
+    """Writes rows to an Arrow stream file as they come, a batch of at most `BATCH_ROWS` at a time.
+
+    Samples go from numpy to Arrow without becoming Python numbers. Without a row there is no file.
+    """
+
+    def __init__(self, path: Path, schema: Any) -> None:
+        self.num_rows = 0
+        self._path = path
+        self._schema = schema
+        self._rows: list[Mapping[str, Any]] = []
+        self._open = ExitStack()
+        self._writer: Any = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_rest: object) -> None:
+        with self._open:
+            if kind is None:
+                self._flush()
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        """Add a row: a value for each column."""
+        self.num_rows += 1
+        self._rows.append(row)
+        if len(self._rows) == BATCH_ROWS:
+            self._flush()
+
+    def _flush(self) -> None:
+        import pyarrow as pa
+
+        if not self._rows:
+            return
+        if self._writer is None:
+            sink = self._open.enter_context(pa.OSFile(str(self._path), "wb"))
+            self._writer = self._open.enter_context(pa.ipc.new_stream(sink, self._schema))
+        self._writer.write_batch(_to_batch(self._rows, self._schema))
+        self._rows = []
+
+
+def _to_batch(rows: Sequence[Mapping[str, Any]], schema: Any) -> Any:
     import pyarrow as pa
 
     samples = [row["audio"] for row in rows]
@@ -51,8 +97,7 @@ def write_shard(path: Path, rows: Sequence[Mapping[str, Any]], schema: Any) -> N
     num_samples = _numbers(np.array([row["num_samples"] for row in rows], dtype=np.int32))
     columns = {"audio": audio, "num_samples": num_samples}
     columns |= {name: _texts([row[name] for row in rows]) for name in schema.names if name not in columns}
-    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_stream(sink, schema) as writer:
-        writer.write_batch(pa.record_batch([columns[name] for name in schema.names], schema=schema))
+    return pa.record_batch([columns[name] for name in schema.names], schema=schema)
 
 
 def _numbers(values: np.ndarray) -> Any:
@@ -69,16 +114,6 @@ def _texts(values: Sequence[str | None]) -> Any:
     builder = StringBuilder()
     builder.append_values(values)
     return builder.finish()
-
-
-def save_splits(shards: Sequence[Path], held_out: Sequence[bool], output_dir: Path) -> None:
-    """Save the rows of the shards as a DatasetDict: those held out as `validation`, the others as `train`."""
-    from datasets import Dataset, DatasetDict, concatenate_datasets
-
-    rows = concatenate_datasets([Dataset.from_file(str(shard)) for shard in shards])
-    mask = np.asarray(held_out)
-    splits = {"train": rows.select(np.flatnonzero(~mask)), "validation": rows.select(np.flatnonzero(mask))}
-    DatasetDict(splits).save_to_disk(str(output_dir))
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:

@@ -3,39 +3,44 @@
 from __future__ import annotations
 
 import json
-import tempfile
-import time
-from collections.abc import Sequence
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from runyoro_ssl.config import Config
 from runyoro_ssl.errors import ConfigError, DatasetError
 from runyoro_ssl.logs import get_logger, progress
-from runyoro_ssl.plugins import Plugins, ensure_picklable
-from runyoro_ssl.prepare.clips import ClipFacts, ClipMaker, Drop, Tally, make_shard
+from runyoro_ssl.plugins import Plugins
+from runyoro_ssl.prepare.accounts import ClipFacts, Tally
 from runyoro_ssl.prepare.dataset import (
+    CLIPS,
     DROPPED,
     FINGERPRINT,
+    KEYS,
+    PAGE,
     REPORT,
-    dataset_features,
     load_splits,
     read_fingerprint,
-    save_splits,
     write_json,
 )
-from runyoro_ssl.prepare.extractor import load_feature_extractor
-from runyoro_ssl.prepare.manifest import ManifestEntry, read_manifest, write_jsonl
-from runyoro_ssl.prepare.report import build_report, content_digest, describe_origin, describe_splits
+from runyoro_ssl.prepare.hub import local_manifest
+from runyoro_ssl.prepare.job import Job, describe_job
+from runyoro_ssl.prepare.making import make_clips
+from runyoro_ssl.prepare.manifest import read_manifest, write_jsonl
+from runyoro_ssl.prepare.reading import Clips
+from runyoro_ssl.prepare.report import build_report, clip_rows, content_digest, write_corpus_page
+from runyoro_ssl.prepare.saving import Row, save_splits
+from runyoro_ssl.prepare.selection import select
+from runyoro_ssl.prepare.shards import Found, sweep
 from runyoro_ssl.prepare.split import SplitItem, check_splittable, choose_validation
-from runyoro_ssl.prepare.workers import decoding_pool, run_ordered
 
 log = get_logger()
 
-SHARD_SECONDS = 600.0
-"""Stated audio of one unit of work: keeps progress moving. A recording is decoded whole: about 0.5 GB an hour."""
+DOWNLOADS, FINISHED, REPLACED, LOCK, SETTINGS = "downloads", "finished", "replaced", "lock", "settings.json"
+"""What is in the folder of shards, besides a folder of them for each set of settings."""
 
 
 @dataclass(frozen=True)
@@ -48,71 +53,97 @@ class Prepared:
     """The same input and settings were prepared before, and nothing was done."""
 
 
+@dataclass(frozen=True)
+class Clip:
+    """A clip that is kept: what is known of it, its real file, and where its row is."""
+
+    facts: ClipFacts
+    file: str
+    row: Row
+
+
 def prepare(config: Config, plugins: Plugins, *, overwrite: bool = False) -> Prepared:
     """Decode, resample, cut, filter, split and save.
 
-    The result appears in `prepare.output_dir` whole or not at all.
+    The result appears in `prepare.output_dir` whole or not at all. What was done stays beside it, in
+    `<output_dir>.shards`, until the dataset is complete, or, with `prepare.keep_shards`, for the next time.
 
     Raises:
         ManifestError, CheckpointError, PluginError: The inputs cannot be used.
-        DatasetError: Nothing is left after filtering, or a split would be empty.
-        ConfigError: The output folder holds something else.
+        DatasetError: Nothing is left after filtering, a split would be empty, or the disk is full.
+        ConfigError: The output folder holds something else, or another process is writing it.
     """
-    started = time.monotonic()
     settings = config.prepare
-    entries = read_manifest(settings.manifest_path)
-    extractor = load_feature_extractor(config.model.model_name_or_path)
-    filters = plugins.filters()
-    ensure_picklable("filter", filters)
-    origin = describe_origin(config, plugins, extractor.sampling_rate, entries)
     output_dir = settings.output_dir.resolve()
-    if not overwrite and (finished_before := _existing(output_dir, origin)):
+    store = output_dir.with_name(f"{output_dir.name}.shards")
+    _finish_replacing(store, output_dir)
+    manifest = local_manifest(settings.manifest_path, store / DOWNLOADS)
+    job = describe_job(config, plugins, manifest, read_manifest(manifest))
+    if overwrite:
+        _check_replaceable(output_dir, overwrite=True)
+    elif finished_before := _existing(output_dir, job):
         return finished_before
-
-    maker = ClipMaker(settings.manifest_path.parent, extractor.sampling_rate, settings.max_duration_sec, tuple(filters))
-    unique, tally = _without_repeats(maker, entries)
-    check_splittable([_split_item(maker, entry) for entry in unique], settings.split_by)
+    check_splittable([job.split_item(line) for line in job.lines], settings.split_by)
     _warn_of_short_pieces(config)
-    output_dir.parent.mkdir(parents=True, exist_ok=True)
-    _check_replaceable(output_dir, overwrite=overwrite)
-    with tempfile.TemporaryDirectory(prefix=".prepare-", dir=output_dir.parent) as scratch:
-        shards, clips = _make_shards(maker, unique, tally, Path(scratch), config.hardware.num_workers)
-        held_out = _hold_out(config, clips, tally)
-        finished = Path(scratch) / "dataset"
-        save_splits(shards, held_out, finished)
-        splits = describe_splits(clips, held_out, extractor.sampling_rate)
-        report = build_report(tally, splits, extractor.sampling_rate, entries)
-        report["elapsed_seconds"] = round(time.monotonic() - started, 2)
-        write_json(finished / REPORT, report)
-        write_jsonl(finished / DROPPED, (vars(drop) for drop in tally.drops))
-        fingerprint = {**origin, "splits": splits, "content_sha256": content_digest(clips, held_out)}
-        write_json(finished / FINGERPRINT, fingerprint)
-        _check_replaceable(output_dir, overwrite=overwrite)
-        _put_in_place(finished, output_dir, Path(scratch) / "replaced")
+    with _alone_in(store, output_dir):
+        shards = _shards_folder(store, job)
+        made = make_clips(config, plugins, job, shards)
+        clips, tally = _choose(job, made)
+        finished = _save(config, job, clips, tally, store / FINISHED)
+        report = json.loads((finished / REPORT).read_text(encoding="utf-8"))
+        _put_in_place(finished, output_dir, store / REPLACED)
+        _clean_up(config, store, shards, made)
     return Prepared(settings.output_dir, report, up_to_date=False)
 
 
-def _without_repeats(maker: ClipMaker, entries: Sequence[ManifestEntry]) -> tuple[list[ManifestEntry], Tally]:
-    """The entries without those that name the same part of the same file again, and the tally of the repeats."""
-    seen: set[tuple[str, float, float]] = set()
-    unique: list[ManifestEntry] = []
-    tally = Tally()
-    for entry in entries:
-        part = (maker.real_path(entry), entry.offset or 0.0, entry.duration)
-        if part in seen:
-            num_samples = round(entry.duration * maker.sample_rate)
-            tally.clips_in += 1
-            tally.samples_in += num_samples
-            tally.drops.append(Drop(entry.audio_filepath, entry.offset or 0.0, num_samples, "repeated line"))
-        else:
-            seen.add(part)
-            unique.append(entry)
-    return unique, tally
+@contextmanager
+def _alone_in(store: Path, output_dir: Path) -> Iterator[None]:
+    """Hold the folder of shards; one that is left without anything in it goes."""
+    from filelock import FileLock, Timeout
+
+    store.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(store / LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise ConfigError(
+            f"{output_dir}: another `invoke prepare` is writing it; wait for that, or give another --output-dir"
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
+        if {path.name for path in store.iterdir()} <= {LOCK}:
+            shutil.rmtree(store)
 
 
-def _split_item(maker: ClipMaker, entry: ManifestEntry) -> SplitItem:
-    return SplitItem(
-        maker.real_path(entry), entry.recording_id, entry.speaker, round(entry.duration * maker.sample_rate)
+def _finish_replacing(store: Path, output_dir: Path) -> None:
+    """A preparation was killed between its last two steps: the dataset it was to replace comes back."""
+    if (store / REPLACED).exists() and not output_dir.exists():
+        with _alone_in(store, output_dir):
+            (store / REPLACED).rename(output_dir)
+
+
+def _shards_folder(store: Path, job: Job) -> Path:
+    """Where shards with these settings are. Says what differs if there are only others."""
+    shards = store / job.settings_sha256[:16]
+    others = [path for path in store.glob(f"*/{SETTINGS}") if path.parent != shards]
+    if others and not shards.exists():
+        before = json.loads(others[0].read_text(encoding="utf-8"))
+        changed = [name for name in before if before[name] != job.origin.get(name)]
+        log.warning("settings_changed", changed=_differences(before, job.origin, changed), so="all clips are made anew")
+    shards.mkdir(exist_ok=True)
+    write_json(shards / SETTINGS, {name: job.origin[name] for name in ("settings", "versions", "filters_sha256")})
+    return shards
+
+
+def _differences(before: dict[str, Any], now: dict[str, Any], names: Sequence[str]) -> str:
+    """What differs, setting by setting: `max_duration_sec 15.0 -> 10.0`."""
+    return ", ".join(
+        f"{key} {before[name].get(key)} -> {now[name].get(key)}"
+        for name in names
+        for key in sorted(before[name].keys() | now[name].keys())
+        if before[name].get(key) != now[name].get(key)
     )
 
 
@@ -121,78 +152,100 @@ def _warn_of_short_pieces(config: Config) -> None:
     if "duration" in config.plugins.filters and settings.min_duration_sec > settings.max_duration_sec / 2:
         log.warning(
             "pieces_may_be_dropped",
-            because="equal pieces of a long clip may be as short as half of max_duration_sec",
+            because="pieces of a long clip may be as short as half of max_duration_sec",
             min_duration_sec=settings.min_duration_sec,
             max_duration_sec=settings.max_duration_sec,
         )
 
 
-def _make_shards(
-    maker: ClipMaker, entries: Sequence[ManifestEntry], tally: Tally, folder: Path, num_workers: int
-) -> tuple[list[Path], list[ClipFacts]]:
-    """Run the clip maker over all entries in worker processes. Results keep the manifest's order."""
-    work = [(folder / f"{index:06d}.arrow", part) for index, part in enumerate(_shards_of(entries))]
-    shards: list[Path] = []
-    clips: list[ClipFacts] = []
-    make = partial(make_shard, maker, dataset_features().arrow_schema)
-    with decoding_pool(num_workers) as pool, progress("audio seconds") as bar:
-        task = bar.add_task("Preparing", total=round(sum(entry.duration for entry in entries)))
-        results = run_ordered(pool, make, work, describe=_describe_shard)
-        for (path, part), (made_tally, made) in zip(work, results, strict=True):
-            tally += made_tally
-            clips += made
-            if made:
-                shards.append(path)
-            bar.advance(task, round(sum(entry.duration for entry in part)))
-    return shards, clips
+def _choose(job: Job, made: Sequence[Found]) -> tuple[list[Clip], Tally]:
+    """The clips that the corpus filters leave, and the account of everything."""
+    tally = job.repeats
+    clips: list[Clip] = []
+    for line, found in zip(job.lines, made, strict=True):
+        tally.add(found.account, line.entry.audio_filepath)
+        file = job.split_item(line).file
+        clips += [
+            Clip(facts, file, (found.arrow, row)) for facts, row in zip(found.account.clips, found.rows, strict=True)
+        ]
+    objections = select([clip.facts for clip in clips], job.corpus_filters, job.sample_rate)
+    for objection in objections:
+        tally.drop(clips[objection.clip].facts, objection.reason)
+    dropped = {objection.clip for objection in objections}
+    return [clip for index, clip in enumerate(clips) if index not in dropped], tally
 
 
-def _describe_shard(work: tuple[Path, Sequence[ManifestEntry]]) -> str:
-    return f"{work[1][0].audio_filepath} … {work[1][-1].audio_filepath}"
+def _save(config: Config, job: Job, clips: Sequence[Clip], tally: Tally, finished: Path) -> Path:
+    """The dataset with its report, in a folder that is not yet its own."""
+    held_out = _hold_out(config, clips, tally)
+    splits = {
+        name: [clip for clip, out in zip(clips, held_out, strict=True) if out is wanted]
+        for name, wanted in (("train", False), ("validation", True))
+    }
+    facts = {name: [clip.facts for clip in part] for name, part in splits.items()}
+    digest = content_digest(facts)
+    report = build_report(tally, facts, job.sample_rate, job.seconds_in_manifest)
+    shutil.rmtree(finished, ignore_errors=True)
+    with progress("clips") as bar:
+        task = bar.add_task("Saving", total=len(clips))
+        rows = {name: [clip.row for clip in part] for name, part in splits.items()}
+        save_splits(rows, finished, digest=digest, advance=lambda count: bar.advance(task, count))
+    write_json(finished / REPORT, report)
+    write_jsonl(finished / DROPPED, (vars(drop) for drop in tally.drops))
+    (finished / KEYS).write_text("".join(f"{line.content}\n" for line in job.lines), encoding="utf-8")
+    write_json(finished / FINGERPRINT, {**job.origin, "splits": report["splits"], "content_sha256": digest})
+    write_jsonl(finished / CLIPS, clip_rows(facts, job.sample_rate))
+    saved = {name: Clips(split) for name, split in load_splits(finished, sampling_rate=job.sample_rate).items()}
+    write_corpus_page(
+        finished / PAGE,
+        report,
+        facts,
+        lambda name, index: saved[name].waveform(index),
+        title=config.prepare.output_dir.name,
+    )
+    return finished
 
 
-def _shards_of(entries: Sequence[ManifestEntry]) -> list[list[ManifestEntry]]:
-    shards: list[list[ManifestEntry]] = [[]]
-    seconds = 0.0
-    for entry in entries:
-        if shards[-1] and seconds + entry.duration > SHARD_SECONDS:
-            shards.append([])
-            seconds = 0.0
-        shards[-1].append(entry)
-        seconds += entry.duration
-    return shards
-
-
-def _hold_out(config: Config, clips: Sequence[ClipFacts], tally: Tally) -> list[bool]:
+def _hold_out(config: Config, clips: Sequence[Clip], tally: Tally) -> list[bool]:
     if not clips:
         reasons = ", ".join(f"{reason} {count}" for reason, (count, _) in tally.dropped().items())
         raise DatasetError(
-            f"{config.prepare.manifest_path}: none of {tally.clips_in} clips is left ({reasons}); "
+            f"{config.prepare.manifest_path}: no clip is left of {tally.lines_in} lines ({reasons}); "
             "look at the recordings, or loosen the filters with --set"
         )
     settings = config.prepare
-    items = [SplitItem(clip.file, clip.recording, clip.speaker, clip.num_samples) for clip in clips]
+    items = [SplitItem(clip.file, clip.facts.recording, clip.facts.speaker, clip.facts.num_samples) for clip in clips]
     return choose_validation(items, share=settings.validation_share, by=settings.split_by, seed=settings.seed)
 
 
-def _existing(output_dir: Path, origin: dict[str, Any]) -> Prepared | None:
-    """What the output folder holds, if it is exactly what is asked for; None if there is nothing yet."""
+def _existing(output_dir: Path, job: Job) -> Prepared | None:
+    """What the output folder holds, if it is exactly what is asked for; None if it may be made, or made anew.
+
+    A manifest that has only grown may: the new dataset then holds all that the old one did.
+    """
     if not output_dir.exists() or (output_dir.is_dir() and not any(output_dir.iterdir())):
         return None
     try:
         found = read_fingerprint(output_dir)
         load_splits(output_dir, sampling_rate=found["sampling_rate"])
         report = json.loads((output_dir / REPORT).read_text(encoding="utf-8"))
+        keys = (output_dir / KEYS).read_text(encoding="utf-8").split()
     except (DatasetError, OSError, ValueError):
         _check_replaceable(output_dir, overwrite=False)
         raise
-    if found["sha256"] != origin["sha256"]:
-        changed = [name for name in origin if name != "sha256" and found.get(name) != origin[name]]
-        raise ConfigError(
-            f"{output_dir} holds a dataset made otherwise ({', '.join(changed)} differ); add --overwrite to replace "
-            "it, or give another --output-dir"
-        )
-    return Prepared(output_dir, report, up_to_date=True)
+    if found["sha256"] == job.origin["sha256"]:
+        return Prepared(output_dir, report, up_to_date=True)
+    changed = [
+        name for name in job.origin if name not in ("sha256", "clips_sha256") and found.get(name) != job.origin[name]
+    ]
+    new = {line.content for line in job.lines}
+    if changed == ["input_sha256"] and new > set(keys):
+        log.info("manifest_grew", lines_before=len(keys), lines_now=len(new))
+        return None
+    raise ConfigError(
+        f"{output_dir} holds a dataset made otherwise ({', '.join(changed)} differ); add --overwrite to replace "
+        "it, or give another --output-dir"
+    )
 
 
 def _check_replaceable(output_dir: Path, *, overwrite: bool) -> None:
@@ -206,7 +259,9 @@ def _check_replaceable(output_dir: Path, *, overwrite: bool) -> None:
 
 
 def _put_in_place(finished: Path, output_dir: Path, replaced: Path) -> None:
-    """Move the finished folder to its name; what stood there goes last, with the scratch folder."""
+    """Move the finished folder to its name; what stood there goes last."""
+    _check_replaceable(output_dir, overwrite=True)
+    shutil.rmtree(replaced, ignore_errors=True)
     if output_dir.exists():
         output_dir.rename(replaced)
     try:
@@ -215,3 +270,13 @@ def _put_in_place(finished: Path, output_dir: Path, replaced: Path) -> None:
         if replaced.exists():
             replaced.rename(output_dir)
         raise
+
+
+def _clean_up(config: Config, store: Path, shards: Path, made: Sequence[Found]) -> None:
+    """Remove what no later preparation with these settings can use."""
+    keep = {shards, store / DOWNLOADS} if config.prepare.keep_shards else set()
+    for path in store.iterdir():
+        if path.is_dir() and path not in keep:
+            shutil.rmtree(path)
+    if keep:
+        sweep(shards, [found.arrow for found in made])

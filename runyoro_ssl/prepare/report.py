@@ -1,89 +1,144 @@
-"""The account of a preparation, and the fingerprint by which `train` knows what it was given."""
+"""The account of a preparation, as numbers and as a page."""
 
 from __future__ import annotations
 
 import hashlib
-import json
-from collections.abc import Iterable, Mapping, Sequence
-from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
-from runyoro_ssl.prepare.clips import ClipFacts, Tally
-from runyoro_ssl.prepare.dataset import FORMAT
-from runyoro_ssl.prepare.manifest import ManifestEntry, manifest_digest
+import numpy as np
 
-if TYPE_CHECKING:
-    from runyoro_ssl.config import Config
-    from runyoro_ssl.plugins import Plugins
+from runyoro_ssl.prepare.accounts import ClipFacts, Tally
+from runyoro_ssl.prepare.page import ClipSummary, write_page
+
+NARROW_BAND_HZ = 4_200.0
+"""What reaches less high came over a telephone, whatever its sampling rate is now."""
+
+Splits = Mapping[str, Sequence[ClipFacts]]
 
 
-def build_report(
-    tally: Tally, splits: Mapping[str, Mapping[str, Any]], sampling_rate: int, entries: Sequence[ManifestEntry]
-) -> dict[str, Any]:
+def build_report(tally: Tally, splits: Splits, sampling_rate: int, seconds_in_manifest: float) -> dict[str, Any]:
     """The account. `samples` hold exactly: in = kept + the sum of dropped; seconds are samples / sampling_rate."""
     dropped = tally.dropped()
+    clips = [clip for part in splits.values() for clip in part]
     return {
         "sampling_rate": sampling_rate,
-        "clips_in": tally.clips_in,
+        "lines_in": tally.lines_in,
         "seconds_in": tally.samples_in / sampling_rate,
-        "seconds_in_manifest": round(sum(entry.duration for entry in entries), 6),
-        "clips_cut": tally.clips_cut,
-        "pieces_of_cut_clips": tally.pieces,
+        "seconds_in_manifest": seconds_in_manifest,
+        "lines_cut": tally.lines_cut,
+        "pieces_of_cut_lines": tally.pieces,
         "clips_kept": tally.clips_kept,
         "seconds_kept": tally.samples_kept / sampling_rate,
         "seconds_dropped": sum(samples for _, samples in dropped.values()) / sampling_rate,
         "dropped": {
-            reason: {"clips": clips, "seconds": samples / sampling_rate} for reason, (clips, samples) in dropped.items()
+            reason: {"clips": times, "seconds": samples / sampling_rate} for reason, (times, samples) in dropped.items()
         },
+        "flawed_recordings": tally.flaws,
         "samples": {
             "in": tally.samples_in,
             "kept": tally.samples_kept,
             "dropped": {reason: samples for reason, (_, samples) in dropped.items()},
         },
-        "splits": dict(splits),
+        "splits": describe_splits(splits, sampling_rate),
+        "speakers": _seconds_by(clips, sampling_rate, lambda clip: clip.speaker),
+        "languages": _seconds_by(clips, sampling_rate, lambda clip: clip.language),
+        "licences": _seconds_by(clips, sampling_rate, lambda clip: clip.licence),
+        "measures": _describe_measures(clips),
+        "narrow_band_seconds": sum(
+            clip.num_samples for clip in clips if clip.measures.get("bandwidth_hz", np.inf) < NARROW_BAND_HZ
+        )
+        / sampling_rate,
     }
 
 
-def describe_splits(
-    clips: Sequence[ClipFacts], held_out: Sequence[bool], sampling_rate: int
-) -> dict[str, dict[str, Any]]:
+def describe_splits(splits: Splits, sampling_rate: int) -> dict[str, dict[str, Any]]:
     """Clips, seconds, recordings and speakers of each split."""
-    splits = {}
-    for name, wanted in (("train", False), ("validation", True)):
-        part = [clip for clip, out in zip(clips, held_out, strict=True) if out is wanted]
-        splits[name] = {
+    return {
+        name: {
             "clips": len(part),
             "seconds": sum(clip.num_samples for clip in part) / sampling_rate,
             "recordings": len({clip.recording for clip in part}),
             "speakers": len({clip.speaker for clip in part} - {None}),
         }
-    return splits
-
-
-def describe_origin(
-    config: Config, plugins: Plugins, sampling_rate: int, entries: Iterable[ManifestEntry]
-) -> dict[str, Any]:
-    """Everything that decides the output: input, settings, code of the filters, versions; one digest over it."""
-    settings = config.prepare.model_dump(mode="json", exclude={"manifest_path", "output_dir"})
-    origin: dict[str, Any] = {
-        "format": FORMAT,
-        "sampling_rate": sampling_rate,
-        "input_sha256": manifest_digest(config.prepare.manifest_path, entries),
-        "settings": {
-            **settings,
-            "filters": list(config.plugins.filters),
-            "options": {name: config.plugins.options.get(name, {}) for name in config.plugins.filters},
-        },
-        "filters_sha256": plugins.sources("filter"),
-        "versions": {name: version(name) for name in ("runyoro_ssl", "soundfile", "soxr", "datasets", "numpy")},
+        for name, part in splits.items()
     }
-    origin["sha256"] = hashlib.sha256(json.dumps(origin, sort_keys=True).encode()).hexdigest()
-    return origin
 
 
-def content_digest(clips: Sequence[ClipFacts], held_out: Sequence[bool]) -> str:
+def content_digest(splits: Splits) -> str:
     """SHA-256 over every clip (id, length, checksum of its samples) and its split: the same data, the same digest."""
     digest = hashlib.sha256()
-    for clip, out in zip(clips, held_out, strict=True):
-        digest.update(f"{clip.id}\0{clip.num_samples}\0{clip.crc32}\0{out}\n".encode())
+    for name, part in splits.items():
+        for clip in part:
+            digest.update(f"{name}\0{clip.id}\0{clip.num_samples}\0{clip.crc32}\n".encode())
     return digest.hexdigest()
+
+
+def clip_rows(splits: Splits, sampling_rate: int) -> Iterable[dict[str, Any]]:
+    """A line for each kept clip: where in its source it is, and what was measured of it."""
+    for name, part in splits.items():
+        for clip in part:
+            yield {
+                "id": clip.id,
+                "split": name,
+                "audio_filepath": clip.source,
+                "offset": clip.offset_sec,
+                "duration": clip.num_samples / sampling_rate,
+                "recording": clip.recording,
+                "speaker": clip.speaker,
+                "language": clip.language,
+                "measures": clip.measures,
+            }
+
+
+def write_corpus_page(
+    path: Path,
+    report: Mapping[str, Any],
+    splits: Splits,
+    waveform_of: Callable[[str, int], np.ndarray],
+    *,
+    title: str,
+) -> None:
+    """The page. `waveform_of` gives float32 (T,) of a split's clip of this number."""
+    places = [(name, index) for name, part in splits.items() for index in range(len(part))]
+    clips = [
+        ClipSummary(
+            id=clip.id,
+            recording=clip.recording,
+            speaker=clip.speaker,
+            language=clip.language,
+            source=clip.source,
+            offset_sec=clip.offset_sec,
+            num_samples=clip.num_samples,
+            split=name,
+            measures=clip.measures,
+        )
+        for name, part in splits.items()
+        for clip in part
+    ]
+    write_page(path, report, clips, lambda index: waveform_of(*places[index]), title=title)
+
+
+def _seconds_by(
+    clips: Sequence[ClipFacts], sampling_rate: int, key: Callable[[ClipFacts], str | None]
+) -> dict[str, float]:
+    """Seconds kept of each speaker, language or licence that is known, most first."""
+    samples: Counter[str] = Counter()
+    for clip in clips:
+        name = key(clip)
+        if name is not None:
+            samples[name] += clip.num_samples
+    return {name: count / sampling_rate for name, count in sorted(samples.items(), key=lambda one: (-one[1], one[0]))}
+
+
+def _describe_measures(clips: Sequence[ClipFacts]) -> dict[str, dict[str, float]]:
+    """5th, 50th and 95th percentile of each measure over the kept clips."""
+    names = dict.fromkeys(name for clip in clips for name in clip.measures)
+    described = {}
+    for name in names:
+        values = [clip.measures[name] for clip in clips if name in clip.measures]
+        low, middle, high = (round(float(value), 4) for value in np.percentile(values, [5, 50, 95]))
+        described[name] = {"p5": low, "median": middle, "p95": high}
+    return described

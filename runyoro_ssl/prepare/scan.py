@@ -6,20 +6,73 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterator
-from concurrent.futures import Executor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from runyoro_ssl.builtins.executors import ProcessExecutor
+from runyoro_ssl.config import Config
 from runyoro_ssl.errors import AudioError, ConfigError, ManifestError
 from runyoro_ssl.logs import progress
 from runyoro_ssl.prepare.audio import AudioInfo, probe
 from runyoro_ssl.prepare.manifest import write_jsonl
-from runyoro_ssl.prepare.workers import decoding_pool, run_ordered
+from runyoro_ssl.prepare.workers import at_rest, lost, opened, run_ordered, still_alive
 
-READ_EXTENSIONS = frozenset({".wav", ".flac", ".mp3", ".ogg", ".oga", ".opus", ".aif", ".aiff"})
-KNOWN_EXTENSIONS = frozenset({".m4a", ".mp4", ".aac", ".3gp", ".amr", ".wma", ".webm", ".mka", ".mkv", ".spx", ".ac3"})
-"""Audio this version does not decode: listed as rejected, so that nobody believes it was used."""
+AUDIO_EXTENSIONS = frozenset(
+    f".{name}"
+    for name in [
+        "wav",
+        "wave",
+        "w64",
+        "rf64",
+        "flac",
+        "mp3",
+        "mp2",
+        "mpga",
+        "ogg",
+        "oga",
+        "opus",
+        "spx",
+        "aif",
+        "aiff",
+        "aifc",
+        "caf",
+        "au",
+        "snd",
+        "gsm",
+        "m4a",
+        "m4b",
+        "aac",
+        "3gp",
+        "3g2",
+        "3gpp",
+        "amr",
+        "awb",
+        "wma",
+        "asf",
+        "ac3",
+        "eac3",
+        "mka",
+        "weba",
+        "ape",
+        "wv",
+        "tta",
+        "mp4",
+        "m4v",
+        "mov",
+        "mkv",
+        "webm",
+        "avi",
+        "flv",
+        "wmv",
+        "mpg",
+        "mpeg",
+        "ts",
+        "ogv",
+    ]
+)
+"""Files of these names are tried, videos for their sound; what they really hold decides."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +99,12 @@ class Scan:
 
 
 def scan(
-    audio_dir: Path, output: Path, *, speaker_from: str | None = None, num_workers: int = 1, overwrite: bool = False
+    audio_dir: Path,
+    output: Path,
+    *,
+    speaker_from: str | None = None,
+    overwrite: bool = False,
+    config: Config | None = None,
 ) -> Scan:
     """Write a manifest of every readable recording under `audio_dir`, and beside it what was rejected and why.
 
@@ -55,8 +113,8 @@ def scan(
         output: The manifest. Rejected files go to `<stem>.rejected.jsonl` beside it.
         speaker_from: A regular expression searched in each path, relative to `audio_dir` with forward slashes; the
             group `speaker`, or the first group, is the speaker.
-        num_workers: Processes that decode.
         overwrite: Replace an existing manifest.
+        config: Its number of workers and its limits on recordings; None: the defaults.
 
     Raises:
         ConfigError: A missing folder, a bad expression, an output that exists.
@@ -82,13 +140,12 @@ def scan(
         )
     rows: list[dict[str, Any]] = []
     rejected: list[tuple[str, str, str]] = list(unreached)
-    with decoding_pool(num_workers) as pool:
-        for path, found in _probe_all(pool, files):
-            relative = path.relative_to(audio_dir).as_posix()
-            if isinstance(found, AudioError):
-                rejected.append((_printable(relative), found.reason, found.detail))
-            else:
-                rows.append(_row(path, relative, found, output, _speaker(pattern, path, audio_dir)))
+    for path, found in _probe_all(files, config or Config()):
+        relative = path.relative_to(audio_dir).as_posix()
+        if isinstance(found, AudioError):
+            rejected.append((_printable(relative), found.reason, found.detail))
+        else:
+            rows.append(_row(path, relative, found, output, _speaker(pattern, path, audio_dir)))
     if not rows:
         raise ManifestError(_nothing_found(audio_dir, rejected, others))
     speakers = [row["speaker"] for row in rows if "speaker" in row]
@@ -149,7 +206,7 @@ def _walk(audio_dir: Path) -> tuple[list[Path], list[tuple[str, str, str]], int]
         for name in sorted(names):
             if name.startswith("."):
                 continue
-            if Path(name).suffix.lower() in READ_EXTENSIONS | KNOWN_EXTENSIONS:
+            if Path(name).suffix.lower() in AUDIO_EXTENSIONS:
                 files.append(Path(folder, name))
             else:
                 others += 1
@@ -169,25 +226,34 @@ def _speaker(pattern: re.Pattern[str] | None, path: Path, audio_dir: Path) -> st
     return (match["speaker"] if "speaker" in match.re.groupindex else match[1]) or None
 
 
-def _probe_all(pool: Executor, files: list[Path]) -> Iterator[tuple[Path, AudioInfo | AudioError]]:
-    with progress("files") as bar:
+@dataclass(frozen=True)
+class _Probe:
+    """Measures a file in a worker; what can be mended about it comes back as the AudioError it is."""
+
+    max_recording_sec: float
+    time_limit_sec: float
+
+    def __call__(self, path: Path) -> AudioInfo | AudioError:
+        try:
+            str(path).encode()
+            return probe(path, max_seconds=self.max_recording_sec, heard=partial(still_alive, self.time_limit_sec))
+        except UnicodeEncodeError:
+            return AudioError("file name is not UTF-8", "rename the file")
+        except AudioError as error:
+            return error
+        finally:
+            at_rest()
+
+
+def _probe_all(files: list[Path], config: Config) -> Iterator[tuple[Path, AudioInfo | AudioError]]:
+    """Every file with what was found; one that kills its worker, with that."""
+    num_workers = config.hardware.num_workers
+    measure = _Probe(config.prepare.max_recording_sec, config.prepare.time_limit_sec)
+    with progress("files") as bar, opened(ProcessExecutor(num_workers)) as executor:
         task = bar.add_task("Reading recordings", total=len(files))
-        for path, found in zip(files, run_ordered(pool, _probe, files), strict=True):
+        for done in run_ordered(executor, measure, files, in_flight=8 * num_workers):
             bar.advance(task)
-            yield path, found
-
-
-def _probe(path: Path) -> AudioInfo | AudioError:
-    """Runs in a worker."""
-    if path.suffix.lower() in KNOWN_EXTENSIONS:
-        return AudioError("unsupported format", f"{path.suffix.lower()} files: convert to WAV, FLAC, MP3, OGG or OPUS")
-    try:
-        str(path).encode()
-        return probe(path)
-    except UnicodeEncodeError:
-        return AudioError("file name is not UTF-8", "rename the file")
-    except AudioError as error:
-        return error
+            yield done.item, done.result or lost(done, config.prepare.time_limit_sec)
 
 
 def _row(path: Path, relative: str, info: AudioInfo, output: Path, speaker: str | None) -> dict[str, Any]:
@@ -207,9 +273,8 @@ def _row(path: Path, relative: str, info: AudioInfo, output: Path, speaker: str 
 
 
 def _nothing_found(audio_dir: Path, rejected: list[tuple[str, str, str]], others: int) -> str:
-    readable = ", ".join(sorted(extension[1:] for extension in READ_EXTENSIONS))
     reasons = ", ".join(f"{reason} {count}" for reason, count in Counter(row[1] for row in rejected).most_common())
     return (
         f"{audio_dir}: no readable recording (rejected: {reasons or 'none'}; {others} other files); "
-        f"formats read: {readable}"
+        "audio and video of nearly every format is read: is it the right folder?"
     )

@@ -1,15 +1,176 @@
-"""Cut long clips into pieces."""
+"""Cut recordings into clips: at pauses, where voice activity tells them; into fixed lengths; or not at all."""
 
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from runyoro_ssl.prepare.speech import SpeechTrack
+from runyoro_ssl.vad import VAD_RATE, WINDOW, WINDOW_SEC
+
+MIN_SPEECH_SEC = 0.5
+"""What is extended to the minimum length: less speech than this, alone, is as likely a cough or a drum."""
+QUIET_SEC = 0.1
+"""Over this long the level is averaged when the quietest point of speech without pauses is looked for."""
+EARLIEST_CUT = 0.6
+"""Such a point lies in this share of the longest clip, or later: clips stay long."""
+
+Bounds = tuple[int, int]
 
 
-def cut(num_samples: int, max_samples: int) -> list[tuple[int, int]]:
-    """(start, stop) of the fewest equal pieces of at most `max_samples`; together they are the whole clip.
+@dataclass(frozen=True)
+class PauseSettings:
+    """How recordings are cut at pauses; seconds. Defaults and meanings: `PrepareConfig`."""
 
-    A clip longer than the maximum gives pieces longer than half of it.
+    min_duration_sec: float
+    max_duration_sec: float
+    vad_threshold: float
+    speech_pad_sec: float
+    max_pause_sec: float
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Part of a recording: float32 (T,) from sample `start`. `speech_share` is None where nobody listened."""
+
+    start: int
+    waveform: np.ndarray
+    speech_share: float | None = None
+
+
+def cut_evenly(num_samples: int, max_samples: int) -> list[Bounds]:
+    """(start, stop) of the fewest equal pieces of at most `max_samples`; together they are the whole.
+
+    What is longer than the maximum gives pieces longer than half of it.
     """
     num_pieces = max(1, -(-num_samples // max_samples))
     edges = [round(index * num_samples / num_pieces) for index in range(num_pieces + 1)]
     return list(itertools.pairwise(edges))
+
+
+def cut_stream(blocks: Iterable[np.ndarray], max_samples: int) -> Iterator[Piece]:
+    """A recording of unknown length in pieces of `max_samples`, the last two of equal length; nothing is left out.
+
+    Holds at most two pieces and a block in memory.
+    """
+    held = np.zeros(0, np.float32)
+    start = 0
+    for block in blocks:
+        held = np.concatenate([held, block])
+        while len(held) >= 2 * max_samples:
+            yield Piece(start, held[:max_samples])
+            held, start = held[max_samples:], start + max_samples
+    for first, last in cut_evenly(len(held), max_samples) if len(held) else []:
+        yield Piece(start + first, held[first:last])
+
+
+def cut_at_pauses(track: SpeechTrack, settings: PauseSettings) -> list[Bounds]:
+    """(start, stop) samples of clips that hold the speech of a recording and leave out the rest.
+
+    Regions of speech, padded, are joined over pauses up to `max_pause_sec`. What then is too long is cut at its
+    longest pause, again and again; speech without one, at its quietest point. Too short a clip takes in some of the
+    silence around it. Clips do not overlap, and none is longer than the maximum.
+    """
+    shortest = settings.min_duration_sec / WINDOW_SEC
+    # Half a window is lost at either end when windows become samples.
+    longest = settings.max_duration_sec / WINDOW_SEC - 1
+    runs = _join(_speech_regions(track, settings), settings.max_pause_sec / WINDOW_SEC)
+    level = _smooth(track.power, round(QUIET_SEC / WINDOW_SEC))
+    clips = [clip for run in runs for clip in _split(run, shortest, longest, level)]
+    clips = _lengthen(clips, shortest, len(track.speech))
+    return [(track.sample(start), track.sample(stop)) for start, stop in clips]
+
+
+def take(blocks: Iterable[np.ndarray], bounds: Sequence[Bounds]) -> Iterator[tuple[Bounds, np.ndarray]]:
+    """The samples of each of `bounds`, which ascend and do not overlap, from a stream that is read no further."""
+    held = np.zeros(0, np.float32)
+    held_from = 0
+    todo = iter(blocks)
+    for start, stop in bounds:
+        while held_from + len(held) < stop:
+            held = np.concatenate([held, next(todo)])
+            past = min(len(held), max(0, start - held_from))
+            held, held_from = held[past:], held_from + past
+        yield (start, stop), held[start - held_from : stop - held_from]
+
+
+def _speech_regions(track: SpeechTrack, settings: PauseSettings) -> list[Bounds]:
+    """Padded regions of speech, in windows."""
+    from silero_vad import get_speech_timestamps_from_probs
+
+    found = get_speech_timestamps_from_probs(
+        track.speech.tolist(),
+        VAD_RATE,
+        threshold=settings.vad_threshold,
+        speech_pad_ms=round(1000 * settings.speech_pad_sec),
+    )
+    return [(region["start"] // WINDOW, min(len(track.speech), -(-region["end"] // WINDOW))) for region in found]
+
+
+def _join(regions: Sequence[Bounds], max_pause: float) -> list[list[Bounds]]:
+    """Regions in runs, without a long pause in any."""
+    runs: list[list[Bounds]] = []
+    for region in regions:
+        if runs and region[0] - runs[-1][-1][1] <= max_pause:
+            runs[-1].append(region)
+        else:
+            runs.append([region])
+    return runs
+
+
+def _split(run: list[Bounds], shortest: float, longest: float, level: np.ndarray) -> Iterator[Bounds]:
+    """A run of regions as clips no longer than `longest`, in order."""
+    waiting = [run]
+    while waiting:
+        part = waiting.pop()
+        start, stop = part[0][0], part[-1][1]
+        if stop - start <= longest:
+            yield start, stop
+            continue
+        # (pause, index of the region after it), where neither side becomes too short
+        pauses = [
+            (after[0] - before[1], index)
+            for index, (before, after) in enumerate(itertools.pairwise(part), start=1)
+            if before[1] - start >= shortest and stop - after[0] >= shortest and after[0] > before[1]
+        ]
+        if pauses:
+            _, index = max(pauses)
+            waiting += [part[index:], part[:index]]
+        else:
+            waiting += reversed(_cut_between(part, _quietest(start, stop, shortest, longest, level)))
+
+
+def _quietest(start: int, stop: int, shortest: float, longest: float, level: np.ndarray) -> int:
+    """The window at which the first piece of speech without pauses best ends."""
+    latest = min(start + int(longest), stop - int(shortest))
+    earliest = min(latest, start + int(EARLIEST_CUT * longest))
+    return earliest + int(np.argmin(level[earliest : latest + 1]))
+
+
+def _cut_between(part: list[Bounds], at: int) -> list[list[Bounds]]:
+    """The regions before and after a window; the one it falls into is cut."""
+    before = [(first, min(last, at)) for first, last in part if first < at]
+    after = [(max(first, at), last) for first, last in part if last > at]
+    return [before, after]
+
+
+def _lengthen(clips: Sequence[Bounds], shortest: float, num_windows: int) -> list[Bounds]:
+    """Clips that are too short, with as much as they need of what lies around them and belongs to no other."""
+    target = int(np.ceil(shortest)) + 1
+    made: list[Bounds] = []
+    for index, (start, stop) in enumerate(clips):
+        floor = made[-1][1] if made else 0
+        ceiling = clips[index + 1][0] if index + 1 < len(clips) else num_windows
+        missing = target - (stop - start)
+        if missing > 0 and (stop - start) * WINDOW_SEC >= MIN_SPEECH_SEC:
+            start = max(floor, min(start - missing // 2, ceiling - target))  # noqa: PLW2901 - the same clip, longer
+            stop = min(ceiling, max(stop, start + target))  # noqa: PLW2901
+        made.append((start, stop))
+    return made
+
+
+def _smooth(values: np.ndarray, size: int) -> np.ndarray:
+    return np.convolve(values, np.ones(size) / size, mode="same") if len(values) else values

@@ -1,73 +1,134 @@
-"""Processes that decode audio."""
+"""Run work on an executor, where any piece may kill the process that does it."""
 
 from __future__ import annotations
 
+import faulthandler
 import itertools
-import multiprocessing
 import os
-import signal
-from collections import deque
+import pickle
+import sys
+import time
+import traceback
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Executor, Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from contextlib import contextmanager
-from typing import TypeVar
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, Generic, TypeVar
 
-from runyoro_ssl.errors import AudioError
+from runyoro_ssl.errors import AudioError, RunyoroError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-@contextmanager
-def decoding_pool(num_workers: int) -> Iterator[Executor]:
-    """A pool of fresh processes: the same on every system, and nothing of this one's state in them.
+@dataclass(frozen=True)
+class Done(Generic[Item, Result]):
+    """What became of an item: its result, or, if its process died, how long after it was sent and what is known."""
 
-    Even one worker is a process of its own: decoders write to stderr from C, and may crash. An error or Ctrl-C waits
-    only for the work in hand.
-    """
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(num_workers, mp_context=context, initializer=_silence_decoders)
+    item: Item
+    result: Result | None
+    lost_after_sec: float | None = None
+    detail: str = ""
+
+
+@contextmanager
+def opened(executor: Executor) -> Iterator[Executor]:
+    """The executor, and no work of it left when the block ends: an error or Ctrl-C does not wait for it."""
     try:
-        yield pool
-    finally:
-        pool.shutdown(cancel_futures=True)
+        yield executor
+    except BaseException:
+        executor.shutdown(wait=True, cancel_futures=True)
+        raise
+    executor.shutdown(wait=True)
+
+
+def run(
+    executor: Executor, function: Callable[[Item], Result], items: Iterable[Item], *, in_flight: int
+) -> Iterator[Done[Item, Result]]:
+    """Call `function` on every item; what is done first comes first. What the function raises is raised here.
+
+    Any other failure of a future means that its process is gone, and costs that item alone.
+    """
+    running: dict[Future[Any], tuple[Item, float]] = {}
+    todo = iter(items)
+    while True:
+        for item in itertools.islice(todo, in_flight - len(running)):
+            payload = pickle.dumps((function, item))
+            running[executor.submit(_call, list(sys.path), payload)] = item, time.monotonic()
+        if not running:
+            return
+        for future in wait(running, return_when=FIRST_COMPLETED).done:
+            item, sent = running.pop(future)
+            yield _outcome(future, item, time.monotonic() - sent)
 
 
 def run_ordered(
-    pool: Executor,
-    function: Callable[[Item], Result],
-    items: Iterable[Item],
-    *,
-    describe: Callable[[Item], str] = str,
-) -> Iterator[Result]:
-    """Results in the order of `items`, with a bounded number in flight.
+    executor: Executor, function: Callable[[Item], Result], items: Iterable[Item], *, in_flight: int
+) -> Iterator[Done[Item, Result]]:
+    """The same in the order of the items."""
+    early: dict[int, Done[tuple[int, Item], Result]] = {}
+    expected = 0
+    for done in run(executor, _Second(function), enumerate(items), in_flight=in_flight):
+        early[done.item[0]] = done
+        while expected in early:
+            ready = early.pop(expected)
+            yield Done(ready.item[1], ready.result, ready.lost_after_sec, ready.detail)
+            expected += 1
 
-    Raises:
-        AudioError: A worker died; the message describes the first item without a result.
+
+@dataclass(frozen=True)
+class _Second(Generic[Item, Result]):
+    """The function, on the second of a pair."""
+
+    function: Callable[[Item], Result]
+
+    def __call__(self, pair: tuple[int, Item]) -> Result:
+        return self.function(pair[1])
+
+
+def lost(done: Done[Any, Any], time_limit_sec: float) -> AudioError:
+    """Why a file that killed its process cannot be used."""
+    if done.lost_after_sec is not None and done.lost_after_sec >= time_limit_sec:
+        return AudioError("time limit", f"decoding stood still for {time_limit_sec:g} s")
+    return AudioError("decoder crashed", done.detail)
+
+
+def still_alive(time_limit_sec: float) -> None:
+    """End this process unless this is called again, or `at_rest`, within the limit. For workers.
+
+    A thread of C watches: it strikes even where a decoder hangs and holds the interpreter's lock.
     """
-    waiting: deque[tuple[Item, Future[Result]]] = deque()
-    in_flight = 4 * getattr(pool, "_max_workers", 1)
-    todo = iter(items)
+    faulthandler.dump_traceback_later(time_limit_sec, exit=True, file=_null())
+
+
+def at_rest() -> None:
+    """The work is done: nothing is watched."""
+    faulthandler.cancel_dump_traceback_later()
+
+
+@cache
+def _null() -> int:
+    return os.open(os.devnull, os.O_WRONLY)
+
+
+def _call(path: list[str], payload: bytes) -> tuple[bool, Any]:
+    """Runs in the worker. Its path comes first: what plugins define can only then be unpickled."""
+    sys.path += [place for place in path if place not in sys.path]
+    function, item = pickle.loads(payload)  # noqa: S301 - from the process that started this one
     try:
-        while True:
-            for item in itertools.islice(todo, in_flight - len(waiting)):
-                waiting.append((item, pool.submit(function, item)))
-            if not waiting:
-                return
-            result = waiting[0][1].result()
-            waiting.popleft()
-            yield result
-    except BrokenProcessPool:
-        place = f"at or soon after {describe(waiting[0][0])}" if waiting else "between two files"
-        raise AudioError(
-            "a decoding process died", f"{place}: take that file out or, if memory was short, use --num-workers 1"
-        ) from None
+        return True, function(item)
+    except (RunyoroError, OSError) as error:
+        return False, error
+    except Exception as error:  # noqa: BLE001 - sent home, and raised there
+        return False, RuntimeError(f"{type(error).__name__} in a worker:\n{traceback.format_exc()}")
 
 
-def _silence_decoders() -> None:
-    """mpg123 and others print warnings from C; their files are reported by reason. Ctrl-C is for the main process."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    null = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(null, 2)
-    os.close(null)
+def _outcome(future: Future[Any], item: Item, seconds: float) -> Done[Item, Any]:
+    try:
+        succeeded, value = future.result()
+    except Exception as error:  # noqa: BLE001 - each executor has its own name for a lost process
+        return Done(item, None, seconds, f"{type(error).__name__}: {error}".splitlines()[0][:200])
+    if not succeeded:
+        raise value
+    return Done(item, value)

@@ -11,7 +11,7 @@ import soundfile as sf
 import soxr
 
 from runyoro_ssl.errors import AudioError
-from runyoro_ssl.prepare import audio
+from runyoro_ssl.prepare import source
 from runyoro_ssl.prepare.audio import check_length, decode, probe
 
 
@@ -73,7 +73,7 @@ def test_streamed_resampling_equals_the_whole(tmp_path: Path, monkeypatch: pytes
     """Read in small blocks, a file resamples to what soxr makes of it at once; the length is right to a sample."""
     wave = tone(1.3, rate)
     sf.write(tmp_path / "a.wav", wave, rate, subtype="FLOAT")
-    monkeypatch.setattr(audio, "BLOCK_FRAMES", 1_000)
+    monkeypatch.setattr(source, "MAX_BLOCK_VALUES", 1_000)
     streamed = decode(tmp_path / "a.wav", sample_rate=16_000)
     at_once = soxr.resample(wave[:, 0].astype(np.float32), rate, 16_000, quality="HQ")
     assert abs(len(streamed) - 1.3 * 16_000) <= 1

@@ -84,7 +84,7 @@ def test_scan_lists_good_and_bad(recordings: Path, tmp_path: Path) -> None:
     """Durations are decoded; bad files are listed with reasons; other files are counted."""
     found = scan(recordings, tmp_path / "m.jsonl", speaker_from=r"^(?P<speaker>[^/]+)/")
     assert (found.num_files, found.num_speakers, found.num_other) == (3, 2, 1)
-    assert found.rejected_by_reason == {"empty file": 1, "unsupported format": 1}
+    assert found.rejected_by_reason == {"empty file": 1, "unreadable": 1}
     entries = read_manifest(tmp_path / "m.jsonl")
     assert {entry.speaker for entry in entries} == {"akiiki", "amooti"}
     assert [entry.duration for entry in entries] == [0.5] * 3

@@ -1,0 +1,139 @@
+"""What became of every sample: kept in a clip, or dropped for a reason. Written as JSON beside each shard."""
+
+from __future__ import annotations
+
+import base64
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Self
+
+
+@dataclass(frozen=True)
+class Drop:
+    """Audio that did not make it: `num_samples` at the model's rate, and why."""
+
+    source: str
+    offset_sec: float
+    num_samples: int
+    reason: str
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class ClipFacts:
+    """What stays known of a clip once its samples are on disk.
+
+    `measures` are those of `runyoro_ssl.measures`; `measured` is what each corpus filter wants to know, by its name;
+    `objections` are the reasons of the filters that would drop it, by name: empty for a clip on disk.
+    """
+
+    id: str
+    source: str
+    recording: str
+    speaker: str | None
+    language: str | None
+    licence: str | None
+    offset_sec: float
+    num_samples: int
+    crc32: int
+    measures: dict[str, float]
+    measured: dict[str, Any] = field(default_factory=dict)
+    objections: dict[str, str] = field(default_factory=dict)
+
+    def drop(self, reason: str) -> Drop:
+        """The clip as one that did not make it."""
+        return Drop(self.source, self.offset_sec, self.num_samples, reason)
+
+
+@dataclass
+class Account:
+    """One manifest line: `samples_in` = samples of its clips + of its drops, exactly.
+
+    `key` tells the line, its file's size and time, and the settings apart from all others. `cut` is whether its audio
+    was cut, into `num_pieces`. `flaw` is what was wrong with a recording that was used nevertheless, as far as it went.
+    """
+
+    key: str
+    samples_in: int = 0
+    cut: bool = False
+    num_pieces: int = 0
+    flaw: str | None = None
+    clips: list[ClipFacts] = field(default_factory=list)
+    drops: list[Drop] = field(default_factory=list)
+
+    @property
+    def samples_kept(self) -> int:
+        """Samples of its clips."""
+        return sum(clip.num_samples for clip in self.clips)
+
+    def to_json(self) -> dict[str, Any]:
+        """For `from_json`."""
+        clips = [{**vars(clip), "measured": _encode(clip.measured)} for clip in self.clips]
+        return {**vars(self), "clips": clips, "drops": [vars(drop) for drop in self.drops]}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Self:
+        """From what `to_json` gave."""
+        clips = [ClipFacts(**{**clip, "measured": _decode(clip["measured"])}) for clip in value["clips"]]
+        return cls(**{**value, "clips": clips, "drops": [Drop(**drop) for drop in value["drops"]]})
+
+
+@dataclass
+class Tally:
+    """The account of a preparation, in samples at the model's rate: in = kept + dropped, exactly."""
+
+    lines_in: int = 0
+    samples_in: int = 0
+    lines_cut: int = 0
+    pieces: int = 0
+    clips_kept: int = 0
+    samples_kept: int = 0
+    flaws: dict[str, str] = field(default_factory=dict)
+    drops: list[Drop] = field(default_factory=list)
+
+    def add(self, account: Account, source: str) -> None:
+        """Count a manifest line."""
+        self.lines_in += 1
+        self.samples_in += account.samples_in
+        self.lines_cut += account.cut
+        self.pieces += account.num_pieces
+        self.clips_kept += len(account.clips)
+        self.samples_kept += account.samples_kept
+        self.drops += account.drops
+        if account.flaw:
+            self.flaws[source] = account.flaw
+
+    def drop(self, clip: ClipFacts, reason: str) -> None:
+        """A clip that was counted as kept is not, after all."""
+        self.clips_kept -= 1
+        self.samples_kept -= clip.num_samples
+        self.drops.append(clip.drop(reason))
+
+    def dropped(self) -> dict[str, tuple[int, int]]:
+        """Reason -> (times, samples), largest first."""
+        times: Counter[str] = Counter()
+        samples: Counter[str] = Counter()
+        for drop in self.drops:
+            times[drop.reason] += 1
+            samples[drop.reason] += drop.num_samples
+        return {reason: (times[reason], count) for reason, count in samples.most_common()}
+
+
+def without_measured(clip: ClipFacts) -> ClipFacts:
+    """The clip, without what only corpus filters wanted to know."""
+    return replace(clip, measured={})
+
+
+def _encode(measured: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        name: {"base64": base64.b64encode(value).decode()} if isinstance(value, bytes) else {"json": value}
+        for name, value in measured.items()
+    }
+
+
+def _decode(measured: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        name: base64.b64decode(value["base64"]) if "base64" in value else value["json"]
+        for name, value in measured.items()
+    }

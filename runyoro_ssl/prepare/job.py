@@ -1,0 +1,189 @@
+"""Everything that is decided before anything is decoded: what to prepare, how, and under which name."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from runyoro_ssl.config import Config
+from runyoro_ssl.errors import ManifestError
+from runyoro_ssl.hookspecs import CorpusFilter
+from runyoro_ssl.logs import get_logger
+from runyoro_ssl.plugins import Plugins, ensure_picklable
+from runyoro_ssl.prepare.accounts import Account, Drop, Tally
+from runyoro_ssl.prepare.clips import ClipMaker
+from runyoro_ssl.prepare.dataset import FORMAT
+from runyoro_ssl.prepare.extractor import load_feature_extractor
+from runyoro_ssl.prepare.judging import Judge
+from runyoro_ssl.prepare.manifest import ManifestEntry
+from runyoro_ssl.prepare.segment import PauseSettings
+from runyoro_ssl.prepare.shards import Line, keyed
+from runyoro_ssl.prepare.split import SplitItem
+
+log = get_logger()
+
+VERSIONS = ("runyoro_ssl", "soundfile", "av", "soxr", "silero-vad", "torch", "datasets", "numpy")
+"""Of what decides the samples that are kept."""
+CLIP_SETTINGS = frozenset(
+    {"max_duration_sec", "min_duration_sec", "segment", "vad_threshold", "speech_pad_sec", "max_pause_sec"}
+)
+"""Settings on which a clip depends. Those of the split decide only where it goes; the others change no result."""
+SPLIT_SETTINGS = frozenset({"validation_share", "split_by", "seed"})
+
+
+@dataclass(frozen=True)
+class Job:
+    """One preparation. `lines` are the manifest's without repeats; `repeats` is the account of those."""
+
+    maker: ClipMaker
+    lines: list[Line]
+    repeats: Tally
+    corpus_filters: tuple[tuple[str, CorpusFilter], ...]
+    origin: dict[str, Any]
+    seconds_in_manifest: float
+
+    @property
+    def sample_rate(self) -> int:
+        """Hz, of the model."""
+        return self.maker.sample_rate
+
+    @property
+    def settings_sha256(self) -> str:
+        """Of all but the input: work done with others cannot be used."""
+        return str(self.origin["clips_sha256"])
+
+    def split_item(self, line: Line) -> SplitItem:
+        """What decides in which split a line may be, before it is decoded."""
+        entry = line.entry
+        file = real_path(self.maker.manifest_dir, entry)
+        return SplitItem(file, entry.recording_id, entry.speaker, round(entry.duration * self.sample_rate))
+
+
+def describe_job(
+    config: Config, plugins: Plugins, manifest: Path, entries: Sequence[ManifestEntry], *, every_filter: bool = False
+) -> Job:
+    """Decide everything.
+
+    Args:
+        config: The resolved configuration.
+        plugins: Where the filters come from.
+        manifest: Where `entries` were read from.
+        entries: Its lines.
+        every_filter: Ask all filters about every clip: those that are registered and need no option, too.
+
+    Raises:
+        ManifestError: A line leaves the manifest's folder.
+        CheckpointError, PluginError: The model or a filter cannot be used.
+    """
+    settings = config.prepare
+    if not settings.allow_outside:
+        check_inside(manifest, entries)
+    rate = load_feature_extractor(config.model.model_name_or_path).sampling_rate
+    built = plugins.filters(usable_filters(plugins) if every_filter else None)
+    ensure_picklable("filter", built)
+    filters = tuple((name, one) for name, one in built if not isinstance(one, CorpusFilter))
+    corpus_filters = tuple((name, one) for name, one in built if isinstance(one, CorpusFilter))
+    pauses = PauseSettings(
+        settings.min_duration_sec,
+        settings.max_duration_sec,
+        settings.vad_threshold,
+        settings.speech_pad_sec,
+        settings.max_pause_sec,
+    )
+    judge = Judge(filters, corpus_filters, thorough=every_filter)
+    maker = ClipMaker(manifest.parent, rate, settings.segment, pauses, judge, settings.time_limit_sec)
+    unique, repeats = without_repeats(maker, entries)
+    origin = describe_settings(config, plugins, rate)
+    lines = keyed(unique, manifest.parent, origin["clips_sha256"])
+    origin["input_sha256"] = _sha256([line.content for line in lines] + [drop.source for drop in repeats.drops])
+    origin["sha256"] = _sha256(origin)
+    return Job(maker, lines, repeats, corpus_filters, origin, round(sum(entry.duration for entry in entries), 6))
+
+
+def usable_filters(plugins: Plugins) -> list[str]:
+    """The enabled filters, in order, then every other that can be made without options."""
+    import inspect
+
+    enabled = list(plugins.enabled("filter"))
+    others = [
+        name
+        for name, registration in plugins.registered["filter"].items()
+        if name not in enabled
+        and all(
+            parameter.default is not inspect.Parameter.empty or name in plugins.config.plugins.options
+            for parameter in inspect.signature(registration.factory).parameters.values()
+        )
+    ]
+    return enabled + others
+
+
+def describe_settings(config: Config, plugins: Plugins, sampling_rate: int) -> dict[str, Any]:
+    """Settings, code of the filters, versions; `clips_sha256` is over all that decides which clips there are."""
+    settings = config.prepare.model_dump(mode="json")
+    used = config.plugins
+    clips = {
+        "format": FORMAT,
+        "sampling_rate": sampling_rate,
+        "settings": {
+            **{name: settings[name] for name in sorted(CLIP_SETTINGS)},
+            "filters": list(used.filters),
+            "options": {name: used.options.get(name, {}) for name in used.filters},
+        },
+        "filters_sha256": plugins.sources("filter"),
+        "versions": {name: version(name) for name in VERSIONS},
+    }
+    split = {name: settings[name] for name in sorted(SPLIT_SETTINGS)}
+    return {**clips, "split": split, "clips_sha256": _sha256(clips)}
+
+
+def check_inside(manifest: Path, entries: Sequence[ManifestEntry]) -> None:
+    """Refuse a manifest whose relative paths lead out of its folder: it may come from somebody else.
+
+    Raises:
+        ManifestError: The first such path.
+    """
+    home = manifest.parent.resolve()
+    for name in dict.fromkeys(entry.audio_filepath for entry in entries):
+        try:
+            outside = not Path(name).is_absolute() and not (home / name).resolve().is_relative_to(home)
+        except (OSError, ValueError, RuntimeError):  # no possible name, or links in a circle: it will be unreadable
+            continue
+        if outside:
+            raise ManifestError(
+                f'{manifest}: audio_filepath "{name}" leads out of the manifest\'s folder, to '
+                f"{(home / name).resolve()}; if that is meant, add --allow-outside"
+            )
+
+
+def real_path(manifest_dir: Path, entry: ManifestEntry) -> str:
+    """The file behind a line: links and `..` resolved, so that one file has one name."""
+    try:
+        return str((manifest_dir / entry.audio_filepath).resolve())
+    except (OSError, ValueError, RuntimeError):  # no possible name: it will be counted as unreadable
+        return entry.audio_filepath
+
+
+def without_repeats(maker: ClipMaker, entries: Sequence[ManifestEntry]) -> tuple[list[ManifestEntry], Tally]:
+    """The entries without those that name the same part of the same file again, and the tally of the repeats."""
+    seen: set[tuple[str, float, float]] = set()
+    unique: list[ManifestEntry] = []
+    tally = Tally()
+    for entry in entries:
+        part = (real_path(maker.manifest_dir, entry), entry.offset or 0.0, entry.duration)
+        if part in seen:
+            num_samples = round(entry.duration * maker.sample_rate)
+            drop = Drop(entry.audio_filepath, entry.offset or 0.0, num_samples, "repeated line")
+            tally.add(Account("", num_samples, drops=[drop]), entry.audio_filepath)
+        else:
+            seen.add(part)
+            unique.append(entry)
+    return unique, tally
+
+
+def _sha256(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,91 @@
+"""Run the shards of a job on its executor; a file that kills its worker costs itself, and nothing else."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor
+from pathlib import Path
+
+from runyoro_ssl.config import Config
+from runyoro_ssl.logs import get_logger, progress
+from runyoro_ssl.plugins import Plugins
+from runyoro_ssl.prepare.accounts import Account, Drop
+from runyoro_ssl.prepare.dataset import dataset_features
+from runyoro_ssl.prepare.job import Job
+from runyoro_ssl.prepare.shards import Found, Line, MakeShard, Shard, TryShard, find_done, plan, sweep
+from runyoro_ssl.prepare.workers import Done, lost, opened, run
+
+log = get_logger()
+
+IN_FLIGHT = 4
+"""Shards sent out for each worker: none waits for work."""
+
+Result = list[Account] | None
+
+
+def make_clips(config: Config, plugins: Plugins, job: Job, folder: Path) -> list[Found]:
+    """The account of every line, in order, and where its rows are. What `folder` holds is not done again."""
+    folder.mkdir(parents=True, exist_ok=True)
+    sweep(folder, ())
+    wanted = [line.key for line in job.lines]
+    done = find_done(folder, wanted)
+    todo = plan(job.lines, done, config.prepare.shard_seconds)
+    if done:
+        log.info("shards_found", lines=len(done), lines_to_do=sum(len(shard.lines) for shard in todo))
+    make = MakeShard(job.maker, dataset_features().arrow_schema, folder)
+    failed: dict[str, Found] = {}
+    if todo:
+        with opened(plugins.executor(folder.parent)) as executor:
+            for shard, _, account in _run(executor, make, todo, config):
+                if account is not None:
+                    failed[shard.lines[0].key] = Found(account, folder / f"{shard.name}.arrow", range(0))
+        done = find_done(folder, wanted)
+    done = failed | done
+    return [done[key] for key in wanted]
+
+
+def try_clips(config: Config, plugins: Plugins, job: Job) -> list[Account]:
+    """The account of every line, in order; nothing is written."""
+    done: dict[str, Account] = {}
+    todo = plan(job.lines, {}, config.prepare.shard_seconds)
+    with (
+        tempfile.TemporaryDirectory(prefix="runyoro-try-") as scratch,
+        opened(plugins.executor(Path(scratch))) as executor,
+    ):
+        for _, accounts, account in _run(executor, TryShard(job.maker), todo, config):
+            done |= {one.key: one for one in [*(accounts or ()), account] if one is not None}
+    return [done[line.key] for line in job.lines]
+
+
+def _run(
+    executor: Executor, function: MakeShard | TryShard, todo: Sequence[Shard], config: Config
+) -> Iterator[tuple[Shard, Result, Account | None]]:
+    """(shard, what it gave, None); and for a line that killed its worker (its shard, None, its account)."""
+    in_flight = IN_FLIGHT * config.hardware.num_workers
+    again: list[Shard] = []
+    with progress("audio seconds") as bar:
+        task = bar.add_task("Preparing", total=round(sum(shard.seconds for shard in todo)))
+        for done in run(executor, function, todo, in_flight=in_flight):
+            if done.lost_after_sec is not None:
+                again += done.item.alone()
+                continue
+            bar.advance(task, round(done.item.seconds))
+            yield done.item, done.result, None
+        # Each line of a shard whose worker died has a worker to itself, to tell which one it was.
+        for done in run(executor, function, again, in_flight=config.hardware.num_workers):
+            bar.advance(task, round(done.item.seconds))
+            if done.lost_after_sec is None:
+                yield done.item, done.result, None
+            else:
+                yield done.item, None, _account_for_lost(done, config, function.maker.sample_rate)
+
+
+def _account_for_lost(done: Done[Shard, Result], config: Config, sample_rate: int) -> Account:
+    """Of the one line of a shard that killed its worker twice."""
+    line: Line = done.item.lines[0]
+    error = lost(done, config.prepare.time_limit_sec)
+    log.warning("file_dropped", file=line.entry.audio_filepath, reason=str(error))
+    num_samples = round(line.entry.duration * sample_rate)
+    drop = Drop(line.entry.audio_filepath, line.entry.offset or 0.0, num_samples, error.reason, error.detail)
+    return Account(line.key, num_samples, drops=[drop])

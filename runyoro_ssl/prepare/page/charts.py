@@ -1,0 +1,164 @@
+"""The geometry of the page's charts, in per cent of the drawing area; templates draw it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from runyoro_ssl.prepare.page.amounts import number, plural, share
+
+NUM_BINS = 30
+OUTER_SHARE = 0.5
+"""Per cent of the clips at either end that may lie outside the axis of a histogram."""
+MAX_ROWS = 20
+
+
+@dataclass(frozen=True)
+class Tick:
+    """A label of an axis and where it stands."""
+
+    at: float
+    text: str
+
+
+@dataclass(frozen=True)
+class Bin:
+    """A bar of a histogram: validation stands on train."""
+
+    left: float
+    width: float
+    train: float
+    validation: float
+    text: str
+
+
+@dataclass(frozen=True)
+class Histogram:
+    """A drawn distribution. Without bins: the measure is not known of any clip."""
+
+    title: str
+    unit: str
+    hint: str
+    summary: str = ""
+    note: str = ""
+    median: float = 0.0
+    bins: Sequence[Bin] = ()
+    x_ticks: Sequence[Tick] = ()
+    y_ticks: Sequence[Tick] = ()
+
+
+@dataclass(frozen=True)
+class Row:
+    """A horizontal bar: `part` of the whole, `width` of the longest."""
+
+    name: str
+    seconds: float
+    width: float
+    part: str
+    is_named: bool = True
+
+
+def histogram(title: str, unit: str, hint: str, values: np.ndarray, held_out: np.ndarray) -> Histogram:
+    """The distribution of float64 (clips,) values, NaN = not known; `held_out` bool (clips,) marks validation."""
+    known = np.isfinite(values)
+    if not known.any():
+        return Histogram(title, unit, hint)
+    edges = _edges(values[known])
+    low, high = edges[0], edges[-1]
+    counts = [np.histogram(values[known & chosen], edges)[0] for chosen in (~held_out, held_out)]
+    step = nice_step(float((counts[0] + counts[1]).max()), 3, least=1.0)
+    top = step * math.ceil((counts[0] + counts[1]).max() / step) or step
+    return Histogram(
+        title,
+        unit,
+        hint,
+        summary=_summary(values[known], unit),
+        note=_note(known, int(known.sum() - counts[0].sum() - counts[1].sum())),
+        median=_place(float(np.median(values[known])), low, high),
+        bins=_bins(edges, counts, top, unit),
+        x_ticks=_ticks(low, high, nice_step(high - low, 6)),
+        y_ticks=_ticks(0.0, top, step),
+    )
+
+
+def nice_step(span: float, parts: int, least: float = 0.0) -> float:
+    """The smallest of 1, 2, 5 times a power of ten that goes at most `parts` times into `span`."""
+    raw = max(span / parts, least) or 1.0
+    power: float = 10.0 ** math.floor(math.log10(raw))
+    return next(factor * power for factor in (1, 2, 5, 10) if factor * power >= raw * (1 - 1e-9))
+
+
+def _edges(values: np.ndarray) -> np.ndarray:
+    low, high = np.percentile(values, [OUTER_SHARE, 100 - OUTER_SHARE])
+    step = nice_step(float(high - low), NUM_BINS)
+    first, last = math.floor(low / step), math.floor(high / step) + 1
+    return np.arange(first, last + 1) * step
+
+
+def _bins(edges: np.ndarray, counts: Sequence[np.ndarray], top: float, unit: str) -> list[Bin]:
+    width = 100 / (len(edges) - 1)
+    digits = _digits(float(edges[1] - edges[0]))
+    return [
+        Bin(
+            round(place * width, 3),
+            round(width, 3),
+            round(100 * float(train) / top, 3),
+            round(100 * float(validation) / top, 3),
+            f"{number(edges[place], digits)} to {number(edges[place + 1], digits)} {unit}: "
+            f"{plural(int(train + validation), 'clip')}",
+        )
+        for place, (train, validation) in enumerate(zip(*counts, strict=True))
+    ]
+
+
+def _ticks(low: float, high: float, step: float) -> list[Tick]:
+    places = np.arange(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1) * step
+    return [Tick(_place(float(place), low, high), number(float(place), _digits(step))) for place in places]
+
+
+def _place(value: float, low: float, high: float) -> float:
+    return round(100 * (value - low) / (high - low), 3)
+
+
+def _digits(step: float) -> int:
+    """Decimals that tell neighbours apart."""
+    return max(0, -math.floor(math.log10(step) + 1e-9))
+
+
+def _summary(values: np.ndarray, unit: str) -> str:
+    low, median, high = np.percentile(values, [10, 50, 90])
+    digits = _digits(max(float(high - low), 0.1) / 10)
+    low_text, median_text, high_text = (number(float(value), digits) for value in (low, median, high))
+    return f"Median {median_text} {unit}; eight of ten clips from {low_text} to {high_text}."
+
+
+def _note(known: np.ndarray, num_outside: int) -> str:
+    parts = [f"Known of {number(known.sum())} of {plural(len(known), 'clip')}."] if not known.all() else []
+    parts += [f"{plural(num_outside, 'clip')} beyond the axis."] if num_outside else []
+    return " ".join(parts)
+
+
+def seconds_by(pairs: Iterable[tuple[str | None, float]]) -> dict[str | None, float]:
+    """Seconds summed by name, the most first, equal ones by name; None gathers what is not known."""
+    sums: dict[str | None, float] = {}
+    for name, seconds in pairs:
+        sums[name] = sums.get(name, 0.0) + seconds
+    return dict(sorted(sums.items(), key=lambda item: (-item[1], item[0] or "")))
+
+
+def rows(sums: Mapping[str | None, float]) -> list[Row]:
+    """The MAX_ROWS largest, then one row for the rest of them, then one for what is not known."""
+    named = [(name, seconds) for name, seconds in sums.items() if name is not None]
+    listed = [(name, seconds, True) for name, seconds in named[:MAX_ROWS]]
+    if rest := named[MAX_ROWS:]:
+        listed.append((plural(len(rest), "other"), sum(seconds for _, seconds in rest), False))
+    if None in sums:
+        listed.append(("not known", sums[None], False))
+    longest, whole = max((seconds for _, seconds, _ in listed), default=0.0) or 1.0, sum(sums.values())
+    return [
+        Row(name, seconds, round(100 * seconds / longest, 2), share(seconds, whole), is_named)
+        for name, seconds, is_named in listed
+    ]

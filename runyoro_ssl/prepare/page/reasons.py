@@ -1,0 +1,115 @@
+"""What each reason to drop audio means, in plain words, and what to do about it."""
+
+from __future__ import annotations
+
+REASONS: dict[str, tuple[str, str]] = {
+    "too short": (
+        "The clip is shorter than the minimum; too little context to learn from.",
+        "Nothing, if it is little. Otherwise lower prepare.min_duration_sec, or join neighbouring segments.",
+    ),
+    "silence": (
+        "Hardly any part of the clip rises above the silence threshold: a recorder left running, a dead channel.",
+        "Listen to a few. If they hold quiet speech, lower the filter's threshold.",
+    ),
+    "no speech": (
+        "No speech was found: pauses, noise, or handling of the microphone.",
+        "Normal for recordings that were not cut by hand. If speech is lost, loosen the speech detector.",
+    ),
+    "clipping": (
+        "Too many samples sit at full scale: the recording level was too high, and the peaks are gone.",
+        "Look for an original before it was amplified. Clipping cannot be undone; next time record lower.",
+    ),
+    "low snr": (
+        "The speech barely rises above the background noise.",
+        "Listen to a few. Field noise can be useful; loosen the limit if the words are clear.",
+    ),
+    "music": (
+        "Music or singing covers the clip: jingles, beds, hymns.",
+        "Check that spoken parts beside the music were kept. Sung text is a different matter from speech.",
+    ),
+    "narrow bandwidth": (
+        "Nothing above a few kHz: telephone, or strongly compressed audio that was resampled upwards.",
+        "Look for a better copy. Loosen the limit if such audio is what the model will meet later.",
+    ),
+    "hum": (
+        "Mains hum at 50 or 60 Hz and its multiples stands above the speech.",
+        "A high-pass filter on the originals often saves these clips.",
+    ),
+    "dc offset": (
+        "The waveform does not centre on zero: a fault of the sound card.",
+        "A high-pass filter on the originals mends it fully.",
+    ),
+    "too quiet": (
+        "The whole clip is far below a usual level.",
+        "If the noise is as low as the speech, loosen the limit: the level itself does not matter to the model.",
+    ),
+    "duplicate": (
+        "The same audio is in the corpus already, under another name or in another encoding.",
+        "Nothing. One copy was kept, so that no clip stands in both splits.",
+    ),
+    "repeated line": (
+        "The manifest names the same part of the same file more than once.",
+        "Nothing. The first line was used; clean the manifest when it is convenient.",
+    ),
+    "overlap": (
+        "The manifest's segments share audio with one another.",
+        "Correct the offsets, or the tool that wrote them.",
+    ),
+    "missing file": (
+        "The manifest names a file that is not there.",
+        "Check the path and the mounted disks, then run invoke manifest and invoke prepare again.",
+    ),
+    "empty file": ("The file has 0 bytes.", "Copy or download it again."),
+    "unreadable": (
+        "The decoder could not read the file: damaged, or not the format that its name says.",
+        "Play it in another program; convert it to WAV or FLAC if that works, otherwise copy it again.",
+    ),
+    "truncated": (
+        "Less audio decodes than the file's header promises: an interrupted copy or download.",
+        "Copy or download it again.",
+    ),
+    "shorter than stated": (
+        "Less audio decodes than the manifest says.",
+        "Run invoke manifest again: the file has changed since, or the segment reaches past its end.",
+    ),
+    "no samples": (
+        "Nothing decodes at this place: the file, or the part that the manifest names, holds no audio.",
+        "Check the offset in the manifest against the length of the file.",
+    ),
+    "non finite samples": (
+        "The file holds numbers that are not numbers (NaN or infinity).",
+        "Export it again from the program that made it.",
+    ),
+    "implausible sample rate": (
+        "The header states a sampling rate that no recorder uses.",
+        "The header is damaged: copy or export the file again.",
+    ),
+    "implausible channels": (
+        "The header states more channels than any recorder has.",
+        "The header is damaged: copy or export the file again.",
+    ),
+}
+"""Reason in lower case, words apart by spaces -> (what it means, what to do)."""
+
+ALSO_CALLED = {
+    "clipped": "clipping",
+    "silent": "silence",
+    "near duplicate": "duplicate",
+    "duplicate audio": "duplicate",
+    "repeated": "repeated line",
+    "singing": "music",
+    "noise": "low snr",
+    "noisy": "low snr",
+    "narrow band": "narrow bandwidth",
+    "low bandwidth": "narrow bandwidth",
+    "bandwidth": "narrow bandwidth",
+    "mains hum": "hum",
+    "quiet": "too quiet",
+    "missing": "missing file",
+}
+
+
+def explain(reason: str) -> tuple[str, str]:
+    """(What it means, what to do); two empty strings for a reason that a plugin made up."""
+    plain = " ".join(reason.lower().replace("_", " ").replace("-", " ").split())
+    return REASONS.get(ALSO_CALLED.get(plain, plain), ("", ""))

@@ -1,0 +1,69 @@
+"""What the corpus page knows of a clip, and how its measures are called."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from runyoro_ssl.prepare.page.amounts import number
+
+
+@dataclass(frozen=True)
+class ClipSummary:
+    """A kept clip without its samples: it begins `offset_sec` into `source`, the path of the manifest."""
+
+    id: str
+    recording: str
+    speaker: str | None
+    language: str | None
+    source: str
+    offset_sec: float
+    num_samples: int
+    split: str
+    """"train" or "validation"."""
+    measures: Mapping[str, float]
+    """By the names of MEASURES; a name may be missing, a value may be NaN: not known."""
+
+
+@dataclass(frozen=True)
+class Measure:
+    """How people read a measure: its value times `scale`, in `unit`."""
+
+    label: str
+    unit: str
+    digits: int = 1
+    scale: float = 1.0
+
+    def text(self, value: float) -> str:
+        """The value in its unit."""
+        return f"{number(value * self.scale, self.digits)} {self.unit}".rstrip()
+
+
+MEASURES = {
+    "snr_db": Measure("SNR", "dB"),
+    "level_dbfs": Measure("Level", "dBFS"),
+    "peak_dbfs": Measure("Peak", "dBFS"),
+    "bandwidth_hz": Measure("Bandwidth", "kHz", scale=1e-3),
+    "clipped_share": Measure("Clipped samples", "%", digits=2, scale=100.0),
+    "hum_db": Measure("Mains hum", "dB"),
+    "music": Measure("Music", "", digits=2),
+    "active_share": Measure("Active", "%", digits=0, scale=100.0),
+    "speech_share": Measure("Speech", "%", digits=0, scale=100.0),
+    "dc_offset": Measure("DC offset", "%", digits=2, scale=100.0),
+}
+
+
+def column(clips: Sequence[ClipSummary], name: str) -> np.ndarray:
+    """One measure of every clip, float64 (len(clips),); NaN where it is missing or not finite."""
+    values = np.array([clip.measures.get(name, math.nan) for clip in clips], dtype=np.float64)
+    values[~np.isfinite(values)] = math.nan
+    return values
+
+
+def measured(clip: ClipSummary) -> list[tuple[str, str]]:
+    """(label, text) of every measure that is known of the clip."""
+    known = ((measure, clip.measures.get(name, math.nan)) for name, measure in MEASURES.items())
+    return [(measure.label, measure.text(value)) for measure, value in known if math.isfinite(value)]

@@ -1,0 +1,106 @@
+"""Rows of many shards to a Hugging Face DatasetDict on disk, the same bytes whatever the shards were."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from runyoro_ssl.prepare.dataset import BATCH_ROWS, dataset_features
+
+MAX_FILE_BYTES = 500_000_000
+"""As large as `datasets` makes its own files."""
+
+Row = tuple[Path, int]
+"""A shard, and the number of a row in it."""
+
+
+def save_splits(
+    splits: Mapping[str, Sequence[Row]], folder: Path, *, digest: str, advance: Callable[[int], None]
+) -> None:
+    """Write each split, and what `datasets.load_from_disk` asks for beside it.
+
+    Args:
+        splits: The rows of each, in order.
+        folder: Made, with a folder for each split.
+        digest: Told to `datasets` as the fingerprint, which names what it derives from this dataset.
+        advance: Called with the number of rows written since the last call.
+    """
+    for name, rows in splits.items():
+        (folder / name).mkdir(parents=True)
+        files = _write_files(rows, folder / name, advance)
+        _write_state(folder / name, files, digest, name)
+    (folder / "dataset_dict.json").write_text(json.dumps({"splits": list(splits)}), encoding="utf-8")
+
+
+def _write_files(rows: Sequence[Row], folder: Path, advance: Callable[[int], None]) -> list[str]:
+    """Arrow stream files of batches of `BATCH_ROWS` rows. Returns their names."""
+    import pyarrow as pa
+
+    schema = dataset_features().arrow_schema
+    batches = _batches(rows, schema)
+    written: list[Path] = []
+    for first in batches:
+        path = folder / f"{len(written)}.arrow"
+        with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_stream(sink, schema) as writer:
+            for batch in itertools.chain([first], batches):
+                writer.write_batch(batch)
+                advance(batch.num_rows)
+                if sink.tell() >= MAX_FILE_BYTES:
+                    break
+        written.append(path)
+    named = [folder / f"data-{index:05d}-of-{len(written):05d}.arrow" for index in range(len(written))]
+    return [path.rename(name).name for path, name in zip(written, named, strict=True)]
+
+
+def _batches(rows: Sequence[Row], schema: Any) -> Iterator[Any]:
+    """The rows, `BATCH_ROWS` at a time. Shards are memory-mapped, one at a time."""
+    import pyarrow as pa
+
+    read = cache(_read)
+    for start in range(0, len(rows), BATCH_ROWS):
+        wanted = rows[start : start + BATCH_ROWS]
+        parts = [read(shard).slice(first, count) for shard, first, count in _stretches(wanted)]
+        yield pa.concat_tables(parts).combine_chunks().cast(schema).to_batches()[0]
+        if read.cache_info().currsize > 2 * BATCH_ROWS:
+            read.cache_clear()
+
+
+def _read(path: Path) -> Any:
+    import pyarrow as pa
+
+    return pa.ipc.open_stream(pa.memory_map(str(path))).read_all()
+
+
+def _stretches(rows: Iterable[Row]) -> Iterator[tuple[Path, int, int]]:
+    """Rows that follow each other in a shard, as (shard, first, number)."""
+    stretch: list[int] = []
+    shard: Path | None = None
+    for path, row in rows:
+        if shard is not None and (path != shard or row != stretch[-1] + 1):
+            yield shard, stretch[0], len(stretch)
+            stretch = []
+        shard = path
+        stretch.append(row)
+    if shard is not None:
+        yield shard, stretch[0], len(stretch)
+
+
+def _write_state(folder: Path, files: Sequence[str], digest: str, split: str) -> None:
+    """The two JSON files of a split that `Dataset.save_to_disk` would write."""
+    from datasets import DatasetInfo
+
+    DatasetInfo(features=dataset_features()).write_to_directory(str(folder))
+    state: dict[str, Any] = {
+        "_data_files": [{"filename": name} for name in files],
+        "_fingerprint": digest[:16],
+        "_format_columns": None,
+        "_format_kwargs": {},
+        "_format_type": None,
+        "_output_all_columns": False,
+        "_split": split,
+    }
+    (folder / "state.json").write_text(json.dumps(state, indent=2, sort_keys=True), encoding="utf-8")

@@ -1,0 +1,207 @@
+"""Units of work: some manifest lines to one Arrow file and one account, kept on disk until they are not needed.
+
+A shard is named by the content of its input and settings, and appears whole or not at all: a preparation that was
+killed goes on with what it finds, and one with a grown manifest makes only what is new.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from runyoro_ssl.errors import DatasetError
+from runyoro_ssl.prepare.accounts import Account
+from runyoro_ssl.prepare.clips import ClipMaker
+from runyoro_ssl.prepare.dataset import RowWriter
+from runyoro_ssl.prepare.manifest import ManifestEntry
+from runyoro_ssl.prepare.workers import at_rest
+
+TEMPORARY = ".writing-"
+
+
+@dataclass(frozen=True)
+class Line:
+    """A manifest line. `content` tells it, and its file's size and time, apart; `key` the settings, too."""
+
+    content: str
+    key: str
+    entry: ManifestEntry
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One unit of work."""
+
+    lines: tuple[Line, ...]
+
+    @property
+    def name(self) -> str:
+        """By its content."""
+        return _sha256("".join(line.key for line in self.lines))[:32]
+
+    @property
+    def seconds(self) -> float:
+        """Stated audio."""
+        return sum(line.entry.duration for line in self.lines)
+
+    def alone(self) -> list[Shard]:
+        """Each line in a shard of its own."""
+        return [Shard((line,)) for line in self.lines]
+
+
+@dataclass(frozen=True)
+class Found:
+    """The account of a line, and where its rows are: none, if `rows` is empty."""
+
+    account: Account
+    arrow: Path
+    rows: range
+
+
+def keyed(entries: Sequence[ManifestEntry], manifest_dir: Path, settings_sha256: str) -> list[Line]:
+    """The lines of a manifest with their keys."""
+    contents = [_content(entry, manifest_dir) for entry in entries]
+    return [
+        Line(content, _sha256(f"{settings_sha256}\0{content}"), entry)
+        for content, entry in zip(contents, entries, strict=True)
+    ]
+
+
+def plan(lines: Sequence[Line], done: Mapping[str, Any], shard_seconds: float) -> list[Shard]:
+    """What is still to do, in shards of about `shard_seconds` of consecutive lines.
+
+    What is left of a plan of which some shards are done falls into the same shards as before.
+    """
+    shards: list[list[Line]] = [[]]
+    seconds = 0.0
+    for line in lines:
+        if line.key in done or (shards[-1] and seconds + line.entry.duration > shard_seconds):
+            shards.append([])
+            seconds = 0.0
+        if line.key not in done:
+            shards[-1].append(line)
+            seconds += line.entry.duration
+    return [Shard(tuple(part)) for part in shards if part]
+
+
+@dataclass(frozen=True)
+class MakeShard:
+    """Makes a shard in a worker. Picklable.
+
+    A new worker process must import what this needs before it starts: datasets alone would take twice as long as all
+    the rest, so the schema is made by the main process.
+    """
+
+    maker: ClipMaker
+    schema: Any
+    folder: Path
+
+    def __call__(self, shard: Shard) -> None:
+        """Write the Arrow file, then the account: what has an account is complete.
+
+        Raises:
+            DatasetError: The disk is full, or does not take it.
+        """
+        arrow, account = self.folder / f"{shard.name}.arrow", self.folder / f"{shard.name}.json"
+        try:
+            with RowWriter(_temporary(arrow), self.schema) as writer:
+                accounts = [self.maker.make(line.key, line.entry, writer.add) for line in shard.lines]
+            at_rest()
+            num_bytes = put_in_place(_temporary(arrow), arrow) if writer.num_rows else 0
+            value = {"arrow_bytes": num_bytes, "lines": [made.to_json() for made in accounts]}
+            _temporary(account).write_text(json.dumps(value, ensure_ascii=False), encoding="utf-8")
+            put_in_place(_temporary(account), account)
+        except OSError as error:
+            raise DatasetError(
+                f"{self.folder}: cannot write ({error.strerror or error}); make room, and run the same again: "
+                "what is done stays"
+            ) from None
+        finally:
+            at_rest()
+            for path in (arrow, account):
+                with suppress(OSError):
+                    _temporary(path).unlink(missing_ok=True)
+
+
+@dataclass(frozen=True)
+class TryShard:
+    """Makes a shard in a worker, and writes nothing: the accounts are all that is wanted."""
+
+    maker: ClipMaker
+
+    def __call__(self, shard: Shard) -> list[Account]:
+        """The accounts of its lines."""
+        try:
+            return [self.maker.make(line.key, line.entry, lambda _row: None) for line in shard.lines]
+        finally:
+            at_rest()
+
+
+def find_done(folder: Path, wanted: Iterable[str]) -> dict[str, Found]:
+    """The lines that shards in a folder hold, by key: those `wanted`. A shard that is not whole is left out."""
+    keys = set(wanted)
+    found: dict[str, Found] = {}
+    for path in sorted(folder.glob("[0-9a-f]*.json")):
+        for one in _read_accounts(path):
+            if one.account.key in keys:
+                found.setdefault(one.account.key, one)
+    return found
+
+
+def sweep(folder: Path, used: Iterable[Path]) -> None:
+    """Remove from a folder of shards what killed writers left, and, given those in use, all other shards."""
+    keep = {path.stem for path in used}
+    for path in folder.iterdir():
+        if path.name.startswith(TEMPORARY) or (keep and path.stem not in {*keep, "settings"}):
+            path.unlink()
+
+
+def put_in_place(temporary: Path, path: Path) -> int:
+    """Give a written file its name, on the disk before it has it. Returns its size in bytes."""
+    descriptor = os.open(temporary, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+        num_bytes = os.fstat(descriptor).st_size
+    finally:
+        os.close(descriptor)
+    temporary.replace(path)
+    return num_bytes
+
+
+def _read_accounts(path: Path) -> Iterator[Found]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+        arrow = path.with_suffix(".arrow")
+        accounts = [Account.from_json(line) for line in value["lines"]]
+        if value["arrow_bytes"] != (arrow.stat().st_size if value["arrow_bytes"] else 0):
+            return
+    except (OSError, ValueError, KeyError, TypeError):  # damaged: it is made again
+        return
+    first = 0
+    for account in accounts:
+        yield Found(account, arrow, range(first, first + len(account.clips)))
+        first += len(account.clips)
+
+
+def _content(entry: ManifestEntry, manifest_dir: Path) -> str:
+    try:
+        stat = (manifest_dir / entry.audio_filepath).stat()
+        file = f"{stat.st_size} {stat.st_mtime_ns}"
+    except (OSError, ValueError):  # missing, or no possible name
+        file = "missing"
+    line = json.dumps(entry.model_dump(), sort_keys=True)
+    return _sha256(f"{line}\0{file}")
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _temporary(path: Path) -> Path:
+    return path.with_name(f"{TEMPORARY}{os.getpid()}-{path.name}")

@@ -1,0 +1,68 @@
+"""Recordings that libsndfile reads: WAV, FLAC, AIFF, CAF, MP3, Ogg Vorbis, Opus and more."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import BinaryIO
+
+import numpy as np
+import soundfile as sf
+
+from runyoro_ssl.errors import AudioError
+from runyoro_ssl.prepare.source import block_frames
+
+MAX_STATED_SEC = 7 * 86_400
+"""Streams of unknown length carry a huge sentinel (libsndfile reports 2**63 - 1 frames): that states nothing."""
+
+
+class SoundFileSource:
+    """An open file. Raises soundfile.LibsndfileError if libsndfile cannot open it."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        # By descriptor: given a path, libsndfile believes the extension of headerless files.
+        self._file = sf.SoundFile(file.fileno(), closefd=False)
+        self.sample_rate: int = self._file.samplerate
+        self.num_channels: int = self._file.channels
+        stated_sec = self._file.frames / max(1, self.sample_rate)
+        self.stated_sec = stated_sec if stated_sec < MAX_STATED_SEC else None
+
+    def blocks(self, start: int, count: int | None) -> Iterator[np.ndarray]:
+        """As `Source.blocks`."""
+        if start >= self._file.frames:
+            return
+        try:
+            if start:
+                self._file.seek(start)
+            left = self._file.frames if count is None else count
+            size = block_frames(self.sample_rate, self.num_channels)
+            while left > 0 and len(block := self._read(min(size, left))):
+                left -= len(block)
+                yield block[:, 0] if self.num_channels == 1 else block.mean(axis=1)
+        except sf.LibsndfileError as error:
+            raise AudioError("unreadable", explain(error)) from None
+
+    def close(self) -> None:
+        """As `Source.close`."""
+        self._file.close()
+
+    def _read(self, num_frames: int) -> np.ndarray:
+        """float32 (at most `num_frames`, channels) in [-1, 1]."""
+        block: np.ndarray
+        if self._file.subtype != "PCM_16":
+            block = self._file.read(num_frames, dtype="float32", always_2d=True)
+            return block
+        # The same numbers as libsndfile's own floats, which for WAV take four times as long.
+        block = self._file.read(num_frames, dtype="int16", always_2d=True).astype(np.float32)
+        block *= 1 / 32768
+        return block
+
+
+def explain(error: sf.LibsndfileError) -> str:
+    """Libsndfile's own words, without the descriptor."""
+    return str(error.error_string).removeprefix("Error : ").strip(" .")
+
+
+def is_unknown_format(error: sf.LibsndfileError) -> bool:
+    """Whether libsndfile did not know the format at all, rather than finding damage in one that it knows."""
+    # 1: format not recognised; 7: "file does not exist", its word for an MP3 without one good frame.
+    return error.code in {1, 7}

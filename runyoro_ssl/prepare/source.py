@@ -1,0 +1,38 @@
+"""What every decoder offers: mono blocks at the file's own rate, and what the header states."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Protocol
+
+import numpy as np
+
+
+class Source(Protocol):
+    """An open recording."""
+
+    sample_rate: int
+    num_channels: int
+    stated_sec: float | None
+    """Length by the header; None where it states none, or where what it states is known to be a guess."""
+
+    def blocks(self, start: int, count: int | None) -> Iterator[np.ndarray]:
+        """Mono float32 blocks (T,), T <= `block_frames`, from frame `start`, at most `count` frames; call it once.
+
+        Raises:
+            AudioError: With reason "unreadable", after the blocks that precede the damage.
+        """
+        ...
+
+    def close(self) -> None:
+        """Free the decoder; the file is the caller's."""
+        ...
+
+
+MAX_BLOCK_SEC = 16
+MAX_BLOCK_VALUES = 1 << 19
+
+
+def block_frames(sample_rate: int, num_channels: int) -> int:
+    """Frames decoded at a time: a header that lies about its length costs one block, not its claim."""
+    return max(1, min(MAX_BLOCK_SEC * sample_rate, MAX_BLOCK_VALUES // max(1, num_channels)))
