@@ -138,7 +138,10 @@ Register = Callable[[str, Callable[..., Any]], None]
 
 @hookspec
 def runyoro_manifest_filters(register: Register, config: Config) -> None:
-    """Register filters for `prepare`: factory(**options) -> (Utterance) -> reason to drop, or None."""
+    """Register filters for `prepare`: factory(**options) -> (Utterance) -> reason to drop, or None.
+
+    Or factory(**options) -> CorpusFilter, which sees the clips together.
+    """
 
 
 @hookspec

@@ -36,7 +36,7 @@ HOOKS: dict[Kind, str] = {
     "logger": "runyoro_logging_backends",
     "executor": "runyoro_executors",
 }
-BUILTINS = ("filters", "augmentations", "collators", "loggers", "executors")
+BUILTINS = ("filters", "duplicates", "caps", "augmentations", "collators", "loggers", "executors")
 
 
 @dataclass(frozen=True)

@@ -68,7 +68,8 @@ def test_row_imports_only_from_above(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["errors", "config", "logs", "hookspecs", "resolve", "plugins", "cli", "prepare.clips", "prepare.scan"]
+    "module",
+    ["errors", "config", "logs", "hookspecs", "measures", "resolve", "plugins", "cli", "prepare.clips", "prepare.scan"],
 )
 def test_light_modules_import_no_torch(module: str) -> None:
     """`invoke --list` and the decoding workers must not wait for torch."""
