@@ -234,7 +234,7 @@ def assess(day: Day, dataset: Path) -> Figures:
             kept[start : start + round(clip["duration"] * RATE)] = True
     false = 0
     for drop in map(json.loads, (dataset / "dropped.jsonl").open(encoding="utf-8")):
-        if drop["reason"] == "duplicate":
+        if drop["reason"] == "near-duplicate":
             start = round(drop["offset_sec"] * RATE)
             part = slice(start, start + drop["num_samples"])
             duplicate[part] = True
@@ -258,7 +258,7 @@ def main() -> None:
     parser.add_argument("model", type=Path, help="folder of a model, for its feature extractor")
     parser.add_argument("--hours", type=float, default=2.0)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("settings", nargs="*", help="section.field=value")
+    parser.add_argument("--set", action="append", default=[], help="section.field=value")
     options = parser.parse_args()
     day = radio_day(clips_of(options.speech, options.seed), options.hours, options.seed)
     print(  # noqa: T201 - a figure for a person
@@ -266,7 +266,7 @@ def main() -> None:
         f"music and noise {day.other.sum() / RATE / 60:.1f} min, {len(day.repeats)} repeats"
     )
     with tempfile.TemporaryDirectory(prefix="runyoro-radio-") as scratch:
-        print(prepare_day(day, Path(scratch), options.model, *options.settings))  # noqa: T201
+        print(prepare_day(day, Path(scratch), options.model, *options.set))  # noqa: T201
 
 
 if __name__ == "__main__":

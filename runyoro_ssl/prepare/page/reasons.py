@@ -19,7 +19,7 @@ REASONS: dict[str, tuple[str, str]] = {
         "Too many samples sit at full scale: the recording level was too high, and the peaks are gone.",
         "Look for an original before it was amplified. Clipping cannot be undone; next time record lower.",
     ),
-    "low snr": (
+    "noise": (
         "The speech barely rises above the background noise.",
         "Listen to a few. Field noise can be useful; loosen the limit if the words are clear.",
     ),
@@ -27,7 +27,7 @@ REASONS: dict[str, tuple[str, str]] = {
         "Music or singing covers the clip: jingles, beds, hymns.",
         "Check that spoken parts beside the music were kept. Sung text is a different matter from speech.",
     ),
-    "narrow bandwidth": (
+    "narrow band": (
         "Nothing above a few kHz: telephone, or strongly compressed audio that was resampled upwards.",
         "Look for a better copy. Loosen the limit if such audio is what the model will meet later.",
     ),
@@ -35,7 +35,7 @@ REASONS: dict[str, tuple[str, str]] = {
         "Mains hum at 50 or 60 Hz and its multiples stands above the speech.",
         "A high-pass filter on the originals often saves these clips.",
     ),
-    "dc offset": (
+    "DC offset": (
         "The waveform does not centre on zero: a fault of the sound card.",
         "A high-pass filter on the originals mends it fully.",
     ),
@@ -43,17 +43,13 @@ REASONS: dict[str, tuple[str, str]] = {
         "The whole clip is far below a usual level.",
         "If the noise is as low as the speech, loosen the limit: the level itself does not matter to the model.",
     ),
-    "duplicate": (
+    "near-duplicate": (
         "The same audio is in the corpus already, under another name or in another encoding.",
         "Nothing. One copy was kept, so that no clip stands in both splits.",
     ),
     "repeated line": (
         "The manifest names the same part of the same file more than once.",
         "Nothing. The first line was used; clean the manifest when it is convenient.",
-    ),
-    "overlap": (
-        "The manifest's segments share audio with one another.",
-        "Correct the offsets, or the tool that wrote them.",
     ),
     "missing file": (
         "The manifest names a file that is not there.",
@@ -76,7 +72,7 @@ REASONS: dict[str, tuple[str, str]] = {
         "Nothing decodes at this place: the file, or the part that the manifest names, holds no audio.",
         "Check the offset in the manifest against the length of the file.",
     ),
-    "non finite samples": (
+    "non-finite samples": (
         "The file holds numbers that are not numbers (NaN or infinity).",
         "Export it again from the program that made it.",
     ),
@@ -88,28 +84,34 @@ REASONS: dict[str, tuple[str, str]] = {
         "The header states more channels than any recorder has.",
         "The header is damaged: copy or export the file again.",
     ),
+    "little speech": (
+        "Only a small part of the clip is speech.",
+        "Listen to a few. If people do speak in them, lower plugins.options.speech.min_share.",
+    ),
+    "speaker cap": (
+        "The speaker has as much as was allowed already, so that no voice outweighs the others.",
+        "Nothing. Which clips stay was drawn by lot.",
+    ),
+    "recording cap": (
+        "The recording has as much as was allowed already, so that no room outweighs the others.",
+        "Nothing. Which clips stay was drawn by lot.",
+    ),
+    "too long": (
+        "Longer than the longest clip while nothing may be cut, or than the longest recording.",
+        "Allow cutting with --segment vad, or raise prepare.max_recording_sec if the file is what it says.",
+    ),
+    "decoder crashed": (
+        "Reading the file ended the process that read it, twice; the other files were not touched by that.",
+        "Convert the file to WAV or FLAC with another program. If it is a plugin's fault, mend the plugin.",
+    ),
+    "time limit": (
+        "Nothing came out of the file for a minute: a damaged file that keeps its reader busy.",
+        "Convert it with another program, or raise prepare.time_limit_sec if the disk is that slow.",
+    ),
 }
-"""Reason in lower case, words apart by spaces -> (what it means, what to do)."""
-
-ALSO_CALLED = {
-    "clipped": "clipping",
-    "silent": "silence",
-    "near duplicate": "duplicate",
-    "duplicate audio": "duplicate",
-    "repeated": "repeated line",
-    "singing": "music",
-    "noise": "low snr",
-    "noisy": "low snr",
-    "narrow band": "narrow bandwidth",
-    "low bandwidth": "narrow bandwidth",
-    "bandwidth": "narrow bandwidth",
-    "mains hum": "hum",
-    "quiet": "too quiet",
-    "missing": "missing file",
-}
+"""Reason -> (what it means, what to do)."""
 
 
 def explain(reason: str) -> tuple[str, str]:
     """(What it means, what to do); two empty strings for a reason that a plugin made up."""
-    plain = " ".join(reason.lower().replace("_", " ").replace("-", " ").split())
-    return REASONS.get(ALSO_CALLED.get(plain, plain), ("", ""))
+    return REASONS.get(reason, ("", ""))
