@@ -34,8 +34,10 @@ MAX_BAD_SHARE = 0.02
 """Packets that may fail to decode: as much as a clip may be shorter than stated."""
 SEEK_EARLY_SEC = 1
 """Decoders need a few frames to settle after a jump."""
-FULL_SCALE = {"u8": 128.0, "s16": 32768.0, "s32": 2147483648.0, "flt": 1.0, "dbl": 1.0}
+FULL_SCALE = {"u8": 2.0**7, "s16": 2.0**15, "s32": 2.0**31, "flt": 1.0, "dbl": 1.0}
+"""By sample format, without the p of planar ones; 24 bits come as the upper part of s32."""
 MAX_PLANES = 7
+"""PyAV (seen in 18.1) takes what lies behind the eighth plane for a ninth and reads it: a crash."""
 
 
 class PyAVSource:
@@ -147,16 +149,20 @@ class PyAVSource:
 
     def _mono(self, frame: AudioFrame) -> np.ndarray:
         """float32 (T,): the mean of a frame's channels."""
+        num_channels, name = frame.layout.nb_channels, frame.format.name.removesuffix("p")
         if frame.sample_rate != self.sample_rate:
             raise AudioError("unreadable", f"from {self.sample_rate} to {frame.sample_rate} Hz midway")
-        name = frame.format.name
+        if frame.format.is_planar and num_channels > MAX_PLANES:
+            raise AudioError("implausible channels", f"{num_channels}, at most {MAX_PLANES} are read from this format")
+        if name not in FULL_SCALE:
+            raise AudioError("unreadable", f"samples of the kind {name}")
         values: np.ndarray = frame.to_ndarray()
         if not frame.format.is_planar:
-            values = values.reshape(-1, frame.layout.nb_channels).T
-        wave = values[0] if len(values) == 1 else values.mean(axis=0, dtype=np.float32)
-        if name.startswith("u8"):
-            wave = wave.astype(np.float32) - 128
-        return wave.astype(np.float32) / np.float32(FULL_SCALE[name.removesuffix("p")])
+            values = values.reshape(-1, num_channels).T
+        wave = values.mean(axis=0, dtype=np.float64 if name in {"s32", "dbl"} else np.float32)
+        if name == "u8":
+            wave -= 128
+        return np.asarray(wave / FULL_SCALE[name], np.float32)
 
 
 def _cut(parts: Iterator[np.ndarray], skip: int, count: int | None) -> Iterator[np.ndarray]:
