@@ -44,7 +44,7 @@ AV_FORMATS = {
     "desk.wma": Format("wmav2", "asf", 44_100, 2, bit_rate=96_000),
     "surround.ac3": Format("ac3", "ac3", 48_000, 6),
     "film.mp4": Format("aac", "mp4", 44_100, 2, options=NO_NOISE, with_video=True),
-    "film.mkv": Format("aac", "matroska", 48_000, 2, options=NO_NOISE, with_video=True),
+    "film.mkv": Format("libopus", "matroska", 48_000, 2, with_video=True),
     "film.avi": Format("libmp3lame", "avi", 44_100, 2, with_video=True),
     "pcm.mov": Format("pcm_s16le", "mov", 48_000, 2),
     "radio.ts": Format("mp2", "mpegts", 48_000, 2),

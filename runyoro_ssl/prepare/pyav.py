@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 from collections.abc import Generator, Iterator
 from itertools import chain
@@ -40,6 +41,10 @@ MAX_PLANES = 7
 """PyAV (seen in 18.1) takes what lies behind the eighth plane for a ninth and reads it: a crash."""
 
 
+BROKEN = (av.FFmpegError, OSError, OverflowError)
+"""What PyAV raises over a damaged file; the last two when FFmpeg is sent to a place before its start, or far beyond."""
+
+
 class PyAVSource:
     """The first audio stream of a container; its rate and channels are those of the first decoded frame.
 
@@ -67,7 +72,7 @@ class PyAVSource:
             position, frames = self._frames_before(start)
             parts = _cut((self._mono(frame) for frame in frames), start - position, count)
             yield from _gather(parts, block_frames(self.sample_rate, self.num_channels))
-        except av.FFmpegError as error:
+        except BROKEN as error:
             raise AudioError("unreadable", _explain(error)) from None
 
     def close(self) -> None:
@@ -86,7 +91,7 @@ class PyAVSource:
             self._stream = self._audio_stream()
             self._frames = self._decoded()
             first = next(self._frames, None)
-        except av.FFmpegError as error:
+        except BROKEN as error:
             raise AudioError("unreadable", _explain(error)) from None
         if first is None:
             raise AudioError("no samples", "the file decodes to nothing")
@@ -121,7 +126,7 @@ class PyAVSource:
             num_packets += 1
             try:
                 frames = packet.decode()
-            except av.FFmpegError:
+            except BROKEN:
                 num_bad += 1
                 continue
             yield from frames
@@ -192,7 +197,7 @@ def _gather(parts: Iterator[np.ndarray], size: int) -> Iterator[np.ndarray]:
                 whole = len(joined) // size * size
                 yield from (joined[at : at + size] for at in range(0, whole, size))
                 waiting, num_waiting = [joined[whole:]], len(joined) - whole
-    except (AudioError, av.FFmpegError):
+    except (AudioError, *BROKEN):
         yield from _rest(waiting)
         raise
     yield from _rest(waiting)
@@ -203,10 +208,10 @@ def _rest(waiting: list[np.ndarray]) -> list[np.ndarray]:
     return [joined] if len(joined) else []
 
 
-def _explain(error: av.FFmpegError) -> str:
-    """FFmpeg's words in ours where its own would mislead."""
-    if isinstance(error, av.error.InvalidDataError | av.error.EOFError):
-        return "no audio found in it, or it is damaged"
-    if isinstance(error, av.error.ArgumentError):
+def _explain(error: Exception) -> str:
+    """Our words: FFmpeg's own are those of the operating system, and mislead."""
+    if getattr(error, "errno", None) == errno.EINVAL:
         return "not a recording: playlists, pictures and text are not opened"
-    return str(error.strerror or error)
+    if isinstance(error, av.error.PatchWelcomeError):
+        return "FFmpeg does not read this variant of its format; convert it to WAV or FLAC"
+    return "no audio found in it, or it is damaged"
