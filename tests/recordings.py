@@ -27,6 +27,7 @@ class Format:
     options: dict[str, str] = field(default_factory=dict)
     muxing: dict[str, str] = field(default_factory=dict)
     with_video: bool = False
+    start_sec: float = 0.0
 
 
 # Without aac_pns a decoder fills bands with random noise, different at every start.
@@ -116,6 +117,6 @@ def _frames(wave: np.ndarray, sound: AudioStream, kind: Format) -> list[av.Audio
     for at in range(0, len(wave), PACKET_FRAMES):
         packed = np.ascontiguousarray(wave[at : at + PACKET_FRAMES].reshape(1, -1))
         frame = av.AudioFrame.from_ndarray(packed, format="flt", layout=LAYOUTS[wave.shape[1]])
-        frame.sample_rate, frame.pts = kind.rate, at
+        frame.sample_rate, frame.pts = kind.rate, at + round(kind.start_sec * kind.rate)
         frames += resampler.resample(frame)
     return frames + resampler.resample(None)

@@ -41,8 +41,9 @@ MAX_PLANES = 7
 """PyAV (seen in 18.1) takes what lies behind the eighth plane for a ninth and reads it: a crash."""
 
 
-BROKEN = (av.FFmpegError, OSError, OverflowError)
-"""What PyAV raises over a damaged file; the last two when FFmpeg is sent to a place before its start, or far beyond."""
+BROKEN = (av.FFmpegError, OSError, OverflowError, IndexError)
+"""What PyAV raises over a damaged file: OSError, OverflowError when FFmpeg is sent to a place before its start or far
+beyond its end; IndexError when a stream appears midway (MPEG-TS)."""
 
 
 class PyAVSource:
@@ -164,10 +165,14 @@ class PyAVSource:
         values: np.ndarray = frame.to_ndarray()
         if not frame.format.is_planar:
             values = values.reshape(-1, num_channels).T
-        wave = values.mean(axis=0, dtype=np.float64 if name in {"s32", "dbl"} else np.float32)
+        if num_channels == 1 and values.dtype == np.float32:
+            return values[0]
+        # Frames are short: one pass, in double because 32-bit integers do not fit a float.
+        wave = np.add.reduce(values, axis=0, dtype=np.float64)
+        wave *= 1 / (num_channels * FULL_SCALE[name])
         if name == "u8":
-            wave -= 128
-        return np.asarray(wave / FULL_SCALE[name], np.float32)
+            wave -= 1
+        return wave.astype(np.float32)
 
 
 def _cut(parts: Iterator[np.ndarray], skip: int, count: int | None) -> Iterator[np.ndarray]:

@@ -21,6 +21,7 @@ from recordings import AV_FORMATS, NO_NOISE, SNDFILE_FORMATS, Format, encode, hu
 from runyoro_ssl.errors import AudioError
 from runyoro_ssl.prepare import source
 from runyoro_ssl.prepare.audio import check_length, decode, probe, stream
+from runyoro_ssl.prepare.pyav import PyAVSource
 
 
 def tone(seconds: float, rate: int, channels: int = 1, hertz: float = 440.0) -> np.ndarray:
@@ -198,6 +199,31 @@ def test_a_part_equals_the_same_part_of_the_whole(every_format: Path, name: str,
     np.testing.assert_allclose(part, whole[start : start + len(part)], atol=2e-5)
 
 
+def test_a_part_of_a_recording_that_starts_late(tmp_path: Path) -> None:
+    """Positions count from the first sample, also where the first timestamp is ten seconds."""
+    path = tmp_path / "a.m4a"
+    wave = hum(4, 16_000)
+    encode(path, wave, Format("alac", "ipod", 16_000, start_sec=10))
+    part = decode(path, sample_rate=16_000, offset_sec=2.5, duration_sec=0.5)
+    np.testing.assert_allclose(part, wave[40_000:48_000, 0], atol=1 / 32768)
+
+
+def test_the_middle_of_a_long_mp4_is_reached_by_a_jump(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second early, and not from the start: parts of a long recording do not cost the whole each."""
+    encode(tmp_path / "a.m4a", hum(60, 16_000), Format("alac", "ipod", 16_000))
+    num_frames = 0
+
+    def counted(source: PyAVSource, frame: av.AudioFrame) -> np.ndarray:
+        nonlocal num_frames
+        num_frames += frame.samples
+        return mono(source, frame)
+
+    mono = PyAVSource._mono
+    monkeypatch.setattr(PyAVSource, "_mono", counted)
+    assert len(decode(tmp_path / "a.m4a", sample_rate=16_000, offset_sec=50, duration_sec=0.5)) == 8_000
+    assert num_frames < 3 * 16_000
+
+
 @pytest.mark.parametrize("name", [*AV_FORMATS, *SNDFILE_FORMATS])
 @pytest.mark.parametrize("extension", ["wav", "gsm", "txt"])
 def test_the_extension_is_not_believed(every_format: Path, tmp_path: Path, name: str, extension: str) -> None:
@@ -260,8 +286,9 @@ def playlists(audio: Path, port: int) -> dict[str, str]:
     }
 
 
-def test_a_playlist_opens_nothing_else(every_format: Path, tmp_path: Path) -> None:
+def test_a_playlist_opens_nothing_else(every_format: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Texts that name a good recording, or a host, are refused; left to itself FFmpeg follows them."""
+    monkeypatch.chdir(tmp_path)
     shutil.copy(every_format / "radio.ts", tmp_path / "radio.ts")
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.settimeout(0.1)
