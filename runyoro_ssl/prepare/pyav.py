@@ -39,8 +39,6 @@ FULL_SCALE = {"u8": 2.0**7, "s16": 2.0**15, "s32": 2.0**31, "flt": 1.0, "dbl": 1
 """By sample format, without the p of planar ones; 24 bits come as the upper part of s32."""
 MAX_PLANES = 7
 """PyAV (seen in 18.1) takes what lies behind the eighth plane for a ninth and reads it: a crash."""
-
-
 BROKEN = (av.FFmpegError, OSError, OverflowError, IndexError)
 """What PyAV raises over a damaged file: OSError, OverflowError when FFmpeg is sent to a place before its start or far
 beyond its end; IndexError when a stream appears midway (MPEG-TS)."""
@@ -53,8 +51,8 @@ class PyAVSource:
     Opus in WebM) is skipped, as players do, and an edit list is obeyed, so that second 0 is what a player plays first.
     AAC outside a container declares none and keeps its first few hundredths of a second of near silence.
 
-    A packet that does not decode is skipped, as players do; more than 2 % of them make the file "unreadable", raised
-    after what decodes has been delivered.
+    A packet that does not decode is skipped, as players do; more than one, and more than 2 % of them, make the file
+    "unreadable", raised after what decodes has been delivered.
 
     Raises:
         AudioError: With reason "unreadable" or "no samples".
@@ -131,7 +129,7 @@ class PyAVSource:
                 num_bad += 1
                 continue
             yield from frames
-        if num_bad > MAX_BAD_SHARE * num_packets:
+        if num_bad > max(1, MAX_BAD_SHARE * num_packets):
             raise AudioError("unreadable", f"{num_bad} of {num_packets} packets do not decode")
 
     def _frames_before(self, start: int) -> tuple[int, Iterator[AudioFrame]]:
@@ -166,9 +164,9 @@ class PyAVSource:
         if not frame.format.is_planar:
             values = values.reshape(-1, num_channels).T
         if num_channels == 1 and values.dtype == np.float32:
-            return values[0]
+            return values.reshape(-1)
         # Frames are short: one pass, in double because 32-bit integers do not fit a float.
-        wave = np.add.reduce(values, axis=0, dtype=np.float64)
+        wave: np.ndarray = np.add.reduce(values, axis=0, dtype=np.float64)
         wave *= 1 / (num_channels * FULL_SCALE[name])
         if name == "u8":
             wave -= 1
@@ -214,9 +212,12 @@ def _rest(waiting: list[np.ndarray]) -> list[np.ndarray]:
 
 
 def _explain(error: Exception) -> str:
-    """Our words: FFmpeg's own are those of the operating system, and mislead."""
-    if getattr(error, "errno", None) == errno.EINVAL:
+    """In our words where FFmpeg's, which are the operating system's, mislead."""
+    number = getattr(error, "errno", None)
+    if isinstance(error, av.FFmpegError) and number == errno.EINVAL:
         return "not a recording: playlists, pictures and text are not opened"
     if isinstance(error, av.error.PatchWelcomeError):
         return "FFmpeg does not read this variant of its format; convert it to WAV or FLAC"
+    if isinstance(error, OSError) and not isinstance(error, av.FFmpegError) and number != errno.EINVAL:
+        return str(error.strerror)
     return "no audio found in it, or it is damaged"
