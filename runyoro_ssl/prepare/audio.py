@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import BinaryIO
 
@@ -53,14 +54,15 @@ def probe(path: Path, *, max_seconds: float = MAX_RECORDING_SEC, heard: Callable
     heard()
     with _open(path) as source:
         stated_sec = source.stated_sec
+        limit = f"the limit is {timedelta(seconds=round(max_seconds))}; split it into shorter files"
         if stated_sec is not None and stated_sec > max_seconds:
-            raise AudioError("too long", f"its header says {_hours(stated_sec)}, the limit is {_hours(max_seconds)}")
+            raise AudioError("too long", f"its header says {timedelta(seconds=round(stated_sec))}, {limit}")
         num_frames = 0
         for block in _finite(source.blocks(0, None)):
             heard()
             num_frames += len(block)
             if num_frames > max_seconds * source.sample_rate:
-                raise AudioError("too long", f"more than {_hours(max_seconds)} decode, which is the limit")
+                raise AudioError("too long", f"more decodes than is allowed: {limit}")
         info = AudioInfo(num_frames, source.sample_rate, source.num_channels)
     if num_frames == 0:
         raise AudioError("no samples", "the file decodes to nothing")
@@ -97,7 +99,8 @@ def stream(
             blocks = _finite(_resample(blocks, source.sample_rate, sample_rate))
         for block in blocks:
             num_samples += len(block)
-            yield block
+            if len(block):
+                yield block
     if num_samples == 0:
         raise AudioError("no samples", f"nothing decodes after second {offset_sec:g}")
 
@@ -168,7 +171,3 @@ def _resample(blocks: Iterator[np.ndarray], from_rate: int, to_rate: int) -> Ite
     for block in blocks:
         yield stream.resample_chunk(np.ascontiguousarray(block))
     yield stream.resample_chunk(np.empty(0, np.float32), last=True)
-
-
-def _hours(seconds: float) -> str:
-    return f"{seconds / 3600:.2f} h"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 from collections.abc import Generator, Iterator
 from itertools import chain
@@ -34,8 +35,13 @@ MAX_BAD_SHARE = 0.02
 """Packets that may fail to decode: as much as a clip may be shorter than stated."""
 SEEK_EARLY_SEC = 1
 """Decoders need a few frames to settle after a jump."""
-FULL_SCALE = {"u8": 128.0, "s16": 32768.0, "s32": 2147483648.0, "flt": 1.0, "dbl": 1.0}
+FULL_SCALE = {"u8": 2.0**7, "s16": 2.0**15, "s32": 2.0**31, "flt": 1.0, "dbl": 1.0}
+"""By sample format, without the p of planar ones; 24 bits come as the upper part of s32."""
 MAX_PLANES = 7
+"""PyAV (seen in 18.1) takes what lies behind the eighth plane for a ninth and reads it: a crash."""
+BROKEN = (av.FFmpegError, OSError, OverflowError, IndexError)
+"""What PyAV raises over a damaged file: OSError, OverflowError when FFmpeg is sent to a place before its start or far
+beyond its end; IndexError when a stream appears midway (MPEG-TS)."""
 
 
 class PyAVSource:
@@ -45,8 +51,8 @@ class PyAVSource:
     Opus in WebM) is skipped, as players do, and an edit list is obeyed, so that second 0 is what a player plays first.
     AAC outside a container declares none and keeps its first few hundredths of a second of near silence.
 
-    A packet that does not decode is skipped, as players do; more than 2 % of them make the file "unreadable", raised
-    after what decodes has been delivered.
+    A packet that does not decode is skipped, as players do; more than one, and more than 2 % of them, make the file
+    "unreadable", raised after what decodes has been delivered.
 
     Raises:
         AudioError: With reason "unreadable" or "no samples".
@@ -65,7 +71,7 @@ class PyAVSource:
             position, frames = self._frames_before(start)
             parts = _cut((self._mono(frame) for frame in frames), start - position, count)
             yield from _gather(parts, block_frames(self.sample_rate, self.num_channels))
-        except av.FFmpegError as error:
+        except BROKEN as error:
             raise AudioError("unreadable", _explain(error)) from None
 
     def close(self) -> None:
@@ -84,7 +90,7 @@ class PyAVSource:
             self._stream = self._audio_stream()
             self._frames = self._decoded()
             first = next(self._frames, None)
-        except av.FFmpegError as error:
+        except BROKEN as error:
             raise AudioError("unreadable", _explain(error)) from None
         if first is None:
             raise AudioError("no samples", "the file decodes to nothing")
@@ -119,11 +125,11 @@ class PyAVSource:
             num_packets += 1
             try:
                 frames = packet.decode()
-            except av.FFmpegError:
+            except BROKEN:
                 num_bad += 1
                 continue
             yield from frames
-        if num_bad > MAX_BAD_SHARE * num_packets:
+        if num_bad > max(1, MAX_BAD_SHARE * num_packets):
             raise AudioError("unreadable", f"{num_bad} of {num_packets} packets do not decode")
 
     def _frames_before(self, start: int) -> tuple[int, Iterator[AudioFrame]]:
@@ -147,16 +153,24 @@ class PyAVSource:
 
     def _mono(self, frame: AudioFrame) -> np.ndarray:
         """float32 (T,): the mean of a frame's channels."""
+        num_channels, name = frame.layout.nb_channels, frame.format.name.removesuffix("p")
         if frame.sample_rate != self.sample_rate:
             raise AudioError("unreadable", f"from {self.sample_rate} to {frame.sample_rate} Hz midway")
-        name = frame.format.name
+        if frame.format.is_planar and num_channels > MAX_PLANES:
+            raise AudioError("implausible channels", f"{num_channels}, at most {MAX_PLANES} are read from this format")
+        if name not in FULL_SCALE:
+            raise AudioError("unreadable", f"samples of the kind {name}")
         values: np.ndarray = frame.to_ndarray()
         if not frame.format.is_planar:
-            values = values.reshape(-1, frame.layout.nb_channels).T
-        wave = values[0] if len(values) == 1 else values.mean(axis=0, dtype=np.float32)
-        if name.startswith("u8"):
-            wave = wave.astype(np.float32) - 128
-        return wave.astype(np.float32) / np.float32(FULL_SCALE[name.removesuffix("p")])
+            values = values.reshape(-1, num_channels).T
+        if num_channels == 1 and values.dtype == np.float32:
+            return values.reshape(-1)
+        # Frames are short: one pass, in double because 32-bit integers do not fit a float.
+        wave: np.ndarray = np.add.reduce(values, axis=0, dtype=np.float64)
+        wave *= 1 / (num_channels * FULL_SCALE[name])
+        if name == "u8":
+            wave -= 1
+        return wave.astype(np.float32)
 
 
 def _cut(parts: Iterator[np.ndarray], skip: int, count: int | None) -> Iterator[np.ndarray]:
@@ -186,7 +200,7 @@ def _gather(parts: Iterator[np.ndarray], size: int) -> Iterator[np.ndarray]:
                 whole = len(joined) // size * size
                 yield from (joined[at : at + size] for at in range(0, whole, size))
                 waiting, num_waiting = [joined[whole:]], len(joined) - whole
-    except (AudioError, av.FFmpegError):
+    except (AudioError, *BROKEN):
         yield from _rest(waiting)
         raise
     yield from _rest(waiting)
@@ -197,10 +211,13 @@ def _rest(waiting: list[np.ndarray]) -> list[np.ndarray]:
     return [joined] if len(joined) else []
 
 
-def _explain(error: av.FFmpegError) -> str:
-    """FFmpeg's words in ours where its own would mislead."""
-    if isinstance(error, av.error.InvalidDataError | av.error.EOFError):
-        return "no audio found in it, or it is damaged"
-    if isinstance(error, av.error.ArgumentError):
+def _explain(error: Exception) -> str:
+    """In our words where FFmpeg's, which are the operating system's, mislead."""
+    number = getattr(error, "errno", None)
+    if isinstance(error, av.FFmpegError) and number == errno.EINVAL:
         return "not a recording: playlists, pictures and text are not opened"
-    return str(error.strerror or error)
+    if isinstance(error, av.error.PatchWelcomeError):
+        return "FFmpeg does not read this variant of its format; convert it to WAV or FLAC"
+    if isinstance(error, OSError) and not isinstance(error, av.FFmpegError) and number != errno.EINVAL:
+        return str(error.strerror)
+    return "no audio found in it, or it is damaged"

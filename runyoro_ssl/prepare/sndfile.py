@@ -31,12 +31,12 @@ class SoundFileSource:
         if start >= self._file.frames:
             return
         try:
-            if start:
+            if self._file.seekable():
                 self._file.seek(start)
-            left = self._file.frames if count is None else count
-            size = block_frames(self.sample_rate, self.num_channels)
-            while left > 0 and len(block := self._read(min(size, left))):
-                left -= len(block)
+            else:  # GSM in WAV
+                for _ in self._read_blocks(start):
+                    pass
+            for block in self._read_blocks(self._file.frames if count is None else count):
                 yield block[:, 0] if self.num_channels == 1 else block.mean(axis=1)
         except sf.LibsndfileError as error:
             raise AudioError("unreadable", explain(error)) from None
@@ -44,6 +44,13 @@ class SoundFileSource:
     def close(self) -> None:
         """As `Source.close`."""
         self._file.close()
+
+    def _read_blocks(self, num_frames: int) -> Iterator[np.ndarray]:
+        """The next `num_frames`, or what there is of them, as `_read`."""
+        size = block_frames(self.sample_rate, self.num_channels)
+        while num_frames > 0 and len(block := self._read(min(size, num_frames))):
+            num_frames -= len(block)
+            yield block
 
     def _read(self, num_frames: int) -> np.ndarray:
         """float32 (at most `num_frames`, channels) in [-1, 1]."""
