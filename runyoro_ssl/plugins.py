@@ -25,7 +25,7 @@ import pluggy
 from runyoro_ssl import hookspecs
 from runyoro_ssl.config import Config, PluginsConfig
 from runyoro_ssl.errors import PluginError
-from runyoro_ssl.hookspecs import Augmentation, Collator, CorpusFilter, Filter, LoggingBackend, OpenExecutor
+from runyoro_ssl.hookspecs import Augmentation, Collator, LoggingBackend, OpenExecutor
 
 Kind = Literal["filter", "augmentation", "collator", "logger", "executor"]
 
@@ -66,8 +66,8 @@ class Plugins:
     plugins: list[Plugin] = field(default_factory=list)
     registered: dict[Kind, dict[str, Registration]] = field(default_factory=lambda: {kind: {} for kind in HOOKS})
 
-    def filters(self, names: Iterable[str] | None = None) -> list[tuple[str, Filter | CorpusFilter]]:
-        """The enabled filters, in order, with their names; or those named."""
+    def filters(self, names: Iterable[str] | None = None) -> list[tuple[str, Any]]:
+        """The enabled filters, each a Filter or a CorpusFilter, in order, with their names; or those named."""
         return [(name, self._build("filter", name)) for name in names or self.config.plugins.filters]
 
     def augmentations(self) -> list[tuple[str, Augmentation]]:

@@ -18,7 +18,6 @@ ABOVE_NOISE_DB = 6.0
 """... and stands so far above its quietest twentieth: the real clips have rooms around them."""
 FRAME = 400
 SCALE_HZ = (130.8, 146.8, 164.8, 174.6, 196.0, 220.0, 246.9, 261.6)
-Waves = Sequence[np.ndarray]
 
 
 @dataclass
@@ -110,7 +109,9 @@ def music(rng: np.random.Generator, seconds: float) -> np.ndarray:
     bars = []
     for _ in range(-(-round(seconds * RATE) // bar)):
         root = rng.choice(SCALE_HZ)
-        chord = sum(_tone(root * step, time) for step in (1.0, 1.26, 1.5)) * np.minimum(1, time / 0.1)
+        chord = np.sum([_harmonics(root * step, time, 6) for step in (1.0, 1.26, 1.5)], axis=0) * np.minimum(
+            1, time / 0.1
+        )
         beats = [_struck(root * 2 * step, bar // 8) for step in rng.choice([1.0, 1.26, 1.5, 2.0], 8)]
         arpeggio = np.pad(np.concatenate(beats), (0, bar - 8 * (bar // 8)))
         drums = np.zeros(bar)
@@ -118,8 +119,9 @@ def music(rng: np.random.Generator, seconds: float) -> np.ndarray:
             hit = rng.normal(0, 1, bar // 8) * np.exp(-np.arange(bar // 8) / 400)
             drums[beat * (bar // 4) :][: len(hit)] += hit
         bars.append(0.3 * chord + 0.4 * arpeggio + 0.25 * drums)
-    wave = np.concatenate(bars)[: round(seconds * RATE)]
-    return (0.25 * wave / np.abs(wave).max()).astype(np.float32)
+    wave: np.ndarray = np.concatenate(bars)[: round(seconds * RATE)].astype(np.float32)
+    wave *= 0.25 / np.abs(wave).max()
+    return wave
 
 
 def noise(rng: np.random.Generator, seconds: float) -> np.ndarray:
@@ -135,7 +137,7 @@ def noise(rng: np.random.Generator, seconds: float) -> np.ndarray:
         wave = np.fft.irfft(spectrum, size)
     else:
         time = np.arange(size) / RATE
-        wave = sum(np.sin(2 * np.pi * 50 * harmonic * time) / harmonic for harmonic in range(1, 8)) + 0.2 * white
+        wave = _harmonics(50, time, 7) + 0.2 * white
     return (rng.uniform(0.02, 0.1) * wave / np.std(wave)).astype(np.float32)
 
 
@@ -144,7 +146,8 @@ def reencoded(wave: np.ndarray, format_: str, subtype: str, rate: int = RATE) ->
     memory = io.BytesIO()
     sf.write(memory, wave, rate, format=format_, subtype=subtype, compression_level=0.9)
     memory.seek(0)
-    return sf.read(memory, dtype="float32")[0]
+    decoded: np.ndarray = sf.read(memory, dtype="float32")[0]
+    return decoded
 
 
 def _programme(mixer: Mixer, clips: Iterator[np.ndarray], heard: list[np.ndarray]) -> None:
@@ -181,20 +184,24 @@ def _announcements(mixer: Mixer, heard: Sequence[np.ndarray]) -> None:
         mixer.pause(1.3, 2.0)
 
 
-def _tone(hertz: float, time: np.ndarray) -> np.ndarray:
-    wave: np.ndarray = sum(np.sin(2 * np.pi * hertz * harmonic * time) / harmonic for harmonic in range(1, 7))
+def _harmonics(hertz: float, time: np.ndarray, number: int) -> np.ndarray:
+    orders = np.arange(1, number + 1)[:, None]
+    wave: np.ndarray = (np.sin(2 * np.pi * hertz * orders * time) / orders).sum(axis=0)
     return wave
 
 
 def _struck(hertz: float, size: int) -> np.ndarray:
     time = np.arange(size) / RATE
-    return _tone(hertz, time) * np.exp(-6 * time)
+    return _harmonics(hertz, time, 6) * np.exp(-6 * time)
 
 
 @dataclass(frozen=True)
 class Figures:
-    """What `prepare` made of a day: shares of first-time speech kept, of music and noise left out, of repeats found
-    as duplicates, and of the clips of first-time speech that were taken for duplicates."""
+    """What `prepare` made of a day, as shares.
+
+    Of first-time speech kept; of music and noise left out; of repeats found as duplicates; and of the kept clips, as
+    many as were taken for duplicates and held first-time speech.
+    """
 
     speech_kept: float
     other_left_out: float

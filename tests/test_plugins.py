@@ -60,7 +60,7 @@ def test_hook_manifest_filters(write_plugin: Callable[[str, str], None], load: C
     write_plugin("filter", offer("runyoro_manifest_filters"))
     built = load('plugins.filters=["duration", "mine"]', "plugins.options.mine.size=7").filters()
     assert [name for name, _ in built] == ["duration", "mine"]
-    assert built[1][1].size == 7  # type: ignore[attr-defined]
+    assert built[1][1].size == 7
 
 
 def test_hook_augmentations(write_plugin: Callable[[str, str], None], load: Callable[..., Plugins]) -> None:

@@ -19,13 +19,11 @@ from runyoro_ssl.prepare.audio import AudioInfo, probe
 from runyoro_ssl.prepare.manifest import write_jsonl
 from runyoro_ssl.prepare.workers import at_rest, lost, opened, run_ordered, still_alive
 
-AUDIO_EXTENSIONS = frozenset(
-    (
-        ".wav .wave .w64 .rf64 .flac .mp3 .mp2 .mpga .ogg .oga .opus .spx .aif .aiff .aifc .caf .au .snd .gsm .m4a .m4b "
-        ".aac .3gp .3g2 .3gpp .amr .awb .wma .asf .ac3 .eac3 .mka .weba .ape .wv .tta "
-        ".mp4 .m4v .mov .mkv .webm .avi .flv .wmv .mpg .mpeg .ts .ogv"
-    ).split()  # noqa: SIM905 - a list of them would fill the page
-)
+EXTENSIONS = """
+    wav wave w64 rf64 flac mp3 mp2 mpga ogg oga opus spx aif aiff aifc caf au snd gsm m4a m4b aac 3gp 3g2 3gpp amr awb
+    wma asf ac3 eac3 mka weba ape wv tta mp4 m4v mov mkv webm avi flv wmv mpg mpeg ts ogv
+"""
+AUDIO_EXTENSIONS = frozenset(f".{name}" for name in EXTENSIONS.split())
 """Files of these names are tried, videos for their sound; what they really hold decides."""
 
 

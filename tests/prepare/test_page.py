@@ -424,7 +424,6 @@ def test_every_reason_the_code_can_give_is_explained() -> None:
     assert explain("my plugin") == ("", "")
 
 
-
 def test_amounts() -> None:
     """Hours, minutes, seconds; places to the tenth; a share that is there is never 0 %."""
     assert [amount_of_time(seconds) for seconds in (0, 59.9, 90, 5400)] == ["0.0 s", "59.9 s", "1.5 min", "1.5 h"]

@@ -48,22 +48,24 @@ def check_order_and_length(bounds: list[Bounds], track: SpeechTrack) -> None:
 def test_speech_is_kept_whole_and_long_pauses_are_left_out(seed: int) -> None:
     """Random talk of an hour: all speech of a second or more is in a clip, long pauses are not, clips have room."""
     rng = np.random.default_rng(seed)
-    regions, now = [], 0.0
+    regions: list[tuple[float, float]] = []
+    now = 0.0
     while now < 3500:
         now += float(rng.choice([0.15, 0.4, 2.0, 8.0])) + 0.1
-        regions.append((now, now := now + float(rng.exponential(6.0)) + 0.3))
+        regions.append((now, now + float(rng.exponential(6.0)) + 0.3))
+        now = regions[-1][1]
     track = track_of(regions, now + 3)
     bounds = cut_at_pauses(track, SETTINGS)
     check_order_and_length(bounds, track)
     kept = np.zeros(track.num_samples, bool)
     for start, stop in bounds:
         kept[start:stop] = True
-    for start, stop in regions:
-        if stop - start >= 1.0:
-            assert kept[round((start + 0.04) * RATE) : round((stop - 0.04) * RATE)].all()
-    for (_, stop), (start, _) in itertools.pairwise(regions):
-        if start - stop > 7:
-            assert not kept[round((stop + 2.2) * RATE) : round((start - 2.2) * RATE)].any()
+    for begin, end in regions:
+        if end - begin >= 1.0:
+            assert kept[round((begin + 0.04) * RATE) : round((end - 0.04) * RATE)].all()
+    for (_, end), (begin, _) in itertools.pairwise(regions):
+        if begin - end > 7:
+            assert not kept[round((end + 2.2) * RATE) : round((begin - 2.2) * RATE)].any()
 
 
 def test_speech_without_pauses_is_cut_where_it_is_quietest() -> None:

@@ -105,5 +105,5 @@ def test_standstill_ends_at_the_limit() -> None:
 @pytest.mark.parametrize(("function", "kind"), [(complain, PluginError), (stumble, RuntimeError)])
 def test_what_the_work_raises_is_raised_here(function: Any, kind: type[Exception]) -> None:
     """A mendable error as it is, a bug with its traceback: neither is taken for a death."""
-    with opened(ProcessExecutor(1)) as executor, pytest.raises(kind, match="mend it|a bug"):
+    with opened(ProcessExecutor(1)) as executor, pytest.raises(kind, match=r"mend it|a bug"):
         list(run(executor, function, [1], in_flight=1))
