@@ -26,7 +26,7 @@ def speech(bantu: Path) -> list[np.ndarray]:
 def with_added(clip: np.ndarray, fault: np.ndarray, ratio_db: float) -> np.ndarray:
     """The clip plus a fault whose power is this far below its own."""
     gain = np.sqrt(np.mean(clip**2) / np.mean(fault**2)) * 10.0 ** (-ratio_db / 20.0)
-    return (clip + gain * fault).astype(np.float32)
+    return np.asarray(clip + gain * fault, np.float32)
 
 
 def chords(seconds: float, seed: int) -> np.ndarray:
@@ -40,7 +40,7 @@ def chords(seconds: float, seed: int) -> np.ndarray:
         for note, overtone in np.ndindex(3, 8):
             hz = root * (1.0, 1.26, 1.5)[note] * (overtone + 1)
             wave[held] += 0.05 / (overtone + 1) * np.sin(2 * np.pi * hz * time_sec[held])
-    return wave.astype(np.float32)
+    return np.asarray(wave, np.float32)
 
 
 @pytest.mark.parametrize(
@@ -118,7 +118,7 @@ def test_music_is_told_from_speech_and_from_noise(speech: list[np.ndarray]) -> N
     generator = np.random.default_rng(0)
     assert all(measure(chords(8, seed), RATE).music > 0.9 for seed in range(4))
     assert np.mean([measure(clip, RATE).music > 0.6 for clip in speech]) < 0.05
-    babble = np.sum([np.resize(clip, 8 * RATE) for clip in speech[:8]], axis=0, dtype=np.float32)
+    babble = np.asarray(np.sum([np.resize(clip, 8 * RATE) for clip in speech[:8]], axis=0), np.float32)
     noise = generator.normal(size=8 * RATE).astype(np.float32) / 10
     assert max(measure(babble, RATE).music, measure(noise, RATE).music) < 0.3
 

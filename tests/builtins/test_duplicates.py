@@ -119,7 +119,7 @@ def test_copy_of_a_dropped_clip_counts_only_as_a_copy_of_what_was_kept(clips: li
 
 def test_a_jingle_that_every_clip_holds_is_found_each_time(clips: list[np.ndarray]) -> None:
     """Hashes that are common through repetition still lead to the first clip that has them."""
-    jingle = next(clip for clip in clips if 4 * RATE < len(clip))[: 4 * RATE]
+    jingle = next(clip for clip in clips if len(clip) > 4 * RATE)[: 4 * RATE]
     corpus = [np.concatenate([clip[:RATE], jingle]) for clip in clips[:60]]
     assert judged(corpus) == [None, *["near-duplicate"] * 59]
 
@@ -134,6 +134,6 @@ def test_clips_without_peaks_are_never_copies(num_samples: int) -> None:
 def test_fingerprint_is_compact_and_does_not_depend_on_gain(clips: list[np.ndarray]) -> None:
     """Under 100 bytes a second; a quarter as loud has the same peaks."""
     found = peaks(clips[0], RATE)
-    assert 5 < len(found) / (len(clips[0]) / RATE)
+    assert len(found) / (len(clips[0]) / RATE) > 5
     assert found.nbytes / (len(clips[0]) / RATE) < 100
     assert np.array_equal(peaks(clips[0] / 4, RATE), found)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
+import itertools
 import pickle
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +16,7 @@ import numpy as np
 import pytest
 import soundfile as sf
 
+from conftest import ROOT
 from runyoro_ssl.builtins.filters import SpeechFilter
 from runyoro_ssl.errors import PluginError
 from runyoro_ssl.hookspecs import Candidate, CorpusFilter, Utterance
@@ -32,13 +36,25 @@ def build(name: str, *settings: str) -> Any:
 
 def utterance(waveform: np.ndarray, **fields: Any) -> Utterance:
     """A clip at 16 kHz."""
-    known = {"id": "a", "source": "a.wav", "recording": "a", "speaker": None, "language": None, "offset_sec": 0.0}
+    known: dict[str, Any] = {
+        "id": "a",
+        "source": "a.wav",
+        "recording": "a",
+        "speaker": None,
+        "language": None,
+        "offset_sec": 0.0,
+    }
     return Utterance(**{**known, **fields}, waveform=np.asarray(waveform, np.float32), sample_rate=RATE)
 
 
 def candidate(number: int, *, seconds: float = 10.0, **fields: Any) -> Candidate:
     """A clip as a corpus filter sees it."""
-    known = {"id": f"clip{number}", "source": f"{number}.wav", "recording": f"{number}", "speaker": None}
+    known: dict[str, Any] = {
+        "id": f"clip{number}",
+        "source": f"{number}.wav",
+        "recording": f"{number}",
+        "speaker": None,
+    }
     known |= {"language": None, "offset_sec": 0.0, "measured": None}
     return Candidate(**{**known, **fields}, num_samples=round(seconds * RATE), sample_rate=RATE)
 
@@ -145,6 +161,38 @@ def test_corpus_filters_are_told_from_others(name: str) -> None:
     assert list(judge.select(mute)) == [None] * 3
 
 
+def test_guide_example_of_a_corpus_filter_runs() -> None:
+    """The second code block of plugins/README.md."""
+    (block,) = re.findall(r"```py\n(.*?)```", (ROOT / "plugins" / "README.md").read_text(), re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(block, names)  # noqa: S102 - our own guide
+    judge = names["LoudestHalf"]()
+    assert isinstance(judge, CorpusFilter)
+    clips = [candidate(n, measured=judge.measure(utterance(np.full(9, level)))) for n, level in enumerate((0.1, 0.5))]
+    assert judge.select(clips) == ["quieter half", None]
+
+
+@pytest.mark.parametrize("name", [*CLIP_FILTERS, *CORPUS_FILTERS, "speech"])
+def test_guide_tells_of_every_default(name: str) -> None:
+    """The table of plugins/README.md has each option of each filter, with its default."""
+    table = (ROOT / "plugins" / "README.md").read_text().partition("## The built-in filters")[2]
+    rows = {cells[3]: cells[5] for cells in (line.split("|") for line in _rows_of(table, name))}
+    for option, parameter in inspect.signature(build_factory(name)).parameters.items():
+        assert float(rows[f" `{option}` "].partition(":")[0]) == parameter.default
+
+
+def build_factory(name: str) -> Any:
+    """What is registered under a name."""
+    return load_plugins(load_config()).registered["filter"][name].factory
+
+
+def _rows_of(table: str, name: str) -> list[str]:
+    """The lines of a filter: the one with its name, and those below that name none."""
+    lines = table.splitlines()
+    first = next(number for number, line in enumerate(lines) if line.startswith(f"| `{name}` |"))
+    return [lines[first], *itertools.takewhile(lambda line: line.startswith("| |"), lines[first + 1 :])]
+
+
 def kept_of(judge: CorpusFilter, clips: Sequence[Candidate]) -> set[str]:
     """Ids of the clips that stay."""
     return {clip.id for clip, reason in zip(clips, judge.select(clips), strict=True) if reason is None}
@@ -154,8 +202,10 @@ def kept_of(judge: CorpusFilter, clips: Sequence[Candidate]) -> set[str]:
 def test_cap_holds_and_does_not_depend_on_order_or_on_others(field: str) -> None:
     """At most two minutes of each, nearly two of the one that has more; clips without the field are not capped."""
     judge = build(f"{field}_cap", f"plugins.options.{field}_cap.max_minutes=2")
-    many = [candidate(number, **{field: "much"}) for number in range(100)]
-    few = [candidate(number, **{field: "little"}) for number in range(100, 105)]
+    much: dict[str, Any] = {field: "much"}
+    little: dict[str, Any] = {field: "little"}
+    many = [candidate(number, **much) for number in range(100)]
+    few = [candidate(number, **little) for number in range(100, 105)]
     kept = kept_of(judge, [*many, *few])
     assert sum(clip.id in kept for clip in many) == 12
     assert all(clip.id in kept for clip in few)
