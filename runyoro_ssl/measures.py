@@ -1,7 +1,7 @@
 """What the signal of a clip tells: level, noise, clipping, DC offset, hum, bandwidth, music. Pure numpy.
 
 Computed for every clip of `prepare`, so it looks at a 32 ms frame every 128 ms, in blocks that stay in the cache:
-about 0.07 ms of one core for a second of audio at 16 kHz.
+0.06 ms of one core for a second of a 15 s clip at 16 kHz, 0.08 ms for one of a 6 s clip.
 """
 
 from __future__ import annotations
