@@ -1,7 +1,7 @@
 """What the signal of a clip tells: level, noise, clipping, DC offset, hum, bandwidth, music. Pure numpy.
 
 Computed for every clip of `prepare`, so it looks at a 32 ms frame every 128 ms, in blocks that stay in the cache:
-about 0.05 ms of one core for a second of audio at 16 kHz.
+0.06 ms of one core for a second of a 15 s clip at 16 kHz, 0.08 ms for one of a 6 s clip.
 """
 
 from __future__ import annotations
@@ -15,14 +15,12 @@ import numpy as np
 if TYPE_CHECKING:
     from runyoro_ssl.hookspecs import Utterance
 
-FRAME_SEC = 0.032
-HOP_SEC = 0.128
+FRAME_SEC, HOP_SEC = 0.032, 0.128
 BLOCK_FRAMES = 32
 """Larger blocks make numpy ask the system for fresh memory at every step: four times slower."""
 BAND_HZ = 250.0
 """Width of the bands in which noise and bandwidth are judged."""
-LEVEL_FRAME_SEC = 0.025
-ACTIVE_DBFS = -55.0
+LEVEL_FRAME_SEC, ACTIVE_DBFS = 0.025, -55.0
 CLIPPED_LEVEL = 0.999
 """Magnitude from which a sample counts as clipped, as share of full scale."""
 SPEECH_HZ = (250.0, 4000.0)
@@ -39,11 +37,9 @@ HELD_FRAMES = 3
 MODULATION_HZ = (2.5, 7.0)
 """The rate of syllables."""
 HUM_RATE_HZ = 2000
-HUM_FRAME_SEC = 0.512
-HUM_HOP_SEC = 1.024
+HUM_FRAME_SEC, HUM_HOP_SEC = 0.512, 1.024
 HUM_BASES_HZ = (50.0, 60.0)
-HUM_HARMONICS = 6
-HUM_LINES = 3
+HUM_HARMONICS, HUM_LINES = 6, 3
 """Of the harmonics, as many as stand out most are averaged."""
 HUM_FLOOR_DB = -70.0
 """Hum counts from here on, in dB re the clip's level: a line 30 dB above digital silence disturbs nobody."""
@@ -105,11 +101,10 @@ def _measure_once(same: _SameArray, sample_rate: int) -> Measures:
 
 
 def _measure(waveform: np.ndarray, sample_rate: int) -> Measures:
-    waveform = np.ascontiguousarray(waveform, dtype=np.float32)
-    if len(waveform) == 0:
-        waveform = np.zeros(1, np.float32)
+    waveform = np.ascontiguousarray(waveform if len(waveform) else [0.0], dtype=np.float32)
     size = round(LEVEL_FRAME_SEC * sample_rate)
-    frame_power = _mean_square(_frames(waveform, size, size) if len(waveform) >= size else waveform[None, :])
+    frames = _frames(waveform, size, size) if len(waveform) >= size else waveform[None, :]
+    frame_power = np.einsum("ft,ft->f", frames, frames) / frames.shape[1]
     power = float(np.mean(frame_power))
     peak = max(float(waveform.max()), -float(waveform.min()))
     dc_offset = float(waveform.mean())
@@ -118,7 +113,7 @@ def _measure(waveform: np.ndarray, sample_rate: int) -> Measures:
         level_dbfs=_decibels(power),
         peak_dbfs=_decibels(peak**2),
         snr_db=_snr_db(bands),
-        clipped_share=_clipped_share(waveform, peak),
+        clipped_share=float(np.mean(np.abs(waveform) >= CLIPPED_LEVEL)) if peak >= CLIPPED_LEVEL else 0.0,
         dc_offset=dc_offset,
         hum_db=_hum_db(waveform, sample_rate, power - dc_offset**2),
         bandwidth_hz=_bandwidth_hz(bands, sample_rate),
@@ -134,19 +129,8 @@ def _frames(waveform: np.ndarray, size: int, hop: int) -> np.ndarray:
     return waveform[: len(waveform) // hop * hop].reshape(-1, hop)[:, :size]
 
 
-def _mean_square(frames: np.ndarray) -> np.ndarray:
-    power: np.ndarray = np.einsum("ft,ft->f", frames, frames) / frames.shape[1]
-    return power
-
-
 def _decibels(power: float) -> float:
     return float(10.0 * np.log10(power + TINY))
-
-
-def _clipped_share(waveform: np.ndarray, peak: float) -> float:
-    if peak < CLIPPED_LEVEL:
-        return 0.0
-    return float(np.count_nonzero(np.abs(waveform) >= CLIPPED_LEVEL)) / len(waveform)
 
 
 def _spectral(waveform: np.ndarray, sample_rate: int) -> tuple[np.ndarray, float]:
@@ -221,8 +205,7 @@ def _snr_db(bands: np.ndarray) -> float:
     total = float(chosen.mean(axis=0).sum())
     rank = int(NOISE_PERCENTILE / 100.0 * len(chosen))
     noise = NOISE_BIAS * float(np.partition(chosen, rank, axis=0)[rank].sum())
-    speech = max(total - noise, 0.0)
-    return float(np.clip(10.0 * np.log10((speech + TINY) / (noise + TINY)), -20.0, 80.0))
+    return float(np.clip(10.0 * np.log10((max(total - noise, 0.0) + TINY) / (noise + TINY)), -20.0, 80.0))
 
 
 def _bandwidth_hz(bands: np.ndarray, sample_rate: int) -> float:

@@ -41,6 +41,8 @@ def peaks(waveform: np.ndarray, sample_rate: int) -> np.ndarray:
         _peaks_in_block(frames[start : start + BLOCK_FRAMES + 2 * AROUND_FRAMES])
         for start in range(0, len(frames) - 2 * AROUND_FRAMES, BLOCK_FRAMES)
     ]
+    if not found:
+        return np.empty(0, PEAK)
     places = np.concatenate([cell + index * BLOCK_FRAMES * BINS for index, (cell, _) in enumerate(found)])
     powers = np.concatenate([power for _, power in found])
     frame, bin_ = np.divmod(places, BINS)
