@@ -1,6 +1,7 @@
 """Built-in corpus filter that finds audio the corpus holds already, whatever codec, gain or cut it comes in.
 
-Its cost grows with the corpus, not with its square: 100 h, or 59,000 clips, take 90 s and 2 GB.
+Its cost grows with the corpus, not with its square: 100 h in 59,000 clips, made of 95 min with shifted peaks,
+took 90 s and 2 GB.
 """
 
 from __future__ import annotations
@@ -43,9 +44,9 @@ class DuplicateFilter:
 
     `min_overlap` is a share of the time in which the clip has spectral peaks. Copies are found through these, see
     `landmarks`, wherever they were cut. Of the 931 real clips one is dropped, an exact copy that two texts name. Of
-    clips two thirds of which were an earlier one, cut elsewhere, 99 % are found: as such, as MP3 at 24 kbit/s, Opus
-    at 18, AAC at 26, telephone band, 20 dB softer, with noise at 20 dB. At 10 dB, 78 %; amplified 20 dB into
-    clipping, 65 %.
+    480 clips two thirds of which were an earlier one, cut elsewhere, 479 are found, drawn afresh after the constants
+    were set: as such, as MP3 at 24 kbit/s, Opus at 18, AAC at 26, telephone band, 20 dB softer, with noise at 20 dB.
+    With noise at 10 dB 73 % are; amplified 20 dB into clipping, 67 %. At an overlap of 0.5, Opus falls to 93 %.
     """
 
     min_overlap: float = 0.4

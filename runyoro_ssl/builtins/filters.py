@@ -82,7 +82,10 @@ class ClippingFilter:
 
 @dataclass(frozen=True)
 class SpeechFilter:
-    """Drops clips with less speech than `min_share`, by the segmenter's figure or else by voice activity detection."""
+    """Drops clips with less speech than `min_share`, by the segmenter's figure or else by voice activity detection.
+
+    Of the real clips none has less than 0.43; white noise has none, and two real music tracks 0.01 at most.
+    """
 
     min_share: float = 0.3
 
@@ -175,8 +178,9 @@ class BandwidthFilter:
 class MusicFilter:
     """Drops clips that are music more likely than `max_likelihood`.
 
-    Of the real clips 0.1 % exceed 0.6. Music does: 97 % of 10 s synthetic clips with a melody or chords, 87 % of two
-    real tracks; drums alone do not. Speech over music does in 19 % of clips at 20 dB, 54 % at 10 dB, 80 % at 0 dB.
+    Of the real clips 0.1 % exceed 0.6. Music does: 95 % of 84 new synthetic clips with a melody or chords, and 87 % of
+    two real tracks, which the weights were fitted to; drums alone never. Speech over music does in 19 % of clips at
+    20 dB, 54 % at 10 dB, 80 % at 0 dB.
     """
 
     max_likelihood: float = 0.6
