@@ -2,7 +2,7 @@
 
 Enable it, and set its threshold:
 
-    invoke prepare --set 'plugins.filters=["duration", "silence", "clipping", "loudness"]' \
+    invoke prepare --set 'plugins.filters=["duration", "silence", "clipping", "duplicates", "loudness"]' \
                    --set plugins.options.loudness.min_dbfs=-45
 """
 

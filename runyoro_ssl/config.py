@@ -191,7 +191,7 @@ class PluginsConfig(Section):
 
     dir: Path = Path("plugins")
     """Folder of the project's own plugins (`runyoro_*.py`)."""
-    filters: tuple[str, ...] = ("duration", "silence", "clipping")
+    filters: tuple[str, ...] = ("duration", "silence", "clipping", "duplicates")
     augmentations: tuple[str, ...] = ()
     collator: str = "padded"
     loggers: tuple[str, ...] = ("console", "jsonl", "tensorboard")

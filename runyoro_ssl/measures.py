@@ -195,7 +195,7 @@ def _music(held_share: float, frame_power: np.ndarray) -> float:
     hz = np.fft.rfftfreq(len(level), LEVEL_FRAME_SEC)
     syllabic = spectrum[(hz > MODULATION_HZ[0]) & (hz < MODULATION_HZ[1])].sum()
     modulation = np.sqrt(2.0 * syllabic) / len(level)
-    return float(1.0 / (1.0 + np.exp(10.0 + 3.0 * modulation - 20.0 * np.sqrt(held_share))))
+    return float(1.0 / (1.0 + np.exp(9.0 + 3.0 * modulation - 18.0 * np.sqrt(held_share))))
 
 
 def _snr_db(bands: np.ndarray) -> float:
