@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import threading
 import time
@@ -24,16 +25,18 @@ class DaskExecutor(Executor):
 
     def __init__(self, where: str) -> None:
         distributed = _import("distributed", "dask")
-        if not where:
-            raise ConfigError("prepare.executor is dask: say where the scheduler is, dask://HOST:PORT")
-        # It logs every failed attempt to connect, and each traceback that is raised here, too.
-        logging.getLogger("distributed").setLevel(logging.CRITICAL)
+        if not where.rpartition(":")[0] or not where.rpartition(":")[2].isdigit():
+            raise ConfigError(f"prepare.executor is dask://{where}: say where the scheduler is, dask://HOST:PORT")
+        # They log every failed attempt to connect, and each traceback that is raised here, too.
+        for name in [name for name in logging.root.manager.loggerDict if name.startswith("distributed")]:
+            logging.getLogger(name).setLevel(logging.CRITICAL)
         self._where = where
         try:
+            asyncio.run(_ask_scheduler(where))
             self._client = distributed.Client(f"tcp://{where}", timeout=CONNECT_SEC, set_as_default=False)
-        except (OSError, ValueError) as error:
+        except OSError as error:
             raise ConfigError(
-                f"prepare.executor is dask://{where}: no scheduler answers there ({str(error)[:100]}); "
+                f"prepare.executor is dask://{where}: no scheduler answers there ({str(error)[:100] or 'silence'}); "
                 "start one with `dask scheduler`, and workers with `dask worker`"
             ) from None
         self._running: dict[Future[Any], Any] = {}
@@ -110,6 +113,20 @@ class SlurmExecutor(Executor):
                     del self._running[future]
             for future, job in ended:
                 _settle(future, job.result)
+
+
+async def _ask_scheduler(where: str) -> None:
+    """Raise OSError if nobody is there, or somebody else: the client would try for long, and complain for longer."""
+    from distributed import rpc
+
+    host, _, port = where.rpartition(":")
+    _, writer = await asyncio.wait_for(asyncio.open_connection(host, int(port)), CONNECT_SEC)
+    writer.close()
+    scheduler = rpc(f"tcp://{where}", timeout=CONNECT_SEC)
+    try:
+        await asyncio.wait_for(scheduler.identity(), CONNECT_SEC)
+    finally:
+        await scheduler.close_rpc()
 
 
 def _settle(future: Future[Any], outcome: Callable[[], tuple[int, Any]]) -> None:

@@ -53,7 +53,10 @@ class Processes:
 
 @dataclass(frozen=True)
 class Dask:
-    """`dask://HOST:PORT`: a running Dask scheduler; its workers see the same files under the same paths."""
+    """`dask://HOST:PORT`: a running Dask scheduler; its workers see the same files under the same paths.
+
+    `hardware.num_workers` is how many of them have work at a time.
+    """
 
     def __call__(self, where: str, _num_workers: int, _folder: Path) -> Executor:
         """Connect to the scheduler."""

@@ -73,7 +73,7 @@ def prepare(config: Config, plugins: Plugins, *, overwrite: bool = False) -> Pre
     settings = config.prepare
     store = Store.beside(settings.output_dir.resolve())
     with store.alone():
-        manifest = local_manifest(settings.manifest_path, store.downloads)
+        manifest = local_manifest(config, store.downloads)
         job = describe_job(config, plugins, manifest, read_manifest(manifest))
         if overwrite:
             check_replaceable(store.output_dir, overwrite=True)
@@ -137,7 +137,6 @@ def _save(config: Config, job: Job, clips: Sequence[Clip], tally: Tally, finishe
     }
     facts = {name: [clip.facts for clip in part] for name, part in splits.items()}
     report = build_report(tally, facts, job.sample_rate, job.seconds_in_manifest)
-    shutil.rmtree(finished, ignore_errors=True)
     try:
         _write(job, splits, tally, report, finished, title=config.prepare.output_dir.name)
     except OSError as error:

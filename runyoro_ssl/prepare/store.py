@@ -70,6 +70,7 @@ class Store:
         try:
             if self.replaced.exists() and not self.output_dir.exists():
                 self.replaced.rename(self.output_dir)
+            shutil.rmtree(self.finished, ignore_errors=True)
             yield
         finally:
             lock.release()
