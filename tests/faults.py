@@ -20,6 +20,9 @@ import psutil
 import soundfile as sf
 
 from conftest import ROOT
+from runyoro_ssl.plugins import load_plugins
+from runyoro_ssl.prepare.pipeline import prepare
+from runyoro_ssl.resolve import load_config
 from runyoro_ssl.synth import write_corpus
 
 LIGHT = """
@@ -108,6 +111,19 @@ class Preparation:
         return subprocess.run(
             [*self.command, *more], cwd=ROOT, capture_output=True, text=True, timeout=240, check=False, **options
         )
+
+    def here(self, *settings: str, overwrite: bool = False) -> dict[str, Any]:
+        """The same in this process; returns the report."""
+        config = load_config(
+            profile="cpu-smoke",
+            settings=["prepare.segment=fixed", f"prepare.shard_seconds={SHARD_SEC}", *settings],
+            flags={
+                "hardware": {"num_workers": NUM_WORKERS},
+                "model": {"model_name_or_path": str(self.model)},
+                "prepare": {"manifest_path": self.manifest, "output_dir": self.dataset},
+            },
+        )
+        return prepare(config, load_plugins(config), overwrite=overwrite).report
 
     def shards(self) -> dict[str, tuple[int, int]]:
         """Every finished shard, with inode and time of its account."""

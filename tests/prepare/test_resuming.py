@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import shutil
 import time
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from faults import (
     Preparation,
@@ -23,6 +25,7 @@ from faults import (
     write_lines,
     write_mixed_corpus,
 )
+from runyoro_ssl.errors import ConfigError
 
 Prepare = Callable[..., Preparation]
 
@@ -93,3 +96,108 @@ def test_kill_at_any_moment(preparation: Prepare, request: pytest.FixtureRequest
                 shutil.rmtree(story.folder)
                 story.folder.mkdir()
     print(f"{num_kills} kills in {num_runs} runs, {num_datasets} datasets equal to the undisturbed one")  # noqa: T201
+
+
+@pytest.fixture
+def few(manifest: Path, tmp_path: Path) -> Path:
+    """A manifest of the first 24 recordings, which tests may change."""
+    rows = [{**row, "audio_filepath": str(manifest.parent / row["audio_filepath"])} for row in read_lines(manifest)]
+    return write_lines(tmp_path / "few.jsonl", rows[:24])
+
+
+def test_grown_manifest_costs_what_is_new(preparation: Prepare, few: Path) -> None:
+    """Lines in the middle and at the end: old shards are not touched, and the dataset is that of a fresh run."""
+    grown, fresh = preparation("grown", manifest=few), preparation("fresh", manifest=few)
+    rows = read_lines(few)
+    old = [row for index, row in enumerate(rows[:20]) if index % 3]
+    write_lines(few, old)
+    grown.here()
+    before = grown.shards()
+    write_lines(few, rows)
+    grown.here()
+    after = grown.shards()
+    assert before.items() < after.items()
+    new = [path for path in grown.store.glob("*/*.json") if path.stem in after.keys() - before.keys()]
+    assert sum(len(json.loads(path.read_text())["lines"]) for path in new) == len(rows) - len(old)
+    fresh.here()
+    assert contents(grown.dataset) == contents(fresh.dataset)
+    assert grown.leftovers() == []
+
+
+def test_changed_setting_makes_all_anew(preparation: Prepare, few: Path) -> None:
+    """It is refused without --overwrite, said with both values, and then the old shards go."""
+    changed, fresh = preparation("changed", manifest=few), preparation("fresh", manifest=few)
+    changed.here()
+    before = changed.shards()
+    with pytest.raises(ConfigError, match=r"settings differ\); add --overwrite"):
+        changed.here("prepare.max_duration_sec=9")
+    with capture_logs() as logs:
+        changed.here("prepare.max_duration_sec=9", overwrite=True)
+    (said,) = [line for line in logs if line["event"] == "settings_changed"]
+    assert said["changed"] == "max_duration_sec 15.0 -> 9.0"
+    assert not before.keys() & changed.shards().keys()
+    fresh.here("prepare.max_duration_sec=9")
+    assert contents(changed.dataset) == contents(fresh.dataset)
+
+
+def test_damaged_shard_is_made_again(preparation: Prepare, few: Path) -> None:
+    """A cut Arrow file, a broken account, a missing file: these three, and no other."""
+    damaged = preparation("damaged", manifest=few)
+    damaged.here()
+    expected, before = contents(damaged.dataset), damaged.shards()
+    cut, broken, missing = sorted(damaged.store.glob("*/*.arrow"))[:3]
+    cut.write_bytes(cut.read_bytes()[:-1000])
+    broken.with_suffix(".json").write_text('{"lines": [')
+    missing.unlink()
+    shutil.rmtree(damaged.dataset)
+    damaged.here()
+    after = damaged.shards()
+    assert {name for name in before if after[name] != before[name]} == {cut.stem, broken.stem, missing.stem}
+    assert contents(damaged.dataset) == expected
+
+
+def test_shards_go_unless_kept(preparation: Prepare, few: Path) -> None:
+    """With keep_shards=false the dataset stands alone; also when a kill came before the shards went."""
+    single, kept = preparation("single", manifest=few), preparation("kept", manifest=few)
+    single.here("prepare.keep_shards=false")
+    kept.here()
+    assert contents(single.dataset) == contents(kept.dataset)
+    assert [path.name for path in single.folder.iterdir()] == ["dataset"]
+    kept.here("prepare.keep_shards=false")
+    assert [path.name for path in kept.folder.iterdir()] == ["dataset"]
+
+
+def test_second_preparation_stops(preparation: Prepare, run_task: Callable[[str], tuple[int, str, str]]) -> None:
+    """One line, status 1; the first goes on."""
+    first = preparation("first")
+    with first.started() as process:
+        assert wait_until(lambda: len(first.shards()) > 0, process)
+        status, _, complaint = run_task(" ".join(first.command[first.command.index("prepare") :]))
+        assert (status, complaint.count("\n")) == (1, 1), complaint
+        assert "another `invoke prepare` is writing it" in complaint
+        process.wait(60)
+    assert process.returncode == 0
+
+
+def test_kill_between_the_last_two_steps(preparation: Prepare, few: Path) -> None:
+    """The old dataset has lost its name, the new one has none yet: the old one comes back, and nothing is lost."""
+    struck = preparation("struck", manifest=few)
+    struck.here()
+    expected = contents(struck.dataset)
+    shutil.copytree(struck.dataset, struck.store / "finished")
+    struck.dataset.rename(struck.store / "replaced")
+    with pytest.raises(ConfigError, match="settings differ"):
+        struck.here("prepare.max_duration_sec=9")
+    assert contents(struck.dataset) == expected
+    assert struck.leftovers() == []
+
+
+def test_kill_while_cleaning_up(preparation: Prepare, few: Path) -> None:
+    """The new dataset has its name, the old one is not gone yet: the next run does the rest."""
+    struck = preparation("struck", manifest=few)
+    struck.here()
+    shutil.copytree(struck.dataset, struck.store / "replaced")
+    (struck.store / "0123456789abcdef").mkdir()
+    struck.here()
+    assert struck.leftovers() == []
+    assert not (struck.store / "0123456789abcdef").exists()
