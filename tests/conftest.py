@@ -43,6 +43,11 @@ TINY: dict[str, Any] = {
 """XLS-R's architecture at toy size, with its dropouts."""
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Long forms of tests that try chance."""
+    parser.addoption("--faults", type=int, default=5, help="times that tests of resuming kill `invoke prepare`")
+
+
 class ClipsInMemory(list[np.ndarray]):
     """Waveforms float32 (T,), for a BatchBuilder without a dataset."""
 

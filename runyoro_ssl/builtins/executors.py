@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import threading
-import time
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass
@@ -13,11 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from runyoro_ssl import hookimpl
-from runyoro_ssl.errors import ConfigError
 from runyoro_ssl.hookspecs import Register
-
-CONNECT_SEC = 10.0
-POLL_SEC = 2.0
 
 
 class ProcessExecutor(Executor):
@@ -30,7 +25,7 @@ class ProcessExecutor(Executor):
 
         # spawn: the same on every system, and nothing of this process's state in the others.
         context = multiprocessing.get_context("spawn")
-        self._pool = ProcessPool(num_workers, initializer=_silence_decoders, context=context)
+        self._pool = ProcessPool(num_workers, initializer=_settle_in, context=context)
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         """Schedule a call."""
@@ -47,58 +42,6 @@ class ProcessExecutor(Executor):
             self._pool.join()
 
 
-class SlurmExecutor(Executor):
-    """Each task a job, through submitit; their files go to `folder`, which every node must see."""
-
-    def __init__(self, folder: Path, num_workers: int, cluster: str | None, parameters: dict[str, Any]) -> None:
-        submitit = _import("submitit", "slurm")
-        self._jobs = submitit.AutoExecutor(folder=folder, cluster=cluster)
-        array = {"slurm_array_parallelism": num_workers} if cluster is None else {}
-        try:
-            self._jobs.update_parameters(**array, **parameters)
-        except (NameError, TypeError, ValueError, RuntimeError) as error:
-            raise ConfigError(f"plugins.options.slurm: {' '.join(str(error).split())[:300]}") from None
-        self._running: dict[Future[Any], Any] = {}
-        self._lock = threading.Lock()
-        self._closed = threading.Event()
-        self._watcher = threading.Thread(target=self._watch, daemon=True)
-        self._watcher.start()
-
-    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        """Queue a job."""
-        future: Future[Any] = Future()
-        job = self._jobs.submit(fn, *args, **kwargs)
-        with self._lock:
-            self._running[future] = job
-        return future
-
-    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: FBT001, FBT002 - Executor's
-        """Let the jobs end, or cancel them."""
-        while wait and not cancel_futures and self._running:
-            time.sleep(POLL_SEC)
-        self._closed.set()
-        with self._lock:
-            for job in self._running.values():
-                job.cancel(check=False)
-
-    def _watch(self) -> None:
-        while not self._closed.wait(POLL_SEC):
-            with self._lock:
-                ended = [(future, job) for future, job in self._running.items() if job.done()]
-                for future, _ in ended:
-                    del self._running[future]
-            for future, job in ended:
-                _settle(future, job)
-
-
-def _settle(future: Future[Any], job: Any) -> None:
-    """What a job gave, or how it failed, into the future."""
-    try:
-        future.set_result(job.result())
-    except Exception as error:  # noqa: BLE001 - handed on, as a Future does
-        future.set_exception(error)
-
-
 @dataclass(frozen=True)
 class Processes:
     """`processes`: this machine's; as many as `hardware.num_workers`."""
@@ -110,27 +53,21 @@ class Processes:
 
 @dataclass(frozen=True)
 class Dask:
-    """`dask://HOST:PORT`: a running Dask scheduler; its workers see the same files under the same paths."""
+    """`dask://HOST:PORT`: a running Dask scheduler; its workers see the same files under the same paths.
+
+    `hardware.num_workers` is how many of them have work at a time.
+    """
 
     def __call__(self, where: str, _num_workers: int, _folder: Path) -> Executor:
         """Connect to the scheduler."""
-        distributed = _import("distributed", "dask")
-        if not where:
-            raise ConfigError("prepare.executor is dask: say where the scheduler is, dask://HOST:PORT")
-        try:
-            client = distributed.Client(f"tcp://{where}", timeout=CONNECT_SEC)
-        except (OSError, ValueError) as error:
-            raise ConfigError(
-                f"prepare.executor is dask://{where}: no scheduler answers there ({str(error)[:100]}); "
-                "start one with `dask scheduler`, and workers with `dask worker`"
-            ) from None
-        executor: Executor = client.get_executor(pure=False, retries=0)
-        return executor
+        from runyoro_ssl.builtins.clusters import DaskExecutor
+
+        return DaskExecutor(where)
 
 
 @dataclass(frozen=True)
 class Slurm:
-    """`slurm`: a job for each unit of work; options are submitit's, e.g. plugins.options.slurm.slurm_partition."""
+    """`slurm`: a job for each unit of work; `plugins.options.slurm.parameters` are submitit's."""
 
     cluster: str | None = None
     """submitit's: `local` runs the jobs as processes of this machine."""
@@ -138,6 +75,8 @@ class Slurm:
 
     def __call__(self, _where: str, num_workers: int, folder: Path) -> Executor:
         """Prepare to queue jobs."""
+        from runyoro_ssl.builtins.clusters import SlurmExecutor
+
         return SlurmExecutor(folder / "jobs", num_workers, self.cluster, self.parameters or {})
 
 
@@ -149,20 +88,20 @@ def runyoro_executors(register: Register) -> None:
     register("slurm", Slurm)
 
 
-def _import(module: str, extra: str) -> Any:
-    import importlib
-
-    try:
-        return importlib.import_module(module)
-    except ImportError:
-        raise ConfigError(
-            f"prepare.executor is {extra}: {module} is not installed; pip install 'runyoro_ssl[{extra}]'"
-        ) from None
-
-
-def _silence_decoders() -> None:
-    """mpg123 and others print warnings from C; their files are reported by reason. Ctrl-C is for the main process."""
+def _settle_in() -> None:
+    """In a new worker. Ctrl-C is for the main process; and without that there is nothing left to do."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    # mpg123 and others print warnings from C; their files are reported by reason.
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, 2)
     os.close(null)
+
+
+def _end_with_parent() -> None:
+    import multiprocessing
+
+    parent = multiprocessing.parent_process()
+    assert parent  # noqa: S101 - this is a worker
+    parent.join()
+    os._exit(1)

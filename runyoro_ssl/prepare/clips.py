@@ -46,10 +46,17 @@ class ClipMaker:
                 account.num_pieces += account.cut
                 self._judge(self._utterance(entry, piece), account, keep)
         except AudioError as error:
-            stated = round(entry.duration * self.sample_rate)
-            account.samples_in = stated
-            account.drops.append(_drop(entry, 0.0, stated, error))
+            self._give_up(entry, account, error)
+        except MemoryError:
+            self._give_up(entry, account, AudioError("out of memory", f"{entry.duration:.1f} s are stated"))
         return account
+
+    def _give_up(self, entry: ManifestEntry, account: Account, error: AudioError) -> None:
+        """What is not in a clip yet will not be."""
+        told = account.samples_kept + sum(drop.num_samples for drop in account.drops)
+        rest = max(0, round(entry.duration * self.sample_rate) - told)
+        account.samples_in = told + rest
+        account.drops.append(_drop(entry, told / self.sample_rate, rest, error))
 
     def _pieces(self, entry: ManifestEntry, account: Account) -> Iterator[Piece]:
         """What the line becomes. A clip that has a flaw raises AudioError; a recording is used as far as it goes."""

@@ -73,7 +73,7 @@ class RowWriter:
         """Add a row: a value for each column."""
         self.num_rows += 1
         self._rows.append(row)
-        if len(self._rows) == BATCH_ROWS:
+        if len(self._rows) >= BATCH_ROWS:
             self._flush()
 
     def _flush(self) -> None:

@@ -46,13 +46,14 @@ def source_options(model_name_or_path: str) -> dict[str, bool]:
 
     The hub client would retry for most of a minute, with a warning each time.
     """
-    if Path(model_name_or_path).is_dir() or _hub_reachable():
+    if Path(model_name_or_path).is_dir() or hub_reachable():
         return {}
     return {"local_files_only": True}
 
 
 @cache
-def _hub_reachable() -> bool:
+def hub_reachable() -> bool:
+    """Whether it is worth asking the hub: its client would find out in most of a minute."""
     from huggingface_hub import constants
 
     if constants.HF_HUB_OFFLINE:

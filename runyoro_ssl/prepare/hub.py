@@ -1,24 +1,36 @@
-"""A Hugging Face audio dataset as a folder of recordings with a manifest: `hf://org/name?config=...&split=...`."""
+"""A Hugging Face audio dataset as a folder of recordings with a manifest: `hf://org/name?config=...&split=...`.
+
+Or a local folder that `datasets.load_dataset` reads: `hf:///absolute/folder`, `hf://./relative/folder`. It needs an
+Audio column; the licence is that of the row, or of the dataset's card.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
+import sys
+import zlib
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Self
 from urllib.parse import parse_qs, urlsplit
 
+from runyoro_ssl.config import Config
 from runyoro_ssl.errors import AudioError, ConfigError, ManifestError
 from runyoro_ssl.logs import get_logger, progress
-from runyoro_ssl.prepare.audio import probe
+from runyoro_ssl.prepare.extractor import hub_reachable
 from runyoro_ssl.prepare.manifest import write_jsonl
+from runyoro_ssl.prepare.scan import probe_all, rejected_path
 
 log = get_logger()
 
 SCHEME = "hf://"
-MANIFEST = "manifest.jsonl"
+MANIFEST, README = "manifest.jsonl", "README.md"
 FIELDS = {
     "speaker": ("speaker", "speaker_id", "client_id"),
     "language": ("language", "locale", "lang"),
@@ -54,41 +66,60 @@ class HubAddress:
         config = options.get("config", [""])[0] or None
         return cls(name, config, options.get("split", ["train"])[0] or "train")
 
+    @property
+    def is_local(self) -> bool:
+        """Whether it is a folder of this machine."""
+        return Path(self.name).is_dir()
+
     def __str__(self) -> str:
         config = f"config={self.config}&" if self.config else ""
         return f"{SCHEME}{self.name}?{config}split={self.split}"
 
 
-def local_manifest(path_or_address: str, downloads: Path) -> Path:
+def local_manifest(config: Config, downloads: Path) -> Path:
     """The manifest's path; for a dataset of the hub, of one that is written with its recordings into `downloads`.
 
     Raises:
         ConfigError: An address that cannot be one.
         ManifestError: The dataset cannot be reached or has no audio.
     """
-    if not path_or_address.startswith(SCHEME):
-        return Path(path_or_address)
-    address = HubAddress.parse(path_or_address)
+    if not config.prepare.manifest_path.startswith(SCHEME):
+        return Path(config.prepare.manifest_path)
+    address = HubAddress.parse(config.prepare.manifest_path)
     folder = downloads / hashlib.sha256(str(address).encode()).hexdigest()[:16]
-    if not (folder / MANIFEST).exists():
-        _download(address, folder)
+    if (folder / MANIFEST).exists():
+        log.info(
+            "fetched_before", dataset=str(address), folder=str(folder), remedy="remove the folder to fetch it anew"
+        )
+    else:
+        _download(address, folder, config)
     return folder / MANIFEST
 
 
-def _download(address: HubAddress, folder: Path) -> None:
+def _download(address: HubAddress, folder: Path, config: Config) -> None:
     """Write every recording as the bytes it has on the hub, and the manifest last."""
     rows, column = _open(address)
-    licence = rows.info.license or None
+    licence = rows.info.license or _licence_of_card(address)
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
+    lines: dict[Path, dict[str, Any]] = {}
     with progress("recordings") as bar:
         task = bar.add_task(f"Fetching {address.name}", total=rows.num_rows)
-        made: list[dict[str, Any]] = []
         for index, row in enumerate(rows):
             bar.advance(task)
-            made += _write_recording(row, column, index, folder, licence)
+            lines[_write_recording(row[column] or {}, index, folder)] = _fields(row, licence)
+    made: list[dict[str, Any]] = []
+    broken: list[dict[str, Any]] = []
+    for path, found in probe_all(list(lines), config):
+        if isinstance(found, AudioError):
+            broken.append({"row": int(path.stem), "reason": found.reason, "detail": found.detail})
+        else:
+            made.append({"audio_filepath": path.name, "duration": round(found.duration_sec, 6), **lines[path]})
     if not made:
         raise ManifestError(f"{address}: none of its rows holds audio that can be read; is it an audio dataset?")
+    if broken:
+        write_jsonl(rejected_path(folder / MANIFEST), broken)
+        log.warning("rows_without_audio", rows=len(broken), listed=str(rejected_path(folder / MANIFEST)))
     log.info("fetched", dataset=str(address), recordings=len(made), licence=licence or "not stated")
     write_jsonl(folder / MANIFEST, made)
 
@@ -99,11 +130,12 @@ def _open(address: HubAddress) -> tuple[Any, str]:
     from datasets.exceptions import DatasetsError
 
     try:
-        rows = load_dataset(address.name, address.config, split=address.split)
+        with _without_torchcodec(), _offline_if_out_of_reach(address):
+            rows = load_dataset(address.name, address.config, split=address.split)
     except (OSError, ValueError, DatasetsError) as error:
         raise ManifestError(
-            f"{address}: cannot be loaded ({_first_line(error)}); check the name, the configuration and the split. "
-            "Offline, only what was fetched before is at hand"
+            f"{address}: cannot be loaded ({_first_line(error.__cause__ or error)}); check the name, the configuration "
+            "and the split. Offline, only what was fetched before is at hand"
         ) from None
     column = next((name for name, kind in rows.features.items() if isinstance(kind, Audio)), None)
     if column is None:
@@ -111,32 +143,73 @@ def _open(address: HubAddress) -> tuple[Any, str]:
     return rows.cast_column(column, Audio(decode=False)), column
 
 
-def _write_recording(
-    row: Mapping[str, Any], column: str, index: int, folder: Path, licence: str | None
-) -> Iterator[dict[str, Any]]:
-    """The manifest line of a row whose audio can be read; what cannot be is said."""
-    audio = row[column] or {}
-    name = f"{index:07d}{Path(audio.get('path') or '').suffix}"
+@contextmanager
+def _without_torchcodec() -> Iterator[None]:
+    """`datasets` wants torchcodec's encoder at hand for every row of a folder of files, and never uses it."""
+    if find_spec("torchcodec"):
+        yield
+        return
+    encoders = ModuleType("torchcodec.encoders")
+    encoders.AudioEncoder = None  # type: ignore[attr-defined]
+    sys.modules |= {"torchcodec": ModuleType("torchcodec"), encoders.__name__: encoders}
+    try:
+        yield
+    finally:
+        del sys.modules["torchcodec"], sys.modules[encoders.__name__]
+
+
+@contextmanager
+def _offline_if_out_of_reach(address: HubAddress) -> Iterator[None]:
+    """Only what was fetched before, at once: `datasets` has no argument for that."""
+    from datasets import config
+
+    offline = config.HF_HUB_OFFLINE
+    config.HF_HUB_OFFLINE = offline or not (address.is_local or hub_reachable())
+    try:
+        yield
+    finally:
+        config.HF_HUB_OFFLINE = offline
+
+
+def _licence_of_card(address: HubAddress) -> str | None:
+    """The card is the README.md of a dataset; `datasets` does not read the licence from it."""
+    from huggingface_hub import DatasetCard, hf_hub_download
+
+    try:
+        if address.is_local:
+            path = str(Path(address.name) / README)
+        else:
+            path = hf_hub_download(address.name, README, repo_type="dataset", local_files_only=not hub_reachable())
+        card = DatasetCard.load(path, ignore_metadata_errors=True).data
+    except (OSError, ValueError):  # it has none
+        return None
+    licences = card.license if isinstance(card.license, list) else [card.license]
+    named = [card.get("license_name") or one if one == "other" else one for one in licences if one]
+    return ", ".join(map(str, named)) or None
+
+
+def _write_recording(audio: Mapping[str, Any], index: int, folder: Path) -> Path:
+    """The file of a row: empty if it holds no audio."""
+    path = folder / f"{index:07d}{Path(audio.get('path') or '').suffix}"
     data = audio.get("bytes")
     if data is None and audio.get("path") and Path(audio["path"]).is_file():
         data = Path(audio["path"]).read_bytes()
-    (folder / name).write_bytes(data or b"")
-    try:
-        info = probe(folder / name)
-    except AudioError as error:
-        log.warning("row_without_audio", row=index, reason=str(error))
-        return
+    path.write_bytes(data or b"")
+    # A preparation tells files apart by size and time: fetched again, it must find the same.
+    stamp = zlib.crc32(data or b"")
+    os.utime(path, (stamp, stamp))
+    return path
+
+
+def _fields(row: Mapping[str, Any], licence: str | None) -> dict[str, str]:
+    """What the manifest knows of a row."""
     found = {
         field: next((row[one] for one in names if row.get(one) not in (None, "")), None)
         for field, names in FIELDS.items()
     }
     found["licence"] = found["licence"] or licence
-    yield {
-        "audio_filepath": name,
-        "duration": round(info.duration_sec, 6),
-        **{field: str(value) for field, value in found.items() if value is not None},
-    }
+    return {field: str(value) for field, value in found.items() if value is not None}
 
 
-def _first_line(error: Exception) -> str:
+def _first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

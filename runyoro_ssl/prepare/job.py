@@ -96,7 +96,8 @@ def describe_job(
         settings.max_pause_sec,
     )
     judge = Judge(filters, corpus_filters, thorough=every_filter)
-    maker = ClipMaker(manifest.parent, rate, settings.segment, pauses, judge, settings.time_limit_sec)
+    # Absolute: the workers of a cluster have other working directories.
+    maker = ClipMaker(manifest.parent.absolute(), rate, settings.segment, pauses, judge, settings.time_limit_sec)
     unique, repeats = without_repeats(maker, entries)
     origin = describe_settings(config, plugins, rate)
     lines = keyed(unique, manifest.parent, origin["clips_sha256"])

@@ -54,6 +54,8 @@ def call_filter(name: str, clip: str, call: Callable[[], Result]) -> Result:
     """What the call gives; a PluginError that names the filter, the clip and the place if it raises."""
     try:
         return call()
+    except MemoryError:  # of this clip: its file is dropped
+        raise
     except (Exception, SystemExit) as error:  # noqa: BLE001 - plugin code; name it, the clip and the place
         raise PluginError(
             f'filter "{name}" failed on {clip}: {type(error).__name__}: {error} ({_raised_at(error)}); '

@@ -8,6 +8,7 @@ from concurrent.futures import Executor
 from pathlib import Path
 
 from runyoro_ssl.config import Config
+from runyoro_ssl.errors import ConfigError
 from runyoro_ssl.logs import get_logger, progress
 from runyoro_ssl.plugins import Plugins
 from runyoro_ssl.prepare.accounts import Account, Drop
@@ -72,6 +73,8 @@ def _run(
                 continue
             bar.advance(task, round(done.item.seconds))
             yield done.item, done.result, None
+        if len(again) == sum(len(shard.lines) for shard in todo):
+            _check_workers(executor, config)
         # Each line of a shard whose worker died has a worker to itself, to tell which one it was.
         for done in run(executor, function, again, in_flight=config.hardware.num_workers):
             bar.advance(task, round(done.item.seconds))
@@ -81,11 +84,25 @@ def _run(
                 yield done.item, None, _account_for_lost(done, config, function.maker.sample_rate)
 
 
+def _check_workers(executor: Executor, config: Config) -> None:
+    """No shard came back: are there workers at all that can work?"""
+    (done,) = run(executor, _nothing, [None], in_flight=1)
+    if done.lost_after_sec is not None:
+        raise ConfigError(
+            f"prepare.executor is {config.prepare.executor}: its workers fail ({done.detail}); runyoro_ssl must be "
+            "installed there, and the folders of the manifest and the output must be the same as here"
+        )
+
+
+def _nothing(_item: None) -> None:
+    """What every worker can do."""
+
+
 def _account_for_lost(done: Done[Shard, Result], config: Config, sample_rate: int) -> Account:
     """Of the one line of a shard that killed its worker twice."""
     line: Line = done.item.lines[0]
     error = lost(done, config.prepare.time_limit_sec)
-    log.warning("file_dropped", file=line.entry.audio_filepath, reason=str(error))
+    log.warning("file_dropped", file=line.entry.audio_filepath, reason=str(error), executor_says=done.detail)
     num_samples = round(line.entry.duration * sample_rate)
     drop = Drop(line.entry.audio_filepath, line.entry.offset or 0.0, num_samples, error.reason, error.detail)
     return Account(line.key, num_samples, drops=[drop])

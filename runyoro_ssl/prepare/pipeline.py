@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,13 +33,11 @@ from runyoro_ssl.prepare.reading import Clips
 from runyoro_ssl.prepare.report import build_report, clip_rows, content_digest, write_corpus_page
 from runyoro_ssl.prepare.saving import Row, save_splits
 from runyoro_ssl.prepare.selection import select
-from runyoro_ssl.prepare.shards import Found, sweep
+from runyoro_ssl.prepare.shards import Found, cannot_write, find_done
 from runyoro_ssl.prepare.split import SplitItem, check_splittable, choose_validation
+from runyoro_ssl.prepare.store import Store, check_replaceable
 
 log = get_logger()
-
-DOWNLOADS, FINISHED, REPLACED, LOCK, SETTINGS = "downloads", "finished", "replaced", "lock", "settings.json"
-"""What is in the folder of shards, besides a folder of them for each set of settings."""
 
 
 @dataclass(frozen=True)
@@ -74,77 +71,33 @@ def prepare(config: Config, plugins: Plugins, *, overwrite: bool = False) -> Pre
         ConfigError: The output folder holds something else, or another process is writing it.
     """
     settings = config.prepare
-    output_dir = settings.output_dir.resolve()
-    store = output_dir.with_name(f"{output_dir.name}.shards")
-    _finish_replacing(store, output_dir)
-    manifest = local_manifest(settings.manifest_path, store / DOWNLOADS)
-    job = describe_job(config, plugins, manifest, read_manifest(manifest))
-    if overwrite:
-        _check_replaceable(output_dir, overwrite=True)
-    elif finished_before := _existing(output_dir, job):
-        return finished_before
-    check_splittable([job.split_item(line) for line in job.lines], settings.split_by)
-    _warn_of_short_pieces(config)
-    with _alone_in(store, output_dir):
-        shards = _shards_folder(store, job)
+    store = Store.beside(settings.output_dir.resolve())
+    with store.alone():
+        manifest = local_manifest(config, store.downloads)
+        job = describe_job(config, plugins, manifest, read_manifest(manifest))
+        if overwrite:
+            check_replaceable(store.output_dir, overwrite=True)
+        elif finished_before := _existing(store.output_dir, job):
+            _tidy(config, store, job)
+            return finished_before
+        check_splittable([job.split_item(line) for line in job.lines], settings.split_by)
+        _warn_of_short_pieces(config)
+        shards = store.open_shards(job)
         made = make_clips(config, plugins, job, shards)
         clips, tally = _choose(job, made)
-        finished = _save(config, job, clips, tally, store / FINISHED)
-        report = json.loads((finished / REPORT).read_text(encoding="utf-8"))
-        _put_in_place(finished, output_dir, store / REPLACED)
-        _clean_up(config, store, shards, made)
+        report = _save(config, job, clips, tally, store.finished)
+        store.put_in_place()
+        store.clean_up(shards, [found.arrow for found in made], keep_shards=settings.keep_shards)
     return Prepared(settings.output_dir, report, up_to_date=False)
 
 
-@contextmanager
-def _alone_in(store: Path, output_dir: Path) -> Iterator[None]:
-    """Hold the folder of shards; one that is left without anything in it goes."""
-    from filelock import FileLock, Timeout
-
-    store.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(store / LOCK)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise ConfigError(
-            f"{output_dir}: another `invoke prepare` is writing it; wait for that, or give another --output-dir"
-        ) from None
-    try:
-        yield
-    finally:
-        lock.release()
-        if {path.name for path in store.iterdir()} <= {LOCK}:
-            shutil.rmtree(store)
-
-
-def _finish_replacing(store: Path, output_dir: Path) -> None:
-    """A preparation was killed between its last two steps: the dataset it was to replace comes back."""
-    if (store / REPLACED).exists() and not output_dir.exists():
-        with _alone_in(store, output_dir):
-            (store / REPLACED).rename(output_dir)
-
-
-def _shards_folder(store: Path, job: Job) -> Path:
-    """Where shards with these settings are. Says what differs if there are only others."""
-    shards = store / job.settings_sha256[:16]
-    others = [path for path in store.glob(f"*/{SETTINGS}") if path.parent != shards]
-    if others and not shards.exists():
-        before = json.loads(others[0].read_text(encoding="utf-8"))
-        changed = [name for name in before if before[name] != job.origin.get(name)]
-        log.warning("settings_changed", changed=_differences(before, job.origin, changed), so="all clips are made anew")
-    shards.mkdir(exist_ok=True)
-    write_json(shards / SETTINGS, {name: job.origin[name] for name in ("settings", "versions", "filters_sha256")})
-    return shards
-
-
-def _differences(before: dict[str, Any], now: dict[str, Any], names: Sequence[str]) -> str:
-    """What differs, setting by setting: `max_duration_sec 15.0 -> 10.0`."""
-    return ", ".join(
-        f"{key} {before[name].get(key)} -> {now[name].get(key)}"
-        for name in names
-        for key in sorted(before[name].keys() | now[name].keys())
-        if before[name].get(key) != now[name].get(key)
-    )
+def _tidy(config: Config, store: Store, job: Job) -> None:
+    """The dataset was complete when its preparation was killed: do the rest."""
+    keep_shards = config.prepare.keep_shards
+    if store.is_untidy(keep_shards=keep_shards):
+        shards = store.shards_of(job)
+        found = find_done(shards, [line.key for line in job.lines])
+        store.clean_up(shards, [one.arrow for one in found.values()], keep_shards=keep_shards)
 
 
 def _warn_of_short_pieces(config: Config) -> None:
@@ -175,19 +128,30 @@ def _choose(job: Job, made: Sequence[Found]) -> tuple[list[Clip], Tally]:
     return [clip for index, clip in enumerate(clips) if index not in dropped], tally
 
 
-def _save(config: Config, job: Job, clips: Sequence[Clip], tally: Tally, finished: Path) -> Path:
-    """The dataset with its report, in a folder that is not yet its own."""
+def _save(config: Config, job: Job, clips: Sequence[Clip], tally: Tally, finished: Path) -> dict[str, Any]:
+    """The dataset with its report, in a folder that is not yet its own. Returns the report."""
     held_out = _hold_out(config, clips, tally)
     splits = {
         name: [clip for clip, out in zip(clips, held_out, strict=True) if out is wanted]
         for name, wanted in (("train", False), ("validation", True))
     }
     facts = {name: [clip.facts for clip in part] for name, part in splits.items()}
-    digest = content_digest(facts)
     report = build_report(tally, facts, job.sample_rate, job.seconds_in_manifest)
-    shutil.rmtree(finished, ignore_errors=True)
+    try:
+        _write(job, splits, tally, report, finished, title=config.prepare.output_dir.name)
+    except OSError as error:
+        shutil.rmtree(finished, ignore_errors=True)
+        raise cannot_write(finished, error) from None
+    return report
+
+
+def _write(
+    job: Job, splits: dict[str, list[Clip]], tally: Tally, report: dict[str, Any], finished: Path, *, title: str
+) -> None:
+    facts = {name: [clip.facts for clip in part] for name, part in splits.items()}
+    digest = content_digest(facts)
     with progress("clips") as bar:
-        task = bar.add_task("Saving", total=len(clips))
+        task = bar.add_task("Saving", total=sum(map(len, splits.values())))
         rows = {name: [clip.row for clip in part] for name, part in splits.items()}
         save_splits(rows, finished, digest=digest, advance=lambda count: bar.advance(task, count))
     write_json(finished / REPORT, report)
@@ -196,14 +160,7 @@ def _save(config: Config, job: Job, clips: Sequence[Clip], tally: Tally, finishe
     write_json(finished / FINGERPRINT, {**job.origin, "splits": report["splits"], "content_sha256": digest})
     write_jsonl(finished / CLIPS, clip_rows(facts, job.sample_rate))
     saved = {name: Clips(split) for name, split in load_splits(finished, sampling_rate=job.sample_rate).items()}
-    write_corpus_page(
-        finished / PAGE,
-        report,
-        facts,
-        lambda name, index: saved[name].waveform(index),
-        title=config.prepare.output_dir.name,
-    )
-    return finished
+    write_corpus_page(finished / PAGE, report, facts, lambda name, index: saved[name].waveform(index), title=title)
 
 
 def _hold_out(config: Config, clips: Sequence[Clip], tally: Tally) -> list[bool]:
@@ -231,7 +188,7 @@ def _existing(output_dir: Path, job: Job) -> Prepared | None:
         report = json.loads((output_dir / REPORT).read_text(encoding="utf-8"))
         keys = (output_dir / KEYS).read_text(encoding="utf-8").split()
     except (DatasetError, OSError, ValueError):
-        _check_replaceable(output_dir, overwrite=False)
+        check_replaceable(output_dir, overwrite=False)
         raise
     if found["sha256"] == job.origin["sha256"]:
         return Prepared(output_dir, report, up_to_date=True)
@@ -246,37 +203,3 @@ def _existing(output_dir: Path, job: Job) -> Prepared | None:
         f"{output_dir} holds a dataset made otherwise ({', '.join(changed)} differ); add --overwrite to replace "
         "it, or give another --output-dir"
     )
-
-
-def _check_replaceable(output_dir: Path, *, overwrite: bool) -> None:
-    """Only a prepared dataset is ever replaced, and only when asked: never a folder of someone's recordings."""
-    if not output_dir.exists() or (output_dir.is_dir() and not any(output_dir.iterdir())):
-        return
-    if not (output_dir / FINGERPRINT).is_file():
-        raise ConfigError(f"{output_dir} exists and is not a prepared dataset; give another --output-dir")
-    if not overwrite:
-        raise ConfigError(f"{output_dir} already holds a dataset; add --overwrite to replace it")
-
-
-def _put_in_place(finished: Path, output_dir: Path, replaced: Path) -> None:
-    """Move the finished folder to its name; what stood there goes last."""
-    _check_replaceable(output_dir, overwrite=True)
-    shutil.rmtree(replaced, ignore_errors=True)
-    if output_dir.exists():
-        output_dir.rename(replaced)
-    try:
-        finished.rename(output_dir)
-    except BaseException:
-        if replaced.exists():
-            replaced.rename(output_dir)
-        raise
-
-
-def _clean_up(config: Config, store: Path, shards: Path, made: Sequence[Found]) -> None:
-    """Remove what no later preparation with these settings can use."""
-    keep = {shards, store / DOWNLOADS} if config.prepare.keep_shards else set()
-    for path in store.iterdir():
-        if path.is_dir() and path not in keep:
-            shutil.rmtree(path)
-    if keep:
-        sweep(shards, [found.arrow for found in made])

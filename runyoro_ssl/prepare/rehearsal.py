@@ -29,7 +29,7 @@ def rehearse(config: Config, plugins: Plugins) -> list[list[str]]:
         As `prepare`.
     """
     with tempfile.TemporaryDirectory(prefix="runyoro-try-") as scratch:
-        manifest = local_manifest(config.prepare.manifest_path, Path(scratch))
+        manifest = local_manifest(config, Path(scratch))
         job = describe_job(config, plugins, manifest, read_manifest(manifest), every_filter=True)
         accounts = try_clips(config, plugins, job)
     tally = job.repeats

@@ -92,7 +92,7 @@ def scan(
         )
     rows: list[dict[str, Any]] = []
     rejected: list[tuple[str, str, str]] = list(unreached)
-    for path, found in _probe_all(files, config or Config()):
+    for path, found in probe_all(files, config or Config()):
         relative = path.relative_to(audio_dir).as_posix()
         if isinstance(found, AudioError):
             rejected.append((_printable(relative), found.reason, found.detail))
@@ -197,7 +197,7 @@ class _Probe:
             at_rest()
 
 
-def _probe_all(files: list[Path], config: Config) -> Iterator[tuple[Path, AudioInfo | AudioError]]:
+def probe_all(files: list[Path], config: Config) -> Iterator[tuple[Path, AudioInfo | AudioError]]:
     """Every file with what was found; one that kills its worker, with that."""
     num_workers = config.hardware.num_workers
     measure = _Probe(config.prepare.max_recording_sec, config.prepare.time_limit_sec)

@@ -118,10 +118,7 @@ class MakeShard:
             _temporary(account).write_text(json.dumps(value, ensure_ascii=False), encoding="utf-8")
             put_in_place(_temporary(account), account)
         except OSError as error:
-            raise DatasetError(
-                f"{self.folder}: cannot write ({error.strerror or error}); make room, and run the same again: "
-                "what is done stays"
-            ) from None
+            raise cannot_write(self.folder, error) from None
         finally:
             at_rest()
             for path in (arrow, account):
@@ -160,6 +157,14 @@ def sweep(folder: Path, used: Iterable[Path]) -> None:
     for path in folder.iterdir():
         if path.name.startswith(TEMPORARY) or (keep and path.stem not in {*keep, "settings"}):
             path.unlink()
+
+
+def cannot_write(folder: Path, error: OSError) -> DatasetError:
+    """The disk is full, mostly."""
+    why = os.strerror(error.errno) if error.errno else str(error)
+    return DatasetError(
+        f"{folder}: cannot write ({why}); make room, and run the same again: what is done stays, and is not done again"
+    )
 
 
 def put_in_place(temporary: Path, path: Path) -> int:

@@ -6,29 +6,41 @@ import faulthandler
 import itertools
 import os
 import pickle
+import signal
+import socket
 import sys
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Generic, TypeVar
 
-from runyoro_ssl.errors import AudioError, RunyoroError
+from runyoro_ssl.errors import AudioError, PluginError, RunyoroError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
+ENDED_BY_WATCH = 1
+"""Exit status of a process that `still_alive` ended."""
+_WATCHED: ContextVar[bool] = ContextVar("watched", default=False)
+"""Whether this work is in a process that may be ended: that of an executor's thread may not."""
+
 
 @dataclass(frozen=True)
 class Done(Generic[Item, Result]):
-    """What became of an item: its result, or, if its process died, how long after it was sent and what is known."""
+    """What became of an item: its result, or, if its process died, how long after it was sent and what is known.
+
+    `exitcode` is that of the process, -N for signal N, if the executor tells.
+    """
 
     item: Item
     result: Result | None
     lost_after_sec: float | None = None
+    exitcode: int | None = None
     detail: str = ""
 
 
@@ -48,14 +60,15 @@ def run(
 ) -> Iterator[Done[Item, Result]]:
     """Call `function` on every item; what is done first comes first. What the function raises is raised here.
 
-    Any other failure of a future means that its process is gone, and costs that item alone.
+    So is a RunyoroError of the executor, which is then of no more use. Any other failure of a future means that its
+    process is gone, and costs that item alone.
     """
     running: dict[Future[Any], tuple[Item, float]] = {}
     todo = iter(items)
     while True:
         for item in itertools.islice(todo, in_flight - len(running)):
             payload = pickle.dumps((function, item))
-            running[executor.submit(_call, list(sys.path), payload)] = item, time.monotonic()
+            running[executor.submit(_call, _this_process(), _search_path(), payload)] = item, time.monotonic()
         if not running:
             return
         for future in wait(running, return_when=FIRST_COMPLETED).done:
@@ -73,7 +86,7 @@ def run_ordered(
         early[done.item[0]] = done
         while expected in early:
             ready = early.pop(expected)
-            yield Done(ready.item[1], ready.result, ready.lost_after_sec, ready.detail)
+            yield Done(ready.item[1], ready.result, ready.lost_after_sec, ready.exitcode, ready.detail)
             expected += 1
 
 
@@ -88,23 +101,36 @@ class _Second(Generic[Item, Result]):
 
 
 def lost(done: Done[Any, Any], time_limit_sec: float) -> AudioError:
-    """Why a file that killed its process cannot be used."""
-    if done.lost_after_sec is not None and done.lost_after_sec >= time_limit_sec:
-        return AudioError("time limit", f"decoding stood still for {time_limit_sec:g} s")
-    return AudioError("decoder crashed", done.detail)
+    """Why a file that killed its process cannot be used: the decoder or a filter did it, there is no telling."""
+    seconds, exitcode = done.lost_after_sec, done.exitcode
+    if seconds is not None and seconds >= time_limit_sec and exitcode in (None, ENDED_BY_WATCH):
+        return AudioError("time limit", f"stood still for {time_limit_sec:g} s, in the decoder or a filter")
+    return AudioError("process crashed", f"in the decoder or a filter{_how(exitcode)}")
+
+
+def _how(exitcode: int | None) -> str:
+    """The same for every executor that tells."""
+    if exitcode is None:
+        return ""
+    if exitcode == -signal.SIGKILL:
+        return ": SIGKILL, which is what a system short of memory sends"
+    return f": {signal.Signals(-exitcode).name}" if exitcode < 0 else f": exit status {exitcode}"
 
 
 def still_alive(time_limit_sec: float) -> None:
     """End this process unless this is called again, or `at_rest`, within the limit. For workers.
 
-    A thread of C watches: it strikes even where a decoder hangs and holds the interpreter's lock.
+    A thread of C watches: it strikes even where a decoder hangs and holds the interpreter's lock. Work in a thread of
+    the main process is not watched.
     """
-    faulthandler.dump_traceback_later(time_limit_sec, exit=True, file=_null())
+    if _WATCHED.get():
+        faulthandler.dump_traceback_later(time_limit_sec, exit=True, file=_null())
 
 
 def at_rest() -> None:
     """The work is done: nothing is watched."""
-    faulthandler.cancel_dump_traceback_later()
+    if _WATCHED.get():
+        faulthandler.cancel_dump_traceback_later()
 
 
 @cache
@@ -112,11 +138,21 @@ def _null() -> int:
     return os.open(os.devnull, os.O_WRONLY)
 
 
-def _call(path: list[str], payload: bytes) -> tuple[bool, Any]:
+def _this_process() -> tuple[str, int]:
+    return socket.gethostname(), os.getpid()
+
+
+def _search_path() -> list[str]:
+    """sys.path for a process that may have another working directory, for which "" stands."""
+    return [os.path.abspath(place) for place in sys.path]  # noqa: PTH100 - Path("") is "."
+
+
+def _call(home: tuple[str, int], path: list[str], payload: bytes) -> tuple[bool, Any]:
     """Runs in the worker. Its path comes first: what plugins define can only then be unpickled."""
+    _WATCHED.set(_this_process() != home)
     sys.path += [place for place in path if place not in sys.path]
-    function, item = pickle.loads(payload)  # noqa: S301 - from the process that started this one
     try:
+        function, item = _unpack(payload)
         return True, function(item)
     except (RunyoroError, OSError) as error:
         return False, error
@@ -124,11 +160,24 @@ def _call(path: list[str], payload: bytes) -> tuple[bool, Any]:
         return False, RuntimeError(f"{type(error).__name__} in a worker:\n{traceback.format_exc()}")
 
 
+def _unpack(payload: bytes) -> Any:
+    try:
+        return pickle.loads(payload)  # noqa: S301 - from the process that started this one
+    except ImportError as error:
+        raise PluginError(
+            f"a worker on {socket.gethostname()} cannot import {error.name} ({error}); what is installed, and the "
+            "folder of plugins, must be the same there as here"
+        ) from None
+
+
 def _outcome(future: Future[Any], item: Item, seconds: float) -> Done[Item, Any]:
     try:
         succeeded, value = future.result()
+    except RunyoroError:
+        raise
     except Exception as error:  # noqa: BLE001 - each executor has its own name for a lost process
-        return Done(item, None, seconds, f"{type(error).__name__}: {error}".splitlines()[0][:200])
+        detail = f"{type(error).__name__}: {error}".splitlines()[0][:200]
+        return Done(item, None, seconds, getattr(error, "exitcode", None), detail)
     if not succeeded:
         raise value
     return Done(item, value)

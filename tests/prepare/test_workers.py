@@ -89,7 +89,7 @@ def test_death_of_a_worker_costs_its_item_alone() -> None:
     with opened(ProcessExecutor(2)) as executor:
         done = {one.item: one for one in run(executor, die_at_seven, range(20), in_flight=8)}
     assert [number for number in range(20) if done[number].result != number] == [7]
-    assert lost(done[7], 60).reason == "decoder crashed"
+    assert lost(done[7], 60).reason == "process crashed"
 
 
 def test_standstill_ends_at_the_limit() -> None:

@@ -1,0 +1,155 @@
+"""The folder beside a dataset: what is done of it before it has its name, and what the next preparation can use."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from runyoro_ssl.errors import ConfigError
+from runyoro_ssl.logs import get_logger
+from runyoro_ssl.prepare.dataset import FINGERPRINT, write_json
+from runyoro_ssl.prepare.job import Job
+from runyoro_ssl.prepare.shards import TEMPORARY, sweep
+
+log = get_logger()
+
+LOCK, SETTINGS = "lock", "settings.json"
+
+
+@dataclass(frozen=True)
+class Store:
+    """`<output_dir>.shards`: a folder of shards for each set of settings, and the folders below."""
+
+    output_dir: Path
+    folder: Path
+
+    @classmethod
+    def beside(cls, output_dir: Path) -> Self:
+        """The store of a dataset."""
+        return cls(output_dir, output_dir.with_name(f"{output_dir.name}.shards"))
+
+    @property
+    def downloads(self) -> Path:
+        """Recordings of a dataset on the hub."""
+        return self.folder / "downloads"
+
+    @property
+    def finished(self) -> Path:
+        """The new dataset, before it has its name."""
+        return self.folder / "finished"
+
+    @property
+    def replaced(self) -> Path:
+        """The old dataset, when it no longer has its name. Goes last: while it is there, something is left to do."""
+        return self.folder / "replaced"
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Hold the store; one that is left without anything in it goes. What a kill interrupted is put right first.
+
+        Raises:
+            ConfigError: Another process holds it.
+        """
+        from filelock import FileLock, Timeout
+
+        self.folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self.folder / LOCK)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise ConfigError(
+                f"{self.output_dir}: another `invoke prepare` is writing it; wait for that, or give another "
+                "--output-dir"
+            ) from None
+        try:
+            if self.replaced.exists() and not self.output_dir.exists():
+                self.replaced.rename(self.output_dir)
+            shutil.rmtree(self.finished, ignore_errors=True)
+            yield
+        finally:
+            lock.release()
+            if {path.name for path in self.folder.iterdir()} <= {LOCK}:
+                shutil.rmtree(self.folder, ignore_errors=True)
+
+    def shards_of(self, job: Job) -> Path:
+        """Where shards with the settings of a job are, if there are any."""
+        return self.folder / job.settings_sha256[:16]
+
+    def open_shards(self, job: Job) -> Path:
+        """The same, made. Says what differs if there are only others."""
+        shards = self.shards_of(job)
+        now = _decisive(job)
+        others = [path for path in self.folder.glob(f"*/{SETTINGS}") if path.parent != shards]
+        if others and not shards.exists():
+            before = json.loads(max(others, key=os.path.getmtime).read_text(encoding="utf-8"))
+            log.warning("settings_changed", changed=_differences(before, now), so="all clips are made anew")
+        shards.mkdir(exist_ok=True)
+        if not (shards / SETTINGS).exists():
+            write_json(shards / f"{TEMPORARY}{SETTINGS}", now)
+            (shards / f"{TEMPORARY}{SETTINGS}").rename(shards / SETTINGS)
+        return shards
+
+    def put_in_place(self) -> None:
+        """Give the finished dataset its name; a power cut does not undo it."""
+        check_replaceable(self.output_dir, overwrite=True)
+        for path in self.finished.rglob("*.*"):
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+        shutil.rmtree(self.replaced, ignore_errors=True)
+        if self.output_dir.exists():
+            self.output_dir.rename(self.replaced)
+        try:
+            self.finished.rename(self.output_dir)
+        except BaseException:
+            if self.replaced.exists():
+                self.replaced.rename(self.output_dir)
+            raise
+
+    def is_untidy(self, *, keep_shards: bool) -> bool:
+        """Whether a preparation was killed while it cleaned up."""
+        return self.replaced.exists() or not keep_shards
+
+    def clean_up(self, shards: Path, used: Iterable[Path], *, keep_shards: bool) -> None:
+        """Remove what no later preparation with these settings can use."""
+        keep = {shards, self.downloads} if keep_shards else set()
+        if keep and shards.exists():
+            sweep(shards, used)
+        for path in sorted(self.folder.iterdir(), key=lambda path: path == self.replaced):
+            if path.is_dir() and path not in keep:
+                shutil.rmtree(path)
+
+
+def check_replaceable(output_dir: Path, *, overwrite: bool) -> None:
+    """Only a prepared dataset is ever replaced, and only when asked: never a folder of someone's recordings.
+
+    Raises:
+        ConfigError: It holds something else, or was not asked for.
+    """
+    if not output_dir.exists() or (output_dir.is_dir() and not any(output_dir.iterdir())):
+        return
+    if not (output_dir / FINGERPRINT).is_file():
+        raise ConfigError(f"{output_dir} exists and is not a prepared dataset; give another --output-dir")
+    if not overwrite:
+        raise ConfigError(f"{output_dir} already holds a dataset; add --overwrite to replace it")
+
+
+def _decisive(job: Job) -> dict[str, dict[str, Any]]:
+    """All but the input on which a shard depends."""
+    model = {name: job.origin[name] for name in ("sampling_rate", "format")}
+    return {"model": model, **{name: job.origin[name] for name in ("settings", "versions", "filters_sha256")}}
+
+
+def _differences(before: Mapping[str, Mapping[str, Any]], now: Mapping[str, Mapping[str, Any]]) -> str:
+    """What differs, setting by setting: `max_duration_sec 15.0 -> 10.0`."""
+    return ", ".join(
+        f"{key} {before.get(name, {}).get(key)} -> {values.get(key)}"
+        for name, values in now.items()
+        for key in sorted(before.get(name, {}).keys() | values.keys())
+        if before.get(name, {}).get(key) != values.get(key)
+    )

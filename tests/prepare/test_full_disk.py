@@ -1,0 +1,80 @@
+"""A full disk: one line that says so, what is done stays, and with room the same command goes on."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from faults import Preparation, contents, write_mixed_corpus
+
+PAGE_BYTES = 4096
+Mount = Callable[[int], None]
+
+
+@pytest.fixture(scope="module")
+def manifest(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of 16 recordings."""
+    return write_mixed_corpus(tmp_path_factory.mktemp("mixed") / "corpus", num_clips=16, num_long=0)
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """An empty disk of 1 MB in memory."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    mounted = shutil.which("mount") and subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=1M", "tmpfs", str(place)], check=False, capture_output=True
+    )
+    if not mounted or mounted.returncode != 0:
+        pytest.skip("mounting a disk is not permitted here")
+    yield place
+    subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+def resize(disk: Path, num_bytes: int) -> None:
+    """Give the disk another size."""
+    size = f"remount,size={num_bytes // PAGE_BYTES * PAGE_BYTES}"
+    subprocess.run(["mount", "-o", size, str(disk)], check=True)
+
+
+def size_of(folder: Path, pattern: str = "*") -> int:
+    """Bytes that the files below a folder take on the disk."""
+    files = [path for path in folder.rglob(pattern) if path.is_file()]
+    return sum(-(-path.stat().st_size // PAGE_BYTES) * PAGE_BYTES for path in files)
+
+
+@pytest.mark.parametrize("full", ["shards", "saving", "report"])
+def test_full_disk(  # noqa: PLR0917 - fixtures
+    full: str,
+    disk: Path,
+    manifest: Path,
+    tiny_model: Path,
+    tmp_path: Path,
+    run_task: Callable[[str], tuple[int, str, str]],
+) -> None:
+    """While shards are made, while they are saved as a dataset, while its report is written."""
+    (tmp_path / "calm").mkdir()
+    calm, cramped = Preparation(manifest, tiny_model, tmp_path / "calm"), Preparation(manifest, tiny_model, disk)
+    calm.here()
+    shards, dataset = size_of(calm.store), size_of(calm.dataset, "*.arrow")
+    room = {"shards": shards * 0.7, "saving": shards + dataset * 0.8, "report": shards + dataset + 8 * PAGE_BYTES}
+    resize(disk, int(room[full]))
+    command = " ".join(cramped.command[cramped.command.index("prepare") :])
+    status, _, complaint = run_task(command)
+    assert status == 1
+    (line,) = [line for line in complaint.splitlines() if "error" in line]
+    assert "No space left on device" in line
+    assert "make room, and run the same again" in line
+    assert not cramped.dataset.exists()
+    before = cramped.shards()
+    assert len(before) == len(calm.shards()) if full != "shards" else 0 < len(before) < len(calm.shards())
+    assert cramped.leftovers() == []
+    resize(disk, 1 << 26)
+    status, _, complaint = run_task(command)
+    assert status == 0, complaint
+    assert before.items() <= cramped.shards().items()
+    assert contents(cramped.dataset) == contents(calm.dataset)

@@ -1,0 +1,203 @@
+"""Preparation goes on where it was killed, and with what is new: the same bytes as if nothing had happened."""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from faults import (
+    Preparation,
+    contents,
+    end_group,
+    end_main,
+    end_worker,
+    read_lines,
+    wait_until,
+    write_lines,
+    write_mixed_corpus,
+)
+from runyoro_ssl.errors import ConfigError
+
+Prepare = Callable[..., Preparation]
+
+
+@pytest.fixture(scope="module")
+def manifest(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of 44 recordings in four formats, which make about 16 shards."""
+    return write_mixed_corpus(tmp_path_factory.mktemp("mixed") / "corpus", num_clips=40, num_long=4)
+
+
+@pytest.fixture
+def preparation(manifest: Path, tiny_model: Path, tmp_path: Path) -> Prepare:
+    """A function (name, **fields) -> a preparation in a folder of that name."""
+
+    def make(name: str, **fields: Any) -> Preparation:
+        (tmp_path / name).mkdir()
+        return replace(Preparation(manifest, tiny_model, tmp_path / name), **fields)
+
+    return make
+
+
+def choose_moment(prepared: Preparation, chance: random.Random, num_shards: int) -> Callable[[], bool]:
+    """When to strike: before the first shard, between shards, while the dataset is saved, while it is put in place."""
+    num_done = chance.randrange(num_shards)
+    return chance.choice(
+        [
+            prepared.store.exists,
+            lambda: len(prepared.shards()) >= num_done,
+            lambda: len(prepared.shards()) >= num_done,
+            (prepared.store / "finished").exists,
+            lambda: (prepared.store / "finished" / "prepare_report.html").exists() or prepared.dataset.exists(),
+        ]
+    )
+
+
+@pytest.mark.timeout(7200)
+def test_kill_at_any_moment(preparation: Prepare, request: pytest.FixtureRequest) -> None:
+    """SIGKILL to all, to the main process or to a worker; started again until done. `--faults 50` kills 50 times.
+
+    The dataset is that of an undisturbed run, byte for byte; no finished shard is made again; nothing is left over;
+    no worker outlives its parent.
+    """
+    calm, story = preparation("calm", light=False), preparation("struck")
+    assert calm.run().returncode == 0
+    expected, num_shards = contents(calm.dataset), len(calm.shards())
+    wanted = request.config.getoption("faults")
+    chance = random.Random(wanted)  # noqa: S311 - nothing secret
+    num_kills = num_runs = num_datasets = 0
+    while num_kills < wanted or not story.dataset.exists():
+        num_runs += 1
+        tried = replace(story, light=num_runs % 4 != 0)
+        before = story.shards()
+        with tried.started() as process:
+            if num_kills < wanted and wait_until(choose_moment(story, chance, num_shards), process):
+                time.sleep(chance.uniform(0, 0.25))
+                if process.poll() is None:
+                    chance.choice([end_group, end_main, end_worker])(process)
+                    num_kills += 1
+            _, complaint = process.communicate(timeout=120)
+        assert process.returncode in (0, -9), complaint
+        assert "Traceback" not in complaint
+        assert before.items() <= story.shards().items(), "a finished shard was made again"
+        if process.returncode == 0:
+            num_datasets += 1
+            assert contents(story.dataset) == expected
+            assert story.leftovers() == []
+            if num_kills < wanted:
+                shutil.rmtree(story.folder)
+                story.folder.mkdir()
+    print(f"{num_kills} kills in {num_runs} runs, {num_datasets} datasets equal to the undisturbed one")  # noqa: T201
+
+
+@pytest.fixture
+def few(manifest: Path, tmp_path: Path) -> Path:
+    """A manifest of the first 24 recordings, which tests may change."""
+    rows = [{**row, "audio_filepath": str(manifest.parent / row["audio_filepath"])} for row in read_lines(manifest)]
+    return write_lines(tmp_path / "few.jsonl", rows[:24])
+
+
+def test_grown_manifest_costs_what_is_new(preparation: Prepare, few: Path) -> None:
+    """Lines in the middle and at the end: old shards are not touched, and the dataset is that of a fresh run."""
+    grown, fresh = preparation("grown", manifest=few), preparation("fresh", manifest=few)
+    rows = read_lines(few)
+    old = [row for index, row in enumerate(rows[:20]) if index % 3]
+    write_lines(few, old)
+    grown.here()
+    before = grown.shards()
+    write_lines(few, rows)
+    grown.here()
+    after = grown.shards()
+    assert before.items() < after.items()
+    new = [path for path in grown.store.glob("*/*.json") if path.stem in after.keys() - before.keys()]
+    assert sum(len(json.loads(path.read_text())["lines"]) for path in new) == len(rows) - len(old)
+    fresh.here()
+    assert contents(grown.dataset) == contents(fresh.dataset)
+    assert grown.leftovers() == []
+
+
+def test_changed_setting_makes_all_anew(preparation: Prepare, few: Path) -> None:
+    """It is refused without --overwrite, said with both values, and then the old shards go."""
+    changed, fresh = preparation("changed", manifest=few), preparation("fresh", manifest=few)
+    changed.here()
+    before = changed.shards()
+    with pytest.raises(ConfigError, match=r"settings differ\); add --overwrite"):
+        changed.here("prepare.max_duration_sec=9")
+    with capture_logs() as logs:
+        changed.here("prepare.max_duration_sec=9", overwrite=True)
+    (said,) = [line for line in logs if line["event"] == "settings_changed"]
+    assert said["changed"] == "max_duration_sec 15.0 -> 9.0"
+    assert not before.keys() & changed.shards().keys()
+    fresh.here("prepare.max_duration_sec=9")
+    assert contents(changed.dataset) == contents(fresh.dataset)
+
+
+def test_damaged_shard_is_made_again(preparation: Prepare, few: Path) -> None:
+    """A cut Arrow file, a broken account, a missing file: these three, and no other."""
+    damaged = preparation("damaged", manifest=few)
+    damaged.here()
+    expected, before = contents(damaged.dataset), damaged.shards()
+    cut, broken, missing = sorted(damaged.store.glob("*/*.arrow"))[:3]
+    cut.write_bytes(cut.read_bytes()[:-1000])
+    broken.with_suffix(".json").write_text('{"lines": [')
+    missing.unlink()
+    shutil.rmtree(damaged.dataset)
+    damaged.here()
+    after = damaged.shards()
+    assert {name for name in before if after[name] != before[name]} == {cut.stem, broken.stem, missing.stem}
+    assert contents(damaged.dataset) == expected
+
+
+def test_shards_go_unless_kept(preparation: Prepare, few: Path) -> None:
+    """With keep_shards=false the dataset stands alone; also when a kill came before the shards went."""
+    single, kept = preparation("single", manifest=few), preparation("kept", manifest=few)
+    single.here("prepare.keep_shards=false")
+    kept.here()
+    assert contents(single.dataset) == contents(kept.dataset)
+    assert [path.name for path in single.folder.iterdir()] == ["dataset"]
+    kept.here("prepare.keep_shards=false")
+    assert [path.name for path in kept.folder.iterdir()] == ["dataset"]
+
+
+def test_second_preparation_stops(preparation: Prepare, run_task: Callable[[str], tuple[int, str, str]]) -> None:
+    """One line, status 1; the first goes on."""
+    first = preparation("first")
+    with first.started() as process:
+        assert wait_until(lambda: len(first.shards()) > 0, process)
+        status, _, complaint = run_task(" ".join(first.command[first.command.index("prepare") :]))
+        assert (status, complaint.count("\n")) == (1, 1), complaint
+        assert "another `invoke prepare` is writing it" in complaint
+        process.wait(60)
+    assert process.returncode == 0
+
+
+def test_kill_between_the_last_two_steps(preparation: Prepare, few: Path) -> None:
+    """The old dataset has lost its name, the new one has none yet: the old one comes back, and nothing is lost."""
+    struck = preparation("struck", manifest=few)
+    struck.here()
+    expected = contents(struck.dataset)
+    shutil.copytree(struck.dataset, struck.store / "finished")
+    struck.dataset.rename(struck.store / "replaced")
+    with pytest.raises(ConfigError, match="settings differ"):
+        struck.here("prepare.max_duration_sec=9")
+    assert contents(struck.dataset) == expected
+    assert struck.leftovers() == []
+
+
+def test_kill_while_cleaning_up(preparation: Prepare, few: Path) -> None:
+    """The new dataset has its name, the old one is not gone yet: the next run does the rest."""
+    struck = preparation("struck", manifest=few)
+    struck.here()
+    shutil.copytree(struck.dataset, struck.store / "replaced")
+    (struck.store / "0123456789abcdef").mkdir()
+    struck.here()
+    assert struck.leftovers() == []
+    assert not (struck.store / "0123456789abcdef").exists()
