@@ -206,6 +206,7 @@ def smoke(_context: Context, audio_dir: Any = None, work_dir: Any = None, seed: 
         "data": "Measure prepare and reading instead, beside datasets.map",
         "audio-dir": "With --data: recordings to use instead of synthetic speech",
         "minutes": "With --data: audio to use (20)",
+        "hours": "With --data: prepare so many hours once instead, and tell memory; 100 take 25 GB of disk",
         "json": "File to write the rows to",
     },
 )
@@ -225,6 +226,7 @@ def bench(
     data: bool = False,
     audio_dir: Any = None,
     minutes: Any = None,
+    hours: Any = None,
     json: Any = None,
 ) -> None:
     """Time the training step, or with --data the data path, beside what a user would otherwise run."""
@@ -242,7 +244,7 @@ def bench(
         "compile": compile,
         "without_reference": without_reference,
     }
-    run_bench(options, data=data, audio_dir=audio_dir, minutes=minutes, json=json)
+    run_bench(options, data=data, audio_dir=audio_dir, minutes=minutes, hours=hours, json=json)
 
 
 @task(auto_shortflags=False, iterable=["set"], help=CONFIG_HELP)

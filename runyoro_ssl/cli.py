@@ -176,7 +176,9 @@ def run_smoke_test(flags: Mapping[str, Any], *, audio_dir: str | None, work_dir:
     run_smoke(audio_dir=audio_dir, work_dir=work_dir, seed=0 if flags["seed"] is None else config.train.seed)
 
 
-def run_bench(options: Mapping[str, Any], *, data: bool, audio_dir: str | None, minutes: Any, json: str | None) -> None:
+def run_bench(
+    options: Mapping[str, Any], *, data: bool, audio_dir: str | None, minutes: Any, hours: Any, json: str | None
+) -> None:
     """`invoke bench`."""
     from runyoro_ssl.bench.report import COLUMNS, cells
     from runyoro_ssl.bench.run import positive, resolve_settings, run_training_bench, save
@@ -186,7 +188,9 @@ def run_bench(options: Mapping[str, Any], *, data: bool, audio_dir: str | None, 
         from runyoro_ssl.bench.data import bench_data
 
         minutes = positive("--minutes", minutes, float) or 20.0
-        rows = bench_data(audio_dir=Path(audio_dir) if audio_dir else None, runs=settings.steps, minutes=minutes)
+        hours = positive("--hours", hours, float)
+        folder = Path(audio_dir) if audio_dir else None
+        rows = bench_data(audio_dir=folder, runs=settings.steps, minutes=minutes, hours=hours)
     else:
         rows = []
         with logs.progress("parts") as bar:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import statistics
 import tempfile
@@ -15,7 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from runyoro_ssl.bench.corpus import SAMPLE_RATE, synthesise, write_clips
-from runyoro_ssl.bench.measure import Row, alternate
+from runyoro_ssl.bench.long import bench_hours, bench_long
+from runyoro_ssl.bench.measure import Row, What, alternate
+from runyoro_ssl.bench.watched import core_seconds_of_children, prepare_config, remove_prepared
 from runyoro_ssl.config import Config
 from runyoro_ssl.errors import ManifestError
 from runyoro_ssl.logs import progress
@@ -25,16 +26,19 @@ BATCH_SECONDS = 32.0
 """Audio seconds of one micro-batch when reading, padding included."""
 
 
-def bench_data(*, audio_dir: Path | None, runs: int, minutes: float = 20.0) -> list[Row]:
-    """Rows "prepare" of WAV and of FLAC files, and a row "read"; everything happens in a temporary folder.
+def bench_data(*, audio_dir: Path | None, runs: int, minutes: float = 20.0, hours: float | None = None) -> list[Row]:
+    """Rows "prepare" of WAV and of FLAC files, a row "read", and those of long recordings; all in a temporary folder.
 
     Args:
         audio_dir: Recordings of any format that `manifest` takes; None: synthetic speech.
         runs: Timed runs of each side.
-        minutes: Audio used, at most. It is written as 16 kHz files of at most 15 s, the same for both sides.
+        minutes: Audio used, at most. It is written as 16 kHz files of at most 15 s, the same for both sides; joined,
+            it is a long recording.
+        hours: Instead of all these, rows of a corpus so large, made of copies of the long recording.
 
     Raises:
         ManifestError: `audio_dir` is no folder, or holds no two readable clips of 2 s.
+        ConfigError: The disk has too little room for `hours`.
     """
     if audio_dir is not None and not audio_dir.is_dir():
         raise ManifestError(f"{audio_dir}: no such folder; check the path")
@@ -43,8 +47,10 @@ def bench_data(*, audio_dir: Path | None, runs: int, minutes: float = 20.0) -> l
         folder = Path(scratch)
         extractor.save_pretrained(folder / "model")
         write_clips(audio_dir or synthesise(folder / "synthetic", minutes), folder, minutes)
+        if hours is not None:
+            return list(bench_hours(folder, hours))
         rows = [_bench_prepare(folder, extension, extractor, runs) for extension in ("wav", "flac")]
-        return [*rows, _bench_read(folder, extractor, runs)]
+        return [*rows, _bench_read(folder, extractor, runs), *bench_long(folder, runs)]
 
 
 def _bench_prepare(folder: Path, extension: str, extractor: Any, runs: int) -> Row:
@@ -56,12 +62,11 @@ def _bench_prepare(folder: Path, extension: str, extractor: Any, runs: int) -> R
     audio_dir, manifest = folder / extension, folder / f"{extension}.jsonl"
     scan(audio_dir, manifest)
     prepared, mapped = folder / f"{extension}-prepared", folder / f"{extension}-mapped"
-    config = _prepare_config(folder, manifest, prepared)
+    config = prepare_config(folder, manifest, prepared)
     plugins = load_plugins(config)
 
     def ours() -> dict[str, Any]:
-        for made in (prepared, prepared.with_name(f"{prepared.name}.shards")):
-            shutil.rmtree(made, ignore_errors=True)
+        remove_prepared(prepared)
         return prepare(config, plugins).report
 
     def reference() -> None:
@@ -195,7 +200,7 @@ class _Meter:
 
 
 def _core_seconds() -> float:
-    return time.process_time() + sum(os.times()[2:4])
+    return time.process_time() + core_seconds_of_children()
 
 
 def _alternate(what: str, ours: Callable[[], Any], reference: Callable[[], Any], runs: int) -> list[_Meter]:
@@ -206,7 +211,7 @@ def _alternate(what: str, ours: Callable[[], Any], reference: Callable[[], Any],
     return meters
 
 
-def _row(what: Any, size: str, meters: list[_Meter], audio_seconds: float, extra: dict[str, Any]) -> Row:
+def _row(what: What, size: str, meters: list[_Meter], audio_seconds: float, extra: dict[str, Any]) -> Row:
     ours, reference = meters
     runs = len(ours.seconds)
     return Row(
@@ -224,18 +229,6 @@ def _row(what: Any, size: str, meters: list[_Meter], audio_seconds: float, extra
             "reference_core_seconds": statistics.median(reference.core_seconds[-runs:]),
             **extra,
         },
-    )
-
-
-def _prepare_config(folder: Path, manifest: Path, output_dir: Path) -> Config:
-    from runyoro_ssl.resolve import load_config
-
-    return load_config(
-        flags={
-            "hardware": {"num_workers": 1},
-            "model": {"model_name_or_path": str(folder / "model")},
-            "prepare": {"manifest_path": manifest, "output_dir": output_dir, "split_by": "recording"},
-        }
     )
 
 

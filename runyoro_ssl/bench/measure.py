@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 import torch
 
-What = Literal["objective", "feature_encoder", "step", "epoch", "read", "prepare"]
+What = Literal["objective", "feature_encoder", "step", "epoch", "read", "prepare", "long", "workers", "corpus"]
 
 
 @dataclass(frozen=True)

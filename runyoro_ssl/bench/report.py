@@ -48,12 +48,16 @@ def _more(values: dict[str, Any]) -> str:
     if speed := values.get("audio_seconds_per_second"):
         other = values.get("reference_audio_seconds_per_second")
         parts.append(f"{speed:,.3g} audio s/s" + (f" (reference {other:,.3g})" if other else ""))
+    if hours := values.get("hours_per_core_minute"):
+        parts.append(f"{hours:.3g} h a core-minute, {values['times_real_time_per_core']:,.3g}x real time")
     if values.get("tflops_per_second"):
         share = values["share_of_gemm_peak"]
         parts.append(f"{values['tflops_per_second']:.3g} TFLOP/s, {share:.0%} of the GEMM peak")
     if peak := values.get("peak_bytes"):
         other = values.get("reference_peak_bytes")
         parts.append(f"peak {peak / MIB:,.0f} MiB" + (f", {peak / other:.1%} of the reference's" if other else ""))
+    if ratio := values.get("ratio_without_start"):
+        parts.append(f"{ratio:.2f}x without the start")
     if ratio := values.get("bytes_ratio"):
         parts.append(f"{ratio:.2f} of the bytes")
     return "; ".join(parts)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -161,7 +161,7 @@ class ClipMaker:
             account.drops.append(Drop(utterance.source, utterance.offset_sec, utterance.num_samples, verdict.reason))
             return
         row = to_row(utterance)
-        measures = {name: round(value, 4) for name, value in asdict(measure_utterance(utterance)).items()}
+        measures = {name: round(value, 4) for name, value in vars(measure_utterance(utterance)).items()}
         if utterance.speech_share is not None:
             measures["speech_share"] = round(utterance.speech_share, 4)
         licence = utterance.metadata.get("licence", utterance.metadata.get("license"))

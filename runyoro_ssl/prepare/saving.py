@@ -57,16 +57,15 @@ def _write_files(rows: Sequence[Row], folder: Path, advance: Callable[[int], Non
 
 
 def _batches(rows: Sequence[Row], schema: Any) -> Iterator[Any]:
-    """The rows, `BATCH_ROWS` at a time. Shards are memory-mapped, one at a time."""
+    """The rows, `BATCH_ROWS` at a time."""
     import pyarrow as pa
 
-    read = cache(_read)
     for start in range(0, len(rows), BATCH_ROWS):
         wanted = rows[start : start + BATCH_ROWS]
+        # Mapped anew for each batch: of a file that stays mapped, all that was read counts as memory.
+        read = cache(_read)
         parts = [read(shard).slice(first, count) for shard, first, count in _stretches(wanted)]
         yield pa.concat_tables(parts).combine_chunks().cast(schema).to_batches()[0]
-        if read.cache_info().currsize > 2 * BATCH_ROWS:
-            read.cache_clear()
 
 
 def _read(path: Path) -> Any:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from runyoro_ssl.prepare.held import Held
 from runyoro_ssl.prepare.speech import SpeechTrack
 from runyoro_ssl.vad import VAD_RATE, WINDOW, WINDOW_SEC
 
@@ -56,15 +57,16 @@ def cut_stream(blocks: Iterable[np.ndarray], max_samples: int) -> Iterator[Piece
 
     Holds at most two pieces and a block in memory.
     """
-    held = np.zeros(0, np.float32)
+    held = Held()
     start = 0
     for block in blocks:
-        held = np.concatenate([held, block])
-        while len(held) >= 2 * max_samples:
-            yield Piece(start, held[:max_samples])
-            held, start = held[max_samples:], start + max_samples
-    for first, last in cut_evenly(len(held), max_samples) if len(held) else []:
-        yield Piece(start + first, held[first:last])
+        held.add(block)
+        while held.num_samples >= 2 * max_samples:
+            yield Piece(start, held.take(max_samples))
+            start += max_samples
+    rest = held.take(held.num_samples)
+    for first, last in cut_evenly(len(rest), max_samples) if len(rest) else []:
+        yield Piece(start + first, rest[first:last])
 
 
 def cut_at_pauses(track: SpeechTrack, settings: PauseSettings) -> list[Bounds]:
@@ -88,15 +90,16 @@ def cut_at_pauses(track: SpeechTrack, settings: PauseSettings) -> list[Bounds]:
 
 def take(blocks: Iterable[np.ndarray], bounds: Sequence[Bounds]) -> Iterator[tuple[Bounds, np.ndarray]]:
     """The samples of each of `bounds`, which ascend and do not overlap, from a stream that is read no further."""
-    held = np.zeros(0, np.float32)
+    held = Held()
     held_from = 0
     todo = iter(blocks)
     for start, stop in bounds:
-        while held_from + len(held) < stop:
-            held = np.concatenate([held, next(todo)])
-            past = min(len(held), max(0, start - held_from))
-            held, held_from = held[past:], held_from + past
-        yield (start, stop), held[start - held_from : stop - held_from]
+        held_from += held.skip(start - held_from)
+        while held_from + held.num_samples < stop:
+            held.add(next(todo))
+            held_from += held.skip(start - held_from)
+        yield (start, stop), held.take(stop - start)
+        held_from = stop
 
 
 def _speech_regions(track: SpeechTrack, settings: PauseSettings) -> list[Bounds]:

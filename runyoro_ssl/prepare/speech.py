@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from runyoro_ssl.errors import AudioError
+from runyoro_ssl.prepare.held import Held
 from runyoro_ssl.vad import WARM_UP, WINDOW_SEC, speech_probabilities
 
 STRETCH_WINDOWS = 10_000
@@ -63,21 +64,17 @@ def _samples(num_windows: float, sample_rate: int) -> int:
 
 def _stretches(blocks: Iterable[np.ndarray], size: int) -> Iterator[np.ndarray | AudioError]:
     """Blocks gathered to stretches of `size` samples; what came before an error, then the error."""
-    held: list[np.ndarray] = []
-    num_held = 0
+    held = Held()
     error = None
     try:
         for block in blocks:
-            held.append(block)
-            num_held += len(block)
-            while num_held >= size:
-                whole = np.concatenate(held)
-                yield whole[:size]
-                held, num_held = [whole[size:]], num_held - size
+            held.add(block)
+            while held.num_samples >= size:
+                yield held.take(size)
     except AudioError as caught:
         error = caught
-    if num_held:
-        yield np.concatenate(held)
+    if held.num_samples:
+        yield held.take(held.num_samples)
     if error is not None:
         yield error
 

@@ -11,12 +11,17 @@ import pytest
 import torch
 
 from conftest import transformers
-from runyoro_ssl.bench import data
+from runyoro_ssl.bench import data, long
 from runyoro_ssl.bench.corpus import write_clips
 from runyoro_ssl.bench.data import bench_data, map_with_extractor, plan_reading
+from runyoro_ssl.bench.recordings import write_recordings
+from runyoro_ssl.bench.watched import Usage, prepare_config, prepare_watched, remove_prepared
 from runyoro_ssl.builtins.collators import PaddedCollator
-from runyoro_ssl.config import MaskingConfig
-from runyoro_ssl.errors import ManifestError
+from runyoro_ssl.config import Config, MaskingConfig
+from runyoro_ssl.errors import ConfigError, ManifestError
+from runyoro_ssl.plugins import load_plugins
+from runyoro_ssl.prepare.audio import decode
+from runyoro_ssl.prepare.pipeline import prepare
 from runyoro_ssl.prepare.reading import Clips
 from runyoro_ssl.train.batches import BatchBuilder
 
@@ -28,20 +33,91 @@ def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.fixture(autouse=True)
+def _few_hours(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of long recordings one format, a minute and a half."""
+    monkeypatch.setattr(long, "KINDS", (long.Kind("wav48", "fixed", hours=0.025, with_two=True),))
+    monkeypatch.setattr(long, "START_SEC", 10.0)
+
+
 def test_rows_hold_together(corpus: Path, scratch: Path) -> None:
-    """Two ways to prepare and one to read, on a minute of audio; half the bytes; nothing is left behind."""
+    """Two ways to prepare, one to read, and long recordings, on a minute of audio; nothing is left behind."""
     rows = bench_data(audio_dir=corpus, runs=1, minutes=1.0)
-    assert [(row.what, row.size) for row in rows] == [("prepare", "wav"), ("prepare", "flac"), ("read", "dataset")]
+    assert [(row.what, row.size) for row in rows] == [
+        ("prepare", "wav"),
+        ("prepare", "flac"),
+        ("read", "dataset"),
+        ("long", "wav48 fixed"),
+        ("workers", "wav48 fixed"),
+    ]
     for row in rows:
+        json.dumps(row.to_json(), allow_nan=False)
+    for row in rows[:3]:
         assert len(row.ours) == len(row.reference) == 1
         assert row.extra["audio_seconds_per_second"] * row.ours[0] == pytest.approx(row.extra["audio_seconds"])
         assert 40 < row.extra["audio_seconds"] <= 60
         assert row.extra["core_seconds"] > 0
-        json.dumps(row.to_json(), allow_nan=False)
     for row in rows[:2]:
         assert 0.45 < row.extra["bytes_ratio"] < 0.55
         assert 0 < row.extra["start_seconds"] < row.ours[0]
+    alone, beside = rows[3:]
+    assert alone.ours == beside.reference
+    assert alone.extra["audio_seconds"] > 50
+    assert alone.extra["start_core_seconds"] > 0
+    for row in (alone, beside):
+        assert 10 << 20 < row.extra["worker_bytes"] <= row.extra["peak_bytes"]
     assert not list(scratch.iterdir())
+
+
+def test_hours_are_prepared_in_both_ways(corpus: Path, scratch: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many recordings in pieces, and two long ones cut at pauses; the hours are those that were asked for."""
+
+    def prepare_here(config: Config) -> Usage:
+        remove_prepared(config.prepare.output_dir)
+        prepare(config, load_plugins(config))
+        return Usage(seconds=2.0, core_seconds=1.0, main_bytes=20, worker_bytes=10)
+
+    monkeypatch.setattr(long, "prepare_watched", prepare_here)
+    monkeypatch.setattr(long, "VAD_SHARE", 0.5)
+    monkeypatch.setattr(long, "MIN_HOURS", 0.01)
+    rows = bench_data(audio_dir=corpus, runs=1, minutes=0.5, hours=0.05)
+    assert [(row.what, row.size.split()[-1]) for row in rows] == [("corpus", "fixed"), ("corpus", "vad")]
+    for row in rows:
+        assert row.extra["audio_seconds"] == pytest.approx(0.05 * 3600, rel=0.3)
+        assert (row.extra["peak_bytes"], row.extra["worker_bytes"]) == (20, 10)
+        json.dumps(row.to_json(), allow_nan=False)
+    assert not list(scratch.iterdir())
+
+
+def test_wrong_hours_are_explained(corpus: Path, scratch: Path) -> None:
+    """Before anything is prepared: too few to tell, or too many for the disk."""
+    with pytest.raises(ConfigError, match=r"--hours 0.5 is too little to measure; give 1 or more"):
+        bench_data(audio_dir=corpus, runs=1, minutes=0.2, hours=0.5)
+    with pytest.raises(ConfigError, match=r"--hours 1e\+06 takes 253440 GB in .*; give fewer hours, or set TMPDIR"):
+        bench_data(audio_dir=corpus, runs=1, minutes=0.2, hours=1e6)
+    assert not list(scratch.iterdir())
+
+
+def test_recordings_are_one_speech_in_every_format(corpus: Path, tmp_path: Path) -> None:
+    """The clips with pauses between them; every format decodes to the same, but for its coding."""
+    write_clips(corpus, tmp_path, minutes=0.2)
+    made = write_recordings(tmp_path / "wav", tmp_path / "recordings")
+    assert made.keys() == {"wav16", "wav48", "mp3", "m4a"}
+    expected = decode(made["wav16"].path, sample_rate=16_000)
+    clips = [decode(path, sample_rate=16_000) for path in sorted((tmp_path / "wav").iterdir())]
+    np.testing.assert_array_equal(expected[: len(clips[0])], clips[0])
+    assert len(expected) > sum(map(len, clips)) + 0.3 * 16_000 * len(clips)
+    for recording in made.values():
+        decoded = decode(recording.path, sample_rate=16_000)
+        assert len(decoded) / 16_000 == pytest.approx(recording.seconds, abs=0.1)
+        size = min(len(decoded), len(expected))
+        assert np.corrcoef(decoded[:size], expected[:size])[0, 1] > 0.95
+
+
+def test_failed_preparation_is_no_figure(tmp_path: Path) -> None:
+    """It raises: a row of a run that did not happen would look fast."""
+    with pytest.raises(RuntimeError, match="ended with status 1"):
+        prepare_watched(prepare_config(tmp_path, tmp_path / "none.jsonl", tmp_path / "prepared"))
 
 
 def test_both_sides_read_the_same_batches(corpus: Path, dataset: Path, tmp_path: Path) -> None:
@@ -75,6 +151,7 @@ def test_reading_takes_one_thread_and_gives_the_others_back(
         return original(what, *others)  # type: ignore[arg-type]
 
     monkeypatch.setattr(data, "_alternate", spy)
+    monkeypatch.setattr(long, "KINDS", ())
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     try:

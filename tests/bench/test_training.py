@@ -70,6 +70,7 @@ def test_rows_of_a_bench(run_task: RunTask, tmp_path: Path) -> None:
         ("--precision fp8", r'--precision is "fp8"'),
         ("--data --audio-dir nowhere", "nowhere: no such folder"),
         ("--data --minutes lots", '--minutes is "lots"'),
+        ("--data --hours -1", '--hours is "-1"'),
     ],
 )
 def test_wrong_options_are_explained(run_task: RunTask, options: str, complaint: str) -> None:

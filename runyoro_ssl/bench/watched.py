@@ -1,0 +1,117 @@
+"""`prepare` in a process of its own, as a user runs it, and what that takes."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from runyoro_ssl.config import Config
+
+LOOK_EVERY_SEC = 0.2
+
+
+@dataclass(frozen=True)
+class Usage:
+    """Of one preparation, all processes included. Bytes are the most that was resident at a look, five a second."""
+
+    seconds: float
+    core_seconds: float
+    main_bytes: int
+    worker_bytes: int
+    """Of the largest process but the main one."""
+
+    @property
+    def peak_bytes(self) -> int:
+        """Of the largest process."""
+        return max(self.main_bytes, self.worker_bytes)
+
+
+def prepare_config(
+    folder: Path, manifest: Path, output_dir: Path, *, segment: str = "vad", num_workers: int = 1
+) -> Config:
+    """Settings of a preparation; the feature extractor is in `folder`."""
+    from runyoro_ssl.resolve import load_config
+
+    return load_config(
+        flags={
+            "hardware": {"num_workers": num_workers},
+            "model": {"model_name_or_path": str(folder / "model")},
+            "prepare": {
+                "manifest_path": manifest,
+                "output_dir": output_dir,
+                "segment": segment,
+                "split_by": "recording",
+            },
+        }
+    )
+
+
+def prepare_watched(config: Config) -> Usage:
+    """Prepare anew.
+
+    Raises:
+        RuntimeError: It failed; its own words are on stderr.
+    """
+    remove_prepared(config.prepare.output_dir)
+    core_before, start = core_seconds_of_children(), time.perf_counter()
+    process = multiprocessing.get_context("spawn").Process(target=_prepare, args=(config,))
+    process.start()
+    main_bytes, worker_bytes = _watch(process)
+    seconds = time.perf_counter() - start
+    if process.exitcode:
+        raise RuntimeError(f"prepare of {config.prepare.manifest_path} ended with status {process.exitcode}")
+    return Usage(seconds, core_seconds_of_children() - core_before, main_bytes, worker_bytes)
+
+
+def remove_prepared(output_dir: Path) -> None:
+    """A dataset and the shards beside it."""
+    for made in (output_dir, output_dir.with_name(f"{output_dir.name}.shards")):
+        shutil.rmtree(made, ignore_errors=True)
+
+
+def core_seconds_of_children() -> float:
+    """Of processes that have ended, and theirs."""
+    return sum(os.times()[2:4])
+
+
+def _watch(process: Any) -> tuple[int, int]:
+    """Until it ends: the most bytes resident in it, and in the largest of its workers."""
+    main = psutil.Process(process.pid)
+    main_bytes = worker_bytes = 0
+    while process.is_alive():
+        main_bytes = max(main_bytes, _resident(main))
+        worker_bytes = max([worker_bytes, *map(_resident, _workers(main))])
+        process.join(LOOK_EVERY_SEC)
+    return main_bytes, worker_bytes
+
+
+def _workers(main: psutil.Process) -> list[psutil.Process]:
+    try:
+        return main.children(recursive=True)
+    except psutil.Error:  # it has just ended
+        return []
+
+
+def _resident(process: psutil.Process) -> int:
+    try:
+        return int(process.memory_info().rss)
+    except psutil.Error:  # it has just ended
+        return 0
+
+
+def _prepare(config: Config) -> None:
+    """Runs in the process that is watched; the bars and log lines on the screen are the watcher's."""
+    from runyoro_ssl import logs
+    from runyoro_ssl.plugins import load_plugins
+    from runyoro_ssl.prepare.pipeline import prepare
+
+    logs.configure()
+    logs.console.quiet = True
+    prepare(config, load_plugins(config))
