@@ -36,7 +36,7 @@ class Usage:
 def prepare_config(
     folder: Path, manifest: Path, output_dir: Path, *, segment: str = "vad", num_workers: int = 1
 ) -> Config:
-    """Settings of a preparation; the feature extractor is in `folder`."""
+    """Settings of a preparation; the feature extractor is in `folder`. Copies are wanted here: no duplicates filter."""
     from runyoro_ssl.resolve import load_config
 
     return load_config(
@@ -49,6 +49,7 @@ def prepare_config(
                 "segment": segment,
                 "split_by": "recording",
             },
+            "plugins": {"filters": ["duration", "silence", "clipping"]},
         }
     )
 

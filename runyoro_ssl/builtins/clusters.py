@@ -122,11 +122,11 @@ async def _ask_scheduler(where: str) -> None:
     host, _, port = where.rpartition(":")
     _, writer = await asyncio.wait_for(asyncio.open_connection(host, int(port)), CONNECT_SEC)
     writer.close()
-    scheduler = rpc(f"tcp://{where}", timeout=CONNECT_SEC)
+    scheduler = rpc(f"tcp://{where}", timeout=CONNECT_SEC)  # type: ignore[no-untyped-call]
     try:
         await asyncio.wait_for(scheduler.identity(), CONNECT_SEC)
     finally:
-        await scheduler.close_rpc()
+        await scheduler.close_rpc()  # type: ignore[no-untyped-call]
 
 
 def _settle(future: Future[Any], outcome: Callable[[], tuple[int, Any]]) -> None:
