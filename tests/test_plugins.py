@@ -1,4 +1,4 @@
-"""Plugins: the four hooks, where they come from, and what a mistake in one says."""
+"""Plugins: the five hooks, where they come from, and what a mistake in one says."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from runyoro_ssl import hookspecs
 from runyoro_ssl.config import Config
 from runyoro_ssl.errors import PluginError
 from runyoro_ssl.plugins import HOOKS, Plugins, ensure_picklable, load_plugins
+from runyoro_ssl.prepare.workers import opened, run_ordered
 from runyoro_ssl.resolve import load_config
 
 HEADER = "from runyoro_ssl import hookimpl\n"
@@ -80,6 +81,23 @@ def test_hook_logging_backends(write_plugin: Callable[[str, str], None], load: C
     """The same for a logging backend."""
     write_plugin("logger", offer("runyoro_logging_backends"))
     assert [name for name, _ in load('plugins.loggers=["jsonl", "mine"]').loggers()] == ["jsonl", "mine"]
+
+
+def test_hook_executors(write_plugin: Callable[[str, str], None], load: Callable[..., Plugins], tmp_path: Path) -> None:
+    """An executor is opened with its address, the number of workers and a folder, and then does the work."""
+    code = (
+        "from concurrent.futures import ThreadPoolExecutor\n"
+        "class Threads:\n"
+        "    def __call__(self, where, num_workers, folder):\n"
+        "        return ThreadPoolExecutor(num_workers, thread_name_prefix=where)\n"
+        "@hookimpl\ndef runyoro_executors(register): register('threads', Threads)\n"
+    )
+    write_plugin("threads", code)
+    executor = load("prepare.executor=threads://here", "hardware.num_workers=3").executor(tmp_path)
+    with opened(executor):
+        results = [done.result for done in run_ordered(executor, abs, range(-5, 5), in_flight=4)]
+    assert results == list(map(abs, range(-5, 5)))
+    assert executor._max_workers == 3  # type: ignore[attr-defined]
 
 
 def test_hook_may_ask_for_the_configuration(

@@ -1,0 +1,127 @@
+"""Where `prepare` runs changes nothing in what it makes: a Dask cluster, Slurm's jobs, a plugin's executor."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from faults import Preparation, contents, write_mixed_corpus
+
+RunTask = Callable[[str], tuple[int, str, str]]
+CRASH = (
+    "import os\n"
+    "from runyoro_ssl import hookimpl\n"
+    "class Crash:\n"
+    "    def __call__(self, utterance):\n"
+    "        if utterance.source.startswith('003.'):\n"
+    "            os.abort()\n"
+    "@hookimpl\n"
+    "def runyoro_manifest_filters(register):\n"
+    "    register('crash', Crash)\n"
+)
+"""A plugin whose filter kills the process that works on one of the files."""
+
+
+@pytest.fixture(scope="module")
+def manifest(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of 10 recordings in four formats: 3 shards."""
+    return write_mixed_corpus(tmp_path_factory.mktemp("mixed") / "corpus", num_clips=9, num_long=1)
+
+
+@pytest.fixture(scope="module")
+def scheduler() -> Iterator[str]:
+    """HOST:PORT of a Dask cluster of two worker processes on loopback."""
+    distributed = pytest.importorskip("distributed")
+    options = {"n_workers": 2, "threads_per_worker": 1, "processes": True, "dashboard_address": None}
+    with distributed.LocalCluster(host="127.0.0.1", **options) as cluster:
+        yield cluster.scheduler_address.removeprefix("tcp://")
+
+
+@pytest.fixture
+def crashing(tmp_path: Path) -> tuple[str, ...]:
+    """Settings with a plugin that kills its process on one file."""
+    (tmp_path / "plugins").mkdir()
+    (tmp_path / "plugins" / "runyoro_crash.py").write_text(CRASH)
+    return f"plugins.dir={tmp_path / 'plugins'}", 'plugins.filters=["duration", "crash"]'
+
+
+def prepared(manifest: Path, model: Path, folder: Path, *settings: str) -> Preparation:
+    """The corpus, prepared in a new folder."""
+    folder.mkdir()
+    made = Preparation(manifest, model, folder)
+    made.here(*settings)
+    return made
+
+
+def check_same_with_one_lost(here: Preparation, there: Preparation) -> None:
+    """The same bytes, and one file that is told to have crashed."""
+    dropped = [json.loads(line) for line in (there.dataset / "dropped.jsonl").read_text().splitlines()]
+    assert [drop["source"][:4] for drop in dropped if drop["reason"] == "process crashed"] == ["003."]
+    assert contents(there.dataset) == contents(here.dataset)
+
+
+def test_dask_gives_the_same_bytes(
+    scheduler: str, manifest: Path, tiny_model: Path, tmp_path: Path, crashing: tuple[str, ...]
+) -> None:
+    """Two worker processes and a plugin's filter that crashes: as here; the cluster goes on, and can be used again."""
+    here = prepared(manifest, tiny_model, tmp_path / "here", *crashing)
+    for name in ("there", "again"):
+        there = prepared(manifest, tiny_model, tmp_path / name, *crashing, f"prepare.executor=dask://{scheduler}")
+        check_same_with_one_lost(here, there)
+        assert there.leftovers() == []
+
+
+def test_slurm_gives_the_same_bytes(
+    manifest: Path, tiny_model: Path, tmp_path: Path, crashing: tuple[str, ...]
+) -> None:
+    """Jobs through submitit, as processes of this machine."""
+    pytest.importorskip("submitit")
+    here = prepared(manifest, tiny_model, tmp_path / "here", *crashing)
+    settings = (*crashing, "prepare.executor=slurm", "plugins.options.slurm.cluster=local")
+    there = prepared(manifest, tiny_model, tmp_path / "there", *settings)
+    check_same_with_one_lost(here, there)
+    assert there.leftovers() == []
+
+
+@pytest.mark.parametrize(
+    ("executor", "complaint"),
+    [
+        ("dask", "say where the scheduler is, dask://HOST:PORT"),
+        ("dask://nowhere", "say where the scheduler is, dask://HOST:PORT"),
+        ("dask://127.0.0.1:1", "no scheduler answers there"),
+        ("cloud", 'no executor "cloud"'),
+    ],
+)
+def test_wrong_executor_is_one_line(  # noqa: PLR0917 - fixtures
+    run_task: RunTask, manifest: Path, tiny_model: Path, tmp_path: Path, executor: str, complaint: str
+) -> None:
+    """Status 1, what was seen, and no wall of a library's log."""
+    wrong = replace(Preparation(manifest, tiny_model, tmp_path), options=("--executor", executor))
+    status, _, err = run_task(" ".join(wrong.command[wrong.command.index("prepare") :]))
+    assert status == 1
+    assert complaint in err
+    assert err.count("\n") == 1, err
+    assert not wrong.dataset.exists()
+
+
+@pytest.mark.parametrize(("executor", "module"), [("dask://127.0.0.1:1", "distributed"), ("slurm", "submitit")])
+def test_missing_extra_says_what_to_install(  # noqa: PLR0917 - fixtures
+    run_task: RunTask,
+    manifest: Path,
+    tiny_model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    executor: str,
+    module: str,
+) -> None:
+    """The name of the extra, for pip."""
+    monkeypatch.setitem(sys.modules, module, None)
+    wrong = replace(Preparation(manifest, tiny_model, tmp_path), options=("--executor", executor))
+    status, _, err = run_task(" ".join(wrong.command[wrong.command.index("prepare") :]))
+    assert status == 1
+    assert f"pip install 'runyoro_ssl[{executor.partition(':')[0]}]'" in err

@@ -1,0 +1,160 @@
+"""Audio datasets of the Hugging Face hub: tried on a local one, for there is no hub here."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import soundfile as sf
+
+from runyoro_ssl.config import Config
+from runyoro_ssl.errors import ConfigError, ManifestError
+from runyoro_ssl.plugins import load_plugins
+from runyoro_ssl.prepare.dataset import load_splits
+from runyoro_ssl.prepare.hub import HubAddress, local_manifest
+from runyoro_ssl.prepare.pipeline import prepare
+from runyoro_ssl.resolve import load_config
+
+RATE = 16_000
+
+
+@pytest.fixture
+def hub_dataset(corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder as on the hub: parquet with encoded audio, and a card with a licence. The fourth row is broken."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+    from datasets import Audio, Features, Value
+
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
+    folder = tmp_path / "org" / "speech"
+    (folder / "data").mkdir(parents=True)
+    features = Features(
+        {"audio": Audio(sampling_rate=RATE), "speaker_id": Value("string"), "sentence": Value("string")}
+    )
+    paths = sorted(corpus.rglob("*.wav"))[::2]
+    rows = [
+        {
+            "audio": {"bytes": path.read_bytes() if index != 3 else b"broken", "path": path.name},
+            "speaker_id": path.parent.name,
+            "sentence": f"sentence {index}",
+        }
+        for index, path in enumerate(paths)
+    ]
+    for name, part in (("train", rows[:8]), ("test", rows[8:])):
+        table = pa.Table.from_pylist(part, schema=features.arrow_schema)
+        pq.write_table(table, folder / "data" / f"{name}-00000-of-00001.parquet")
+    (folder / "README.md").write_text("---\nlicense: cc-by-4.0\n---\n# Speech\n")
+    return folder
+
+
+def config_for(address: str, model: Path, folder: Path) -> Config:
+    """Prepare from an address."""
+    return load_config(
+        settings=['plugins.filters=["duration"]'],
+        flags={
+            "model": {"model_name_or_path": str(model)},
+            "prepare": {"manifest_path": address, "output_dir": folder / "dataset"},
+        },
+    )
+
+
+def run(config: Config) -> dict[str, Any]:
+    """The report."""
+    return prepare(config, load_plugins(config)).report
+
+
+def test_dataset_of_the_hub(hub_dataset: Path, corpus: Path, tiny_model: Path, tmp_path: Path) -> None:
+    """Bytes as they are, without torchcodec; columns by their meaning; the licence of the card; broken rows listed."""
+    report = run(config_for(f"hf://{hub_dataset}", tiny_model, tmp_path))
+    assert "torchcodec" not in sys.modules
+    assert report["lines_in"] == 7
+    assert report["licences"] == {"cc-by-4.0": pytest.approx(report["seconds_kept"])}
+    rows = [row for split in load_splits(tmp_path / "dataset", sampling_rate=RATE).values() for row in split]
+    row = min(rows, key=lambda row: str(row["source"]))
+    path = min(corpus.rglob("*.wav"))
+    assert row["audio"] == sf.read(path, dtype="int16")[0].tolist()
+    assert row["speaker"] == path.parent.name
+    assert json.loads(row["metadata"])["text"] == "sentence 0"
+    (rejected,) = (tmp_path / "dataset.shards").rglob("*.rejected.jsonl")
+    assert json.loads(rejected.read_text())["row"] == 3
+
+
+def test_second_run_fetches_nothing(hub_dataset: Path, tiny_model: Path, tmp_path: Path) -> None:
+    """The rows are at hand: also when the hub is not, and the dataset is up to date."""
+    config = config_for(f"hf://{hub_dataset}?split=train", tiny_model, tmp_path)
+    run(config)
+    (hub_dataset / "data" / "train-00000-of-00001.parquet").unlink()
+    assert prepare(config, load_plugins(config)).up_to_date
+
+
+def test_split_is_chosen(hub_dataset: Path, tiny_model: Path, tmp_path: Path) -> None:
+    """By its name in the address."""
+    report = run(config_for(f"hf://{hub_dataset}?split=test", tiny_model, tmp_path))
+    assert report["lines_in"] == 4
+
+
+def test_killed_download_is_done_again(hub_dataset: Path, tiny_model: Path, tmp_path: Path) -> None:
+    """Recordings without a manifest are not believed."""
+    config = config_for(f"hf://{hub_dataset}", tiny_model, tmp_path)
+    manifest = local_manifest(config, tmp_path / "downloads")
+    before = manifest.read_bytes()
+    manifest.unlink()
+    (manifest.parent / "0000000.wav").write_bytes(b"half")
+    assert local_manifest(config, tmp_path / "downloads").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("address", "expected"),
+    [
+        ("hf://org/name", ("org/name", None, "train")),
+        ("hf://org/name?config=nyo&split=validation", ("org/name", "nyo", "validation")),
+        ("hf://org/name/?split=test", ("org/name", None, "test")),
+    ],
+)
+def test_address(address: str, expected: tuple[str, str | None, str]) -> None:
+    """Name, configuration, split."""
+    parsed = HubAddress.parse(address)
+    assert (parsed.name, parsed.config, parsed.split) == expected
+
+
+@pytest.mark.parametrize(
+    ("address", "complaint"),
+    [
+        ("hf://", "no dataset is named"),
+        ("hf://org/name?splits=train", 'no option "splits"'),
+        ("hf://?x=1", "option|named"),
+    ],
+)
+def test_impossible_address(address: str, complaint: str) -> None:
+    """What is wrong with it, and how it is written."""
+    with pytest.raises(ConfigError, match=complaint):
+        HubAddress.parse(address)
+
+
+def test_out_of_reach_is_one_line(
+    run_task: Callable[[str], tuple[int, str, str]], tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At once, with status 1."""
+    monkeypatch.setattr("runyoro_ssl.prepare.hub.hub_reachable", lambda: False)
+    monkeypatch.setattr("runyoro_ssl.prepare.extractor.hub_reachable", lambda: False)
+    status, _, err = run_task(
+        f"prepare --manifest-path hf://org/no-such --output-dir {tmp_path}/d --model-name-or-path {tiny_model}"
+    )
+    assert status == 1
+    assert "hf://org/no-such?split=train: cannot be loaded" in err
+    assert "Offline, only what was fetched before is at hand" in " ".join(err.split())
+    assert "Traceback" not in err
+    assert not (tmp_path / "d").exists()
+
+
+def test_dataset_without_audio(tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its columns are named."""
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
+    (tmp_path / "texts").mkdir()
+    (tmp_path / "texts" / "train.csv").write_text("text\nhello\n")
+    with pytest.raises(ManifestError, match="no audio column; its columns are text"):
+        run(config_for(f"hf://{tmp_path / 'texts'}", tiny_model, tmp_path))
