@@ -30,7 +30,15 @@ log = get_logger()
 VERSIONS = ("runyoro_ssl", "soundfile", "av", "soxr", "silero-vad", "torch", "datasets", "numpy")
 """Of what decides the samples that are kept."""
 CLIP_SETTINGS = frozenset(
-    {"max_duration_sec", "min_duration_sec", "segment", "vad_threshold", "speech_pad_sec", "max_pause_sec"}
+    {
+        "max_duration_sec",
+        "min_duration_sec",
+        "segment",
+        "vad_threshold",
+        "speech_pad_sec",
+        "max_pause_sec",
+        "max_recording_sec",
+    }
 )
 """Settings on which a clip depends. Those of the split decide only where it goes; the others change no result."""
 SPLIT_SETTINGS = frozenset({"validation_share", "split_by", "seed"})
@@ -97,7 +105,15 @@ def describe_job(
     )
     judge = Judge(filters, corpus_filters, thorough=every_filter)
     # Absolute: the workers of a cluster have other working directories.
-    maker = ClipMaker(manifest.parent.absolute(), rate, settings.segment, pauses, judge, settings.time_limit_sec)
+    maker = ClipMaker(
+        manifest.parent.absolute(),
+        rate,
+        settings.segment,
+        pauses,
+        judge,
+        settings.time_limit_sec,
+        settings.max_recording_sec,
+    )
     unique, repeats = without_repeats(maker, entries)
     origin = describe_settings(config, plugins, rate)
     lines = keyed(unique, manifest.parent, origin["clips_sha256"])
