@@ -66,16 +66,16 @@ def plugins(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def preparation(tiny_model: Path, tmp_path: Path) -> Preparation:
-    """Of 12 recordings."""
+    """Of 9 recordings."""
     (tmp_path / "out").mkdir()
     return Preparation(
-        write_mixed_corpus(tmp_path / "corpus", num_clips=12, num_long=0), tiny_model, tmp_path / "out", light=True
+        write_mixed_corpus(tmp_path / "corpus", num_clips=9, num_long=0), tiny_model, tmp_path / "out", light=True
     )
 
 
 def test_each_costs_itself(preparation: Preparation, plugins: Path) -> None:
-    """A crash, a standstill, too much memory, the system's killer: four files with their reasons, eight kept."""
-    settings = (f"plugins.dir={plugins}", 'plugins.filters=["traps"]', "prepare.time_limit_sec=1.5")
+    """A crash, a standstill, too much memory, the system's killer: four files with their reasons, five kept."""
+    settings = (f"plugins.dir={plugins}", 'plugins.filters=["traps"]', "prepare.time_limit_sec=1")
     report = preparation.here(*settings)
     dropped = [json.loads(line) for line in (preparation.dataset / "dropped.jsonl").read_text().splitlines()]
     assert {drop["source"][:3]: (drop["reason"], drop["detail"].rpartition(" ")[2]) for drop in dropped} == {
@@ -86,7 +86,7 @@ def test_each_costs_itself(preparation: Preparation, plugins: Path) -> None:
     }
     samples = report["samples"]
     assert samples["in"] == samples["kept"] + sum(samples["dropped"].values())
-    assert (report["lines_in"], report["clips_kept"]) == (12, 8)
+    assert (report["lines_in"], report["clips_kept"]) == (9, 5)
 
 
 def test_threads_of_the_main_process_are_not_watched(preparation: Preparation, plugins: Path) -> None:
@@ -96,7 +96,7 @@ def test_threads_of_the_main_process_are_not_watched(preparation: Preparation, p
     done = preparation.run(*(word for setting in settings for word in ("--set", setting)))
     assert done.returncode == 0, done.stderr
     report = json.loads((preparation.dataset / "prepare_report.json").read_text())
-    assert report["clips_kept"] == 12
+    assert report["clips_kept"] == 9
 
 
 @pytest.mark.parametrize("blocks_left", [0, 20])
