@@ -84,15 +84,9 @@ def test_hook_logging_backends(write_plugin: Callable[[str, str], None], load: C
 
 
 def test_hook_executors(write_plugin: Callable[[str, str], None], load: Callable[..., Plugins], tmp_path: Path) -> None:
-    """An executor is opened with its address, the number of workers and a folder, and then does the work."""
-    code = (
-        "from concurrent.futures import ThreadPoolExecutor\n"
-        "class Threads:\n"
-        "    def __call__(self, where, num_workers, folder):\n"
-        "        return ThreadPoolExecutor(num_workers, thread_name_prefix=where)\n"
-        "@hookimpl\ndef runyoro_executors(register): register('threads', Threads)\n"
-    )
-    write_plugin("threads", code)
+    """The guide's executor is opened with the number of workers, and then does the work."""
+    blocks = re.findall(r"```py\n(.*?)```", (ROOT / "plugins" / "README.md").read_text(), re.DOTALL)
+    write_plugin("threads", next(block for block in blocks if "runyoro_executors" in block))
     executor = load("prepare.executor=threads://here", "hardware.num_workers=3").executor(tmp_path)
     with opened(executor):
         results = [done.result for done in run_ordered(executor, abs, range(-5, 5), in_flight=4)]

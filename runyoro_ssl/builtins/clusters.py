@@ -66,8 +66,8 @@ class DaskExecutor(Executor):
             return task.result()
         except CancelledError:  # nobody here did
             raise ConfigError(
-                f"prepare.executor is dask://{self._where}: the scheduler is gone; what is done stays, run the same "
-                "again when it is back"
+                f"prepare.executor is dask://{self._where}: the scheduler is gone, or somebody cancelled the work; "
+                "what is done stays, run the same again"
             ) from None
 
 

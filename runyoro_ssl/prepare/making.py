@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor
 from pathlib import Path
 
 from runyoro_ssl.config import Config
-from runyoro_ssl.errors import ConfigError
+from runyoro_ssl.errors import ConfigError, DatasetError
 from runyoro_ssl.logs import get_logger, progress
 from runyoro_ssl.plugins import Plugins
 from runyoro_ssl.prepare.accounts import Account, Drop
@@ -19,6 +20,8 @@ from runyoro_ssl.prepare.workers import Done, lost, opened, run
 
 log = get_logger()
 
+VISIBLE_SEC = 60.0
+"""Network file systems show a new file on all machines by then."""
 IN_FLIGHT = 4
 """Shards sent out for each worker: none waits for work."""
 
@@ -41,9 +44,21 @@ def make_clips(config: Config, plugins: Plugins, job: Job, folder: Path) -> list
             for shard, _, account in _run(executor, make, todo, config):
                 if account is not None:
                     failed[shard.lines[0].key] = Found(account, folder / f"{shard.name}.arrow", range(0))
-        done = find_done(folder, wanted)
-    done = failed | done
+        done = failed | _find_all(folder, [key for key in wanted if key not in failed])
     return [done[key] for key in wanted]
+
+
+def _find_all(folder: Path, wanted: Sequence[str]) -> dict[str, Found]:
+    """The lines that were worked on, by key. What other machines write may take a while to be seen."""
+    end = time.monotonic() + VISIBLE_SEC
+    while len(done := find_done(folder, wanted)) < len(wanted):
+        if time.monotonic() > end:
+            raise DatasetError(
+                f"{folder}: {len(wanted) - len(done)} of {len(wanted)} lines were worked on, and are not here; an "
+                "executor's machines must see this folder under the same path"
+            )
+        time.sleep(1)
+    return done
 
 
 def try_clips(config: Config, plugins: Plugins, job: Job) -> list[Account]:

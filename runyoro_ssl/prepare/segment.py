@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from runyoro_ssl.errors import AudioError
 from runyoro_ssl.prepare.held import Held
 from runyoro_ssl.prepare.speech import SpeechTrack
 from runyoro_ssl.vad import VAD_RATE, WINDOW, WINDOW_SEC
@@ -89,14 +90,21 @@ def cut_at_pauses(track: SpeechTrack, settings: PauseSettings) -> list[Bounds]:
 
 
 def take(blocks: Iterable[np.ndarray], bounds: Sequence[Bounds]) -> Iterator[tuple[Bounds, np.ndarray]]:
-    """The samples of each of `bounds`, which ascend and do not overlap, from a stream that is read no further."""
+    """The samples of each of `bounds`, which ascend and do not overlap, from a stream that is read no further.
+
+    Raises:
+        AudioError: The stream ends before: the file is no longer what it was when the bounds were found.
+    """
     held = Held()
     held_from = 0
     todo = iter(blocks)
     for start, stop in bounds:
         held_from += held.skip(start - held_from)
         while held_from + held.num_samples < stop:
-            held.add(next(todo))
+            block = next(todo, None)
+            if block is None:
+                raise AudioError("changed while it was read", "it was longer before")
+            held.add(block)
             held_from += held.skip(start - held_from)
         yield (start, stop), held.take(stop - start)
         held_from = stop

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,8 @@ from pathlib import Path
 import pytest
 
 from faults import Preparation, contents, write_mixed_corpus
+from runyoro_ssl.errors import ConfigError, DatasetError
+from runyoro_ssl.prepare.workers import opened
 
 RunTask = Callable[[str], tuple[int, str, str]]
 CRASH = (
@@ -42,12 +45,20 @@ def scheduler() -> Iterator[str]:
         yield cluster.scheduler_address.removeprefix("tcp://")
 
 
-@pytest.fixture
-def crashing(tmp_path: Path) -> tuple[str, ...]:
+@pytest.fixture(scope="module")
+def crashing(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, ...]:
     """Settings with a plugin that kills its process on one file."""
-    (tmp_path / "plugins").mkdir()
-    (tmp_path / "plugins" / "runyoro_crash.py").write_text(CRASH)
-    return f"plugins.dir={tmp_path / 'plugins'}", 'plugins.filters=["duration", "crash"]'
+    folder = tmp_path_factory.mktemp("plugins")
+    (folder / "runyoro_crash.py").write_text(CRASH)
+    return f"plugins.dir={folder}", 'plugins.filters=["duration", "crash"]'
+
+
+@pytest.fixture(scope="module")
+def here(
+    manifest: Path, tiny_model: Path, tmp_path_factory: pytest.TempPathFactory, crashing: tuple[str, ...]
+) -> Preparation:
+    """The corpus, prepared by processes of this machine."""
+    return prepared(manifest, tiny_model, tmp_path_factory.mktemp("prepared") / "here", *crashing)
 
 
 def prepared(manifest: Path, model: Path, folder: Path, *settings: str) -> Preparation:
@@ -65,27 +76,96 @@ def check_same_with_one_lost(here: Preparation, there: Preparation) -> None:
     assert contents(there.dataset) == contents(here.dataset)
 
 
-def test_dask_gives_the_same_bytes(
-    scheduler: str, manifest: Path, tiny_model: Path, tmp_path: Path, crashing: tuple[str, ...]
+def test_dask_gives_the_same_bytes(  # noqa: PLR0917 - fixtures
+    scheduler: str, here: Preparation, manifest: Path, tiny_model: Path, tmp_path: Path, crashing: tuple[str, ...]
 ) -> None:
-    """Two worker processes and a plugin's filter that crashes: as here; the cluster goes on, and can be used again."""
-    here = prepared(manifest, tiny_model, tmp_path / "here", *crashing)
-    for name in ("there", "again"):
-        there = prepared(manifest, tiny_model, tmp_path / name, *crashing, f"prepare.executor=dask://{scheduler}")
-        check_same_with_one_lost(here, there)
-        assert there.leftovers() == []
+    """Two worker processes and a plugin's filter that crashes: as here."""
+    there = prepared(manifest, tiny_model, tmp_path / "there", *crashing, f"prepare.executor=dask://{scheduler}")
+    check_same_with_one_lost(here, there)
+    assert there.leftovers() == []
 
 
-def test_slurm_gives_the_same_bytes(
-    manifest: Path, tiny_model: Path, tmp_path: Path, crashing: tuple[str, ...]
+def test_slurm_gives_the_same_bytes(  # noqa: PLR0917 - fixtures
+    here: Preparation,
+    manifest: Path,
+    tiny_model: Path,
+    tmp_path: Path,
+    crashing: tuple[str, ...],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Jobs through submitit, as processes of this machine."""
     pytest.importorskip("submitit")
-    here = prepared(manifest, tiny_model, tmp_path / "here", *crashing)
+    monkeypatch.setattr("runyoro_ssl.builtins.clusters.POLL_SEC", 0.2)
     settings = (*crashing, "prepare.executor=slurm", "plugins.options.slurm.cluster=local")
     there = prepared(manifest, tiny_model, tmp_path / "there", *settings)
     check_same_with_one_lost(here, there)
     assert there.leftovers() == []
+
+
+def test_work_on_dask_can_be_given_up(scheduler: str) -> None:
+    """At once, while what runs ends by itself; the cluster goes on.
+
+    Work that somebody else cancels is not taken for a death.
+    """
+    from runyoro_ssl.builtins.clusters import DaskExecutor
+
+    executor = DaskExecutor(scheduler)
+    lost = executor.submit(time.sleep, 4)
+    executor._client.cancel(list(executor._running.values()), force=True)
+    assert isinstance(lost.exception(10), ConfigError)
+    for _ in range(4):
+        executor.submit(time.sleep, 4)
+    started = time.monotonic()
+    with pytest.raises(KeyboardInterrupt), opened(executor):
+        raise KeyboardInterrupt
+    assert time.monotonic() - started < 2
+    assert executor._client.status == "closed"
+    with opened(DaskExecutor(scheduler)) as another:
+        assert another.submit(abs, -3).result(30) == 3
+
+
+STRANGE = (
+    "from concurrent.futures import Executor, Future\n"
+    "from runyoro_ssl import hookimpl\n"
+    "from runyoro_ssl.errors import ConfigError\n"
+    "class Strange(Executor):\n"
+    "    def submit(self, fn, /, *args, **kwargs):\n"
+    "        future = Future()\n"
+    "        {outcome}\n"
+    "        return future\n"
+    "class Open:\n"
+    "    def __call__(self, where, num_workers, folder):\n"
+    "        return Strange()\n"
+    "@hookimpl\n"
+    "def runyoro_executors(register):\n"
+    "    register('strange', Open)\n"
+)
+"""A plugin with an executor of which nothing comes back as it should."""
+
+
+@pytest.mark.parametrize(
+    ("outcome", "kind", "complaint"),
+    [
+        ("future.set_exception(OSError('no python here'))", ConfigError, "its workers fail .OSError: no python here"),
+        ("future.set_exception(ConfigError('the cluster is gone'))", ConfigError, "^the cluster is gone$"),
+        ("future.set_result((True, None))", DatasetError, "10 of 10 lines were worked on, and are not here"),
+    ],
+    ids=["every worker dies", "it says so itself", "results go elsewhere"],
+)
+def test_executor_that_cannot_work(  # noqa: PLR0917 - fixtures
+    manifest: Path,
+    tiny_model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    outcome: str,
+    kind: type[Exception],
+    complaint: str,
+) -> None:
+    """It is the executor that is blamed, not the recordings."""
+    monkeypatch.setattr("runyoro_ssl.prepare.making.VISIBLE_SEC", 0.1)
+    (tmp_path / "runyoro_strange.py").write_text(STRANGE.format(outcome=outcome))
+    with pytest.raises(kind, match=complaint):
+        prepared(manifest, tiny_model, tmp_path / "out", f"plugins.dir={tmp_path}", "prepare.executor=strange")
 
 
 @pytest.mark.parametrize(

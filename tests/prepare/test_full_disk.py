@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,14 @@ Mount = Callable[[int], None]
 def manifest(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Of 16 recordings."""
     return write_mixed_corpus(tmp_path_factory.mktemp("mixed") / "corpus", num_clips=16, num_long=0)
+
+
+@pytest.fixture(scope="module")
+def calm(manifest: Path, tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Preparation:
+    """The corpus, prepared with room enough."""
+    made = Preparation(manifest, tiny_model, tmp_path_factory.mktemp("calm"))
+    made.here()
+    return made
 
 
 @pytest.fixture
@@ -48,18 +57,14 @@ def size_of(folder: Path, pattern: str = "*") -> int:
 
 
 @pytest.mark.parametrize("full", ["shards", "saving", "report"])
-def test_full_disk(  # noqa: PLR0917 - fixtures
+def test_full_disk(
     full: str,
     disk: Path,
-    manifest: Path,
-    tiny_model: Path,
-    tmp_path: Path,
+    calm: Preparation,
     run_task: Callable[[str], tuple[int, str, str]],
 ) -> None:
     """While shards are made, while they are saved as a dataset, while its report is written."""
-    (tmp_path / "calm").mkdir()
-    calm, cramped = Preparation(manifest, tiny_model, tmp_path / "calm"), Preparation(manifest, tiny_model, disk)
-    calm.here()
+    cramped = replace(calm, folder=disk)
     shards, dataset = size_of(calm.store), size_of(calm.dataset, "*.arrow")
     room = {"shards": shards * 0.7, "saving": shards + dataset * 0.8, "report": shards + dataset + 8 * PAGE_BYTES}
     resize(disk, int(room[full]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -89,6 +90,29 @@ def test_second_run_fetches_nothing(hub_dataset: Path, tiny_model: Path, tmp_pat
     run(config)
     (hub_dataset / "data" / "train-00000-of-00001.parquet").unlink()
     assert prepare(config, load_plugins(config)).up_to_date
+
+
+def test_fetched_again_it_is_the_same(hub_dataset: Path, tiny_model: Path, tmp_path: Path) -> None:
+    """With nothing kept beside the dataset, the rows must be fetched to know; they are then told to be the same."""
+    config = config_for(f"hf://{hub_dataset}", tiny_model, tmp_path)
+    run(config)
+    shutil.rmtree(tmp_path / "dataset.shards")
+    assert prepare(config, load_plugins(config)).up_to_date
+
+
+def test_folder_of_recordings(corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_model: Path) -> None:
+    """The other layout of the hub: files and a table. `datasets` alone would want torchcodec for it."""
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
+    (tmp_path / "folder" / "train").mkdir(parents=True)
+    paths = sorted(corpus.rglob("*.wav"))[:8]
+    table = ["file_name,speaker,license", *(f"{n}.wav,{path.parent.name},cc0" for n, path in enumerate(paths))]
+    (tmp_path / "folder" / "train" / "metadata.csv").write_text("\n".join(table))
+    for number, path in enumerate(paths):
+        shutil.copy(path, tmp_path / "folder" / "train" / f"{number}.wav")
+    report = run(config_for(f"hf://{tmp_path / 'folder'}", tiny_model, tmp_path))
+    assert (report["clips_kept"], set(report["licences"])) == (8, {"cc0"})
+    assert set(report["speakers"]) == {path.parent.name for path in paths}
+    assert "torchcodec" not in sys.modules
 
 
 def test_split_is_chosen(hub_dataset: Path, tiny_model: Path, tmp_path: Path) -> None:
