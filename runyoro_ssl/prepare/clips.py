@@ -80,6 +80,8 @@ class ClipMaker:
         if entry.offset is not None or is_shorter(entry.duration, seconds):
             # The manifest speaks of the first part of a longer file.
             waveform = waveform[: round(entry.duration * self.sample_rate)]
+        if len(waveform) == 0:
+            raise AudioError("no samples", f"{entry.duration:g} s are less than one")
         account.samples_in = len(waveform)
         bounds = cut_evenly(len(waveform), self._max_samples)
         account.cut = len(bounds) > 1

@@ -144,9 +144,7 @@ def test_path_that_leaves_its_folder_is_refused(way: str, tmp_path: Path, tiny_m
     lines = [{"audio_filepath": path, "duration": 4} for path in (str(tmp_path / "away" / "b.wav"), name)]
     (home / "m.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     config = config_for(home, tiny_model)
-    with pytest.raises(
-        ManifestError, match=r'audio_filepath ".*" leads out .*; if that is meant, add --allow-out'
-    ):
+    with pytest.raises(ManifestError, match=r'audio_filepath ".*" leads out .*; if that is meant, add --allow-out'):
         prepare(config, load_plugins(config))
     assert not (home / "dataset.shards").exists()
     config = config_for(home, tiny_model, "prepare.allow_outside=true")
