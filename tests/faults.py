@@ -173,9 +173,13 @@ def end_main(process: subprocess.Popen[str]) -> None:
 
 def end_worker(process: subprocess.Popen[str]) -> None:
     """SIGKILL for one worker; the rest goes on."""
-    workers = [child for child in psutil.Process(process.pid).children() if "spawn_main" in " ".join(child.cmdline())]
-    if workers:
+    if workers := workers_of(process):
         workers[-1].kill()
+
+
+def workers_of(process: subprocess.Popen[str]) -> list[psutil.Process]:
+    """The processes that a process has started to work."""
+    return [child for child in psutil.Process(process.pid).children() if "spawn_main" in " ".join(child.cmdline())]
 
 
 def wait_until(condition: Callable[[], bool], process: subprocess.Popen[str], *, timeout_sec: float = 60) -> bool:

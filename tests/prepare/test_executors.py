@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from faults import Preparation, contents, write_mixed_corpus
+from runyoro_ssl.builtins.clusters import CONNECT_SEC
 from runyoro_ssl.errors import ConfigError, DatasetError
 from runyoro_ssl.prepare.workers import opened
 
@@ -77,10 +78,18 @@ def check_same_with_one_lost(here: Preparation, there: Preparation) -> None:
 
 
 def test_dask_gives_the_same_bytes(  # noqa: PLR0917 - fixtures
-    scheduler: str, here: Preparation, manifest: Path, tiny_model: Path, tmp_path: Path, crashing: tuple[str, ...]
+    scheduler: str,
+    here: Preparation,
+    manifest: Path,
+    tiny_model: Path,
+    tmp_path: Path,
+    crashing: tuple[str, ...],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Two worker processes and a plugin's filter that crashes: as here."""
-    there = prepared(manifest, tiny_model, tmp_path / "there", *crashing, f"prepare.executor=dask://{scheduler}")
+    """Two worker processes in another working directory, and a plugin's filter that crashes: as here."""
+    monkeypatch.chdir(manifest.parent)
+    settings = (*crashing, f"prepare.executor=dask://{scheduler}")
+    there = prepared(Path(manifest.name), tiny_model, tmp_path / "there", *settings)
     check_same_with_one_lost(here, there)
     assert there.leftovers() == []
 
@@ -180,13 +189,15 @@ def test_executor_that_cannot_work(  # noqa: PLR0917 - fixtures
 def test_wrong_executor_is_one_line(  # noqa: PLR0917 - fixtures
     run_task: RunTask, manifest: Path, tiny_model: Path, tmp_path: Path, executor: str, complaint: str
 ) -> None:
-    """Status 1, what was seen, and no wall of a library's log."""
+    """Status 1, what was seen, soon, and no wall of a library's log."""
+    started = time.monotonic()
     wrong = replace(Preparation(manifest, tiny_model, tmp_path), options=("--executor", executor))
     status, _, err = run_task(" ".join(wrong.command[wrong.command.index("prepare") :]))
     assert status == 1
     assert complaint in err
     assert err.count("\n") == 1, err
     assert not wrong.dataset.exists()
+    assert time.monotonic() - started < CONNECT_SEC / 2
 
 
 @pytest.mark.parametrize(("executor", "module"), [("dask://127.0.0.1:1", "distributed"), ("slurm", "submitit")])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -165,6 +166,7 @@ def test_out_of_reach_is_one_line(
     """At once, with status 1."""
     monkeypatch.setattr("runyoro_ssl.prepare.hub.hub_reachable", lambda: False)
     monkeypatch.setattr("runyoro_ssl.prepare.extractor.hub_reachable", lambda: False)
+    started = time.monotonic()
     status, _, err = run_task(
         f"prepare --manifest-path hf://org/no-such --output-dir {tmp_path}/d --model-name-or-path {tiny_model}"
     )
@@ -173,6 +175,7 @@ def test_out_of_reach_is_one_line(
     assert "Offline, only what was fetched before is at hand" in " ".join(err.split())
     assert "Traceback" not in err
     assert not (tmp_path / "d").exists()
+    assert time.monotonic() - started < 10
 
 
 def test_dataset_without_audio(tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import random
 import shutil
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,6 +17,7 @@ import numpy as np
 import pytest
 from structlog.testing import capture_logs
 
+from conftest import ROOT
 from faults import (
     Preparation,
     contents,
@@ -23,6 +26,7 @@ from faults import (
     end_worker,
     read_lines,
     wait_until,
+    workers_of,
     write_lines,
     write_mixed_corpus,
 )
@@ -101,6 +105,18 @@ def test_kill_at_any_moment(preparation: Prepare, request: pytest.FixtureRequest
     print(f"{num_kills} kills in {num_runs} runs, {num_datasets} datasets equal to the undisturbed one")  # noqa: T201
 
 
+def test_worker_ends_with_its_parent() -> None:
+    """Also in the middle of its work: there is nobody to give it to."""
+    code = (
+        "import time\nfrom runyoro_ssl.builtins.executors import ProcessExecutor\n"
+        "if __name__ == '__main__': ProcessExecutor(1).submit(time.sleep, 60)"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, text=True) as process:
+        assert wait_until(lambda: bool(workers_of(process)), process)
+        time.sleep(1)
+        end_main(process)
+
+
 @pytest.mark.parametrize("seed", range(8))
 def test_rows_are_saved_alike_from_any_shards(tmp_path: Path, seed: int) -> None:
     """One shard, one for each row, and chance in between: the same bytes, although Arrow writes what it was given."""
@@ -112,7 +128,7 @@ def test_rows_are_saved_alike_from_any_shards(tmp_path: Path, seed: int) -> None
             "audio": rng.integers(-9, 9, int(rng.integers(1, 50)), dtype=np.int16),
             "num_samples": index,
         }
-        for index in range(int(rng.integers(1, 2.5 * BATCH_ROWS)))
+        for index in range(int(rng.integers(1, 5 * BATCH_ROWS // 2)))
     ]
     start = int(rng.integers(len(rows)))
     stretch = range(start, int(rng.integers(start, len(rows))) + 1)
