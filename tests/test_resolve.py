@@ -43,7 +43,7 @@ def test_every_profile_is_valid_and_holds_hardware_only() -> None:
 def test_every_flag_of_a_task_is_a_setting(task: str) -> None:
     """No option is parsed and not used: each is a field of a section its task reads."""
     parameters = list(inspect.signature(getattr(tasks, task).body).parameters)
-    handled = {"_context", "profile", "config", "set", "overwrite", "fp16", "bf16"}
+    handled = {"_context", "profile", "config", "set", "overwrite", "dry_run", "fp16", "bf16"}
     fields = {name for section in SECTIONS[task] for name in section_type(section).model_fields}
     assert {name for name in parameters if name not in handled} <= fields
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
@@ -24,6 +25,8 @@ MAX_RECORDING_SEC = 24 * 3600.0
 """A longer recording is a mistake, or a small file that unpacks without end."""
 LENGTH_TOLERANCE_SEC = 0.1
 """Encoders pad and trim a frame or two; a clip shorter than stated by more than this, or 2 %, lacks audio; ..."""
+NO_FILE = frozenset({errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EISDIR})
+"""What the system says of names that no file can have. Anything else may pass: a disk or a share that failed."""
 USEFUL_SEC = 15.0
 """A recording that is damaged after so much is used up to there; a shorter one is not worth the risk."""
 MAX_TOLERANCE_SEC = 2.0
@@ -146,7 +149,8 @@ def _open(path: Path) -> Iterator[Source]:
             raise AudioError("empty file", "0 bytes")
         file = path.open("rb", buffering=0)
     except OSError as error:
-        raise AudioError("cannot be opened", str(error.strerror)) from None
+        reason = "unreadable" if error.errno in NO_FILE else "cannot be opened"
+        raise AudioError(reason, str(error.strerror)) from None
     with file, closing(_source(file)) as source:
         if not MIN_SAMPLE_RATE <= source.sample_rate <= MAX_SAMPLE_RATE:
             raise AudioError("implausible sample rate", f"{source.sample_rate} Hz")

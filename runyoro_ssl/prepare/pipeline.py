@@ -25,7 +25,7 @@ from runyoro_ssl.prepare.dataset import (
     read_fingerprint,
     write_json,
 )
-from runyoro_ssl.prepare.hub import local_manifest
+from runyoro_ssl.prepare.hub import SCHEME, local_manifest
 from runyoro_ssl.prepare.job import Job, describe_job
 from runyoro_ssl.prepare.making import make_clips
 from runyoro_ssl.prepare.manifest import read_manifest, write_jsonl
@@ -72,9 +72,10 @@ def prepare(config: Config, plugins: Plugins, *, overwrite: bool = False) -> Pre
     """
     settings = config.prepare
     store = Store.beside(settings.output_dir.resolve())
+    # What is wrong with a local manifest is told before any folder is made.
+    job = None if settings.manifest_path.startswith(SCHEME) else _describe(config, plugins, store)
     with store.alone():
-        manifest = local_manifest(config, store.downloads)
-        job = describe_job(config, plugins, manifest, read_manifest(manifest))
+        job = job or _describe(config, plugins, store)
         if overwrite:
             check_replaceable(store.output_dir, overwrite=True)
         elif finished_before := _existing(store.output_dir, job):
@@ -89,6 +90,11 @@ def prepare(config: Config, plugins: Plugins, *, overwrite: bool = False) -> Pre
         store.put_in_place()
         store.clean_up(shards, [found.arrow for found in made], keep_shards=settings.keep_shards)
     return Prepared(settings.output_dir, report, up_to_date=False)
+
+
+def _describe(config: Config, plugins: Plugins, store: Store) -> Job:
+    manifest = local_manifest(config, store.downloads)
+    return describe_job(config, plugins, manifest, read_manifest(manifest))
 
 
 def _tidy(config: Config, store: Store, job: Job) -> None:

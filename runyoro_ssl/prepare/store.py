@@ -120,7 +120,7 @@ class Store:
         keep = {shards, self.downloads} if keep_shards else set()
         if keep and shards.exists():
             sweep(shards, used)
-        ours = {path.parent for path in self.folder.glob(f"*/{SETTINGS}")}
+        ours = set(self.folder.glob(16 * "[0-9a-f]"))
         ours |= {self.downloads, self.finished, self.replaced, self.folder / JOBS}
         for path in sorted(ours - keep, key=lambda path: path == self.replaced):
             if path.is_dir():

@@ -200,6 +200,39 @@ def test_wrong_executor_is_one_line(  # noqa: PLR0917 - fixtures
     assert time.monotonic() - started < CONNECT_SEC / 2
 
 
+def test_dask_without_workers_is_one_line(
+    run_task: RunTask, manifest: Path, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody would ever do the work: that is said, not waited for."""
+    distributed = pytest.importorskip("distributed")
+    monkeypatch.setattr("runyoro_ssl.builtins.clusters.CONNECT_SEC", 2.0)
+    with distributed.LocalCluster(host="127.0.0.1", n_workers=0, processes=True, dashboard_address=None) as cluster:
+        wrong = replace(
+            Preparation(manifest, tiny_model, tmp_path), options=("--executor", f"dask{cluster.scheduler_address[3:]}")
+        )
+        status, _, err = run_task(" ".join(wrong.command[wrong.command.index("prepare") :]))
+    assert status == 1
+    assert "the scheduler has no worker" in err
+
+
+def test_slurm_that_takes_no_job_is_one_line(
+    run_task: RunTask, manifest: Path, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its own words, and status 1."""
+    pytest.importorskip("submitit")
+    (tmp_path / "bin").mkdir()
+    for name in ("sbatch", "srun", "squeue", "scancel", "sacct"):
+        (tmp_path / "bin" / name).write_text("#!/bin/sh\necho 'invalid partition specified' >&2\nexit 1\n")
+        (tmp_path / "bin" / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"), prepend=":")
+    wrong = replace(Preparation(manifest, tiny_model, tmp_path), options=("--executor", "slurm"))
+    status, _, err = run_task(" ".join(wrong.command[wrong.command.index("prepare") :]))
+    assert status == 1
+    assert "prepare.executor is slurm: it takes no job" in err
+    assert "invalid partition" in err
+    assert "Traceback" not in err
+
+
 @pytest.mark.parametrize(("executor", "module"), [("dask://127.0.0.1:1", "distributed"), ("slurm", "submitit")])
 def test_missing_extra_says_what_to_install(  # noqa: PLR0917 - fixtures
     run_task: RunTask,

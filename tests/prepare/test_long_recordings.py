@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,12 @@ import numpy as np
 import pytest
 import soundfile as sf
 
-from runyoro_ssl.errors import ManifestError
+from runyoro_ssl.errors import ManifestError, PluginError
 from runyoro_ssl.plugins import load_plugins
 from runyoro_ssl.prepare.dataset import load_splits
 from runyoro_ssl.prepare.pipeline import prepare
 from runyoro_ssl.prepare.rehearsal import rehearse
+from runyoro_ssl.prepare.scan import scan
 from runyoro_ssl.resolve import load_config
 
 RATE = 16_000
@@ -115,6 +117,66 @@ def test_broken_recording_is_used_as_far_as_it_goes(
     assert 0.2 * len(talk) < sum(row["num_samples"] for row in rows_of(tmp_path)) < 0.7 * len(talk)
     missing = report["dropped"].get("unreadable", report["dropped"].get("shorter than stated"))
     assert missing["seconds"] > 0.3 * len(talk) / RATE
+
+
+def test_damaged_recording_is_listed_as_far_as_it_goes(bantu: Path, tmp_path: Path, prepare_lines: Prepare) -> None:
+    """`manifest` gives it the length that decodes, and says what is wrong; a short one is rejected."""
+    (tmp_path / "audio").mkdir()
+    paths = sorted((bantu / "audio" / "lug").glob("*.flac"))[:12]
+    for name, part in (("long", paths), ("short", paths[:2]), ("whole", paths[:3])):
+        talk = np.concatenate([sf.read(path, dtype="int16")[0] for path in part])
+        path = tmp_path / "audio" / f"{name}.flac"
+        sf.write(path, talk, RATE)
+        if name != "whole":
+            path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    found = scan(tmp_path / "audio", tmp_path / "found.jsonl")
+    assert (found.num_files, found.num_flawed, [row[0] for row in found.rejected]) == (2, 1, ["short.flac"])
+    lines = [json.loads(line) for line in (tmp_path / "found.jsonl").open()]
+    assert [("flaw" in line, line["recording"]) for line in lines] == [(True, "long.flac"), (False, "whole.flac")]
+    report = prepare_lines(lines, "prepare.segment=fixed")
+    check_sums(report)
+    assert report["dropped"] == {}
+
+
+def test_file_that_could_not_be_opened_is_tried_again(
+    tmp_path: Path, prepare_lines: Prepare, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A fault that passes is not kept: the same command, later, has the clip."""
+    lines = []
+    for name in ("a", "b", "c"):
+        sf.write(tmp_path / f"{name}.wav", noise(4, ord(name)), RATE)
+        lines.append({"audio_filepath": f"{name}.wav", "duration": 4})
+    monkeypatch.setattr("runyoro_ssl.plugins.Plugins.executor", lambda *_: ThreadPoolExecutor(1))
+    real = Path.open
+
+    def fail(path: Path, *args: Any, **options: Any) -> Any:
+        if path.name == "b.wav":
+            raise OSError(5, "Input/output error")
+        return real(path, *args, **options)
+
+    with monkeypatch.context() as faulty:
+        faulty.setattr(Path, "open", fail)
+        assert prepare_lines(lines)["dropped"] == {"cannot be opened": {"clips": 1, "seconds": 4.0}}
+    assert prepare_lines(lines)["clips_kept"] == 3
+
+
+def test_measure_that_is_no_json_is_named(tmp_path: Path, tiny_model: Path) -> None:
+    """A corpus filter that gives a numpy number: its name, not a traceback."""
+    (tmp_path / "plugins").mkdir()
+    (tmp_path / "plugins" / "runyoro_loudest.py").write_text(
+        "from runyoro_ssl import hookimpl\n"
+        "class Loudest:\n"
+        "    def measure(self, utterance):\n        return (utterance.waveform ** 2).mean()\n"
+        "    def select(self, candidates):\n        return [None for _ in candidates]\n"
+        "@hookimpl\ndef runyoro_manifest_filters(register):\n    register('loudest', Loudest)\n"
+    )
+    for name in ("a", "b"):
+        sf.write(tmp_path / f"{name}.wav", noise(4, ord(name)), RATE)
+    lines = "".join(json.dumps({"audio_filepath": f"{name}.wav", "duration": 4}) + "\n" for name in ("a", "b"))
+    (tmp_path / "m.jsonl").write_text(lines)
+    config = config_for(tmp_path, tiny_model, f"plugins.dir={tmp_path / 'plugins'}", 'plugins.filters=["loudest"]')
+    with pytest.raises(PluginError, match=r'filter "loudest" failed on a.wav@0.000: TypeError'):
+        prepare(config, load_plugins(config))
 
 
 def test_nothing_is_cut_unless_allowed(tmp_path: Path, prepare_lines: Prepare) -> None:

@@ -235,6 +235,20 @@ def test_split_hits_its_share_when_groups_are_small() -> None:
     assert first != choose_validation(items, share=0.05, by="recording", seed=1)
 
 
+def test_what_is_held_out_stays_so_when_the_corpus_grows() -> None:
+    """One more speaker, and lines in another order: nobody who was held out is now trained on, nor the reverse."""
+    items = [SplitItem(f"f{n}", f"r{n}", f"s{n}", 100) for n in range(40)]
+    before = {
+        item for item, out in zip(items, choose_validation(items, share=0.1, by="speaker", seed=0), strict=True) if out
+    }
+    grown = [SplitItem("new", "new", "new", 100), *reversed(items)]
+    after = {
+        item for item, out in zip(grown, choose_validation(grown, share=0.1, by="speaker", seed=0), strict=True) if out
+    }
+    assert len(before) == 4
+    assert before - {grown[0]} == after - {grown[0]}
+
+
 def test_empty_validation_split_is_explained() -> None:
     """One speaker: hold out recordings, said with the setting. One recording: nothing can be held out."""
     one_speaker = [SplitItem(str(index), f"r{index}", "akiiki", 1) for index in range(3)]

@@ -68,6 +68,26 @@ def test_speech_is_kept_whole_and_long_pauses_are_left_out(seed: int) -> None:
             assert not kept[round((end + 2.2) * RATE) : round((begin - 2.2) * RATE)].any()
 
 
+@pytest.mark.parametrize("pad", [0.0, 0.2, 1.0])
+@pytest.mark.parametrize(("shortest", "longest"), [(5, 5), (15, 15), (1, 2), (0.1, 0.2), (2, 15), (14.8, 15)])
+def test_any_limits_can_be_kept(shortest: float, longest: float, pad: float) -> None:
+    """Also a minimum that is the maximum, and padding that would fill a clip."""
+    rng = np.random.default_rng(round(10 * longest))
+    edges = np.cumsum(rng.exponential(3.0, 60) + 0.1)
+    track = track_of(list(zip(edges[::2], edges[1::2], strict=True)), edges[-1] + 1)
+    bounds = cut_at_pauses(track, PauseSettings(shortest, longest, 0.5, pad, 1.0))
+    assert bounds
+    assert all(0 < stop - start <= longest * RATE for start, stop in bounds)
+    assert all(before[1] <= after[0] for before, after in itertools.pairwise(bounds))
+
+
+def test_equal_pauses_are_cut_in_the_middle() -> None:
+    """An hour of words of a second with the same pause after each: clips are of half the maximum and more."""
+    track = track_of([(2.0 * n, 2.0 * n + 1.36) for n in range(1800)], 3600)
+    lengths = [stop - start for start, stop in cut_at_pauses(track, SETTINGS)]
+    assert np.median(lengths) > 7 * RATE
+
+
 def test_speech_without_pauses_is_cut_where_it_is_quietest() -> None:
     """Ten minutes without a pause: nothing is lost, and each cut falls into one of the dips of the level."""
     windows = round(600 / WINDOW_SEC)
