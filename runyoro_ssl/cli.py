@@ -88,6 +88,7 @@ def run_manifest(
         ["recordings", f"{found.num_files}"],
         ["audio", f"{found.seconds / 3600:.2f} h"],
         ["speakers", f"{found.num_speakers} ({found.num_without_speaker} recordings without)"],
+        *([["damaged, used as far as they go", str(found.num_flawed)]] if found.num_flawed else []),
         *([f"rejected: {reason}", str(count)] for reason, count in found.rejected_by_reason.most_common()),
         ["other files", str(found.num_other)],
     ]

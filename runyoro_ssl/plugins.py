@@ -36,6 +36,7 @@ HOOKS: dict[Kind, str] = {
     "logger": "runyoro_logging_backends",
     "executor": "runyoro_executors",
 }
+BUILT_IN = "built in"
 BUILTINS = ("filters", "duplicates", "caps", "augmentations", "collators", "loggers", "executors")
 
 
@@ -178,7 +179,7 @@ def ensure_picklable(kind: Kind, built: Iterable[tuple[str, Any]]) -> None:
 def _modules(plugin_dir: Path) -> Iterable[tuple[str, str, ModuleType]]:
     """(name, source, module) of every plugin."""
     for stem in BUILTINS:
-        yield f"builtin.{stem}", "built in", importlib.import_module(f"runyoro_ssl.builtins.{stem}")
+        yield f"builtin.{stem}", BUILT_IN, importlib.import_module(f"runyoro_ssl.builtins.{stem}")
     for point in entry_points(group="runyoro_ssl"):
         source = f"package {point.dist.name}" if point.dist else f"entry point {point.name}"
         yield point.name, source, _import(source, point.load)

@@ -54,7 +54,7 @@ KINDS = (
     Kind("wav48", "fixed", hours=6.0, with_two=True),
     Kind("mp3", "fixed", hours=3.0, with_two=False),
     Kind("m4a", "fixed", hours=3.0, with_two=False),
-    Kind("wav16", "vad", hours=2.0, with_two=True),
+    Kind("wav16", "vad", hours=3.0, with_two=True),
 )
 
 
@@ -110,7 +110,8 @@ def bench_long(folder: Path, runs: int) -> Iterator[Row]:
 
 def _bench_kind(folder: Path, kind: Kind, recording: Recording, runs: int, advance: Callable[[], Any]) -> Iterator[Row]:
     """A row "long", and perhaps one "workers"."""
-    count = max(2, round(kind.hours * 3600 / recording.seconds))
+    # An even number: two workers have the same to do.
+    count = 2 * max(1, round(kind.hours * 3600 / recording.seconds / 2))
     many = write_copies(recording, folder / f"{kind.format}-copies", count)
     few = write_copies(recording, folder / f"{kind.format}-start", START_COPIES, START_SEC)
     start, one, two = (

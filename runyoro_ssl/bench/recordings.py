@@ -13,6 +13,8 @@ import numpy as np
 from runyoro_ssl.bench.corpus import SAMPLE_RATE
 
 STUDIO_RATE = 48_000
+MAX_RECORDING_SEC = 1500.0
+"""As long as is usual; hours are made of many."""
 PAUSE_SEC = (0.3, 2.0)
 ROOM_NOISE = 1e-4
 """Of full scale: -80 dB."""
@@ -28,7 +30,11 @@ class Recording:
 
 
 def write_recordings(clips: Path, folder: Path) -> dict[str, Recording]:
-    """Join a folder of 16 kHz clips, and write the whole as 16 and 48 kHz WAV, MP3 and m4a. Returns them by format."""
+    """Join a folder of 16 kHz clips to 25 min at most, and write that as 16 and 48 kHz WAV, MP3 and m4a.
+
+    Returns:
+        The recordings by format.
+    """
     import soxr
 
     folder.mkdir()
@@ -89,14 +95,16 @@ def _link(path: Path, name: Path) -> None:
 
 
 def _join(clips: Path) -> np.ndarray:
-    """The clips in the order of their names, and after each a pause of a quiet room. float32 (T,)."""
+    """Clips in the order of their names, each with a pause of a quiet room, to 25 min or their end. float32 (T,)."""
     import soundfile as sf
 
     rng = np.random.default_rng(0)
-    parts = []
+    parts: list[np.ndarray] = []
     for path in sorted(clips.iterdir()):
         pause = rng.standard_normal(round(rng.uniform(*PAUSE_SEC) * SAMPLE_RATE), dtype=np.float32)
         parts += [sf.read(path, dtype="float32")[0], ROOM_NOISE * pause]
+        if sum(map(len, parts)) >= MAX_RECORDING_SEC * SAMPLE_RATE:
+            break
     return np.concatenate(parts, dtype=np.float32)
 
 

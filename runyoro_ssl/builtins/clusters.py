@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import subprocess
 import threading
 import time
 from collections.abc import Callable
@@ -38,6 +39,13 @@ class DaskExecutor(Executor):
             raise ConfigError(
                 f"prepare.executor is dask://{where}: no scheduler answers there ({str(error)[:100] or 'silence'}); "
                 "start one with `dask scheduler`, and workers with `dask worker`"
+            ) from None
+        try:
+            self._client.wait_for_workers(1, timeout=CONNECT_SEC)
+        except TimeoutError:
+            self._client.close()
+            raise ConfigError(
+                f"prepare.executor is dask://{where}: the scheduler has no worker; start some with `dask worker`"
             ) from None
         self._running: dict[Future[Any], Any] = {}
 
@@ -74,12 +82,11 @@ class DaskExecutor(Executor):
 class SlurmExecutor(Executor):
     """Each task a job, through submitit; their files go to `folder`, which every node must see."""
 
-    def __init__(self, folder: Path, num_workers: int, cluster: str | None, parameters: dict[str, Any]) -> None:
+    def __init__(self, folder: Path, cluster: str | None, parameters: dict[str, Any]) -> None:
         submitit = _import("submitit", "slurm")
-        array = {"slurm_array_parallelism": num_workers} if cluster is None else {}
         try:
             self._jobs = submitit.AutoExecutor(folder=folder, cluster=cluster)
-            self._jobs.update_parameters(**array, **parameters)
+            self._jobs.update_parameters(**parameters)
         except (NameError, TypeError, ValueError, RuntimeError) as error:
             raise ConfigError(f"plugins.options.slurm: {' '.join(str(error).split())[:300]}") from None
         self._running: dict[Future[Any], Any] = {}
@@ -91,7 +98,10 @@ class SlurmExecutor(Executor):
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         """Queue a job."""
         future: Future[Any] = Future()
-        job = self._jobs.submit(call_apart, partial(fn, **kwargs), args)
+        try:
+            job = self._jobs.submit(call_apart, partial(fn, **kwargs), args)
+        except (OSError, RuntimeError, ValueError, subprocess.SubprocessError) as error:
+            raise ConfigError(f"prepare.executor is slurm: it takes no job ({_one_line(error)})") from None
         with self._lock:
             self._running[future] = job
         return future
@@ -140,6 +150,10 @@ def _settle(future: Future[Any], outcome: Callable[[], tuple[int, Any]]) -> None
         future.set_exception(ProcessDied(exitcode))
     else:
         future.set_result(value)
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300] or type(error).__name__
 
 
 def _import(module: str, extra: str) -> Any:

@@ -55,7 +55,7 @@ class Processes:
 class Dask:
     """`dask://HOST:PORT`: a running Dask scheduler; its workers see the same files under the same paths.
 
-    `hardware.num_workers` is how many of them have work at a time.
+    For each of `hardware.num_workers`, four units of work are with the cluster at a time.
     """
 
     def __call__(self, where: str, _num_workers: int, _folder: Path) -> Executor:
@@ -67,17 +67,20 @@ class Dask:
 
 @dataclass(frozen=True)
 class Slurm:
-    """`slurm`: a job for each unit of work; `plugins.options.slurm.parameters` are submitit's."""
+    """`slurm`: a job for each unit of work, four at a time for each of `hardware.num_workers`.
+
+    `plugins.options.slurm.parameters` are submitit's.
+    """
 
     cluster: str | None = None
     """submitit's: `local` runs the jobs as processes of this machine."""
     parameters: dict[str, Any] | None = None
 
-    def __call__(self, _where: str, num_workers: int, folder: Path) -> Executor:
+    def __call__(self, _where: str, _num_workers: int, folder: Path) -> Executor:
         """Prepare to queue jobs."""
         from runyoro_ssl.builtins.clusters import SlurmExecutor
 
-        return SlurmExecutor(folder / "jobs", num_workers, self.cluster, self.parameters or {})
+        return SlurmExecutor(folder / "jobs", self.cluster, self.parameters or {})
 
 
 @hookimpl

@@ -8,6 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
+PASSING = frozenset({"cannot be opened", "changed while it was read", "out of memory", "process crashed", "time limit"})
+"""Reasons that may not hold another time: on another day, with other limits, on another machine."""
+
 
 @dataclass(frozen=True)
 class Drop:
@@ -66,6 +69,11 @@ class Account:
     def samples_kept(self) -> int:
         """Samples of its clips."""
         return sum(clip.num_samples for clip in self.clips)
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether doing it again would give the same."""
+        return not any(drop.reason in PASSING for drop in self.drops)
 
     def to_json(self) -> dict[str, Any]:
         """For `from_json`."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import BinaryIO
@@ -23,7 +23,11 @@ MAX_CHANNELS = 64
 MAX_RECORDING_SEC = 24 * 3600.0
 """A longer recording is a mistake, or a small file that unpacks without end."""
 LENGTH_TOLERANCE_SEC = 0.1
-"""Encoders pad and trim a frame or two; a clip shorter than stated by more than this, or 2 %, lacks audio."""
+"""Encoders pad and trim a frame or two; a clip shorter than stated by more than this, or 2 %, lacks audio; ..."""
+USEFUL_SEC = 15.0
+"""A recording that is damaged after so much is used up to there; a shorter one is not worth the risk."""
+MAX_TOLERANCE_SEC = 2.0
+"""... and so does a recording shorter by more than this."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,8 @@ class AudioInfo:
     num_frames: int
     sample_rate: int
     num_channels: int
+    flaw: AudioError | None = None
+    """What is wrong with a recording that can be used nevertheless, as far as it goes."""
 
     @property
     def duration_sec(self) -> float:
@@ -49,7 +55,8 @@ def probe(path: Path, *, max_seconds: float = MAX_RECORDING_SEC, heard: Callable
         heard: Called at the start, and with every block: a sign that decoding does not stand still.
 
     Raises:
-        AudioError: As `stream`; or with reason "too long", or "truncated" (much shorter than its header says).
+        AudioError: As `stream`; or with reason "too long", or "truncated" (much shorter than its header says). But if
+            `USEFUL_SEC` and more decode before, that is a flaw of the result.
     """
     heard()
     with _open(path) as source:
@@ -58,17 +65,25 @@ def probe(path: Path, *, max_seconds: float = MAX_RECORDING_SEC, heard: Callable
         if stated_sec is not None and stated_sec > max_seconds:
             raise AudioError("too long", f"its header says {timedelta(seconds=round(stated_sec))}, {limit}")
         num_frames = 0
-        for block in _finite(source.blocks(0, None)):
-            heard()
-            num_frames += len(block)
-            if num_frames > max_seconds * source.sample_rate:
-                raise AudioError("too long", f"more decodes than is allowed: {limit}")
-        info = AudioInfo(num_frames, source.sample_rate, source.num_channels)
+        flaw = None
+        try:
+            for block in _finite(source.blocks(0, None)):
+                heard()
+                num_frames += len(block)
+                if num_frames > max_seconds * source.sample_rate:
+                    break
+        except AudioError as error:
+            flaw = error
+        info = AudioInfo(num_frames, source.sample_rate, source.num_channels, flaw)
+    if info.duration_sec > max_seconds:
+        raise AudioError("too long", f"more decodes than is allowed: {limit}")
+    if flaw is None and stated_sec is not None and is_shorter(info.duration_sec, stated_sec):
+        flaw = AudioError("truncated", f"{info.duration_sec:.2f} s decode, its header says {stated_sec:.2f} s")
+    if flaw is not None and info.duration_sec < USEFUL_SEC:
+        raise flaw
     if num_frames == 0:
         raise AudioError("no samples", "the file decodes to nothing")
-    if stated_sec is not None:
-        check_length(info.duration_sec, stated_sec, "truncated", "its header")
-    return info
+    return replace(info, flaw=flaw)
 
 
 def stream(
@@ -77,6 +92,7 @@ def stream(
     """Decode a file, or a part of it, as mono float32 blocks (T,) of at most about 16 s at `sample_rate` Hz.
 
     Memory is bounded by the block, whatever the header claims. What precedes an error is delivered before it is raised.
+    A block may be empty: where a format must be decoded up to the offset, that tells that it goes on.
 
     Args:
         path: Any format libsndfile or FFmpeg reads; told by content, not by extension.
@@ -99,8 +115,7 @@ def stream(
             blocks = _finite(_resample(blocks, source.sample_rate, sample_rate))
         for block in blocks:
             num_samples += len(block)
-            if len(block):
-                yield block
+            yield block
     if num_samples == 0:
         raise AudioError("no samples", f"nothing decodes after second {offset_sec:g}")
 
@@ -118,7 +133,7 @@ def check_length(duration_sec: float, stated_sec: float, reason: str, who: str) 
 
 def is_shorter(duration_sec: float, stated_sec: float) -> bool:
     """Whether the difference is more than rounding and padding explain."""
-    return duration_sec < stated_sec - max(LENGTH_TOLERANCE_SEC, 0.02 * stated_sec)
+    return duration_sec < stated_sec - max(LENGTH_TOLERANCE_SEC, min(0.02 * stated_sec, MAX_TOLERANCE_SEC))
 
 
 @contextmanager
@@ -131,7 +146,7 @@ def _open(path: Path) -> Iterator[Source]:
             raise AudioError("empty file", "0 bytes")
         file = path.open("rb", buffering=0)
     except OSError as error:
-        raise AudioError("unreadable", str(error.strerror)) from None
+        raise AudioError("cannot be opened", str(error.strerror)) from None
     with file, closing(_source(file)) as source:
         if not MIN_SAMPLE_RATE <= source.sample_rate <= MAX_SAMPLE_RATE:
             raise AudioError("implausible sample rate", f"{source.sample_rate} Hz")

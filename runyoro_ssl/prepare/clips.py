@@ -37,6 +37,7 @@ class ClipMaker:
     pauses: PauseSettings
     judge: Judge
     time_limit_sec: float
+    max_recording_sec: float
 
     def make(self, key: str, entry: ManifestEntry, keep: Keep) -> Account:
         """The account of a line; each row of the dataset (without split) goes to `keep` as soon as it is made."""
@@ -60,6 +61,8 @@ class ClipMaker:
 
     def _pieces(self, entry: ManifestEntry, account: Account) -> Iterator[Piece]:
         """What the line becomes. A clip that has a flaw raises AudioError; a recording is used as far as it goes."""
+        if entry.duration > self.max_recording_sec:
+            raise AudioError("too long", f"{entry.duration:g} s, over prepare.max_recording_sec")
         if entry.duration <= self.pauses.max_duration_sec:
             yield from self._whole(entry, account)
         elif self.segment == "none":
@@ -77,6 +80,8 @@ class ClipMaker:
         if entry.offset is not None or is_shorter(entry.duration, seconds):
             # The manifest speaks of the first part of a longer file.
             waveform = waveform[: round(entry.duration * self.sample_rate)]
+        if len(waveform) == 0:
+            raise AudioError("no samples", f"{entry.duration:g} s are less than one")
         account.samples_in = len(waveform)
         bounds = cut_evenly(len(waveform), self._max_samples)
         account.cut = len(bounds) > 1

@@ -25,7 +25,9 @@ PAGE = "prepare_report.html"
 FORMAT = 1
 """Raised when a reader of the older layout would go wrong."""
 BATCH_ROWS = 32
-"""Rows written at a time: 15 MB of clips of 15 s."""
+"""Rows written at a time: 15 MB of clips of 15 s; ..."""
+BATCH_SAMPLES = 1 << 24
+"""... and fewer of longer ones: 32 MB."""
 
 
 def dataset_features() -> Any:
@@ -73,7 +75,7 @@ class RowWriter:
         """Add a row: a value for each column."""
         self.num_rows += 1
         self._rows.append(row)
-        if len(self._rows) >= BATCH_ROWS:
+        if len(self._rows) >= BATCH_ROWS or sum(row["num_samples"] for row in self._rows) >= BATCH_SAMPLES:
             self._flush()
 
     def _flush(self) -> None:

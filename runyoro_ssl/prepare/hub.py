@@ -57,7 +57,7 @@ class HubAddress:
             ConfigError: No name, or an option that does not exist.
         """
         parts = urlsplit(address)
-        options = parse_qs(parts.query, keep_blank_values=True)
+        options = parse_qs(parts.query.replace("+", "%2B"), keep_blank_values=True)  # train+test are two splits
         name = parts.netloc + parts.path.rstrip("/")
         unknown = sorted(options.keys() - {"config", "split"})
         if not name or unknown:
@@ -107,7 +107,7 @@ def _download(address: HubAddress, folder: Path, config: Config) -> None:
         task = bar.add_task(f"Fetching {address.name}", total=rows.num_rows)
         for index, row in enumerate(rows):
             bar.advance(task)
-            lines[_write_recording(row[column] or {}, index, folder)] = _fields(row, licence)
+            lines[_write_recording(row[column] or {}, index, folder, Path(address.name))] = _fields(row, licence)
     made: list[dict[str, Any]] = []
     broken: list[dict[str, Any]] = []
     for path, found in probe_all(list(lines), config):
@@ -174,6 +174,7 @@ def _offline_if_out_of_reach(address: HubAddress) -> Iterator[None]:
 def _licence_of_card(address: HubAddress) -> str | None:
     """The card is the README.md of a dataset; `datasets` does not read the licence from it."""
     from huggingface_hub import DatasetCard, hf_hub_download
+    from yaml import YAMLError
 
     try:
         if address.is_local:
@@ -181,24 +182,32 @@ def _licence_of_card(address: HubAddress) -> str | None:
         else:
             path = hf_hub_download(address.name, README, repo_type="dataset", local_files_only=not hub_reachable())
         card = DatasetCard.load(path, ignore_metadata_errors=True).data
-    except (OSError, ValueError):  # it has none
+    except (OSError, ValueError, YAMLError):  # it has none, or none that can be read
         return None
     licences = card.license if isinstance(card.license, list) else [card.license]
     named = [card.get("license_name") or one if one == "other" else one for one in licences if one]
     return ", ".join(map(str, named)) or None
 
 
-def _write_recording(audio: Mapping[str, Any], index: int, folder: Path) -> Path:
+def _write_recording(audio: Mapping[str, Any], index: int, folder: Path, home: Path) -> Path:
     """The file of a row: empty if it holds no audio."""
     path = folder / f"{index:07d}{Path(audio.get('path') or '').suffix}"
     data = audio.get("bytes")
-    if data is None and audio.get("path") and Path(audio["path"]).is_file():
+    if data is None and audio.get("path") and _is_of_dataset(Path(audio["path"]), home):
         data = Path(audio["path"]).read_bytes()
     path.write_bytes(data or b"")
     # A preparation tells files apart by size and time: fetched again, it must find the same.
     stamp = zlib.crc32(data or b"")
     os.utime(path, (stamp, stamp))
     return path
+
+
+def _is_of_dataset(path: Path, home: Path) -> bool:
+    """Whether a row names a file that came with its dataset: others of this machine are none of its business."""
+    from datasets import config
+
+    homes = (home, Path(config.HF_DATASETS_CACHE), Path(config.HF_CACHE_HOME))
+    return path.is_file() and any(path.resolve().is_relative_to(one.resolve()) for one in homes)
 
 
 def _fields(row: Mapping[str, Any], licence: str | None) -> dict[str, str]:

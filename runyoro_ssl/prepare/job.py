@@ -7,14 +7,16 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import runyoro_ssl
 from runyoro_ssl.config import Config
 from runyoro_ssl.errors import ManifestError
 from runyoro_ssl.hookspecs import CorpusFilter
 from runyoro_ssl.logs import get_logger
-from runyoro_ssl.plugins import Plugins, ensure_picklable
+from runyoro_ssl.plugins import BUILT_IN, Plugins, ensure_picklable
 from runyoro_ssl.prepare.accounts import Account, Drop, Tally
 from runyoro_ssl.prepare.clips import ClipMaker
 from runyoro_ssl.prepare.dataset import FORMAT
@@ -30,7 +32,15 @@ log = get_logger()
 VERSIONS = ("runyoro_ssl", "soundfile", "av", "soxr", "silero-vad", "torch", "datasets", "numpy")
 """Of what decides the samples that are kept."""
 CLIP_SETTINGS = frozenset(
-    {"max_duration_sec", "min_duration_sec", "segment", "vad_threshold", "speech_pad_sec", "max_pause_sec"}
+    {
+        "max_duration_sec",
+        "min_duration_sec",
+        "segment",
+        "vad_threshold",
+        "speech_pad_sec",
+        "max_pause_sec",
+        "max_recording_sec",
+    }
 )
 """Settings on which a clip depends. Those of the split decide only where it goes; the others change no result."""
 SPLIT_SETTINGS = frozenset({"validation_share", "split_by", "seed"})
@@ -74,7 +84,7 @@ def describe_job(
         plugins: Where the filters come from.
         manifest: Where `entries` were read from.
         entries: Its lines.
-        every_filter: Ask all filters about every clip: those that are registered and need no option, too.
+        every_filter: Ask all filters about every clip: those that are built in and not enabled, too.
 
     Raises:
         ManifestError: A line leaves the manifest's folder.
@@ -84,7 +94,7 @@ def describe_job(
     if not settings.allow_outside:
         check_inside(manifest, entries)
     rate = load_feature_extractor(config.model.model_name_or_path).sampling_rate
-    built = plugins.filters(usable_filters(plugins) if every_filter else None)
+    built = plugins.filters(tried_filters(plugins) if every_filter else None)
     ensure_picklable("filter", built)
     filters = tuple((name, one) for name, one in built if not isinstance(one, CorpusFilter))
     corpus_filters = tuple((name, one) for name, one in built if isinstance(one, CorpusFilter))
@@ -97,7 +107,15 @@ def describe_job(
     )
     judge = Judge(filters, corpus_filters, thorough=every_filter)
     # Absolute: the workers of a cluster have other working directories.
-    maker = ClipMaker(manifest.parent.absolute(), rate, settings.segment, pauses, judge, settings.time_limit_sec)
+    maker = ClipMaker(
+        manifest.parent.absolute(),
+        rate,
+        settings.segment,
+        pauses,
+        judge,
+        settings.time_limit_sec,
+        settings.max_recording_sec,
+    )
     unique, repeats = without_repeats(maker, entries)
     origin = describe_settings(config, plugins, rate)
     lines = keyed(unique, manifest.parent, origin["clips_sha256"])
@@ -106,21 +124,14 @@ def describe_job(
     return Job(maker, lines, repeats, corpus_filters, origin, round(sum(entry.duration for entry in entries), 6))
 
 
-def usable_filters(plugins: Plugins) -> list[str]:
-    """The enabled filters, in order, then every other that can be made without options."""
-    import inspect
-
+def tried_filters(plugins: Plugins) -> list[str]:
+    """The enabled filters, in order, then every other that is built in. Others may need options, or fail."""
     enabled = list(plugins.enabled("filter"))
-    others = [
+    return enabled + [
         name
         for name, registration in plugins.registered["filter"].items()
-        if name not in enabled
-        and all(
-            parameter.default is not inspect.Parameter.empty or name in plugins.config.plugins.options
-            for parameter in inspect.signature(registration.factory).parameters.values()
-        )
+        if name not in enabled and registration.plugin.source == BUILT_IN
     ]
-    return enabled + others
 
 
 def describe_settings(config: Config, plugins: Plugins, sampling_rate: int) -> dict[str, Any]:
@@ -136,10 +147,18 @@ def describe_settings(config: Config, plugins: Plugins, sampling_rate: int) -> d
             "options": {name: used.options.get(name, {}) for name in used.filters},
         },
         "filters_sha256": plugins.sources("filter"),
+        "code_sha256": _sha256([path.read_text(encoding="utf-8") for path in _own_code()]),
         "versions": {name: version(name) for name in VERSIONS},
     }
     split = {name: settings[name] for name in sorted(SPLIT_SETTINGS)}
     return {**clips, "split": split, "clips_sha256": _sha256(clips)}
+
+
+def _own_code() -> list[Path]:
+    """The files of this package on which a clip depends."""
+    package = Path(runyoro_ssl.__file__).parent
+    folders = (sorted((package / name).glob("*.py")) for name in ("builtins", "prepare"))
+    return [package / "measures.py", package / "vad.py", *chain.from_iterable(folders)]
 
 
 def check_inside(manifest: Path, entries: Sequence[ManifestEntry]) -> None:

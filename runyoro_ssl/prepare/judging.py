@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -44,10 +45,15 @@ class Judge:
             if not self.thorough:
                 return Verdict(objections[name])
         measured = {
-            name: call_filter(name, utterance.id, lambda judge=judge: judge.measure(utterance))  # type: ignore[misc]
+            name: call_filter(name, utterance.id, lambda judge=judge: _kept(judge.measure(utterance)))  # type: ignore[misc]
             for name, judge in self.corpus_filters
         }
         return Verdict(next(iter(objections.values()), None), objections, measured)
+
+
+def _kept(measured: Any) -> Any:
+    """What a shard gives back of it: bytes, or a JSON value. TypeError for anything else."""
+    return measured if isinstance(measured, bytes) else json.loads(json.dumps(measured))
 
 
 def call_filter(name: str, clip: str, call: Callable[[], Result]) -> Result:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor
@@ -51,7 +50,7 @@ def make_clips(config: Config, plugins: Plugins, job: Job, folder: Path) -> list
 def _find_all(folder: Path, wanted: Sequence[str]) -> dict[str, Found]:
     """The lines that were worked on, by key. What other machines write may take a while to be seen."""
     end = time.monotonic() + VISIBLE_SEC
-    while len(done := find_done(folder, wanted)) < len(wanted):
+    while len(done := find_done(folder, wanted, settled=False)) < len(wanted):
         if time.monotonic() > end:
             raise DatasetError(
                 f"{folder}: {len(wanted) - len(done)} of {len(wanted)} lines were worked on, and are not here; an "
@@ -61,14 +60,11 @@ def _find_all(folder: Path, wanted: Sequence[str]) -> dict[str, Found]:
     return done
 
 
-def try_clips(config: Config, plugins: Plugins, job: Job) -> list[Account]:
-    """The account of every line, in order; nothing is written."""
+def try_clips(config: Config, plugins: Plugins, job: Job, scratch: Path) -> list[Account]:
+    """The account of every line, in order; nothing is written but what the executor keeps in `scratch`."""
     done: dict[str, Account] = {}
     todo = plan(job.lines, {}, config.prepare.shard_seconds)
-    with (
-        tempfile.TemporaryDirectory(prefix="runyoro-try-") as scratch,
-        opened(plugins.executor(Path(scratch))) as executor,
-    ):
+    with opened(plugins.executor(scratch)) as executor:
         for _, accounts, account in _run(executor, TryShard(job.maker), todo, config):
             done |= {one.key: one for one in [*(accounts or ()), account] if one is not None}
     return [done[line.key] for line in job.lines]

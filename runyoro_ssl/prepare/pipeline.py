@@ -13,7 +13,7 @@ from runyoro_ssl.config import Config
 from runyoro_ssl.errors import ConfigError, DatasetError
 from runyoro_ssl.logs import get_logger, progress
 from runyoro_ssl.plugins import Plugins
-from runyoro_ssl.prepare.accounts import ClipFacts, Tally
+from runyoro_ssl.prepare.accounts import PASSING, ClipFacts, Tally
 from runyoro_ssl.prepare.dataset import (
     CLIPS,
     DROPPED,
@@ -157,7 +157,9 @@ def _write(
     write_json(finished / REPORT, report)
     write_jsonl(finished / DROPPED, (vars(drop) for drop in tally.drops))
     (finished / KEYS).write_text("".join(f"{line.content}\n" for line in job.lines), encoding="utf-8")
-    write_json(finished / FINGERPRINT, {**job.origin, "splits": report["splits"], "content_sha256": digest})
+    unsettled = sorted({drop.source for drop in tally.drops if drop.reason in PASSING})
+    fingerprint = {**job.origin, "splits": report["splits"], "unsettled": unsettled, "content_sha256": digest}
+    write_json(finished / FINGERPRINT, fingerprint)
     write_jsonl(finished / CLIPS, clip_rows(facts, job.sample_rate))
     saved = {name: Clips(split) for name, split in load_splits(finished, sampling_rate=job.sample_rate).items()}
     write_corpus_page(finished / PAGE, report, facts, lambda name, index: saved[name].waveform(index), title=title)
@@ -190,13 +192,16 @@ def _existing(output_dir: Path, job: Job) -> Prepared | None:
     except (DatasetError, OSError, ValueError):
         check_replaceable(output_dir, overwrite=False)
         raise
+    if found["sha256"] == job.origin["sha256"] and found.get("unsettled"):
+        log.info("trying_again", files=len(found["unsettled"]), because="they were dropped for reasons that may pass")
+        return None
     if found["sha256"] == job.origin["sha256"]:
         return Prepared(output_dir, report, up_to_date=True)
     changed = [
         name for name in job.origin if name not in ("sha256", "clips_sha256") and found.get(name) != job.origin[name]
     ]
     new = {line.content for line in job.lines}
-    if changed == ["input_sha256"] and new > set(keys):
+    if changed == ["input_sha256"] and new >= set(keys):
         log.info("manifest_grew", lines_before=len(keys), lines_now=len(new))
         return None
     raise ConfigError(

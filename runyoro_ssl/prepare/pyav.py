@@ -15,7 +15,7 @@ from av.audio.stream import AudioStream
 from av.container import InputContainer
 
 from runyoro_ssl.errors import AudioError
-from runyoro_ssl.prepare.source import block_frames
+from runyoro_ssl.prepare.source import MAX_BLOCK_VALUES, block_frames
 
 DEMUXERS = "aac,ac3,aiff,amr,asf,avi,caf,eac3,flac,flv,loas,matroska,mov,mp3,mpeg,mpegts,ogg,rm,wav,w64,wv"
 """Containers that hold a recording; none that names other files or addresses (playlists, concat, dash), no pictures."""
@@ -174,10 +174,15 @@ class PyAVSource:
 
 
 def _cut(parts: Iterator[np.ndarray], skip: int, count: int | None) -> Iterator[np.ndarray]:
-    """Without the first `skip` frames, at most `count`."""
+    """Without the first `skip` frames, at most `count`. An empty part now and then tells that skipping goes on."""
+    quiet = 0
     for part in parts:
         wanted = part[skip:]
         skip = max(0, skip - len(part))
+        quiet += len(part) - len(wanted)
+        if quiet > MAX_BLOCK_VALUES:
+            quiet = 0
+            yield part[:0]
         if count is not None:
             wanted = wanted[:count]
             count -= len(wanted)
@@ -193,6 +198,9 @@ def _gather(parts: Iterator[np.ndarray], size: int) -> Iterator[np.ndarray]:
     num_waiting = 0
     try:
         for part in parts:
+            if len(part) == 0:
+                yield part
+                continue
             waiting.append(part)
             num_waiting += len(part)
             if num_waiting >= size:

@@ -28,10 +28,12 @@ def rehearse(config: Config, plugins: Plugins) -> list[list[str]]:
     Raises:
         As `prepare`.
     """
-    with tempfile.TemporaryDirectory(prefix="runyoro-try-") as scratch:
+    # Beside the output: there, other machines see it.
+    home = next(folder for folder in config.prepare.output_dir.absolute().parents if folder.exists())
+    with tempfile.TemporaryDirectory(prefix=".prepare-dry-run-", dir=home) as scratch:
         manifest = local_manifest(config, Path(scratch))
         job = describe_job(config, plugins, manifest, read_manifest(manifest), every_filter=True)
-        accounts = try_clips(config, plugins, job)
+        accounts = try_clips(config, plugins, job, Path(scratch))
     tally = job.repeats
     for line, account in zip(job.lines, accounts, strict=True):
         tally.add(account, line.entry.audio_filepath)
@@ -57,8 +59,8 @@ def _filter_rows(job: Job, enabled: tuple[str, ...], clips: list[ClipFacts]) -> 
         alone = _dropped(name, corpus, clips, job.sample_rate)
         then = _dropped(name, corpus, left, job.sample_rate)
         if name in enabled:
-            gone = {clip.id for clip in then}
-            left = kept = [clip for clip in left if clip.id not in gone]
+            gone = {id(clip) for clip in then}  # lines that overlap may give two clips of one name
+            left = kept = [clip for clip in left if id(clip) not in gone]
         rows.append(
             [
                 name,

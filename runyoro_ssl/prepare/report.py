@@ -48,7 +48,9 @@ def build_report(tally: Tally, splits: Splits, sampling_rate: int, seconds_in_ma
         "licences": _seconds_by(clips, sampling_rate, lambda clip: clip.licence),
         "measures": _describe_measures(clips),
         "narrow_band_seconds": sum(
-            clip.num_samples for clip in clips if clip.measures.get("bandwidth_hz", np.inf) < NARROW_BAND_HZ
+            clip.num_samples
+            for clip in clips
+            if clip.measures.get("bandwidth_hz", np.inf) < NARROW_BAND_HZ < sampling_rate / 2
         )
         / sampling_rate,
     }

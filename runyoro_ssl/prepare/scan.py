@@ -29,13 +29,18 @@ AUDIO_EXTENSIONS = frozenset(f".{name}" for name in EXTENSIONS.split())
 
 @dataclass(frozen=True)
 class Scan:
-    """What `invoke manifest` found. `rejected` holds (path, reason, detail); `num_other` files are not audio."""
+    """What `invoke manifest` found.
+
+    `num_flawed` recordings are damaged, and listed as far as they go. `rejected` holds (path, reason, detail);
+    `num_other` files are not audio.
+    """
 
     output: Path
     num_files: int
     seconds: float
     num_speakers: int
     num_without_speaker: int
+    num_flawed: int
     rejected: list[tuple[str, str, str]]
     num_other: int
 
@@ -112,6 +117,7 @@ def scan(
         seconds=sum(row["duration"] for row in rows),
         num_speakers=len(set(speakers)),
         num_without_speaker=len(rows) - len(speakers),
+        num_flawed=sum("flaw" in row for row in rows),
         rejected=rejected,
         num_other=others,
     )
@@ -219,6 +225,8 @@ def _row(path: Path, relative: str, info: AudioInfo, output: Path, speaker: str 
         "sample_rate": info.sample_rate,
         "channels": info.num_channels,
     }
+    if info.flaw is not None:
+        row["flaw"] = str(info.flaw)
     if speaker is not None:
         row["speaker"] = speaker
     return row

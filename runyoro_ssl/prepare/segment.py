@@ -77,15 +77,17 @@ def cut_at_pauses(track: SpeechTrack, settings: PauseSettings) -> list[Bounds]:
     again and again; speech without one, at its quietest point. Then every clip gets `speech_pad_sec` of what lies
     around it, and too short a clip more. Clips do not overlap, and none is longer than the maximum.
     """
-    shortest = settings.min_duration_sec / WINDOW_SEC
-    pad = round(settings.speech_pad_sec / WINDOW_SEC)
     # Half a window may be gained at either end when windows become samples.
-    longest = settings.max_duration_sec / WINDOW_SEC - 1 - 2 * pad
+    room = settings.max_duration_sec / WINDOW_SEC - 1
+    shortest = min(settings.min_duration_sec / WINDOW_SEC, room)
+    pad = min(round(settings.speech_pad_sec / WINDOW_SEC), int(room / 4))
+    longest = room - 2 * pad
     runs = _join(_speech_regions(track, settings), settings.max_pause_sec / WINDOW_SEC)
     runs = [run for run in runs if sum(stop - start for start, stop in run) * WINDOW_SEC >= MIN_SPEECH_SEC]
     level = _smooth(track.power, round(QUIET_SEC / WINDOW_SEC))
-    clips = [clip for run in runs for clip in _split(run, shortest, longest, level)]
-    clips = _lengthen(_pad(clips, pad, len(track.speech)), shortest, len(track.speech)) if clips else []
+    # Pieces of half the longest can always be had.
+    clips = [clip for run in runs for clip in _split(run, min(shortest, longest / 2), longest, level)]
+    clips = _lengthen(_pad(clips, pad, len(track.speech)), shortest, room, len(track.speech)) if clips else []
     return [(track.sample(start), track.sample(stop)) for start, stop in clips]
 
 
@@ -143,14 +145,14 @@ def _split(run: list[Bounds], shortest: float, longest: float, level: np.ndarray
         if stop - start <= longest:
             yield start, stop
             continue
-        # (pause, index of the region after it), where neither side becomes too short
+        # (pause, how near to the middle, index of the region after it), where neither side becomes too short
         pauses = [
-            (after[0] - before[1], index)
+            (after[0] - before[1], -abs(after[0] + before[1] - start - stop), index)
             for index, (before, after) in enumerate(itertools.pairwise(part), start=1)
             if before[1] - start >= shortest and stop - after[0] >= shortest
         ]
         if pauses:
-            _, index = max(pauses)
+            _, _, index = max(pauses)
             waiting += [part[index:], part[:index]]
         else:
             waiting += reversed(_cut_between(part, _quietest(start, stop, shortest, longest, level)))
@@ -179,9 +181,9 @@ def _pad(clips: Sequence[Bounds], pad: int, num_windows: int) -> list[Bounds]:
     ]
 
 
-def _lengthen(clips: Sequence[Bounds], shortest: float, num_windows: int) -> list[Bounds]:
+def _lengthen(clips: Sequence[Bounds], shortest: float, room: float, num_windows: int) -> list[Bounds]:
     """Clips that are too short, with as much as they need of what lies around them and belongs to no other."""
-    target = int(np.ceil(shortest)) + 1
+    target = min(int(np.ceil(shortest)) + 1, int(room))
     made: list[Bounds] = []
     for index, (start, stop) in enumerate(clips):
         floor = made[-1][1] if made else 0

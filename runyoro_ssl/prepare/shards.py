@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import socket
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -140,13 +141,16 @@ class TryShard:
             at_rest()
 
 
-def find_done(folder: Path, wanted: Iterable[str]) -> dict[str, Found]:
-    """The lines that shards in a folder hold, by key: those `wanted`. A shard that is not whole is left out."""
+def find_done(folder: Path, wanted: Iterable[str], *, settled: bool = True) -> dict[str, Found]:
+    """The lines that shards in a folder hold, by key: those `wanted`. A shard that is not whole is left out.
+
+    With `settled`, so are lines that were dropped for a reason that may have passed.
+    """
     keys = set(wanted)
     found: dict[str, Found] = {}
     for path in sorted(folder.glob("[0-9a-f]*.json")):
         for one in _read_accounts(path):
-            if one.account.key in keys:
+            if one.account.key in keys and (one.account.is_settled or not settled):
                 found.setdefault(one.account.key, one)
     return found
 
@@ -209,4 +213,4 @@ def _sha256(text: str) -> str:
 
 
 def _temporary(path: Path) -> Path:
-    return path.with_name(f"{TEMPORARY}{os.getpid()}-{path.name}")
+    return path.with_name(f"{TEMPORARY}{socket.gethostname()}-{os.getpid()}-{path.name}")

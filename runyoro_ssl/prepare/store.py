@@ -15,11 +15,11 @@ from runyoro_ssl.errors import ConfigError
 from runyoro_ssl.logs import get_logger
 from runyoro_ssl.prepare.dataset import FINGERPRINT, write_json
 from runyoro_ssl.prepare.job import Job
-from runyoro_ssl.prepare.shards import TEMPORARY, sweep
+from runyoro_ssl.prepare.shards import TEMPORARY, put_in_place, sweep
 
 log = get_logger()
 
-LOCK, SETTINGS = "lock", "settings.json"
+LOCK, SETTINGS, JOBS = "lock", "settings.json", "jobs"
 
 
 @dataclass(frozen=True)
@@ -73,9 +73,9 @@ class Store:
             shutil.rmtree(self.finished, ignore_errors=True)
             yield
         finally:
-            lock.release()
             if {path.name for path in self.folder.iterdir()} <= {LOCK}:
                 shutil.rmtree(self.folder, ignore_errors=True)
+            lock.release()
 
     def shards_of(self, job: Job) -> Path:
         """Where shards with the settings of a job are, if there are any."""
@@ -87,12 +87,12 @@ class Store:
         now = _decisive(job)
         others = [path for path in self.folder.glob(f"*/{SETTINGS}") if path.parent != shards]
         if others and not shards.exists():
-            before = json.loads(max(others, key=os.path.getmtime).read_text(encoding="utf-8"))
+            before = _read(max(others, key=os.path.getmtime))
             log.warning("settings_changed", changed=_differences(before, now), so="all clips are made anew")
         shards.mkdir(exist_ok=True)
         if not (shards / SETTINGS).exists():
             write_json(shards / f"{TEMPORARY}{SETTINGS}", now)
-            (shards / f"{TEMPORARY}{SETTINGS}").rename(shards / SETTINGS)
+            put_in_place(shards / f"{TEMPORARY}{SETTINGS}", shards / SETTINGS)
         return shards
 
     def put_in_place(self) -> None:
@@ -120,8 +120,10 @@ class Store:
         keep = {shards, self.downloads} if keep_shards else set()
         if keep and shards.exists():
             sweep(shards, used)
-        for path in sorted(self.folder.iterdir(), key=lambda path: path == self.replaced):
-            if path.is_dir() and path not in keep:
+        ours = {path.parent for path in self.folder.glob(f"*/{SETTINGS}")}
+        ours |= {self.downloads, self.finished, self.replaced, self.folder / JOBS}
+        for path in sorted(ours - keep, key=lambda path: path == self.replaced):
+            if path.is_dir():
                 shutil.rmtree(path)
 
 
@@ -143,6 +145,15 @@ def _decisive(job: Job) -> dict[str, dict[str, Any]]:
     """All but the input on which a shard depends."""
     model = {name: job.origin[name] for name in ("sampling_rate", "format")}
     return {"model": model, **{name: job.origin[name] for name in ("settings", "versions", "filters_sha256")}}
+
+
+def _read(settings: Path) -> dict[str, dict[str, Any]]:
+    """What an earlier preparation wrote; nothing if it is damaged."""
+    try:
+        found = json.loads(settings.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _differences(before: Mapping[str, Mapping[str, Any]], now: Mapping[str, Mapping[str, Any]]) -> str:

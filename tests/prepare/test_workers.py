@@ -58,7 +58,7 @@ def maker(folder: Path) -> ClipMaker:
     """A clip maker without filters."""
     config = PrepareConfig()
     pauses = PauseSettings(2.0, 15.0, config.vad_threshold, config.speech_pad_sec, config.max_pause_sec)
-    return ClipMaker(folder, 16_000, "vad", pauses, Judge(), 60.0)
+    return ClipMaker(folder, 16_000, "vad", pauses, Judge(), 60.0, 86_400.0)
 
 
 def heavy_modules_after(make: MakeShard) -> set[str]:

@@ -60,6 +60,18 @@ REASONS: dict[str, tuple[str, str]] = {
         "The decoder could not read the file: damaged, or not the format that its name says.",
         "Play it in another program; convert it to WAV or FLAC if that works, otherwise copy it again.",
     ),
+    "cannot be opened": (
+        "The system would not let the file be read: permissions, or a disk that failed.",
+        "Mend that and run invoke prepare again: it tries such files anew.",
+    ),
+    "changed while it was read": (
+        "The file was longer when its speech was looked for than when its clips were cut.",
+        "Let the copy or the synchronisation end, and run invoke prepare again.",
+    ),
+    "out of memory": (
+        "Reading or judging the file took more memory than there was.",
+        "Use fewer workers (--num-workers), close other programs, and run invoke prepare again.",
+    ),
     "truncated": (
         "Less audio decodes than the file's header promises: an interrupted copy or download.",
         "Copy or download it again.",
@@ -100,8 +112,8 @@ REASONS: dict[str, tuple[str, str]] = {
         "Longer than the longest clip while nothing may be cut, or than the longest recording.",
         "Allow cutting with --segment vad, or raise prepare.max_recording_sec if the file is what it says.",
     ),
-    "decoder crashed": (
-        "Reading the file ended the process that read it, twice; the other files were not touched by that.",
+    "process crashed": (
+        "Reading or judging the file ended the process that did it, twice; the other files were not touched by that.",
         "Convert the file to WAV or FLAC with another program. If it is a plugin's fault, mend the plugin.",
     ),
     "time limit": (
