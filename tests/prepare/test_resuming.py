@@ -250,6 +250,7 @@ def test_kill_while_cleaning_up(preparation: Prepare, few: Path) -> None:
     struck.here()
     shutil.copytree(struck.dataset, struck.store / "replaced")
     (struck.store / "0123456789abcdef").mkdir()
+    (struck.store / "0123456789abcdef" / "settings.json").write_text("{}")
     struck.here()
     assert struck.leftovers() == []
     assert not (struck.store / "0123456789abcdef").exists()
