@@ -10,6 +10,7 @@ import argparse
 import json
 import os
 import random
+import re
 import resource
 import struct
 import sys
@@ -137,8 +138,17 @@ def examine(seeds: Sequence[Path], seed: int, number: int) -> tuple[str, list[st
         path.write_bytes(make(seeds, seed, number))
         (outcome, first_sec), (other, second_sec) = _timed(probe, path), _timed(_stream_all, path)
     breaches = [f"file {number}: {found}" for found in (outcome, other) if found.startswith("breach")]
+    return outcome, breaches, max(first_sec, second_sec), _peak_mb()
+
+
+def _peak_mb() -> int:
+    """Most that was resident in this process. On Linux not by getrusage, which starts with the parent's peak."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        (peak_kb,) = re.findall(r"VmHWM:\s*(\d+)", status.read_text())
+        return int(peak_kb) >> 10
     unit = 1 << (20 if sys.platform == "darwin" else 10)
-    return outcome, breaches, max(first_sec, second_sec), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // unit
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // unit
 
 
 def _timed(use: Callable[[Path], object], path: Path) -> tuple[str, float]:

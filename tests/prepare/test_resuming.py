@@ -109,7 +109,7 @@ def test_worker_ends_with_its_parent() -> None:
     """Also in the middle of its work: there is nobody to give it to."""
     code = (
         "import time\nfrom runyoro_ssl.builtins.executors import ProcessExecutor\n"
-        "if __name__ == '__main__': ProcessExecutor(1).submit(time.sleep, 60)"
+        "if __name__ == '__main__': ProcessExecutor(1).submit(time.sleep, 60).result()"
     )
     with subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, text=True) as process:
         assert wait_until(lambda: bool(workers_of(process)), process)
@@ -250,6 +250,7 @@ def test_kill_while_cleaning_up(preparation: Prepare, few: Path) -> None:
     struck.here()
     shutil.copytree(struck.dataset, struck.store / "replaced")
     (struck.store / "0123456789abcdef").mkdir()
+    (struck.store / "0123456789abcdef" / "settings.json").write_text("{}")
     struck.here()
     assert struck.leftovers() == []
     assert not (struck.store / "0123456789abcdef").exists()
