@@ -144,14 +144,16 @@ class TryShard:
 def find_done(folder: Path, wanted: Iterable[str], *, settled: bool = True) -> dict[str, Found]:
     """The lines that shards in a folder hold, by key: those `wanted`. A shard that is not whole is left out.
 
-    With `settled`, so are lines that were dropped for a reason that may have passed.
+    So are lines that were dropped for a reason that may have passed: all of them if `settled`, else those that were
+    tried again with success.
     """
     keys = set(wanted)
     found: dict[str, Found] = {}
     for path in sorted(folder.glob("[0-9a-f]*.json")):
         for one in _read_accounts(path):
-            if one.account.key in keys and (one.account.is_settled or not settled):
-                found.setdefault(one.account.key, one)
+            key, is_settled = one.account.key, one.account.is_settled
+            if key in keys and (is_settled or not settled) and (key not in found or is_settled):
+                found[key] = one
     return found
 
 

@@ -41,7 +41,7 @@ def manifest(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def scheduler() -> Iterator[str]:
     """HOST:PORT of a Dask cluster of two worker processes on loopback."""
     distributed = pytest.importorskip("distributed")
-    options = {"n_workers": 2, "threads_per_worker": 1, "processes": True, "dashboard_address": None}
+    options = {"n_workers": 2, "threads_per_worker": 1, "processes": True, "dashboard_address": ":0"}
     with distributed.LocalCluster(host="127.0.0.1", **options) as cluster:
         yield cluster.scheduler_address.removeprefix("tcp://")
 
@@ -206,7 +206,7 @@ def test_dask_without_workers_is_one_line(
     """Nobody would ever do the work: that is said, not waited for."""
     distributed = pytest.importorskip("distributed")
     monkeypatch.setattr("runyoro_ssl.builtins.clusters.CONNECT_SEC", 2.0)
-    with distributed.LocalCluster(host="127.0.0.1", n_workers=0, processes=True, dashboard_address=None) as cluster:
+    with distributed.LocalCluster(host="127.0.0.1", n_workers=0, processes=True, dashboard_address=":0") as cluster:
         wrong = replace(
             Preparation(manifest, tiny_model, tmp_path), options=("--executor", f"dask{cluster.scheduler_address[3:]}")
         )
