@@ -96,6 +96,11 @@ class Preparation:
             *("--set", f"prepare.shard_seconds={SHARD_SEC}", *self.options),
         ]
 
+    @property
+    def task(self) -> str:
+        """The same for `run_task`: what follows `invoke`."""
+        return " ".join(self.command[self.command.index("prepare") :])
+
     @contextmanager
     def started(self, **options: Any) -> Iterator[subprocess.Popen[str]]:
         """The running command, in a session of its own; nothing of it outlives the block."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 PASSING = frozenset({"cannot be opened", "changed while it was read", "out of memory", "process crashed", "time limit"})
@@ -126,11 +126,6 @@ class Tally:
             times[drop.reason] += 1
             samples[drop.reason] += drop.num_samples
         return {reason: (times[reason], count) for reason, count in samples.most_common()}
-
-
-def without_measured(clip: ClipFacts) -> ClipFacts:
-    """The clip, without what only corpus filters wanted to know."""
-    return replace(clip, measured={})
 
 
 def _encode(measured: Mapping[str, Any]) -> dict[str, Any]:

@@ -192,7 +192,7 @@ def test_wrong_executor_is_one_line(  # noqa: PLR0917 - fixtures
     """Status 1, what was seen, soon, and no wall of a library's log."""
     started = time.monotonic()
     wrong = replace(Preparation(manifest, tiny_model, tmp_path), options=("--executor", executor))
-    status, _, err = run_task(" ".join(wrong.command[wrong.command.index("prepare") :]))
+    status, _, err = run_task(wrong.task)
     assert status == 1
     assert complaint in err
     assert err.count("\n") == 1, err
@@ -210,7 +210,7 @@ def test_dask_without_workers_is_one_line(
         wrong = replace(
             Preparation(manifest, tiny_model, tmp_path), options=("--executor", f"dask{cluster.scheduler_address[3:]}")
         )
-        status, _, err = run_task(" ".join(wrong.command[wrong.command.index("prepare") :]))
+        status, _, err = run_task(wrong.task)
     assert status == 1
     assert "the scheduler has no worker" in err
 
@@ -226,7 +226,7 @@ def test_slurm_that_takes_no_job_is_one_line(
         (tmp_path / "bin" / name).chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path / "bin"), prepend=":")
     wrong = replace(Preparation(manifest, tiny_model, tmp_path), options=("--executor", "slurm"))
-    status, _, err = run_task(" ".join(wrong.command[wrong.command.index("prepare") :]))
+    status, _, err = run_task(wrong.task)
     assert status == 1
     assert "prepare.executor is slurm: it takes no job" in err
     assert "invalid partition" in err
@@ -246,6 +246,6 @@ def test_missing_extra_says_what_to_install(  # noqa: PLR0917 - fixtures
     """The name of the extra, for pip."""
     monkeypatch.setitem(sys.modules, module, None)
     wrong = replace(Preparation(manifest, tiny_model, tmp_path), options=("--executor", executor))
-    status, _, err = run_task(" ".join(wrong.command[wrong.command.index("prepare") :]))
+    status, _, err = run_task(wrong.task)
     assert status == 1
     assert f"pip install 'runyoro_ssl[{executor.partition(':')[0]}]'" in err

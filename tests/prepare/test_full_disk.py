@@ -68,7 +68,7 @@ def test_full_disk(
     shards, dataset = size_of(calm.store), size_of(calm.dataset, "*.arrow")
     room = {"shards": shards * 0.7, "saving": shards + dataset * 0.8, "report": shards + dataset + 8 * PAGE_BYTES}
     resize(disk, int(room[full]))
-    command = " ".join(cramped.command[cramped.command.index("prepare") :])
+    command = cramped.task
     status, _, complaint = run_task(command)
     assert status == 1
     (line,) = [line for line in complaint.splitlines() if "error" in line]

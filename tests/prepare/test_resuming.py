@@ -224,7 +224,7 @@ def test_second_preparation_stops(preparation: Prepare, run_task: Callable[[str]
     first = preparation("first")
     with first.started() as process:
         assert wait_until(lambda: len(first.shards()) > 0, process)
-        status, _, complaint = run_task(" ".join(first.command[first.command.index("prepare") :]))
+        status, _, complaint = run_task(first.task)
         assert (status, complaint.count("\n")) == (1, 1), complaint
         assert "another `invoke prepare` is writing it" in complaint
         process.wait(60)
