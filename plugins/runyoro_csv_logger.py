@@ -15,6 +15,8 @@ from typing import Any
 from runyoro_ssl import hookimpl
 from runyoro_ssl.hookspecs import Run
 
+requires_runyoro_ssl = ">=0.1,<1"
+
 COLUMNS = ("step", "epoch", "eval/loss", "eval/accuracy", "eval/codevector_perplexity")
 
 
@@ -27,6 +29,8 @@ class CsvLogger:
     def open(self, run: Run) -> None:
         """Write the header of a new file; a resumed run appends."""
         self._path = run.output_dir / self.file_name
+        if run.is_new:
+            self._path.unlink(missing_ok=True)
         if not self._path.exists():
             self._append(COLUMNS)
 

@@ -17,6 +17,8 @@ import numpy as np
 from runyoro_ssl import hookimpl
 from runyoro_ssl.hookspecs import Utterance
 
+requires_runyoro_ssl = ">=0.1,<1"
+
 
 @dataclass(frozen=True)
 class LoudnessFilter:

@@ -1,5 +1,9 @@
 """Errors a user can mend. Each message says what, where, the value seen and what to do next, in one line."""
 
+import sysconfig
+import traceback
+from pathlib import Path
+
 
 class RunyoroError(Exception):
     """Ends a task with exit status 1 and its message; anything else that escapes a task is a bug (status 2)."""
@@ -43,3 +47,36 @@ class PluginError(RunyoroError):
 
 class TrainingError(RunyoroError):
     """Training that cannot start, or must not go on."""
+
+
+class LoaderError(TrainingError):
+    """Batches can no longer be built; what was learned so far can be saved."""
+
+
+def describe(error: BaseException) -> str:
+    """What a plugin raised, and where: `ValueError: no such village (runyoro_village.py:12)`."""
+    what = error.msg if isinstance(error, SyntaxError) else error
+    return f"{type(error).__name__}: {what} ({where_raised(error)})"
+
+
+def where_raised(error: BaseException) -> str:
+    """The place a plugin's author looks for, e.g. `runyoro_village.py:12`.
+
+    It is the deepest line that is neither our own (the built-in plugins' are theirs) nor that of a library; the deepest
+    of all if there is none. For a file that is no Python, where that was seen.
+    """
+    if isinstance(error, SyntaxError) and error.filename and Path(error.filename).is_file():
+        return f"{Path(error.filename).name}:{error.lineno}"
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith("<")]
+    if not frames:
+        return "no traceback"
+    frame = next((frame for frame in reversed(frames) if _is_of_plugin(Path(frame.filename))), frames[-1])
+    return f"{Path(frame.filename).name}:{frame.lineno}"
+
+
+def _is_of_plugin(file: Path) -> bool:
+    own = Path(__file__).parent
+    if file.is_relative_to(own):
+        return file.is_relative_to(own / "builtins")
+    libraries = [sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")]
+    return not any(file.is_relative_to(folder) for folder in libraries)

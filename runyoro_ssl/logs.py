@@ -1,13 +1,12 @@
-"""What a user sees: structured log lines on stderr, progress bars, tables; libraries kept quiet; secrets kept out."""
+"""What a user sees: structured log lines on stderr, progress bars, tables; libraries kept quiet."""
 
 from __future__ import annotations
 
 import logging
 import os
-import re
 import sys
 import warnings
-from collections.abc import Mapping, MutableMapping
+from collections.abc import MutableMapping
 from typing import Any
 
 import structlog
@@ -25,29 +24,19 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+from runyoro_ssl.redaction import redact
+
+__all__ = ["redact"]
+
 WIDTH_IN_FILES = 120
 """Columns of a table that goes to a file and not to a terminal."""
 
 console = Console(stderr=True, highlight=False)
 """Progress bars and log lines share it, so that a line never cuts through a bar."""
 
-_SECRET_KEY = re.compile(r"token|secret|passw|api_?key|credential|authorization", re.IGNORECASE)
-_SECRET_VALUE = re.compile(r"hf_[A-Za-z0-9]{8,}|(?<=://)[^/@\s]+:[^/@\s]+(?=@)")
-
-
-def redact(value: Any, key: str = "") -> Any:
-    """Replace what looks like a credential: by its key, a Hugging Face token, or user:password in a URL."""
-    if isinstance(value, Mapping):
-        return {k: redact(v, str(k)) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [redact(v, key) for v in value]
-    if isinstance(value, str):
-        return "[redacted]" if _SECRET_KEY.search(key) else _SECRET_VALUE.sub("[redacted]", value)
-    return value
-
 
 def _redact_event(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    return {key: redact(value, key) for key, value in event.items()}
+    return dict(redact(event))
 
 
 def configure() -> None:
@@ -102,12 +91,12 @@ def progress(unit: str, *columns: ProgressColumn) -> Progress:
 
 
 def print_table(title: str, columns: list[str], rows: list[list[str]]) -> None:
-    """A table on stdout: the result of a task, as against its log on stderr."""
-    table = Table(title=Text(title), title_justify="left", title_style="bold")
+    """A table on stdout, without secrets: the result of a task, as against its log on stderr."""
+    table = Table(title=Text(redact(title)), title_justify="left", title_style="bold")
     for index, column in enumerate(columns):
         table.add_column(column, justify="left", overflow="fold", no_wrap=index == 0)
     for row in rows:
-        table.add_row(*map(Text, row))
+        table.add_row(*map(Text, redact(row)))
     Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH_IN_FILES).print(table)
 
 

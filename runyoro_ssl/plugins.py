@@ -1,21 +1,14 @@
-"""Find, load, check and build plugins.
-
-Sources, in order: built-ins, installed packages (entry-point group `runyoro_ssl`), `runyoro_*.py` in the project's
-plugin folder. Loading is not enabling: the configuration names what is used.
-"""
+"""Load, check and build plugins. Loading is not enabling: the configuration names what is used."""
 
 from __future__ import annotations
 
 import hashlib
-import importlib
 import inspect
 import pickle
-import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
-from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal, cast
@@ -23,9 +16,11 @@ from typing import Any, Literal, cast
 import pluggy
 
 from runyoro_ssl import hookspecs
-from runyoro_ssl.config import Config, PluginsConfig
-from runyoro_ssl.errors import PluginError
+from runyoro_ssl.config import Config
+from runyoro_ssl.errors import PluginError, RunyoroError, describe
 from runyoro_ssl.hookspecs import Augmentation, Collator, LoggingBackend, OpenExecutor
+from runyoro_ssl.plugin_sources import find_modules
+from runyoro_ssl.plugin_versions import DECLARATION
 
 Kind = Literal["filter", "augmentation", "collator", "logger", "executor"]
 
@@ -36,8 +31,6 @@ HOOKS: dict[Kind, str] = {
     "logger": "runyoro_logging_backends",
     "executor": "runyoro_executors",
 }
-BUILT_IN = "built in"
-BUILTINS = ("filters", "duplicates", "caps", "augmentations", "collators", "loggers", "executors")
 
 
 @dataclass(frozen=True)
@@ -48,6 +41,11 @@ class Plugin:
     source: str
     module: ModuleType
     hooks: tuple[str, ...]
+
+    @property
+    def requires(self) -> str | None:
+        """The versions of runyoro_ssl that it declares to be made for."""
+        return getattr(self.module, DECLARATION, None)
 
 
 @dataclass(frozen=True)
@@ -87,7 +85,8 @@ class Plugins:
         """What `prepare.executor` names, started; `folder` is for its own files."""
         name, _, where = self.config.prepare.executor.partition("://")
         opener = cast("OpenExecutor", self._build("executor", name))
-        return opener(where, self.config.hardware.num_workers, folder)
+        with _naming(f'executor "{name}" ({self._find("executor", name).plugin.source}) failed'):
+            return opener(where, self.config.hardware.num_workers, folder)
 
     def enabled(self, kind: Kind) -> tuple[str, ...]:
         """Names of this kind that the configuration uses."""
@@ -113,16 +112,24 @@ class Plugins:
         known = {name for names in self.registered.values() for name in names}
         for name in self.config.plugins.options:
             if name not in known:
-                raise PluginError(f'plugins.options.{name}: no plugin has the name "{name}"; there are: {_list(known)}')
+                raise PluginError(
+                    f'plugins.options.{name}: no plugin has the name "{name}"; there are: {_list(known)}'
+                    f"{self._hidden()}"
+                )
 
     def _find(self, kind: Kind, name: str) -> Registration:
         found = self.registered[kind].get(name)
         if found is None:
             raise PluginError(
-                f'no {kind} "{name}" in the loaded plugins; there are: {_list(self.registered[kind])}. '
+                f'no {kind} "{name}" in the loaded plugins; there are: {_list(self.registered[kind])}{self._hidden()}. '
                 f"Run `invoke plugins`, or put a file runyoro_*.py that registers it into {self.config.plugins.dir}/"
             )
         return found
+
+    def _hidden(self) -> str:
+        if not self.config.plugins.built_in_only:
+            return ""
+        return " (others are hidden by --no-plugins or plugins.built_in_only: leave that off to use them)"
 
     def _build(self, kind: Kind, name: str) -> Any:
         found = self._find(kind, name)
@@ -132,10 +139,8 @@ class Plugins:
         except TypeError as error:
             takes = _list(inspect.signature(found.factory).parameters) or "no options"
             raise PluginError(f"plugins.options.{name} ({found.plugin.source}): {error}; it takes: {takes}") from None
-        try:
+        with _naming(f'{kind} "{name}" ({found.plugin.source}) could not be made'):
             return found.factory(**options)
-        except Exception as error:
-            raise PluginError(f'{kind} "{name}" ({found.plugin.source}) could not be made: {_say(error)}') from error
 
 
 def load_plugins(config: Config) -> Plugins:
@@ -148,7 +153,7 @@ def load_plugins(config: Config) -> Plugins:
     manager = pluggy.PluginManager("runyoro_ssl")
     manager.add_hookspecs(hookspecs)
     loaded = Plugins(config)
-    for name, source, module in _modules(config.plugins.dir):
+    for name, source, module in find_modules(config.plugins):
         _check_hooks(module, source)
         # Each is registered and checked on its own, so that the error can name its file.
         try:
@@ -171,43 +176,9 @@ def ensure_picklable(kind: Kind, built: Iterable[tuple[str, Any]]) -> None:
             pickle.dumps(thing)
         except Exception as error:  # noqa: BLE001 - pickling runs plugin code
             raise PluginError(
-                f'{kind} "{name}" cannot be sent to worker processes ({_say(error)}); write it as a class with '
-                "__call__ at the top of its module, not as a closure"
+                f'{kind} "{name}" cannot be sent to worker processes ({type(error).__name__}: {error}); write it as a '
+                "class with __call__ at the top of its module, not as a closure"
             ) from None
-
-
-def _modules(plugin_dir: Path) -> Iterable[tuple[str, str, ModuleType]]:
-    """(name, source, module) of every plugin."""
-    for stem in BUILTINS:
-        yield f"builtin.{stem}", BUILT_IN, importlib.import_module(f"runyoro_ssl.builtins.{stem}")
-    for point in entry_points(group="runyoro_ssl"):
-        source = f"package {point.dist.name}" if point.dist else f"entry point {point.name}"
-        yield point.name, source, _import(source, point.load)
-    if not plugin_dir.is_dir() and plugin_dir != PluginsConfig().dir:
-        raise PluginError(f"plugins.dir is {plugin_dir}: no such folder; check the path")
-    for path in sorted(plugin_dir.glob("runyoro_*.py")):
-        yield path.stem, str(path), _import(str(path), partial(_import_by_stem, path))
-
-
-def _import(source: str, load: Callable[[], Any]) -> ModuleType:
-    try:
-        return cast("ModuleType", load())
-    except PluginError as error:
-        raise PluginError(f"{source}: {error}") from None
-    except (Exception, SystemExit) as error:
-        raise PluginError(f"{source}: cannot be imported: {_say(error)}; mend it, or move it away") from error
-
-
-def _import_by_stem(path: Path) -> ModuleType:
-    """Import a plugin file as a top-level module."""
-    # spawn hands sys.path to its workers: found there, the module's classes can be unpickled.
-    folder = str(path.resolve().parent)
-    if folder not in sys.path:
-        sys.path.append(folder)
-    module = importlib.import_module(path.stem)
-    if Path(str(module.__file__)).resolve() != path.resolve():
-        raise PluginError(f"another module of this name stands at {module.__file__}; rename one of the two")
-    return module
 
 
 def _check_hooks(module: ModuleType, source: str) -> None:
@@ -236,17 +207,20 @@ def _collect(loaded: Plugins, plugin: Plugin) -> None:
         offered = {"register": register, "config": loaded.config}
         # As pluggy does, an implementation may leave out arguments it does not use.
         arguments = {name: offered[name] for name in inspect.signature(implementation).parameters}
-        try:
+        with _naming(f"{plugin.source}: {hook} failed"):
             implementation(**arguments)
-        except PluginError:
-            raise
-        except Exception as error:
-            raise PluginError(f"{plugin.source}: {hook} failed: {_say(error)}") from error
 
 
 def _list(names: Iterable[str]) -> str:
     return ", ".join(sorted(names))
 
 
-def _say(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}"
+@contextmanager
+def _naming(what: str) -> Iterator[None]:
+    """Plugin code may raise anything; the user needs to know whose, and where."""
+    try:
+        yield
+    except RunyoroError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise PluginError(f"{what}: {describe(error)}") from error

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from runyoro_ssl.config import Config, Section
 from runyoro_ssl.errors import ConfigError
+from runyoro_ssl.redaction import REDACTED
 
 SECTIONS: dict[str, tuple[str, ...]] = {
     "manifest": ("hardware", "prepare"),
@@ -74,10 +75,20 @@ def load_config(
     for setting in settings:
         _merge(values, _parse_setting(setting))
     _merge(values, flags or {})
+    _refuse_redacted(values)
     try:
         return Config.model_validate(values)
     except ValidationError as error:
         raise ConfigError("; ".join(_explain(item) for item in error.errors())) from None
+
+
+def _refuse_redacted(value: Any, name: str = "") -> None:
+    """A run.toml has no secrets: used again, it must not pass on what stands in their place."""
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            _refuse_redacted(inner, f"{name}.{key}" if name else str(key))
+    elif isinstance(value, str) and REDACTED in value:
+        raise ConfigError(f'{name} is "{value}": the file does not hold this secret; give it with --set {name}=...')
 
 
 def flags_to_overrides(task: str, flags: Mapping[str, Any]) -> dict[str, Any]:

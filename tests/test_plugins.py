@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import inspect
+import json
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from conftest import ROOT
-from runyoro_ssl import hookspecs
+from runyoro_ssl import __version__, hookspecs
 from runyoro_ssl.config import Config
-from runyoro_ssl.errors import PluginError
+from runyoro_ssl.errors import PluginError, where_raised
 from runyoro_ssl.plugins import HOOKS, Plugins, ensure_picklable, load_plugins
+from runyoro_ssl.prepare.judging import Judge
 from runyoro_ssl.prepare.workers import opened, run_ordered
 from runyoro_ssl.resolve import load_config
+
+RunTask = Callable[[str], tuple[int, str, str]]
 
 HEADER = "from runyoro_ssl import hookimpl\n"
 
@@ -106,15 +112,15 @@ def test_hook_may_ask_for_the_configuration(
 @pytest.mark.parametrize(
     ("code", "complaint"),
     [
-        ("1 / 0\n", r"runyoro_bad.py: cannot be imported: ZeroDivisionError"),
-        ("def broken(:\n", r"runyoro_bad.py: cannot be imported: SyntaxError"),
+        ("1 / 0\n", r"runyoro_bad.py: cannot be imported: ZeroDivisionError.*\(runyoro_bad.py:2\)"),
+        ("def broken(:\n", r"runyoro_bad.py: cannot be imported: SyntaxError.*\(runyoro_bad.py:2\)"),
         ("@hookimpl\ndef runyoro_filters(register): pass\n", r"runyoro_bad.py: unknown hook 'runyoro_filters'"),
         ("def runyoro_collators(register): pass\n", r"runyoro_bad.py: runyoro_collators lacks its @hookimpl"),
-        ("raise SystemExit(0)\n", r"runyoro_bad.py: cannot be imported: SystemExit"),
+        ("raise SystemExit(0)\n", r"runyoro_bad.py: cannot be imported: SystemExit.*\(runyoro_bad.py:2\)"),
         ("@hookimpl\ndef runyoro_collators(register, cfg): pass\n", r"(?s)runyoro_bad.py: .*cfg"),
         (
             "@hookimpl\ndef runyoro_collators(register): nope()\n",
-            r"runyoro_bad.py: runyoro_collators failed: NameError",
+            r"runyoro_bad.py: runyoro_collators failed: NameError.*\(runyoro_bad.py:3\)",
         ),
         (offer("runyoro_manifest_filters", "silence"), r'runyoro_bad.py: "silence" is already registered by built in'),
     ],
@@ -199,3 +205,200 @@ def test_guide_example_runs(write_plugin: Callable[[str, str], None], load: Call
 
     clip = hookspecs.Utterance("i", "f", "r", None, None, 0.0, np.zeros(1, np.float32), 16_000, {"village": "Masindi"})
     assert village(clip) == "another village"
+
+
+def utterance() -> hookspecs.Utterance:
+    """A second of silence."""
+    import numpy as np
+
+    return hookspecs.Utterance("clip@0", "f", "r", None, None, 0.0, np.zeros(16_000, np.float32), 16_000)
+
+
+RAISING = """
+import json
+
+class Thing:
+    def __init__(self, text: str = "1"):
+        json.loads(text)
+
+    def __call__(self, *args):
+        return json.loads(self.read())
+
+    def read(self):
+        raise SystemExit(3)
+"""
+
+
+@pytest.mark.parametrize(
+    ("hook", "build"),
+    [
+        ("runyoro_manifest_filters", lambda plugins: plugins.filters(["mine"])),
+        ("runyoro_collators", lambda plugins: plugins.collator("mine")),
+    ],
+)
+def test_factory_that_raises_is_named_with_its_line(
+    write_plugin: Callable[[str, str], None],
+    load: Callable[..., Plugins],
+    hook: str,
+    build: Callable[[Plugins], object],
+) -> None:
+    """Not with the line of a library where it ended: that would tell its author nothing."""
+    write_plugin("bad", f"{RAISING}\n@hookimpl\ndef {hook}(register):\n    register('mine', Thing)\n")
+    plugins = load("plugins.options.mine.text=no")
+    with pytest.raises(PluginError, match=r'"mine" \(.*\) could not be made: JSONDecodeError.*\(runyoro_bad.py:7\)'):
+        build(plugins)
+
+
+def test_filter_that_raises_in_a_worker_is_named_with_its_line(
+    write_plugin: Callable[[str, str], None], load: Callable[..., Plugins], tmp_path: Path
+) -> None:
+    """The line is found where the traceback is; the error that comes home has none."""
+    write_plugin("bad", f"{RAISING}\n@hookimpl\ndef runyoro_manifest_filters(register):\n    register('mine', Thing)\n")
+    plugins = load('plugins.filters=["mine"]', "hardware.num_workers=1")
+    judge = Judge(tuple(plugins.filters()))
+    with (
+        pytest.raises(PluginError, match=r'filter "mine" failed on clip@0: SystemExit: 3 \(runyoro_bad.py:13\)'),
+        opened(plugins.executor(tmp_path)) as executor,
+    ):
+        list(run_ordered(executor, judge, [utterance()], in_flight=1))
+
+
+def test_executor_that_does_not_start_is_named_with_its_line(
+    write_plugin: Callable[[str, str], None], load: Callable[..., Plugins], tmp_path: Path
+) -> None:
+    """It is plugin code, too."""
+    write_plugin("bad", f"{RAISING}\n@hookimpl\ndef runyoro_executors(register):\n    register('mine', Thing)\n")
+    with pytest.raises(PluginError, match=r'executor "mine" \(.*\) failed: SystemExit: 3 \(runyoro_bad.py:13\)'):
+        load("prepare.executor=mine://here").executor(tmp_path)
+
+
+def test_place_of_an_error_without_a_plugin() -> None:
+    """Of a library's error, the line that called it; of a built-in plugin's, its own; without a traceback, none."""
+    with pytest.raises(ValueError) as raised:  # noqa: PT011 - any will do
+        json.loads("{")
+    assert re.fullmatch(r"test_plugins.py:\d+", where_raised(raised.value))
+    (_, duration), *_ = load_plugins(Config()).filters()
+    with pytest.raises(AttributeError) as missing:
+        duration(None)
+    assert re.fullmatch(r"filters.py:\d+", where_raised(missing.value))
+    assert where_raised(ValueError()) == "no traceback"
+
+
+@pytest.mark.parametrize(
+    ("declaration", "complaint"),
+    [
+        ('requires_runyoro_ssl = ">=9"', r'requires_runyoro_ssl is ">=9", and this is runyoro_ssl 0.*--no-plugins'),
+        ('requires_runyoro_ssl: str = "<0.1"', r'requires_runyoro_ssl is "<0.1", and this is runyoro_ssl 0'),
+        ('requires_runyoro_ssl = ">=9"\nfrom runyoro_ssl.hookspecs import Later', r'requires_runyoro_ssl is ">=9"'),
+        ('requires_runyoro_ssl = "new"', r"requires_runyoro_ssl is 'new', which is no range.*>=0.1,<1"),
+        ("requires_runyoro_ssl = 1", r"requires_runyoro_ssl is 1, which is no range"),
+        ("requires_runyoro_ssl = f'>={9}'", r'requires_runyoro_ssl is ">=9", and this is'),
+        ("requires_runyoro_ssl, a = [], 1", r"requires_runyoro_ssl is \[\], which is no range"),
+    ],
+)
+def test_file_for_another_version_is_refused(
+    write_plugin: Callable[[str, str], None], load: Callable[..., Plugins], declaration: str, complaint: str
+) -> None:
+    """Before it is imported, which may fail for that very reason; the file, the range and the version are named."""
+    write_plugin("late", f"{declaration}\n{offer('runyoro_collators')}")
+    with pytest.raises(PluginError, match=rf"runyoro_late.py: {complaint}"):
+        load()
+
+
+def test_file_for_this_version_is_loaded(
+    write_plugin: Callable[[str, str], None], run_task: RunTask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And says so in the list."""
+    write_plugin("fits", f'requires_runyoro_ssl = ">=0.0.1,=={__version__}"\n{offer("runyoro_collators")}')
+    monkeypatch.chdir(tmp_path)
+    status, out, err = run_task("plugins --set plugins.dir=.")
+    assert status == 0, err
+    assert f"for runyoro_ssl >=0.0.1,=={__version__}" in " ".join(out.split())
+
+
+@pytest.fixture
+def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """A function (requirement, code) that puts a package with an entry point onto the path."""
+
+    def put(requirement: str, code: str = "") -> None:
+        site = tmp_path / "site"
+        info = site / "parrot-2.0.dist-info"
+        info.mkdir(parents=True)
+        (site / "parrot_of_runyoro.py").write_text(HEADER + code + offer("runyoro_collators"))
+        requirements = f"Requires-Dist: numpy\nRequires-Dist: {requirement}\n" if requirement else ""
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: parrot\nVersion: 2.0\n{requirements}")
+        (info / "entry_points.txt").write_text("[runyoro_ssl]\nparrot = parrot_of_runyoro\n")
+        monkeypatch.delitem(sys.modules, "parrot_of_runyoro", raising=False)
+        monkeypatch.syspath_prepend(site)
+
+    return put
+
+
+@pytest.mark.parametrize(
+    ("requirement", "code", "complaint"),
+    [
+        ("runyoro-ssl>=9", "import nothing\n", r'it requires "runyoro-ssl>=9", and this is runyoro_ssl 0'),
+        ("Runyoro_SSL~=3.0", "", r'it requires "Runyoro_SSL~=3.0", and this is'),
+        ("runyoro_ssl>=x", "", r'it requires "runyoro_ssl>=x", which is no range of versions'),
+        ("runyoro_ssl", 'requires_runyoro_ssl = ">=9"\n', r'requires_runyoro_ssl is ">=9", and this is'),
+        ("", "1 / 0\n", r"cannot be imported: ZeroDivisionError.*\(parrot_of_runyoro.py:2\)"),
+    ],
+)
+def test_package_for_another_version_is_refused(
+    install: Callable[..., None], requirement: str, code: str, complaint: str
+) -> None:
+    """By what it requires, whatever was installed beside it, and by what its module declares."""
+    install(requirement, code)
+    with pytest.raises(PluginError, match=rf"package parrot 2.0: {complaint}"):
+        load_plugins(Config())
+
+
+@pytest.mark.parametrize("requirement", ["runyoro_ssl>=0.1", "runyoro_ssl>=9; python_version < '3'", "numpy>=x", ""])
+def test_package_for_this_version_is_loaded(install: Callable[..., None], requirement: str) -> None:
+    """A requirement that does not hold here, or is not about us, is the installer's."""
+    install(requirement)
+    assert load_plugins(Config()).registered["collator"]["mine"].plugin.source == "package parrot 2.0"
+
+
+def test_no_plugins_loads_the_built_in_ones_only(
+    write_plugin: Callable[[str, str], None], install: Callable[..., None], run_task: RunTask, tmp_path: Path
+) -> None:
+    """Neither the folder's nor those of packages, not even to find what is wrong with them."""
+    write_plugin("bad", "1 / 0\n")
+    install("runyoro_ssl>=9")
+    settings = f"--set plugins.dir={tmp_path}"
+    assert run_task(f"plugins {settings}")[0] == 1
+    status, out, err = run_task(f"plugins --no-plugins {settings}")
+    assert status == 0, err
+    assert "tensorboard" in out
+    assert "parrot" not in out
+    assert "parrot_of_runyoro" not in sys.modules
+
+
+@pytest.mark.parametrize(
+    ("command", "hidden"),
+    [
+        ("plugins", """'plugins.filters=["mine"]'"""),
+        ("prepare", """'plugins.filters=["mine"]'"""),
+        ("train --profile cpu-smoke", "plugins.collator=mine"),
+        ("train --profile cpu-smoke", "plugins.options.mine.size=2"),
+    ],
+)
+def test_no_plugins_says_what_it_hides(
+    write_plugin: Callable[[str, str], None], run_task: RunTask, tmp_path: Path, command: str, hidden: str
+) -> None:
+    """A configuration that names a plugin of the folder: it may be there."""
+    write_plugin("mine", offer("runyoro_manifest_filters"))
+    status, _, err = run_task(f"{command} --no-plugins --set {hidden} --set plugins.dir={tmp_path}")
+    assert status == 1
+    assert '"mine"' in err
+    assert "hidden by --no-plugins" in " ".join(err.split())
+
+
+def test_no_plugins_in_the_module_form() -> None:
+    """`python -m runyoro_ssl.train` knows it, too."""
+    command = [sys.executable, "-m", "runyoro_ssl.train", "--profile", "cpu-smoke", "--no-plugins"]
+    command += ["--set", "plugins.collator=mine"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "hidden by --no-plugins" in " ".join(done.stderr.split())

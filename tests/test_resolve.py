@@ -43,7 +43,7 @@ def test_every_profile_is_valid_and_holds_hardware_only() -> None:
 def test_every_flag_of_a_task_is_a_setting(task: str) -> None:
     """No option is parsed and not used: each is a field of a section its task reads."""
     parameters = list(inspect.signature(getattr(tasks, task).body).parameters)
-    handled = {"_context", "profile", "config", "set", "overwrite", "dry_run", "fp16", "bf16"}
+    handled = {"_context", "profile", "config", "set", "overwrite", "dry_run", "fp16", "bf16", "no_plugins"}
     fields = {name for section in SECTIONS[task] for name in section_type(section).model_fields}
     assert {name for name in parameters if name not in handled} <= fields
 
@@ -128,3 +128,13 @@ def test_configuration_survives_toml(tmp_path: Path) -> None:
     config = load_config(profile="cuda", settings=["plugins.options.silence.threshold_dbfs=-60", "train.max_steps=3"])
     (tmp_path / "run.toml").write_text(config.to_toml())
     assert load_config(config_file=str(tmp_path / "run.toml")) == config
+
+
+def test_redacted_value_is_asked_for_again(tmp_path: Path) -> None:
+    """A run.toml used again does not pass on what stands in place of a secret; given anew, the rest holds."""
+    file = tmp_path / "run.toml"
+    file.write_text('[plugins.options.remote]\ntoken = "[redacted]"\nurl = "here"\n')
+    with pytest.raises(ConfigError, match=r'plugins.options.remote.token is "\[redacted\]".*--set plugins.options'):
+        load_config(config_file=str(file))
+    config = load_config(config_file=str(file), settings=["plugins.options.remote.token=opensesame"])
+    assert config.plugins.options["remote"] == {"token": "opensesame", "url": "here"}

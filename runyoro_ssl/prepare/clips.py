@@ -145,8 +145,8 @@ class ClipMaker:
         offset_sec = (entry.offset or 0.0) + piece.start / self.sample_rate
         place = {"offset": offset_sec, "duration": len(piece.waveform) / self.sample_rate}
         return Utterance(
-            id=f"{Path(entry.audio_filepath).as_posix()}@{offset_sec:.3f}",
-            source=entry.audio_filepath,
+            id=f"{Path(entry.source).as_posix()}@{offset_sec:.3f}",
+            source=entry.source,
             recording=entry.recording_id,
             speaker=entry.speaker,
             language=entry.language,
@@ -222,7 +222,7 @@ def to_row(utterance: Utterance) -> dict[str, Any]:
 
 def _drop(entry: ManifestEntry, start_sec: float, num_samples: int, error: AudioError) -> Drop:
     offset_sec = (entry.offset or 0.0) + start_sec
-    return Drop(entry.audio_filepath, offset_sec, num_samples, error.reason, error.detail)
+    return Drop(entry.source, offset_sec, num_samples, error.reason, error.detail)
 
 
 def _read_only(waveform: np.ndarray) -> np.ndarray:

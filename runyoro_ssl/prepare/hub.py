@@ -26,6 +26,7 @@ from runyoro_ssl.logs import get_logger, progress
 from runyoro_ssl.prepare.extractor import hub_reachable
 from runyoro_ssl.prepare.manifest import write_jsonl
 from runyoro_ssl.prepare.scan import probe_all, rejected_path
+from runyoro_ssl.redaction import redact
 
 log = get_logger()
 
@@ -54,7 +55,7 @@ class HubAddress:
         """From `hf://org/name?config=...&split=...`; the split is `train` unless said.
 
         Raises:
-            ConfigError: No name, or an option that does not exist.
+            ConfigError: No name, an option that does not exist, or credentials.
         """
         parts = urlsplit(address)
         options = parse_qs(parts.query.replace("+", "%2B"), keep_blank_values=True)  # train+test are two splits
@@ -64,6 +65,11 @@ class HubAddress:
             problem = f'no option "{unknown[0]}"' if unknown else "no dataset is named"
             raise ConfigError(f"prepare.manifest_path is {address}: {problem}; write {SCHEME}org/name?config=C&split=S")
         config = options.get("config", [""])[0] or None
+        if "@" in parts.netloc:
+            raise ConfigError(
+                f"prepare.manifest_path is {address}: credentials do not belong in it; log in once by `hf auth login`, "
+                "or set HF_TOKEN"
+            )
         return cls(name, config, options.get("split", ["train"])[0] or "train")
 
     @property
@@ -211,14 +217,14 @@ def _is_of_dataset(path: Path, home: Path) -> bool:
 
 
 def _fields(row: Mapping[str, Any], licence: str | None) -> dict[str, str]:
-    """What the manifest knows of a row."""
+    """What the manifest knows of a row, without secrets."""
     found = {
         field: next((row[one] for one in names if row.get(one) not in (None, "")), None)
         for field, names in FIELDS.items()
     }
     found["licence"] = found["licence"] or licence
-    return {field: str(value) for field, value in found.items() if value is not None}
+    return {field: str(redact(str(value))) for field, value in found.items() if value is not None}
 
 
 def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+    return str(redact((str(error).strip().splitlines() or [type(error).__name__])[0]))[:200]

@@ -16,7 +16,8 @@ from runyoro_ssl.config import Config
 from runyoro_ssl.errors import ManifestError
 from runyoro_ssl.hookspecs import CorpusFilter
 from runyoro_ssl.logs import get_logger
-from runyoro_ssl.plugins import BUILT_IN, Plugins, ensure_picklable
+from runyoro_ssl.plugin_sources import BUILT_IN
+from runyoro_ssl.plugins import Plugins, ensure_picklable
 from runyoro_ssl.prepare.accounts import Account, Drop, Tally
 from runyoro_ssl.prepare.clips import ClipMaker
 from runyoro_ssl.prepare.dataset import FORMAT
@@ -26,6 +27,7 @@ from runyoro_ssl.prepare.manifest import ManifestEntry
 from runyoro_ssl.prepare.segment import PauseSettings
 from runyoro_ssl.prepare.shards import Line, keyed
 from runyoro_ssl.prepare.split import SplitItem
+from runyoro_ssl.redaction import redact
 
 log = get_logger()
 
@@ -144,7 +146,7 @@ def describe_settings(config: Config, plugins: Plugins, sampling_rate: int) -> d
         "settings": {
             **{name: settings[name] for name in sorted(CLIP_SETTINGS)},
             "filters": list(used.filters),
-            "options": {name: used.options.get(name, {}) for name in used.filters},
+            "options": redact({name: used.options.get(name, {}) for name in used.filters}),
         },
         "filters_sha256": plugins.sources("filter"),
         "code_sha256": _sha256([path.read_text(encoding="utf-8") for path in _own_code()]),
@@ -197,8 +199,8 @@ def without_repeats(maker: ClipMaker, entries: Sequence[ManifestEntry]) -> tuple
         part = (real_path(maker.manifest_dir, entry), entry.offset or 0.0, entry.duration)
         if part in seen:
             num_samples = round(entry.duration * maker.sample_rate)
-            drop = Drop(entry.audio_filepath, entry.offset or 0.0, num_samples, "repeated line")
-            tally.add(Account("", num_samples, drops=[drop]), entry.audio_filepath)
+            drop = Drop(entry.source, entry.offset or 0.0, num_samples, "repeated line")
+            tally.add(Account("", num_samples, drops=[drop]), entry.source)
         else:
             seen.add(part)
             unique.append(entry)

@@ -7,8 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from runyoro_ssl.errors import PluginError
+from runyoro_ssl.errors import PluginError, describe
 from runyoro_ssl.hookspecs import CorpusFilter, Filter, Utterance
+from runyoro_ssl.redaction import redact
 
 Result = TypeVar("Result")
 
@@ -64,23 +65,15 @@ def call_filter(name: str, clip: str, call: Callable[[], Result]) -> Result:
         raise
     except (Exception, SystemExit) as error:  # noqa: BLE001 - plugin code; name it, the clip and the place
         raise PluginError(
-            f'filter "{name}" failed on {clip}: {type(error).__name__}: {error} ({_raised_at(error)}); '
-            "mend it, or leave it out of plugins.filters"
+            f'filter "{name}" failed on {clip}: {describe(error)}; mend it, or leave it out of plugins.filters'
         ) from None
 
 
 def checked_reason(name: str, clip: str, reason: Any) -> str:
-    """The reason, if it is one."""
+    """The reason, without secrets, if it is one."""
     if not isinstance(reason, str):
         raise PluginError(
             f'filter "{name}" returned {reason!r} for {clip}; it must return the reason to drop the clip, a string, '
             "or None to keep it"
         )
-    return reason
-
-
-def _raised_at(error: BaseException) -> str:
-    trace = error.__traceback__
-    while trace and trace.tb_next:
-        trace = trace.tb_next
-    return f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}" if trace else "no traceback"
+    return str(redact(reason))

@@ -113,7 +113,7 @@ def _account_for_lost(done: Done[Shard, Result], config: Config, sample_rate: in
     """Of the one line of a shard that killed its worker twice."""
     line: Line = done.item.lines[0]
     error = lost(done, config.prepare.time_limit_sec)
-    log.warning("file_dropped", file=line.entry.audio_filepath, reason=str(error), executor_says=done.detail)
+    log.warning("file_dropped", file=line.entry.source, reason=str(error), executor_says=done.detail)
     num_samples = round(line.entry.duration * sample_rate)
-    drop = Drop(line.entry.audio_filepath, line.entry.offset or 0.0, num_samples, error.reason, error.detail)
+    drop = Drop(line.entry.source, line.entry.offset or 0.0, num_samples, error.reason, error.detail)
     return Account(line.key, num_samples, drops=[drop])

@@ -12,18 +12,19 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from runyoro_ssl.errors import ManifestError
+from runyoro_ssl.redaction import redact
 
 MAX_SECONDS = 1e6
 """Eleven days: more is a mistake."""
 
 
 class ManifestEntry(BaseModel):
-    """One line. Fields beyond these are kept in `model_extra` and carried into the dataset."""
+    """One line, without secrets. Fields beyond these are kept in `model_extra` and carried into the dataset."""
 
     model_config = ConfigDict(frozen=True, extra="allow", allow_inf_nan=False)
 
     audio_filepath: str
-    """Absolute, or relative to the manifest."""
+    """Absolute, or relative to the manifest. As it was written: `source` is for reports."""
     duration: float = Field(gt=0, le=MAX_SECONDS)
     """Seconds."""
     offset: float | None = Field(default=None, ge=0, le=MAX_SECONDS)
@@ -33,9 +34,14 @@ class ManifestEntry(BaseModel):
     language: str | None = None
 
     @property
+    def source(self) -> str:
+        """The file as datasets and reports name it: an address without its credentials."""
+        return str(redact(self.audio_filepath))
+
+    @property
     def recording_id(self) -> str:
         """What the splits keep together: the named recording, or the file."""
-        return self.recording or self.audio_filepath
+        return self.recording or self.source
 
 
 def read_manifest(path: Path) -> list[ManifestEntry]:
@@ -85,16 +91,23 @@ def manifest_digest(path: Path, entries: Iterable[ManifestEntry]) -> str:
     return digest.hexdigest()
 
 
+def _without_secrets(value: Any) -> Any:
+    """All but the name of the file, which is opened by it."""
+    if not isinstance(value, dict):
+        return value
+    return redact(value) | {name: part for name, part in value.items() if name == "audio_filepath"}
+
+
 def _read_line(path: Path, number: int, line: str) -> ManifestEntry:
     where = f"{path} line {number}"
     remedy = "mend the line, or run `invoke manifest` again"
     try:
-        value = json.loads(line)
+        value = _without_secrets(json.loads(line))
     except (ValueError, RecursionError) as error:
-        raise ManifestError(f"{where}: not JSON ({error}): {line[:60]!r}; {remedy}") from None
+        raise ManifestError(f"{where}: not JSON ({error}): {redact(line)[:60]!r}; {remedy}") from None
     if not isinstance(value, dict):
         raise ManifestError(
-            f"{where}: expected an object with audio_filepath and duration, found {line[:60]!r}; {remedy}"
+            f"{where}: expected an object with audio_filepath and duration, found {redact(line)[:60]!r}; {remedy}"
         )
     try:
         json.dumps(value, ensure_ascii=False).encode()

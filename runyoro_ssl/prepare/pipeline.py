@@ -122,7 +122,7 @@ def _choose(job: Job, made: Sequence[Found]) -> tuple[list[Clip], Tally]:
     tally = job.repeats
     clips: list[Clip] = []
     for line, found in zip(job.lines, made, strict=True):
-        tally.add(found.account, line.entry.audio_filepath)
+        tally.add(found.account, line.entry.source)
         file = job.split_item(line).file
         clips += [
             Clip(facts, file, (found.arrow, row)) for facts, row in zip(found.account.clips, found.rows, strict=True)

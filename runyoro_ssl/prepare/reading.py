@@ -21,7 +21,9 @@ class Clips:
     pages of the samples asked for are touched. Picklable, as is the split, which a worker process maps anew.
 
     Raises:
-        DatasetError: The column `audio` does not hold int16 samples.
+        DatasetError: The column `audio` does not hold int16 samples; or a clip has none, or another number than its row
+            states.
+        IndexError: There is no such clip.
     """
 
     def __init__(self, split: Any) -> None:
@@ -35,6 +37,8 @@ class Clips:
         # `offsets` starts at the first row of a slice, and counts from the first sample of the unsliced `values`.
         self._shards = [(chunk.values.to_numpy(), chunk.offsets.to_numpy()) for chunk in column.chunks]
         self._first_rows = [0, *accumulate(len(offsets) - 1 for _, offsets in self._shards)]
+        stated = "num_samples" in split.data.column_names
+        self._stated = split.data.column("num_samples").to_numpy() if stated else None
         chosen = split._indices  # noqa: SLF001 - the rows of a select(); datasets has no public name for them
         self._rows = None if chosen is None else chosen.column(0).to_numpy()
 
@@ -66,5 +70,10 @@ class Clips:
         row = clip if self._rows is None else int(self._rows[clip])
         shard = bisect_right(self._first_rows, row) - 1
         samples, offsets = self._shards[shard]
-        row -= self._first_rows[shard]
-        return samples, int(offsets[row]), int(offsets[row + 1])
+        place = row - self._first_rows[shard]
+        begin, end = int(offsets[place]), int(offsets[place + 1])
+        if not 0 <= begin < end <= len(samples):
+            raise DatasetError(f"damaged dataset: row {clip} is samples {begin} to {end} of {len(samples)}")
+        if self._stated is not None and end - begin != self._stated[row]:
+            raise DatasetError(f"damaged dataset: row {clip} has {end - begin} samples, states {self._stated[row]}")
+        return samples, begin, end

@@ -36,7 +36,7 @@ def rehearse(config: Config, plugins: Plugins) -> list[list[str]]:
         accounts = try_clips(config, plugins, job, Path(scratch))
     tally = job.repeats
     for line, account in zip(job.lines, accounts, strict=True):
-        tally.add(account, line.entry.audio_filepath)
+        tally.add(account, line.entry.source)
     clips = [clip for account in accounts for clip in account.clips]
     rate = job.sample_rate
     rows = [["in", "", str(tally.lines_in), _minutes(tally.samples_in, rate), ""]]
