@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-import signal
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from itertools import chain, tee
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812 - its name everywhere
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
-from runyoro_ssl.errors import PluginError, TrainingError
-from runyoro_ssl.hookspecs import Clip
+from runyoro_ssl.errors import AudioError, DatasetError, PluginError, describe
+from runyoro_ssl.hookspecs import Batch, Clip
 from runyoro_ssl.train.masking import Masks, make_masks
 from runyoro_ssl.train.model import num_frames
-from runyoro_ssl.train.prefetch import prefetch
 from runyoro_ssl.train.random import derive_generator
 
 if TYPE_CHECKING:
     from runyoro_ssl.config import MaskingConfig
-    from runyoro_ssl.hookspecs import Augmentation, Batch, Collator
+    from runyoro_ssl.hookspecs import Augmentation, Collator
     from runyoro_ssl.train.lengths import Piece
     from runyoro_ssl.train.plan import MicroBatch
 
@@ -32,7 +29,11 @@ NORMALISATION_EPSILON = 1e-7
 
 
 class Waveforms(Protocol):
-    """Where clips come from; in a run, runyoro_ssl.prepare.reading.Clips."""
+    """Where clips come from; in a run, runyoro_ssl.prepare.reading.Clips.
+
+    Raises:
+        DatasetError, OSError, ValueError, IndexError: The clip cannot be read.
+    """
 
     def num_samples(self, clip: int) -> int:
         """Length of the clip."""
@@ -51,7 +52,8 @@ class TrainingBatch:
         masks: Time mask, masked positions and negatives.
         num_masked: Masked frames, the weight of this micro-batch in its update.
         clip_samples: Real audio samples of each clip.
-        plan: Where in the run it stands.
+        plan: Where in the run it stands, and its clips: those of them that could be read.
+        unreadable: The other clips, by dataset row, each with why. Where none is left, the tensors are empty.
     """
 
     waveforms: torch.Tensor
@@ -60,6 +62,7 @@ class TrainingBatch:
     num_masked: int
     clip_samples: tuple[int, ...]
     plan: MicroBatch
+    unreadable: Mapping[int, str] = field(default_factory=dict)
 
     @property
     def num_samples(self) -> int:
@@ -114,19 +117,12 @@ class BatchBuilder(Dataset[TrainingBatch]):
     stage: Literal["train", "eval"] = "train"
 
     def __getitem__(self, plan: MicroBatch) -> TrainingBatch:
-        batch = self.read(plan)
-        constant_frames = None
-        if plan.length is not None:
-            constant_frames = int(num_frames(torch.tensor(plan.length), self.model_config))
+        plan, waveforms, unreadable = self._waveforms(plan)
+        if not waveforms:
+            return _without_clips(plan, unreadable)
+        batch = self._join(plan, waveforms)
         frames = num_frames(batch.num_samples, self.model_config)
-        masks = make_masks(
-            frames.tolist(),
-            self._keys(plan),
-            self.masking,
-            num_negatives=self.model_config.num_negatives,
-            hidden_size=self.model_config.hidden_size,
-            constant_frames=constant_frames,
-        )
+        masks = self._masks(plan, frames)
         return TrainingBatch(
             waveforms=batch.waveforms,
             attention_mask=self._attention_mask(frames, masks.time_mask.shape[1]),
@@ -134,19 +130,67 @@ class BatchBuilder(Dataset[TrainingBatch]):
             num_masked=int(masks.valid.sum()),
             clip_samples=tuple(batch.num_samples.tolist()),
             plan=plan,
+            unreadable=unreadable,
         )
 
     def read(self, plan: MicroBatch) -> Batch:
         """The clips cropped, augmented, collated and normalised: all but the masks."""
-        keys = self._keys(plan)
-        clips = [
-            Clip(piece.clip, self._waveform(piece, plan.length, key))
-            for piece, key in zip(plan.pieces, keys, strict=True)
-        ]
-        batch = self._collate(clips, keys)
+        plan, waveforms, _ = self._waveforms(plan)
+        return self._join(plan, waveforms)
+
+    def _waveforms(self, plan: MicroBatch) -> tuple[MicroBatch, list[torch.Tensor], dict[int, str]]:
+        """What can be read of the plan, each piece cropped and augmented; and the clips that cannot, with why."""
+        pieces: list[Piece] = []
+        waveforms: list[torch.Tensor] = []
+        unreadable: dict[int, str] = {}
+        for piece in plan.pieces:
+            try:
+                waveform = self._read_piece(plan, piece)
+            except AudioError as error:
+                unreadable[piece.clip] = str(error)
+            else:
+                pieces.append(piece)
+                waveforms.append(self._augment(plan, piece, waveform))
+        return replace(plan, pieces=tuple(pieces)), waveforms, unreadable
+
+    def _read_piece(self, plan: MicroBatch, piece: Piece) -> torch.Tensor:
+        """float32 (T,) in [-1, 1], cropped. Raises AudioError, whatever hinders."""
+        crop = derive_generator(*self._key(plan.epoch, piece), "crop")
+        try:
+            start, stop = piece.window(self.clips.num_samples(piece.clip), plan.length, crop)
+            waveform = self.clips.waveform(piece.clip, start, stop - start)
+        except (DatasetError, OSError, ValueError, IndexError) as error:
+            raise AudioError("unreadable", f"{type(error).__name__}: {error}") from error
+        if waveform.shape != (stop - start,) or not waveform.size:
+            raise AudioError("wrong length", f"{waveform.size} samples where {stop - start} were planned")
+        return torch.from_numpy(waveform)
+
+    def _augment(self, plan: MicroBatch, piece: Piece, waveform: torch.Tensor) -> torch.Tensor:
+        """The waveform after every augmentation; at most the plan's length of it."""
+        for name, augment in self.augmentations:
+            with named_failure("augmentation", name, piece.clip):
+                waveform = augment(waveform, derive_generator(*self._key(plan.epoch, piece), "augment", name))
+        return waveform[: plan.length]
+
+    def _join(self, plan: MicroBatch, waveforms: Sequence[torch.Tensor]) -> Batch:
+        """Collated, padded to the plan's length, normalised."""
+        batch = self._collate([Clip(*row) for row in zip(plan.clips, waveforms, strict=True)], self._keys(plan))
         if plan.length is not None:
             batch = replace(batch, waveforms=F.pad(batch.waveforms, (0, plan.length - batch.waveforms.shape[1])))
         return replace(batch, waveforms=normalize(batch)) if self.do_normalize else batch
+
+    def _masks(self, plan: MicroBatch, frames: torch.Tensor) -> Masks:
+        constant_frames = None
+        if plan.length is not None:
+            constant_frames = int(num_frames(torch.tensor(plan.length), self.model_config))
+        return make_masks(
+            frames.tolist(),
+            self._keys(plan),
+            self.masking,
+            num_negatives=self.model_config.num_negatives,
+            hidden_size=self.model_config.hidden_size,
+            constant_frames=constant_frames,
+        )
 
     def _keys(self, plan: MicroBatch) -> list[tuple[int | str, ...]]:
         return [self._key(plan.epoch, piece) for piece in plan.pieces]
@@ -155,15 +199,6 @@ class BatchBuilder(Dataset[TrainingBatch]):
         if self.stage == "eval":
             return ("eval", piece.clip)
         return (self.seed, epoch, piece.clip, *([piece.part] if piece.part else []))
-
-    def _waveform(self, piece: Piece, length: int | None, key: tuple[int | str, ...]) -> torch.Tensor:
-        """float32 (T,) in [-1, 1], cropped and augmented; at most `length` samples."""
-        start, stop = piece.window(self.clips.num_samples(piece.clip), length, derive_generator(*key, "crop"))
-        waveform = torch.from_numpy(self.clips.waveform(piece.clip, start, stop - start))
-        for name, augment in self.augmentations:
-            with named_failure("augmentation", name, piece.clip):
-                waveform = augment(waveform, derive_generator(*key, "augment", name))
-        return waveform[:length]
 
     def _collate(self, clips: Sequence[Clip], keys: Sequence[tuple[int | str, ...]]) -> Batch:
         name = type(self.collator).__name__
@@ -182,19 +217,21 @@ class BatchBuilder(Dataset[TrainingBatch]):
         return torch.arange(width)[None, :] < frames[:, None]
 
 
+def _without_clips(plan: MicroBatch, unreadable: Mapping[int, str]) -> TrainingBatch:
+    """A micro-batch of which no clip could be read."""
+    rows = torch.empty(0, 0)
+    places = rows.to(torch.int64)
+    masks = Masks(rows.bool(), None, places, rows.bool(), places[..., None])
+    return TrainingBatch(rows, None, masks, 0, (), plan, unreadable)
+
+
 @contextmanager
 def named_failure(kind: str, name: str, clip: int) -> Iterator[None]:
     """Plugin code may raise anything; the user needs to know whose."""
     try:
         yield
-    except Exception as error:
-        raise PluginError(f'{kind} "{name}" failed on clip {clip}: {type(error).__name__}: {error}') from error
-
-
-def _leave_signals_to_the_trainer(_worker: int) -> None:
-    """Ctrl-C goes to the whole process group; the trainer finishes its step, and for that needs its workers."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
+    except (Exception, SystemExit) as error:
+        raise PluginError(f'{kind} "{name}" failed on clip {clip}: {describe(error)}') from error
 
 
 def normalize(batch: Batch) -> torch.Tensor:
@@ -206,51 +243,3 @@ def normalize(batch: Batch) -> torch.Tensor:
         clip *= 1 / np.sqrt(np.einsum("t,t->", clip, clip) / num_samples + NORMALISATION_EPSILON)
         row[num_samples:] = 0
     return batch.waveforms
-
-
-def load_batches(
-    builder: BatchBuilder, groups: Iterable[Sequence[MicroBatch]], *, num_workers: int, pin_memory: bool = False
-) -> Generator[list[TrainingBatch]]:
-    """The batches of each group, in order, built while the group before is used.
-
-    They are built by `num_workers` processes, or, if that is 0, by a thread of this one. Close the iterator to end
-    them early.
-    """
-    return prefetch(_build_groups(builder, groups, num_workers=num_workers, pin_memory=pin_memory))
-
-
-def _build_groups(
-    builder: BatchBuilder, groups: Iterable[Sequence[MicroBatch]], *, num_workers: int, pin_memory: bool
-) -> Generator[list[TrainingBatch]]:
-    for_loader, for_sizes = tee(groups)
-    loader: DataLoader[TrainingBatch] = DataLoader(
-        builder,
-        batch_size=None,
-        sampler=chain.from_iterable(for_loader),
-        num_workers=num_workers,
-        # fork after torch has started its threads can hang; spawn is what macOS does anyway.
-        multiprocessing_context="spawn" if num_workers else None,
-        worker_init_fn=_leave_signals_to_the_trainer,
-        generator=torch.Generator(),  # its own draw must not disturb the training thread's
-    )
-    batches = iter(loader)
-    try:
-        for group in for_sizes:
-            made = [next(batches) for _ in group]
-            yield [batch.pin_memory() for batch in made] if pin_memory else made
-    except PluginError as error:
-        # From a worker it comes with the worker's traceback; its own line is the last.
-        raise PluginError(
-            str(error).strip().splitlines()[-1].removeprefix("runyoro_ssl.errors.PluginError: ")
-        ) from None
-    except (RuntimeError, ConnectionError, EOFError) as error:
-        if isinstance(error, RuntimeError) and "DataLoader worker (pid" not in str(error):
-            raise
-        raise TrainingError(
-            "a process that builds batches died, perhaps for lack of memory: use --dataloader-num-workers 0, then "
-            "--resume-from-checkpoint last"
-        ) from None
-    finally:
-        if num_workers:
-            # An error's traceback would keep the iterator, and with it workers that ignore SIGTERM, beyond the exit.
-            batches._shutdown_workers()  # type: ignore[attr-defined]  # noqa: SLF001 - the loader has no public end

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
+from inspect import GEN_RUNNING, getgeneratorstate
 from typing import TypeVar
 
 Item = TypeVar("Item")
@@ -22,4 +23,5 @@ def prefetch(items: Generator[Item]) -> Generator[Item]:
                 coming = thread.submit(next, items, end)
                 yield item  # type: ignore[misc]  # not `end`, so an item
     finally:
-        items.close()
+        if getgeneratorstate(items) != GEN_RUNNING:  # interrupted while it waited for the item in the making
+            items.close()

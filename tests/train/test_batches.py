@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import signal
-from collections.abc import Callable
-from itertools import chain
+import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +14,11 @@ import torch
 from conftest import transformers
 from runyoro_ssl.builtins.augmentations import Noise, Speed
 from runyoro_ssl.builtins.collators import CroppedCollator, PaddedCollator
-from runyoro_ssl.config import Config, MaskingConfig
-from runyoro_ssl.errors import TrainingError
+from runyoro_ssl.config import MaskingConfig
+from runyoro_ssl.errors import DatasetError
 from runyoro_ssl.hookspecs import Clip
-from runyoro_ssl.plugins import load_plugins
 from runyoro_ssl.prepare.reading import Clips
-from runyoro_ssl.train.batches import BatchBuilder, TrainingBatch, load_batches, normalize
+from runyoro_ssl.train.batches import BatchBuilder, TrainingBatch, normalize
 from runyoro_ssl.train.lengths import Piece
 from runyoro_ssl.train.masking import most_masked
 from runyoro_ssl.train.model import num_frames
@@ -57,14 +53,6 @@ def same(one: TrainingBatch, other: TrainingBatch) -> bool:
         and torch.equal(one.masks.negatives, other.masks.negatives)
         and one.plan == other.plan
     )
-
-
-def test_workers_change_nothing(dataset: Path, tiny_model: Path) -> None:
-    """Two spawned workers build, in order, the very batches this process builds; augmentation is on."""
-    made = builder(dataset, tiny_model)
-    here, there = (list(load_batches(made, [PLAN[:2], PLAN[2:]], num_workers=number)) for number in (0, 2))
-    assert [len(group) for group in here] == [2, 1]
-    assert all(map(same, chain(*here), chain(*there)))
 
 
 def test_draws_follow_the_clip_not_its_company(dataset: Path, tiny_model: Path) -> None:
@@ -126,37 +114,6 @@ def test_unpadded_batch_needs_no_attention_mask(dataset: Path, tiny_model: Path)
     assert not padded.attention_mask.all()
 
 
-def test_plugin_works_inside_spawned_workers(
-    train_config: Callable[..., Config], dataset: Path, tiny_model: Path, tmp_path: Path
-) -> None:
-    """An augmentation dropped into the plugin folder runs in workers, and gives there what it gives here."""
-    (tmp_path / "plugins").mkdir()
-    (tmp_path / "plugins" / "runyoro_invert.py").write_text(
-        "from runyoro_ssl import hookimpl\n"
-        "class Invert:\n"
-        "    def __call__(self, waveform, generator):\n"
-        "        return -waveform\n"
-        "@hookimpl\n"
-        "def runyoro_augmentations(register):\n"
-        "    register('invert', Invert)\n"
-    )
-    config = train_config("run", f"plugins.dir={tmp_path / 'plugins'}", 'plugins.augmentations=["invert"]')
-    augmentations = tuple(load_plugins(config).augmentations())
-    plain = builder(dataset, tiny_model, augmentations=())[PLAN[0]]
-    ((there, *_),) = load_batches(builder(dataset, tiny_model, augmentations=augmentations), [PLAN], num_workers=1)
-    assert torch.allclose(there.waveforms, -plain.waveforms, atol=1e-6)
-
-
-def test_workers_leave_signals_to_the_trainer(dataset: Path, tiny_model: Path) -> None:
-    """Ctrl-C and a batch system's SIGTERM reach the whole process group: workers go on, the trainer decides."""
-    batches = load_batches(builder(dataset, tiny_model), [PLAN] * 5, num_workers=1)
-    next(batches)
-    for worker in multiprocessing.active_children():
-        for number in (signal.SIGINT, signal.SIGTERM):
-            os.kill(int(worker.pid or 0), number)
-    assert len(list(batches)) == 4
-
-
 @pytest.mark.parametrize("factor", [0.9, 1.1])
 def test_speed_changes_length_by_its_factor(factor: float) -> None:
     """A second at speed 0.9 lasts 1/0.9 s."""
@@ -171,37 +128,6 @@ def test_noise_has_the_drawn_ratio() -> None:
     noisy = Noise(min_snr_db=10, max_snr_db=10, probability=1)(signal, derive_generator(0))
     ratio = 10 * torch.log10(signal.square().mean() / (noisy - signal).square().mean())
     assert float(ratio) == pytest.approx(10, abs=0.2)
-
-
-def test_dead_worker_is_explained(dataset: Path, tiny_model: Path) -> None:
-    """Killed, as the kernel does when memory is short: one line, though batches are built in a thread."""
-    batches = load_batches(builder(dataset, tiny_model), [PLAN] * 50, num_workers=1)
-    next(batches)
-    for worker in multiprocessing.active_children():
-        worker.kill()
-    with pytest.raises(TrainingError, match=r"died.*--dataloader-num-workers 0"):
-        list(batches)
-
-
-class Broken:
-    """A reader with a bug."""
-
-    def num_samples(self, _clip: int) -> int:
-        """A length."""
-        return 16_000
-
-    def waveform(self, *_args: Any) -> Any:
-        """Fails as torch does."""
-        raise RuntimeError("The size of tensor a (3) must match the size of tensor b (4)")
-
-
-@pytest.mark.parametrize("num_workers", [0, 1])
-def test_a_bug_in_a_worker_stays_a_bug(dataset: Path, tiny_model: Path, num_workers: int) -> None:
-    """It is not taken for a worker that died, and no worker outlives it."""
-    batches = load_batches(builder(dataset, tiny_model, clips=Broken()), [PLAN], num_workers=num_workers)
-    with pytest.raises(RuntimeError, match="size of tensor a"):
-        next(batches)
-    assert not multiprocessing.active_children()  # they ignore SIGTERM: the process could not end
 
 
 def test_fitted_batches_have_one_shape(dataset: Path, tiny_model: Path) -> None:
@@ -247,6 +173,74 @@ def test_speed_keeps_the_shape(dataset: Path, tiny_model: Path) -> None:
     assert {batch.waveforms.shape for batch in batches} == {(2, 30_000)}
     assert max(max(batch.clip_samples) for batch in batches) == 30_000
     assert {batch.attention_mask is None for batch in batches} == {True, False}
+
+
+class Unsound:
+    """The clips of another reader, one of which is read badly."""
+
+    def __init__(self, clips: Any, row: int, harm: str) -> None:
+        self.clips, self.row, self.harm = clips, row, harm
+
+    def num_samples(self, clip: int) -> int:
+        """Length of the clip."""
+        return int(self.clips.num_samples(clip))
+
+    def waveform(self, clip: int, start: int = 0, num_samples: int | None = None) -> np.ndarray:
+        """Fails, or gives another number of samples than asked for."""
+        waveform: np.ndarray = self.clips.waveform(clip, start, num_samples)
+        if clip != self.row:
+            return waveform
+        harms: dict[str, Exception | np.ndarray] = {
+            "OSError": OSError(5, "Input/output error"),
+            "ValueError": ValueError("no"),
+            "IndexError": IndexError("no"),
+            "DatasetError": DatasetError("damaged dataset"),
+            "short": waveform[:-1],
+            "long": np.append(waveform, waveform[:1]),
+            "empty": waveform[:0],
+        }
+        harmed = harms[self.harm]
+        if isinstance(harmed, Exception):
+            raise harmed
+        return harmed
+
+
+@pytest.mark.parametrize("length", [None, 30_000])
+@pytest.mark.parametrize("harm", ["OSError", "ValueError", "IndexError", "DatasetError", "short", "long", "empty"])
+def test_clip_that_cannot_be_read_is_left_out(dataset: Path, tiny_model: Path, harm: str, length: int | None) -> None:
+    """The others make the very batch that they make without it; alone, it makes an empty one."""
+    sound = builder(dataset, tiny_model)
+    unsound = replace(sound, clips=Unsound(sound.clips, row=1, harm=harm))
+    whole, rest, alone = (MicroBatch(0, 0, tuple(map(Piece, rows)), length) for rows in ((0, 1, 2), (0, 2), (1,)))
+    got, expected = unsound[whole], sound[rest]
+    assert same(got, expected)
+    assert (got.num_masked, got.clip_samples) == (expected.num_masked, expected.clip_samples)
+    rest_of = [[batch.attention_mask, *vars(batch.masks).values()] for batch in (got, expected)]
+    for one, other in zip(*rest_of, strict=True):
+        assert other is None if one is None else torch.equal(one, other)
+    assert list(got.unreadable) == [1]
+    empty = unsound[alone].to(torch.device("cpu"))
+    assert (empty.num_masked, empty.num_samples, empty.clip_samples, list(empty.unreadable)) == (0, 0, (), [1])
+
+
+@pytest.mark.parametrize(("first", "shift"), [(2, -(1 << 40)), (2, 1 << 40), (2, 800), (1, -400_000), (1, 1 << 40)])
+def test_damaged_file_costs_the_clips_it_damages(
+    dataset: Path, tiny_model: Path, tmp_path: Path, first: int, shift: int
+) -> None:
+    """Offsets of the Arrow file overwritten: the clips that meet there are left out, and none reads another's."""
+    shutil.copytree(dataset, tmp_path / "dataset")
+    sound = builder(dataset, tiny_model)
+    (_, offsets), *_ = sound.clips._shards  # type: ignore[attr-defined]
+    (path,) = (tmp_path / "dataset" / "train").glob("*.arrow")
+    content = path.read_bytes()
+    assert content.count(offsets.tobytes()) == 1
+    changed = offsets.copy()
+    changed[first:3] += shift
+    path.write_bytes(content.replace(offsets.tobytes(), changed.tobytes()))
+    got = builder(tmp_path / "dataset", tiny_model)[MicroBatch.of((0, 1, 2, 3))]
+    assert list(got.unreadable) == list(range(first - 1, 3))
+    assert same(got, sound[MicroBatch.of((0, 3) if first == 2 else (3,))])
+    assert all("damaged dataset" in why for why in got.unreadable.values())
 
 
 def test_split_batches_hold_the_same_clips(dataset: Path, tiny_model: Path) -> None:

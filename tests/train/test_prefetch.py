@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Generator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -60,3 +61,25 @@ def test_closing_ends_the_thread_and_the_items() -> None:
     coming.close()
     assert closed == [True]
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("prefetch")]
+
+
+def test_an_interrupt_while_closing_stays_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C by a user who does not wait for the item in the making."""
+    begun, release = threading.Event(), threading.Event()
+
+    def items() -> Generator[int]:
+        yield 1
+        begun.set()
+        release.wait(timeout=10)
+        yield 2
+
+    def interrupted(*_args: object, **_options: object) -> None:
+        raise KeyboardInterrupt
+
+    coming = prefetch(items())
+    next(coming)
+    assert begun.wait(timeout=10)
+    monkeypatch.setattr(ThreadPoolExecutor, "shutdown", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        coming.close()
+    release.set()

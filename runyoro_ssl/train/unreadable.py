@@ -1,0 +1,67 @@
+"""Clips that cannot be read: left out, told, counted, and too many at some point."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from runyoro_ssl.errors import LoaderError
+from runyoro_ssl.logs import get_logger
+
+if TYPE_CHECKING:
+    from runyoro_ssl.train.batches import TrainingBatch
+
+log = get_logger()
+
+NUM_SHOWN = 5
+"""Rows that the error names."""
+
+
+@dataclass
+class Unreadable:
+    """The rows of a split that could not be read so far, and the share of it beyond which they are too many.
+
+    Each process knows of those that it was given itself; the share is always that of the whole split.
+    """
+
+    num_clips: int
+    max_share: float
+    _rows: set[int] = field(default_factory=set, init=False)
+
+    def see(self, batches: Sequence[TrainingBatch]) -> list[TrainingBatch]:
+        """Those of the batches that have clips left. A row left out is counted and told the first time.
+
+        Raises:
+            LoaderError: Rows were left out that are, with all before them, too many.
+        """
+        left_out = {row: why for batch in batches for row, why in batch.unreadable.items()}
+        for row in sorted(left_out.keys() - self._rows):
+            log.warning("clip_unreadable", row=row, because=left_out[row])
+        self._rows |= left_out.keys()
+        if left_out and self.share > self.max_share:
+            raise LoaderError(self._explain(next(iter(left_out.values()))))
+        return [batch for batch in batches if batch.clip_samples]
+
+    @property
+    def share(self) -> float:
+        """Of the clips of the split."""
+        return len(self._rows) / self.num_clips
+
+    def state_dict(self) -> dict[str, list[int]]:
+        """JSON values."""
+        return {"rows": sorted(self._rows)}
+
+    def load_state_dict(self, state: dict[str, list[int]]) -> None:
+        """Count on from there."""
+        self._rows = set(state["rows"])
+
+    def _explain(self, why: str) -> str:
+        rows = sorted(self._rows)
+        shown = ", ".join(map(str, rows[:NUM_SHOWN])) + (", …" if len(rows) > NUM_SHOWN else "")
+        return (
+            f"{len(rows)} of {self.num_clips} training clips cannot be read, more than train.max_unreadable_share "
+            f"{self.max_share:g}: rows {shown} ({why}); row N is line N + 1 of the dataset's clips.jsonl. Make the "
+            "dataset anew with `invoke prepare --overwrite`, or raise --set train.max_unreadable_share; then "
+            "--resume-from-checkpoint last"
+        )
