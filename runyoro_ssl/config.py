@@ -5,6 +5,7 @@ Profiles hold only `hardware`; everything else is science or a path. `runyoro_ss
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -22,11 +23,28 @@ from pydantic import (
     model_validator,
 )
 
+from runyoro_ssl.redaction import redact
+
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
 Device = Literal["mps", "cuda", "cpu"]
 PathOrAddress = Annotated[str, BeforeValidator(lambda value: str(value) if isinstance(value, Path) else value)]
 """A path, or an address whose two slashes a Path would lose."""
+_DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?", re.IGNORECASE)
+
+
+def parse_duration(value: Any) -> Any:
+    """`5h30m`, `90m`, `1d12h` as seconds. A number, as in run.toml, is seconds already."""
+    if not isinstance(value, str):
+        return value
+    found = _DURATION.fullmatch(value.strip())
+    if found is None or not any(found.groups()):
+        raise ValueError(f'"{value}" is no duration: give days, hours, minutes and seconds, e.g. 5h30m')
+    days, hours, minutes, seconds = (int(part or 0) for part in found.groups())
+    return float(((days * 24 + hours) * 60 + minutes) * 60 + seconds)
+
+
+Seconds = Annotated[PositiveFloat, BeforeValidator(parse_duration)]
 
 
 class Section(BaseModel):
@@ -80,6 +98,8 @@ class ModelConfig(Section):
     """A folder saved by transformers, or a Hugging Face hub id."""
     allow_new_head: bool = False
     """Accept a checkpoint without quantizer or projections, and start those from random weights."""
+    allow_pickle: bool = False
+    """Accept weights as `.bin` or `.pt`, which are pickles: read with torch's weights_only, never written."""
     layerdrop: Probability | None = None
     hidden_dropout: Probability | None = None
     attention_dropout: Probability | None = None
@@ -182,8 +202,57 @@ class TrainConfig(Section):
     """Checkpoints kept; older ones are removed after a new one is complete. 0 keeps all."""
     resume_from_checkpoint: str | None = None
     """`last`, or a checkpoint folder."""
+    override_mismatch: bool = False
+    """Resume with another dataset or other settings than the run's: what is given now holds."""
+    stop_after: Seconds | None = None
+    """Save and end well before this much time has passed, e.g. `5h30m`: for jobs with a time limit."""
+    keep_awake: bool = True
+    """Keep a Mac from sleeping while it trains (`caffeinate`)."""
+    max_unreadable_share: Probability = 0.01
+    """A clip that cannot be read is skipped; beyond this share of the training split, the run saves and stops."""
     seed: Seed = 42
     """Every random draw of the run follows from it."""
+
+
+class HealthConfig(Section):
+    """When `train` raises an alarm, and what it then does: note it, go back to a healthy checkpoint, or stop."""
+
+    enabled: bool = True
+    """False: only updates that are no numbers raise an alarm, and end the run at once."""
+    max_skipped_updates: NonNegativeInt = 5
+    """Updates in a row whose loss or gradient is no number: each is skipped; after one more, the run goes back."""
+    max_rollbacks: NonNegativeInt = 2
+    """Times that the run goes back to its last healthy checkpoint, each time with half the learning rate, before it
+    stops."""
+    patience: PositiveInt = 10
+    """Updates in a row for which a collapse, a trivial task, or a loss fallen back to chance must be seen; and for
+    which a codebook must be in use, or a loss under chance, to be believed."""
+    min_group_perplexity: NonNegativeFloat = 3.0
+    """Codes in use, in either codebook, under which it has collapsed: 1 is a single code, XLS-R uses hundreds. Random
+    weights often start under it: a codebook that was never at twice this has `chance_patience` updates. A validation
+    with fewer, over all codebooks, is never the best."""
+    min_contrastive_loss: NonNegativeFloat = 0.05
+    """Nats. Under this, with an accuracy over `max_accuracy` or hardly a negative that differs, the task has become
+    trivial."""
+    max_accuracy: Probability = 0.99
+    chance_margin: NonNegativeFloat = 0.02
+    """Nats. A contrastive loss not this far under guessing has learned nothing; a model is believed to be better than
+    guessing at twice this in updates, or when it came with five times this in validation."""
+    max_lost_share: Probability = 0.5
+    """Of what the loss once was below guessing, on average over 20 updates: the share that may be lost again."""
+    chance_patience: PositiveInt = 1000
+    """Updates after which a model that never left chance, or whose codebook was never in use, is given up."""
+    spike_factor: float = Field(default=10.0, gt=1.0)
+    """A gradient norm this many times the median of the last 100 is a spike."""
+    max_spikes: PositiveInt = 5
+    """Spikes within `spike_window` updates that make the run go back; fewer are noted."""
+    spike_window: PositiveInt = 20
+    """Updates. One note at most in so many."""
+    early_stop_patience: NonNegativeInt = 5
+    """Validations in a row without a new best after which the run ends with its best model; 0: never. The model as it
+    came is no best, and nothing ends while the best is no better than guessing."""
+    max_memory_growth: PositiveFloat = 0.25
+    """Share by which memory may grow after warm-up before it is noted."""
 
 
 class PluginsConfig(Section):
@@ -191,6 +260,8 @@ class PluginsConfig(Section):
 
     dir: Path = Path("plugins")
     """Folder of the project's own plugins (`runyoro_*.py`)."""
+    built_in_only: bool = False
+    """Load no plugin but the built-in ones."""
     filters: tuple[str, ...] = ("duration", "silence", "clipping", "duplicates")
     augmentations: tuple[str, ...] = ()
     collator: str = "padded"
@@ -207,10 +278,11 @@ class Config(Section):
     prepare: PrepareConfig = PrepareConfig()
     masking: MaskingConfig = MaskingConfig()
     train: TrainConfig = TrainConfig()
+    health: HealthConfig = HealthConfig()
     plugins: PluginsConfig = PluginsConfig()
 
     def to_toml(self) -> str:
-        """The resolved configuration as TOML; unset values are left out."""
+        """The resolved configuration as TOML, secrets replaced; unset values are left out."""
         import tomli_w
 
-        return tomli_w.dumps(self.model_dump(mode="json", exclude_none=True))
+        return tomli_w.dumps(redact(self.model_dump(mode="json", exclude_none=True)))

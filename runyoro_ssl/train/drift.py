@@ -1,0 +1,116 @@
+"""Notice memory that grows over a run: what leaks a little at every step ends a run of days."""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Any
+
+import psutil
+import torch
+
+MIB = 1 << 20
+FEW_SHAPES = "a new run with --set hardware.clip_lengths=6, for which fewer programs are kept"
+ADVICE = {
+    ("memory", "cpu"): "--set hardware.keep_freed_memory=false",
+    ("memory", "mps"): FEW_SHAPES,
+    ("memory", "cuda"): "--dataloader-num-workers 1, so that another process builds the batches",
+    ("device_memory", "mps"): FEW_SHAPES,
+    ("device_memory", "cuda"): "the built-in collator and augmentations alone: plugins may keep tensors",
+}
+"""What to try, by measure and device."""
+
+
+class MemoryWatch:
+    """Watches this process and its device. Call `see` after every step.
+
+    The first `warmup` steps of the process do not count; the most that is used in the `window` calls after them is the
+    baseline. Growth is what never fell back under it, by more than the share `max_growth`, in the last `window` calls.
+    """
+
+    def __init__(self, device: str, *, max_growth: float, warmup: int = 100, window: int = 50) -> None:
+        self._device, self._warmup = torch.device(device).type, warmup
+        self._trends = {name: Trend(max_growth, window) for name in _measure(self._device)}
+        self._first_step: int | None = None
+
+    def see(self, step: int) -> str | None:
+        """Measure. Returns the text of an alarm: once, and again only when as much has been added once more."""
+        if self._first_step is None:
+            self._first_step = step
+        if step < self._first_step + self._warmup:
+            return None
+        alarms = [
+            self._describe(name, step, *grown)
+            for name, num_bytes in _measure(self._device).items()
+            if (grown := self._trends[name].see(num_bytes)) is not None
+        ]
+        return "; ".join(alarms) or None
+
+    def numbers(self) -> dict[str, float]:
+        """MiB in use now, named as in the log."""
+        return {f"train/{name}_mib": num_bytes / MIB for name, num_bytes in _measure(self._device).items()}
+
+    def _describe(self, name: str, step: int, before: int, now: int) -> str:
+        where = "this process" if name == "memory" else f"the device ({self._device})"
+        return (
+            f"memory of {where} grew from {before / MIB:,.0f} to {now / MIB:,.0f} MiB by step {step} and did not fall "
+            "back: something is kept at every step, and the run may end for lack of memory. To free it, press Ctrl-C "
+            f"and go on with --resume-from-checkpoint last; to mend it, try {ADVICE[name, self._device]}"
+        )
+
+
+@dataclass
+class Trend:
+    """One measure against its baseline."""
+
+    max_growth: float
+    window: int
+    baseline: int | None = None
+    _latest: deque[int] = field(default_factory=deque, init=False)
+
+    def see(self, value: int) -> tuple[int, int] | None:
+        """(baseline, least of the latest window) if that is too much; then the latter becomes the baseline."""
+        self._latest.append(value)
+        if len(self._latest) < self.window:
+            return None
+        if self.baseline is None:
+            self.baseline = max(self._latest)
+            self._latest.clear()
+            return None
+        least = min(self._latest)
+        self._latest.popleft()
+        if least <= (1 + self.max_growth) * self.baseline:
+            return None
+        before, self.baseline = self.baseline, least
+        return before, least
+
+
+def _measure(device: str) -> dict[str, int]:
+    """Bytes in use, by name."""
+    found = {"memory": _footprint() or _private()}
+    if device == "cuda":
+        found["device_memory"] = torch.cuda.memory_allocated()
+    if device == "mps":
+        # With what Metal keeps for its programs: that grows with the number of shapes.
+        found["device_memory"] = max(torch.mps.driver_allocated_memory(), torch.mps.current_allocated_memory())
+    return found
+
+
+def _private() -> int:
+    """Resident bytes; on Linux without pages of files: the dataset's come as they are read, and go when asked for."""
+    info: Any = psutil.Process().memory_info()
+    return int(info.rss) - int(getattr(info, "shared", 0))
+
+
+def _footprint() -> int | None:
+    """What macOS counts against this process, compressed and swapped pages included and those of files left out.
+
+    `ri_phys_footprint` of proc_pid_rusage (sys/resource.h). None elsewhere, or if it cannot be had.
+    """
+    if sys.platform != "darwin":
+        return None
+    usage = (ctypes.c_uint64 * 12)()  # rusage_info_v0: a UUID of 16 bytes, then ten numbers
+    failed = ctypes.CDLL(None).proc_pid_rusage(psutil.Process().pid, 0, ctypes.byref(usage))
+    return None if failed else int(usage[9])

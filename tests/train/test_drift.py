@@ -1,0 +1,109 @@
+"""Memory that grows, falls back, peaks; measured for real in a process that leaks."""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+import torch
+
+from runyoro_ssl.train import drift
+from runyoro_ssl.train.drift import MIB, MemoryWatch
+
+WARMUP, WINDOW = 10, 5
+
+
+@pytest.fixture
+def used(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
+    """What is measured, in bytes."""
+    amounts = {"memory": 100 * MIB}
+    monkeypatch.setattr(drift, "_measure", lambda _device: dict(amounts))
+    return amounts
+
+
+def alarms(watch: MemoryWatch, used: dict[str, int], mib: Iterable[float], *, name: str = "memory") -> dict[int, str]:
+    """Alarms by step, with one amount a step; the run goes on from step 1001."""
+    found = {}
+    for step, amount in enumerate(mib, 1001):
+        used[name] = int(amount * MIB)
+        if (text := watch.see(step)) is not None:
+            found[step] = text
+    return found
+
+
+def make_watch(device: str = "cpu") -> MemoryWatch:
+    """A watch with short windows that minds a quarter."""
+    return MemoryWatch(device, max_growth=0.25, warmup=WARMUP, window=WINDOW)
+
+
+def test_steady_growth_is_said_once_and_again_after_as_much(used: dict[str, int]) -> None:
+    """One MiB a step from 100: the baseline is 114; the least of five steps is 143 at the 48th, and 179 at the 84th.
+
+    Warm-up counts from the first step of the process, for it may have resumed.
+    """
+    found = alarms(make_watch(), used, (100 + step for step in range(90)))
+    assert list(found) == [1048, 1084]
+    assert "this process grew from 114 to 143 MiB by step 1048" in found[1048]
+    assert "--set hardware.keep_freed_memory=false" in found[1048]
+    assert "--resume-from-checkpoint last" in found[1048]
+
+
+@pytest.mark.parametrize(
+    "later", [[100] * 50, [100, 1000, 100, 100, 100, 1000] * 10, [400] * 4 + [100] * 20, [124] * 50, [50] * 50]
+)
+def test_what_falls_back_is_no_alarm(used: dict[str, int], later: list[float]) -> None:
+    """Peaks, also several, a rise shorter than the window, a rise under the share."""
+    assert not alarms(make_watch(), used, [500] * WARMUP + [100] * WINDOW + later)
+
+
+def test_warm_up_does_not_count(used: dict[str, int]) -> None:
+    """Memory grows to its size in the first steps; the baseline is the most of the window after them."""
+    assert not alarms(make_watch(), used, [10] * WARMUP + [100, 100, 200, 100, 100] + [240] * 20)
+
+
+@pytest.mark.parametrize(("device", "advice"), [("mps", "hardware.clip_lengths=6"), ("cuda", "plugins")])
+def test_device_is_watched_by_itself(used: dict[str, int], device: str, advice: str) -> None:
+    """Its growth is named, with advice for it, while the process stays as it was."""
+    used["device_memory"] = 0
+    found = alarms(make_watch(device), used, [100] * (WARMUP + WINDOW) + [200] * 10, name="device_memory")
+    assert len(found) == 1
+    (text,) = found.values()
+    assert text.startswith(f"memory of the device ({device}) grew from 100 to 200 MiB")
+    assert advice in text
+    assert make_watch(device).numbers() == {"train/memory_mib": 100, "train/device_memory_mib": 200}
+
+
+def test_device_numbers_are_those_of_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tensors on CUDA; on MPS what the driver holds, programs included."""
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda: 7 * MIB)
+    monkeypatch.setattr(torch.mps, "driver_allocated_memory", lambda: 9 * MIB)
+    monkeypatch.setattr(torch.mps, "current_allocated_memory", lambda: 5 * MIB)
+    assert make_watch("cuda:0").numbers()["train/device_memory_mib"] == 7
+    assert make_watch("mps").numbers()["train/device_memory_mib"] == 9
+
+
+def test_leak_of_this_process_is_seen() -> None:
+    """Real memory, kept at every step; none that malloc had left over. A run on a CPU logs one number."""
+    watch = MemoryWatch("cpu", max_growth=0.1, warmup=2, window=3)
+    before = watch.numbers()["train/memory_mib"]
+    kept, found = [], []
+    for step in range(30):
+        kept.append(mmap.mmap(-1, 10 * MIB, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
+        kept[-1].write(b"1" * 10 * MIB)
+        found.append(watch.see(step))
+    assert list(watch.numbers()) == ["train/memory_mib"]
+    assert watch.numbers()["train/memory_mib"] > before + 250
+    assert any(found)
+
+
+def test_pages_of_files_are_not_memory_in_use(tmp_path: Path) -> None:
+    """A dataset is mapped, and read over the first epoch: that is no growth."""
+    path = tmp_path / "dataset"
+    path.write_bytes(b"x" * (60 * MIB))
+    watch = make_watch()
+    before = watch.numbers()["train/memory_mib"]
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+        assert sum(mapped[:: mmap.PAGESIZE]) > 0
+        assert watch.numbers()["train/memory_mib"] < before + 20
