@@ -7,13 +7,14 @@ from typing import Any
 from invoke.context import Context
 from invoke.tasks import task
 
-from runyoro_ssl.cli import command
+from runyoro_ssl.command import command
 
 CONFIG_HELP = {
     "profile": "Hardware profile: mps-m4, cuda, cpu-smoke, or a TOML file",
     "config": "TOML file with settings of any section",
     "set": "section.field=value, any setting of runyoro_ssl/config.py (repeatable)",
 }
+PLUGINS_HELP = {"no-plugins": "Load only the built-in plugins"}
 MODEL_HELP = {"model-name-or-path": "Base model: a folder saved by transformers, or a hub id"}
 
 
@@ -55,6 +56,7 @@ def manifest(
     help={
         **CONFIG_HELP,
         **MODEL_HELP,
+        **PLUGINS_HELP,
         "manifest-path": "JSON Lines manifest, or hf://org/name?config=C&split=S",
         "output-dir": "Dataset to write",
         "max-duration-sec": "No clip is longer",
@@ -82,6 +84,7 @@ def prepare(
     num_workers: Any = None,
     executor: Any = None,
     allow_outside: Any = None,
+    no_plugins: bool = False,
     dry_run: bool = False,
     overwrite: bool = False,
 ) -> None:
@@ -98,6 +101,7 @@ def prepare(
         "num_workers": num_workers,
         "executor": executor,
         "allow_outside": allow_outside,
+        "no_plugins": no_plugins,
     }
     run_prepare(flags, profile=profile, config_file=config, settings=set, overwrite=overwrite, dry_run=dry_run)
 
@@ -105,10 +109,11 @@ def prepare(
 @task(
     auto_shortflags=False,
     iterable=["set"],
-    optional=["fp16", "bf16", "gradient_checkpointing"],
+    optional=["fp16", "bf16", "gradient_checkpointing", "override_mismatch", "allow_pickle"],
     help={
         **CONFIG_HELP,
         **MODEL_HELP,
+        **PLUGINS_HELP,
         "processed-dataset-path": "Dataset of `invoke prepare`",
         "output-dir": "Folder of this run: checkpoints and the final model",
         "num-train-epochs": "Passes over the training split",
@@ -131,6 +136,9 @@ def prepare(
         "mask-feature-prob": "The same for hidden dimensions; 0 is off",
         "mask-feature-length": "Hidden dimensions of a span",
         "resume-from-checkpoint": "`last`, or a checkpoint folder",
+        "override-mismatch": "Resume although dataset or settings differ from the run's",
+        "stop-after": "Save and end before this much time has passed, e.g. 5h30m",
+        "allow-pickle": "Accept .bin or .pt weights of the base model",
     },
 )
 @command
@@ -162,6 +170,10 @@ def train(
     mask_feature_prob: Any = None,
     mask_feature_length: Any = None,
     resume_from_checkpoint: Any = None,
+    override_mismatch: Any = None,
+    stop_after: Any = None,
+    allow_pickle: Any = None,
+    no_plugins: bool = False,
 ) -> None:
     """Adapt the base model to the prepared dataset."""
     from runyoro_ssl.cli import run_train
@@ -203,8 +215,9 @@ def smoke(_context: Context, audio_dir: Any = None, work_dir: Any = None, seed: 
         "batch-seconds": "Audio of a micro-batch; default: by size and device",
         "compile": "torch.compile each Transformer layer on our side",
         "without-reference": "Measure ours alone",
+        "protection": "Measure instead what checkpoints and the health watch cost a run",
         "data": "Measure prepare and reading instead, beside datasets.map",
-        "audio-dir": "With --data: recordings to use instead of synthetic speech",
+        "audio-dir": "With --data or --protection: recordings to use instead of synthetic speech",
         "minutes": "With --data: audio to use (20)",
         "hours": "With --data: prepare so many hours once instead, and tell memory; 100 take 25 GB of disk",
         "json": "File to write the rows to",
@@ -223,6 +236,7 @@ def bench(
     batch_seconds: Any = None,
     compile: bool = False,  # noqa: A002 - the flag's name
     without_reference: bool = False,
+    protection: bool = False,
     data: bool = False,
     audio_dir: Any = None,
     minutes: Any = None,
@@ -244,21 +258,22 @@ def bench(
         "compile": compile,
         "without_reference": without_reference,
     }
-    run_bench(options, data=data, audio_dir=audio_dir, minutes=minutes, hours=hours, json=json)
+    run_bench(options, protection=protection, data=data, audio_dir=audio_dir, minutes=minutes, hours=hours, json=json)
 
 
-@task(auto_shortflags=False, iterable=["set"], help=CONFIG_HELP)
+@task(auto_shortflags=False, iterable=["set"], help={**CONFIG_HELP, **PLUGINS_HELP})
 @command
 def plugins(
     _context: Context,
     profile: Any = None,
     config: Any = None,
     set: Any = None,  # noqa: A002 - the flag's name
+    no_plugins: bool = False,
 ) -> None:
     """List the plugins: where each comes from, what it offers, what the configuration uses."""
     from runyoro_ssl.cli import run_plugins
 
-    run_plugins(profile=profile, config_file=config, settings=set)
+    run_plugins({"no_plugins": no_plugins}, profile=profile, config_file=config, settings=set)
 
 
 @task(auto_shortflags=False, iterable=["set"], help={**CONFIG_HELP, **MODEL_HELP})

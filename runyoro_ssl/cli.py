@@ -1,59 +1,19 @@
-"""What stands between a task and a stage: exit statuses, one-line errors, the tables a task ends with."""
+"""What stands between a task and a stage: the configuration it resolves, and the tables it ends with."""
 
 from __future__ import annotations
 
-import functools
-import signal
-import sys
-import traceback
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, NoReturn, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from runyoro_ssl import logs
+from runyoro_ssl.command import SIGNAL_EXIT, end
 from runyoro_ssl.config import Config
-from runyoro_ssl.errors import RunyoroError
+from runyoro_ssl.redaction import hide
 from runyoro_ssl.resolve import flags_to_overrides, load_config
 
-Parameters = ParamSpec("Parameters")
-Result = TypeVar("Result")
-
-EXIT_MENDABLE = 1
-EXIT_BUG = 2
-SIGNAL_EXIT = 128
-"""Added to a signal's number: 130 for SIGINT, 143 for SIGTERM."""
-
-
-class Terminated(BaseException):
-    """SIGTERM, raised like Ctrl-C so that every `with` block cleans up. `train` handles the signal itself."""
-
-
-def command(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
-    """Give a task its exit status: 0 done, 1 mendable (one line on stderr), 2 a bug (traceback), 130/143 signals."""
-
-    @functools.wraps(function)
-    def run(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
-        logs.configure()
-        previous = signal.signal(signal.SIGTERM, _terminate)
-        try:
-            return function(*args, **kwargs)
-        except RunyoroError as error:
-            _fail(str(error))
-        except OSError as error:
-            where = error.filename or "the disk"
-            _fail(
-                f"{where}: {error.strerror or error}; check the path, its permissions and the free space, and run again"
-            )
-        except KeyboardInterrupt:
-            _fail("interrupted; nothing unfinished was kept", status=SIGNAL_EXIT + signal.SIGINT)
-        except Terminated:
-            _fail("terminated; nothing unfinished was kept", status=SIGNAL_EXIT + signal.SIGTERM)
-        except Exception:  # noqa: BLE001 - the last door: what escapes here is a bug, and says so
-            _report_bug()
-        finally:
-            signal.signal(signal.SIGTERM, previous)
-
-    return run
+if TYPE_CHECKING:
+    from runyoro_ssl.plugins import Plugin
 
 
 def resolve(
@@ -64,10 +24,14 @@ def resolve(
     config_file: str | None,
     settings: Iterable[str],
 ) -> Config:
-    """The configuration of a task."""
-    return load_config(
-        profile=profile, config_file=config_file, settings=settings, flags=flags_to_overrides(task, flags)
-    )
+    """The configuration of a task, its secrets hidden from now on."""
+    fields = {name: value for name, value in flags.items() if name != "no_plugins"}
+    overrides = flags_to_overrides(task, fields)
+    if flags.get("no_plugins"):
+        overrides["plugins"] = {"built_in_only": True}
+    config = load_config(profile=profile, config_file=config_file, settings=settings, flags=overrides)
+    hide(config.model_dump(mode="json"))
+    return config
 
 
 def run_manifest(
@@ -152,21 +116,27 @@ def run_train(
         logs.get_logger().info("profile_chosen", profile=profile, because="it suits the best device present")
     config = resolve("train", flags, profile=profile, config_file=config_file, settings=settings)
     plugins = load_plugins(config)
-    from runyoro_ssl.train.loop import train
+    from runyoro_ssl.train.run import train
 
     result = train(config, plugins)
-    if result.stopped_by is not None:
-        _fail(
-            f"stopped by {result.stopped_by.name} at step {result.step} of {result.total_steps}, after saving; "
-            "go on with --resume-from-checkpoint last",
-            status=SIGNAL_EXIT + result.stopped_by,
-        )
+    ending = result.ending
+    saved = ", after saving" if result.step > result.start_step else "; there was nothing new to save"
+    where = f"step {result.step} of {result.total_steps}{saved}; go on with --resume-from-checkpoint last"
+    if ending.signal is not None:
+        end(f"stopped by {ending.signal.name} at {where}", status=SIGNAL_EXIT + ending.signal)
     if not result.is_main:
         return
+    if ending.kind == "time" and result.step == result.start_step:
+        end(f"--stop-after left no time for a single step, at {where}, with more time")
+    if ending.kind == "time":
+        logs.get_logger().info("time_is_up", stopped_at=where)
+        return
+    columns = ["measure", "first", f"best, step {result.best.get('step', result.step)}", "last"]
+    sides = (result.first, result.best or result.last, result.last)
     rows = [
-        [name.removeprefix("eval/"), f"{result.first[name]:.4f}", f"{result.last[name]:.4f}"] for name in result.last
+        [name.removeprefix("eval/"), *(f"{side[name]:.4f}" for side in sides)] for name in result.last if name != "step"
     ]
-    logs.print_table(f"{result.output_dir}: held-out speech", ["measure", "first", "last"], rows)
+    logs.print_table(f"{result.output_dir}: held-out speech", columns, rows)
 
 
 def run_smoke_test(flags: Mapping[str, Any], *, audio_dir: str | None, work_dir: str | None) -> None:
@@ -178,19 +148,36 @@ def run_smoke_test(flags: Mapping[str, Any], *, audio_dir: str | None, work_dir:
 
 
 def run_bench(
-    options: Mapping[str, Any], *, data: bool, audio_dir: str | None, minutes: Any, hours: Any, json: str | None
+    options: Mapping[str, Any],
+    *,
+    protection: bool,
+    data: bool,
+    audio_dir: str | None,
+    minutes: Any,
+    hours: Any,
+    json: str | None,
 ) -> None:
     """`invoke bench`."""
     from runyoro_ssl.bench.report import COLUMNS, cells
     from runyoro_ssl.bench.run import positive, resolve_settings, run_training_bench, save
 
     settings = resolve_settings(**options)
-    if data:
+    folder = Path(audio_dir) if audio_dir else None
+    if protection:
+        from runyoro_ssl.bench.protection import bench_protection
+
+        rows = bench_protection(
+            size=settings.size,
+            device=settings.device,
+            precision=settings.precision,
+            runs=settings.steps,
+            audio_dir=folder,
+        )
+    elif data:
         from runyoro_ssl.bench.data import bench_data
 
         minutes = positive("--minutes", minutes, float) or 20.0
         hours = positive("--hours", hours, float)
-        folder = Path(audio_dir) if audio_dir else None
         rows = bench_data(audio_dir=folder, runs=settings.steps, minutes=minutes, hours=hours)
     else:
         rows = []
@@ -224,42 +211,23 @@ def run_doctor(
     logs.print_table(f"Memory of training {config.model.model_name_or_path}", ["what", "bytes"], memory)
 
 
-def run_plugins(*, profile: str | None, config_file: str | None, settings: Iterable[str]) -> None:
+def run_plugins(
+    flags: Mapping[str, Any], *, profile: str | None, config_file: str | None, settings: Iterable[str]
+) -> None:
     """`invoke plugins`."""
     from runyoro_ssl.plugins import HOOKS, load_plugins
 
-    config = load_config(profile=profile, config_file=config_file, settings=settings)
-    loaded = load_plugins(config)
+    loaded = load_plugins(resolve("plugins", flags, profile=profile, config_file=config_file, settings=settings))
     rows = [
-        [name, kind, registration.plugin.source, HOOKS[kind], "yes" if name in loaded.enabled(kind) else "no"]
+        [name, kind, _source_of(registration.plugin), HOOKS[kind], "yes" if name in loaded.enabled(kind) else "no"]
         for kind in HOOKS
         for name, registration in loaded.registered[kind].items()
     ]
     used = {registration.plugin.name for names in loaded.registered.values() for registration in names.values()}
     idle = [plugin for plugin in loaded.plugins if plugin.name not in used]
-    rows += [[plugin.name, "registers nothing", plugin.source, ", ".join(plugin.hooks), "no"] for plugin in idle]
+    rows += [[plugin.name, "registers nothing", _source_of(plugin), ", ".join(plugin.hooks), "no"] for plugin in idle]
     logs.print_table("Plugins", ["name", "kind", "source", "hook", "enabled"], rows)
 
 
-def _terminate(_number: int, _frame: Any) -> NoReturn:
-    raise Terminated
-
-
-def _fail(message: str, *, status: int = EXIT_MENDABLE) -> NoReturn:
-    logs.console.print(
-        f"[bold red]error[/] {_plain(message)}" if status == EXIT_MENDABLE else _plain(message), soft_wrap=True
-    )
-    sys.exit(status)
-
-
-def _report_bug() -> NoReturn:
-    traceback.print_exc()
-    logs.console.print("[bold red]bug[/] this should not happen: please report it with the lines above", soft_wrap=True)
-    sys.exit(EXIT_BUG)
-
-
-def _plain(message: str) -> str:
-    """Redacted, on one line, with nothing that rich would take for markup."""
-    from rich.markup import escape
-
-    return escape(str(logs.redact(" ".join(message.split()))))
+def _source_of(plugin: Plugin) -> str:
+    return f"{plugin.source}, for runyoro_ssl {plugin.requires}" if plugin.requires else plugin.source

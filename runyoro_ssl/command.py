@@ -1,0 +1,92 @@
+"""How a command ends: exit statuses, one-line errors, and signals."""
+
+from __future__ import annotations
+
+import functools
+import signal
+import sys
+import traceback
+from collections.abc import Callable
+from typing import Any, NoReturn, ParamSpec, TypeVar
+
+from runyoro_ssl import logs
+from runyoro_ssl.errors import RunyoroError
+from runyoro_ssl.redaction import redact
+
+Parameters = ParamSpec("Parameters")
+Result = TypeVar("Result")
+
+EXIT_MENDABLE = 1
+EXIT_BUG = 2
+SIGNAL_EXIT = 128
+"""Added to a signal's number: 130 for SIGINT, 143 for SIGTERM, 129 for a terminal that was closed."""
+
+
+class Terminated(BaseException):
+    """SIGTERM or SIGHUP, raised like Ctrl-C so that every `with` block cleans up. `train` handles them itself."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+def command(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
+    """Give a task its exit status: 0 done, 1 mendable (one line on stderr), 2 a bug (traceback), 128 + N a signal."""
+
+    @functools.wraps(function)
+    def run(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
+        logs.configure()
+        previous = _handle_signals()
+        try:
+            return function(*args, **kwargs)
+        except RunyoroError as error:
+            end(str(error))
+        except OSError as error:
+            where = error.filename or "the disk"
+            end(
+                f"{where}: {error.strerror or error}; check the path, its permissions and the free space, and run again"
+            )
+        except KeyboardInterrupt:
+            end("interrupted; nothing unfinished was kept", status=SIGNAL_EXIT + signal.SIGINT)
+        except Terminated as signalled:
+            end("terminated; nothing unfinished was kept", status=SIGNAL_EXIT + signalled.number)
+        except Exception:  # noqa: BLE001 - the last door: what escapes here is a bug, and says so
+            _report_bug()
+        finally:
+            for number, handler in previous.items():
+                signal.signal(number, handler)
+
+    return run
+
+
+def _handle_signals() -> dict[int, Any]:
+    """Have signals raise `Terminated`, but a hang-up that `nohup` had ignored. Returns what handled them before."""
+    numbers = (signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM))
+    return {
+        number: signal.signal(number, _terminate) for number in numbers if signal.getsignal(number) != signal.SIG_IGN
+    }
+
+
+def _terminate(number: int, _frame: Any) -> NoReturn:
+    raise Terminated(number)
+
+
+def end(message: str, *, status: int = EXIT_MENDABLE) -> NoReturn:
+    """Leave with a line and a status."""
+    logs.console.print(
+        f"[bold red]error[/] {_plain(message)}" if status == EXIT_MENDABLE else _plain(message), soft_wrap=True
+    )
+    sys.exit(status)
+
+
+def _report_bug() -> NoReturn:
+    sys.stderr.write(redact(traceback.format_exc()))
+    logs.console.print("[bold red]bug[/] this should not happen: please report it with the lines above", soft_wrap=True)
+    sys.exit(EXIT_BUG)
+
+
+def _plain(message: str) -> str:
+    """Redacted, on one line, with nothing that rich would take for markup."""
+    from rich.markup import escape
+
+    return escape(str(redact(" ".join(message.split()))))

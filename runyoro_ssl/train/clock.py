@@ -1,0 +1,53 @@
+"""Two uses of clocks: end before a job's time is over, and notice that the machine slept."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+SLACK = 1.5
+"""Times that the next step and save may take as long as the last ones."""
+MIN_SLEEP_SEC = 60.0
+
+
+@dataclass(frozen=True)
+class Deadline:
+    """When a run must have ended: `seconds` after `started`, which is on `time.monotonic()`. None: never."""
+
+    seconds: float | None
+    started: float
+
+    def is_near(self, step_seconds: float, save_seconds: float) -> bool:
+        """Whether another step and a save, as long as these or half as long again, would not end in time."""
+        if self.seconds is None:
+            return False
+        return time.monotonic() + SLACK * (step_seconds + save_seconds) > self.started + self.seconds
+
+
+def process_started() -> float:
+    """When this process started, on `time.monotonic()`: the time its imports took counts for a batch system too.
+
+    What came before the process, such as loading a container, is not known here.
+    """
+    import psutil
+
+    return time.monotonic() - max(0.0, time.time() - psutil.Process().create_time())
+
+
+class SleepWatch:
+    """Tells how long the machine slept, from the wall clock and the monotonic one, which stands still meanwhile.
+
+    Linux: CLOCK_MONOTONIC "does not count time that the system is suspended" (clock_gettime(2)). macOS: Python's
+    time.monotonic() is mach_absolute_time, which "does not increment while the system is asleep" (mach_time.h). A wall
+    clock that is set forward by a minute or more looks the same.
+    """
+
+    def __init__(self) -> None:
+        self._wall, self._monotonic = time.time(), time.monotonic()
+
+    def lap(self) -> float:
+        """Seconds slept since the last lap; 0 if under a minute."""
+        wall, monotonic = time.time(), time.monotonic()
+        slept = (wall - self._wall) - (monotonic - self._monotonic)
+        self._wall, self._monotonic = wall, monotonic
+        return slept if slept >= MIN_SLEEP_SEC else 0.0

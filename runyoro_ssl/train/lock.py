@@ -1,0 +1,241 @@
+"""One writer for a run's output folder.
+
+The file `run.lock` names its owner: the process that holds the OS lock (flock) on what has that name. The lock vanishes
+with its process, so nothing that a kill leaves behind blocks. A file system shared between machines may not carry it
+from one to the other; therefore the owner also changes the file at every beat, and what another machine left is taken
+over only after it stayed the same for `PATIENCE` beats. No clocks and no file times are compared.
+
+A record is written and locked under another name and then given its own: it is never seen half written or without its
+lock, and whoever lost the name (file removed, or taken over while the machine slept) finds another inode there.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import itertools
+import os
+import threading
+import time
+import uuid
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from runyoro_ssl.errors import TrainingError
+from runyoro_ssl.train.owner import Owner
+
+LOCK = "run.lock"
+BEAT_SEC = 10.0
+PATIENCE = 2.5
+"""Beats without a change after which an owner on another machine is taken for dead."""
+SETTLE_SEC = 1.0
+"""Two machines may take over at the same moment: after this time, the one that was replaced notices."""
+NO_FLOCK = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
+"""Errors of file systems without OS locks."""
+
+
+class RunLock:
+    """Holds `folder` for one run, from `acquire` to `release`, or while entered."""
+
+    def __init__(self, folder: Path, *, beat_sec: float = BEAT_SEC) -> None:
+        self.folder = folder
+        self.path = folder / LOCK
+        self._beat_sec = beat_sec
+        self._file: int | None = None
+        self._ended = threading.Event()
+        self._beats: threading.Thread | None = None
+        self._made_folders: list[Path] = []
+
+    def __enter__(self) -> Self:
+        self.acquire()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.release()
+
+    def acquire(self) -> None:
+        """Become the one writer; nothing if this already is. Makes the folder.
+
+        Raises:
+            TrainingError: Another run is writing there.
+        """
+        if self._file is not None:
+            return
+        self._made_folders = [path for path in (self.folder, *self.folder.parents) if not path.exists()]
+        self.folder.mkdir(parents=True, exist_ok=True)
+        owner, draft = Owner.here(), self.folder / f".{LOCK}-{uuid.uuid4().hex}"
+        file = os.open(draft, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+        try:
+            os.write(file, owner.record(0))
+            os.fsync(file)
+            _flock(file)
+            while not self._put_in_place(draft, file, owner):
+                pass
+        except BaseException:
+            os.close(file)
+            raise
+        finally:
+            draft.unlink(missing_ok=True)
+        self._file, self._ended = file, threading.Event()
+        self._beats = threading.Thread(target=self._beat, args=(owner, file, self._ended), daemon=True)
+        self._beats.start()
+
+    def check(self) -> None:
+        """To be called before anything is written.
+
+        Raises:
+            TrainingError: The folder is no longer this run's. It is not taken again, even if nobody has it now: a run
+                that has ended since may have got further.
+        """
+        if self._file is not None and _has_name(self._file, self.path):
+            return
+        content = _read(self.path)
+        if content is None:
+            what = f"{LOCK} is gone: removed by hand, or by a run that took it over and has ended since"
+        else:
+            what = f"another `invoke train` has taken it over ({Owner.read(content) or 'its record is damaged'})"
+        raise TrainingError(
+            f"{self.folder}: {what}, perhaps while this machine slept; nothing was written there now. Look at its "
+            "checkpoints; if nothing else is training there, go on with --resume-from-checkpoint last"
+        )
+
+    def release(self) -> None:
+        """Let others write; nothing if it is not held. Folders made for the lock and still empty go."""
+        if self._file is None or self._beats is None:
+            return
+        self._ended.set()
+        self._beats.join()
+        # What cannot be removed has lost its OS lock and its beat: the next run takes it over.
+        with suppress(OSError):
+            if _has_name(self._file, self.path):
+                self.path.unlink()
+        os.close(self._file)
+        self._file = None
+        with suppress(OSError):
+            for made in self._made_folders:
+                made.rmdir()
+
+    def _put_in_place(self, draft: Path, file: int, owner: Owner) -> bool:
+        """Give the draft its name. False: what is there has just changed, look again."""
+        try:
+            theirs = os.open(self.path, os.O_RDWR)
+        except FileNotFoundError:
+            return self._create(draft, file)
+        try:
+            locked = _flock(theirs)
+            if locked is False:
+                raise self._taken()
+            if not _has_name(theirs, self.path):
+                return False
+            content = os.pread(theirs, 4096, 0)
+            found = Owner.read(content)
+            same_kernel = found is not None and found.boot == owner.boot != ""
+            if not (locked and same_kernel) and not self._is_still(content, found):
+                return False
+            draft.replace(self.path)
+        finally:
+            os.close(theirs)
+        if not (locked and same_kernel):
+            self._settle(file)
+        _log().warning("stale_lock_taken", path=str(self.path), **Owner.names(found))
+        return True
+
+    def _create(self, draft: Path, file: int) -> bool:
+        """The same where nothing is: no other machine can do it at the same moment."""
+        try:
+            os.link(draft, self.path)
+        except FileExistsError:
+            return False
+        except OSError:  # no hard links, e.g. on exFAT
+            draft.rename(self.path)
+            self._settle(file)
+        return True
+
+    def _is_still(self, content: bytes, found: Owner | None) -> bool:
+        """Watch a record whose owner cannot be asked. False: it was removed.
+
+        Raises:
+            TrainingError: It changed: its owner lives, or another run was quicker.
+        """
+        patience = PATIENCE * self._beat_sec
+        _log().warning(
+            "lock_found",
+            path=str(self.path),
+            **Owner.names(found),
+            now=f"watching it for {patience:g} s, for a sign that the run is alive",
+        )
+        end = time.monotonic() + patience
+        while time.monotonic() < end:
+            time.sleep(self._beat_sec / 10)
+            now = _read(self.path)
+            if now is None:
+                return False
+            if now != content:
+                raise self._taken()
+        return True
+
+    def _settle(self, file: int) -> None:
+        time.sleep(min(SETTLE_SEC, self._beat_sec))
+        if not _has_name(file, self.path):
+            raise self._taken()
+
+    def _taken(self) -> TrainingError:
+        content = _read(self.path)
+        who = Owner.read(content) if content else None
+        return TrainingError(
+            f"{self.folder}: `invoke train` is already writing here ({who or 'its record does not say which'}); wait "
+            "for it, or stop it, or give another --output-dir"
+        )
+
+    def _beat(self, owner: Owner, file: int, ended: threading.Event) -> None:
+        for beat in itertools.count(1):
+            if ended.wait(self._beat_sec):
+                return
+            with suppress(OSError):  # a share that is away for a while, or a file that was replaced: `check` tells
+                os.pwrite(file, owner.record(beat), 0)
+                os.fsync(file)
+
+
+def _flock(file: int) -> bool | None:
+    """Take the OS lock, if it is free. None: this file system has no such locks."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):  # the latter on SMB
+        return False
+    except OSError as error:
+        if error.errno in NO_FLOCK:
+            return None
+        raise
+    return True
+
+
+def _has_name(file: int, path: Path) -> bool:
+    """Whether an open file is the one at `path`. Opens it, for only that makes NFS look."""
+    try:
+        there = os.open(path, os.O_RDONLY)
+        try:
+            return os.path.sameopenfile(there, file)
+        finally:
+            os.close(there)
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ESTALE):
+            return False
+        raise
+
+
+def _read(path: Path) -> bytes | None:
+    """The record at `path`; None if there is none."""
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return None
+
+
+def _log() -> Any:
+    from runyoro_ssl.logs import get_logger
+
+    return get_logger()
