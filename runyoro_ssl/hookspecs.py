@@ -74,13 +74,19 @@ class Batch:
 
 @dataclass(frozen=True)
 class Run:
-    """What a logging backend is told when a run starts. `config` is the resolved configuration, secrets removed."""
+    """What a logging backend is told when a run starts. `config` is the resolved configuration, secrets removed.
+
+    `is_new`: nothing was done so far; what a run that ended before its first checkpoint left here counts no longer.
+    `is_validated`: the validation that belongs to `start_step` was made; else it follows.
+    """
 
     output_dir: Path
     name: str
     config: Mapping[str, Any]
     start_step: int
     total_steps: int
+    is_new: bool = False
+    is_validated: bool = True
 
 
 class LoggingBackend(Protocol):
@@ -93,7 +99,7 @@ class LoggingBackend(Protocol):
         """Numbers of one optimizer step: `epoch`, and `train/…` or `eval/…`."""
 
     def close(self, status: str) -> None:
-        """The run ended: "finished", "stopped" or "failed"."""
+        """The run ended: "finished", "stopped" or "failed"; or it is "rolled back", and `open` follows."""
 
 
 @dataclass(frozen=True)

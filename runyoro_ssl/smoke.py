@@ -99,15 +99,15 @@ def _run_stages(report: SmokeReport, folder: Path, audio_dir: Path | None, seed:
     with report.stage("prepare") as result:
         result.append(_prepare(config))
     with report.stage("train") as result:
-        first, last = _train(config)
+        first, best = _train(config)
         result.append(
-            f"held-out contrastive loss {first['eval/contrastive_loss']:.3f} to {last['eval/contrastive_loss']:.3f}, "
-            f"accuracy {last['eval/accuracy']:.1%}, perplexity {last['eval/codevector_perplexity']:.0f}"
+            f"held-out contrastive loss {first['eval/contrastive_loss']:.3f} to {best['eval/contrastive_loss']:.3f}, "
+            f"accuracy {best['eval/accuracy']:.1%}, perplexity {best['eval/codevector_perplexity']:.0f}"
         )
     with report.stage("reload") as result:
-        result.append(_reload(config))
+        result.append(_reload(config, round(best["step"])))
     with report.stage("checks") as result:
-        result.append(_check_learning(last))
+        result.append(_check_learning(best))
 
 
 def smoke_config(folder: Path, seed: int, *, synthetic: bool) -> Config:
@@ -192,37 +192,37 @@ def _prepare(config: Config) -> str:
 
 
 def _train(config: Config) -> tuple[dict[str, float], dict[str, float]]:
-    from runyoro_ssl.train.loop import train
+    from runyoro_ssl.train.run import train
 
     outcome = train(config, load_plugins(config))
-    if outcome.stopped_by is not None:
+    if outcome.ending.kind == "signal":
         raise KeyboardInterrupt
     logged = [json.loads(line)["step"] for line in (config.train.output_dir / "metrics.jsonl").open(encoding="utf-8")]
     _check(max(logged) == STEPS, f"metrics.jsonl ends at step {max(logged)}, not {STEPS}")
-    return outcome.first, outcome.last
+    return outcome.first, outcome.best
 
 
-def _reload(config: Config) -> str:
-    """Load the final model and the last checkpoint with nothing but transformers; they must be the same model."""
+def _reload(config: Config, best_step: int) -> str:
+    """Load the final model and the best checkpoint with nothing but transformers; they must be the same model."""
     transformers = import_transformers()
     import torch
 
     run = config.train.output_dir
     states = []
-    for folder in (run, run / f"checkpoint-{STEPS}"):
+    for folder in (run, run / f"checkpoint-{best_step}"):
         model, info = transformers.Wav2Vec2ForPreTraining.from_pretrained(folder, output_loading_info=True)
         transformers.AutoFeatureExtractor.from_pretrained(folder)
         wrong = sorted(info["missing_keys"]) + sorted(info["unexpected_keys"])
         _check(not wrong, f"{folder.name} reloads with missing or unexpected weights: {wrong[:3]}")
         states.append(model.state_dict())
     same = all(torch.equal(value, states[1][name]) for name, value in states[0].items())
-    _check(same, f"the final model and checkpoint-{STEPS} differ")
-    return f"final model and checkpoint-{STEPS} load in plain transformers"
+    _check(same, f"the final model and checkpoint-{best_step} differ")
+    return f"final model and checkpoint-{best_step} load in plain transformers"
 
 
-def _check_learning(last: dict[str, float]) -> str:
-    loss, accuracy = last["eval/contrastive_loss"], last["eval/accuracy"]
-    perplexity, chance = last["eval/codevector_perplexity"], min(LN_101, last["eval/chance_loss"])
+def _check_learning(best: dict[str, float]) -> str:
+    loss, accuracy = best["eval/contrastive_loss"], best["eval/accuracy"]
+    perplexity, chance = best["eval/codevector_perplexity"], min(LN_101, best["eval/chance_loss"])
     _check(
         loss < chance - LOSS_MARGIN,
         f"the held-out contrastive loss ended at {loss:.3f}, not {LOSS_MARGIN} below guessing ({chance:.3f})",

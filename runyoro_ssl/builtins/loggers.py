@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import importlib.util
 import json
 import math
 import os
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING, Any, Literal
@@ -16,6 +18,10 @@ from runyoro_ssl.logs import console
 
 if TYPE_CHECKING:
     from runyoro_ssl.hookspecs import Register, Run
+
+
+WANDB_KEEPS_OUT = {"x_disable_meta": True, "disable_git": True, "disable_code": True, "console": "off"}
+"""wandb would record the command line, the address of the git remote and the code: any may hold a token or a name."""
 
 
 class ConsoleLogger:
@@ -55,42 +61,57 @@ class ConsoleLogger:
 class JsonlLogger:
     """Appends every number to `metrics.jsonl` in the run's folder, one object a line: `step`, `epoch`, metrics.
 
-    A resumed run first removes the lines past its checkpoint, so that each step stands there once.
+    A resumed run first removes the lines past its checkpoint, so that each step stands there once. When the disk is
+    full, lines wait in memory until there is room.
     """
 
     file_name: str = "metrics.jsonl"
-    _file: IO[str] | None = field(default=None, init=False, repr=False)
+    _file: IO[bytes] | None = field(default=None, init=False, repr=False)
+    _waiting: bytes = field(default=b"", init=False, repr=False)
 
     def open(self, run: Run) -> None:
         """Open for appending, after `run.start_step`."""
         path = run.output_dir / self.file_name
-        if path.exists():
-            lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-            kept = "".join(line for line in lines if _step_of(line) <= run.start_step)
-            temporary = path.with_suffix(".tmp")
-            temporary.write_text(kept, encoding="utf-8")
-            temporary.replace(path)
-        self._file = path.open("a", encoding="utf-8")
+        self._file = path.open("ab", buffering=0)
+        kept = 0
+        for line in path.read_bytes().splitlines(keepends=True):
+            if run.is_new or not _is_part_of(run, line):
+                break
+            kept += len(line)
+        self._file.truncate(kept)
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
         """Append one line. A number JSON cannot hold is written as null."""
         finite = {name: value if math.isfinite(value) else None for name, value in metrics.items()}
-        if self._file is not None:
-            self._file.write(json.dumps({"step": step, **finite}, allow_nan=False) + "\n")
-            self._file.flush()
+        self._waiting += json.dumps({"step": step, **finite}, allow_nan=False).encode() + b"\n"
+        self._write()
 
     def close(self, status: str) -> None:  # noqa: ARG002 - the backend's interface
         """Close the file."""
         if self._file is not None:
+            self._write()
             self._file.close()
 
+    def _write(self) -> None:
+        if self._file is None:
+            return
+        try:
+            while self._waiting:
+                self._waiting = self._waiting[self._file.write(self._waiting) :]
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
 
-def _step_of(line: str) -> float:
-    """The step of a line; infinity for a line cut short by a crash, so that it goes."""
+
+def _is_part_of(run: Run, line: bytes) -> bool:
+    """Whether a line is of the steps that were done; not one that a crash cut short, nor a validation that follows."""
     try:
-        return int(json.loads(line)["step"])
+        numbers = json.loads(line)
+        step = int(numbers["step"])
     except (ValueError, KeyError, TypeError):
-        return math.inf
+        return False
+    follows = step == run.start_step and not run.is_validated and "eval/loss" in numbers
+    return line.endswith(b"\n") and step <= run.start_step and not follows
 
 
 class TensorBoardLogger:
@@ -100,7 +121,9 @@ class TensorBoardLogger:
         """Open a writer; curves past `run.start_step` of an earlier try are hidden."""
         from torch.utils.tensorboard import SummaryWriter
 
-        purge_step = run.start_step + 1 if run.start_step else None
+        if run.is_new:
+            shutil.rmtree(run.output_dir / "tensorboard", ignore_errors=True)
+        purge_step = None if run.is_new else run.start_step + 1
         self._writer: Any = SummaryWriter(str(run.output_dir / "tensorboard"), purge_step=purge_step)
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
@@ -130,7 +153,12 @@ class WandbLogger:
 
         os.environ.setdefault("WANDB_SILENT", "true")
         self._run = wandb.init(
-            project=self.project, name=run.name, config=dict(run.config), dir=str(run.output_dir), mode=self.mode
+            project=self.project,
+            name=run.name,
+            config=dict(run.config),
+            dir=str(run.output_dir),
+            mode=self.mode,
+            settings=WANDB_KEEPS_OUT,
         )
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import NoReturn
 
-from runyoro_ssl.cli import command, run_train
+from runyoro_ssl.cli import run_train
+from runyoro_ssl.command import command
 from runyoro_ssl.errors import ConfigError
 from runyoro_ssl.resolve import SECTIONS, section_type
 
@@ -24,6 +25,7 @@ def main() -> None:
     parser.add_argument("--profile")
     parser.add_argument("--config")
     parser.add_argument("--set", action="append", default=[], metavar="SECTION.FIELD=VALUE")
+    parser.add_argument("--no-plugins", action="store_true")
     for name in ("fp16", "bf16"):
         parser.add_argument(f"--{name}", nargs="?", const=True)
     fields = {

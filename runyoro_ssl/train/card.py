@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from runyoro_ssl import __version__
+from runyoro_ssl.train.durable import replace_file
 
 if TYPE_CHECKING:
-    from runyoro_ssl.config import Config
     from runyoro_ssl.train.setup import RunSetup
 
 SHOWN = (
@@ -19,17 +18,17 @@ SHOWN = (
 )
 
 
-def write_model_card(config: Config, run: RunSetup, first: Mapping[str, float], last: Mapping[str, float]) -> None:
-    """Write README.md beside the final model."""
-    base = config.model.model_name_or_path
-    base = "a local wav2vec 2.0 checkpoint" if Path(base).exists() else base
+def write_model_card(run: RunSetup) -> None:
+    """Write README.md beside the final model, which is that of the best validation."""
+    config, first = run.config, run.validations["first"]
+    best = run.validations.get("best") or run.validations["last"]
     hours = sum(run.plan.num_samples) / run.extractor.sampling_rate / 3600
-    rows = "\n".join(f"| {label} | {first[f'eval/{name}']:.4f} | {last[f'eval/{name}']:.4f} |" for name, label in SHOWN)
+    rows = "\n".join(f"| {label} | {first[f'eval/{name}']:.4f} | {best[f'eval/{name}']:.4f} |" for name, label in SHOWN)
     text = f"""---
 library_name: transformers
 tags: [wav2vec2, self-supervised, continued-pretraining]
 ---
-# {base}, adapted by continued pre-training
+# {_name_of_base(run.base_model)}, adapted by continued pre-training
 
 Pre-trained further on {hours:.2f} hours of speech, without transcripts, by runyoro_ssl {__version__}:
 {run.total_steps} optimizer steps, learning rate {config.train.learning_rate:g},
@@ -42,11 +41,29 @@ model = Wav2Vec2Model.from_pretrained("this folder")
 
 Held-out recordings, the same masks and negatives before and after:
 
-| measure | at the start | at the end |
+| measure | at the start | this model, step {best["step"]:.0f} |
 |---|---|---|
 {rows}
 
 A lower held-out loss says that the model predicts this speech better. It does not by itself say that a recogniser
 fine-tuned from it makes fewer errors.
 """
-    (config.train.output_dir / "README.md").write_text(text, encoding="utf-8")
+    replace_file(config.train.output_dir / "README.md", text)
+
+
+def _name_of_base(model_name_or_path: str) -> str:
+    """A hub id, if the hub gave this model.
+
+    Nothing else is named: a path may name people, and one that is gone looks like an id.
+    """
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    local = "a local wav2vec 2.0 checkpoint"
+    if Path(model_name_or_path).exists():
+        return local
+    try:
+        downloaded = try_to_load_from_cache(model_name_or_path, "config.json")
+    except HFValidationError:
+        return local
+    return model_name_or_path if isinstance(downloaded, str) else local

@@ -1,143 +1,116 @@
-"""Checkpoints: written whole or not at all, checked when read. safetensors and JSON only, never a pickle.
+"""What a checkpoint holds, and how it is written and read: safetensors and JSON only, never a pickle.
 
 A checkpoint is a folder any transformers code loads, and beside the model: `optimizer.safetensors` (AdamW moments by
-parameter name), `trainer_state.json`, and `MANIFEST.json` (bytes and SHA-256 of every file).
+parameter name, and the state of each process's random generators), `trainer_state.json`, and `MANIFEST.json`.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
-import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from runyoro_ssl.errors import CheckpointError, TrainingError
-from runyoro_ssl.train.model import save_pretrained
+from runyoro_ssl.errors import CheckpointError
+from runyoro_ssl.train.durable import new_folder, verify
+from runyoro_ssl.train.memory import available_memory
 
-MANIFEST = "MANIFEST.json"
 STATE = "trainer_state.json"
 OPTIMIZER = "optimizer.safetensors"
 MOMENTS = ("exp_avg", "exp_avg_sq")
+GENERATORS = "random."
+FORMAT = 2
+"""Of trainer_state.json; a checkpoint of another format is not resumed."""
+SPARE_BYTES = 16 << 20
+"""For JSON files, logs and the file system's own needs."""
 
 
-def save_checkpoint(
-    output_dir: Path, model: Any, extractor: Any, optimizer: torch.optim.Optimizer, state: Mapping[str, Any]
-) -> Path:
+@dataclass
+class Snapshot:
+    """All that a checkpoint needs, apart from the run: tensors on the host, and JSON values.
+
+    `is_copy`: the run may go on while this is written; otherwise the tensors are the run's own.
+    """
+
+    step: int
+    weights: dict[str, torch.Tensor]
+    moments: dict[str, torch.Tensor]
+    state: dict[str, Any]
+    is_copy: bool
+
+    @property
+    def num_bytes(self) -> int:
+        """What it takes on disk."""
+        tensors = [*self.weights.values(), *self.moments.values()]
+        return sum(tensor.nbytes for tensor in tensors) + SPARE_BYTES
+
+    def is_finite(self) -> bool:
+        """Whether every weight is a number."""
+        return all(bool(torch.isfinite(tensor).all()) for tensor in self.weights.values())
+
+
+def take_snapshot(
+    model: Any, optimizer: torch.optim.Optimizer, generators: Mapping[str, torch.Tensor], state: Mapping[str, Any]
+) -> Snapshot:
+    """The run as it is now; on a CPU a copy only if memory for that is plentiful, from a device always one."""
+    weights, moments = model.state_dict(), _moments(model, optimizer)
+    tensors = [*weights.values(), *moments.values()]
+    on_host = all(tensor.device.type == "cpu" for tensor in tensors)
+    size = sum(tensor.nbytes for tensor in tensors)
+    copy = not on_host or available_memory() > 2 * size
+
+    def held(tensor: torch.Tensor) -> torch.Tensor:
+        return tensor.detach().to("cpu", copy=copy).contiguous()
+
+    return Snapshot(
+        step=int(state["step"]),
+        weights={name: held(tensor) for name, tensor in weights.items()},
+        moments={name: held(tensor) for name, tensor in moments.items()}
+        | {f"{GENERATORS}{name}": tensor for name, tensor in generators.items()},
+        state=dict(state),
+        is_copy=copy,
+    )
+
+
+def write_checkpoint(output_dir: Path, snapshot: Snapshot, model: Any, extractor: Any) -> Path:
     """Write `checkpoint-<step>`; it appears under its name only when complete and flushed to disk.
 
-    Raises:
-        TrainingError: The disk is full, or cannot be written. Earlier checkpoints are as they were.
+    Of `model` only its configuration is used. Raises OSError or SafetensorError; earlier checkpoints stay as they are.
     """
-    final = output_dir / f"checkpoint-{state['step']}"
-    for stale in output_dir.glob(".tmp-checkpoint-*"):
-        shutil.rmtree(stale)
-    folder = output_dir / f".tmp-{final.name}"
-    with explain_failed_write(final):
-        try:
-            folder.mkdir(parents=True)
-            save_pretrained(model, extractor, folder)
-            save_file(_optimizer_tensors(model, optimizer), folder / OPTIMIZER)
-            (folder / STATE).write_text(json.dumps(dict(state), indent=2), encoding="utf-8")
-            _seal(folder)
-            folder.rename(final)
-            _flush(output_dir)
-        except BaseException:
-            shutil.rmtree(folder, ignore_errors=True)
-            raise
+    final = output_dir / f"checkpoint-{snapshot.step}"
+    with new_folder(final) as folder:
+        model.save_pretrained(folder, state_dict=snapshot.weights, safe_serialization=True)
+        extractor.save_pretrained(folder)
+        save_file(snapshot.moments, folder / OPTIMIZER)
+        state = {"format": FORMAT, **snapshot.state}
+        (folder / STATE).write_text(json.dumps(state, indent=2), encoding="utf-8")
     return final
 
 
-@contextmanager
-def explain_failed_write(path: Path) -> Iterator[None]:
-    """Turn what a full disk raises, OSError or safetensors' own error, into one line."""
-    try:
-        yield
-    except (OSError, SafetensorError) as error:
-        raise TrainingError(
-            f"{path} could not be written ({error}); what was saved before is untouched: make room, "
-            "then --resume-from-checkpoint last"
-        ) from None
-
-
-def prune_checkpoints(output_dir: Path, limit: int) -> None:
-    """Remove the oldest checkpoints beyond `limit`; 0 keeps all."""
-    if limit:
-        for _, folder in list_checkpoints(output_dir)[:-limit]:
-            shutil.rmtree(folder)
-
-
-def set_aside_later(output_dir: Path, step: int) -> list[Path]:
-    """Rename checkpoints past `step` to `superseded-checkpoint-<step>`: the run goes on from `step` without them."""
-    moved = []
-    for number, folder in list_checkpoints(output_dir):
-        if number > step:
-            aside = folder.with_name(f"superseded-{folder.name}")
-            shutil.rmtree(aside, ignore_errors=True)
-            moved.append(folder.rename(aside))
-    return moved
-
-
-def list_checkpoints(output_dir: Path) -> list[tuple[int, Path]]:
-    """(step, folder) of every complete checkpoint, by step."""
-    found = []
-    for folder in output_dir.glob("checkpoint-*"):
-        number = folder.name.removeprefix("checkpoint-")
-        if number.isdigit() and (folder / MANIFEST).is_file():
-            found.append((int(number), folder))
-    return sorted(found)
-
-
-def find_checkpoint(output_dir: Path, wanted: str) -> Path | None:
-    """The checkpoint to resume from: the newest for `last` (None if there is none), else the folder named.
-
-    Raises:
-        CheckpointError: The folder is no checkpoint, or a file in it is missing or changed.
-    """
-    if wanted == "last":
-        checkpoints = list_checkpoints(output_dir)
-        if not checkpoints:
-            return None
-        folder = checkpoints[-1][1]
-    else:
-        folder = Path(wanted)
-    problem = verify_checkpoint(folder)
-    if problem is not None:
-        others = [str(path) for _, path in list_checkpoints(output_dir) if path != folder]
-        advice = f"resume from {others[-1]}" if others else f"there is no other in {output_dir}; start a new run"
-        raise CheckpointError(f"{folder}: {problem}; {advice}")
-    return folder
-
-
 def verify_checkpoint(folder: Path) -> str | None:
-    """What is wrong with a checkpoint, or None: every file must have the bytes its manifest states."""
+    """What is wrong with a checkpoint, or None."""
     if not folder.is_dir():
         return "no such checkpoint"
-    try:
-        files = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"]
-    except (OSError, ValueError, KeyError):
-        return f"no readable {MANIFEST}: not a complete checkpoint of `invoke train`"
-    for name, stated in files.items():
-        path = folder / name
-        if not path.is_file():
-            return f"{name} is missing"
-        if path.stat().st_size != stated["bytes"]:
-            return f"{name} has {path.stat().st_size} bytes, {MANIFEST} says {stated['bytes']}"
-        if _sha256(path) != stated["sha256"]:
-            return f"{name} is damaged (its SHA-256 differs from {MANIFEST})"
-    return None
+    return verify(folder)
 
 
 def load_state(folder: Path) -> dict[str, Any]:
-    """trainer_state.json of a verified checkpoint."""
-    return json.loads((folder / STATE).read_text(encoding="utf-8"))  # type: ignore[no-any-return]
+    """trainer_state.json of a verified checkpoint.
+
+    Raises:
+        CheckpointError: Another version of this toolkit wrote it.
+    """
+    state: dict[str, Any] = json.loads((folder / STATE).read_text(encoding="utf-8"))
+    if state.get("format") != FORMAT:
+        raise CheckpointError(
+            f"{folder / STATE} has format {state.get('format')}, this version reads {FORMAT}: resume with the version "
+            "that wrote it, or start a new run with --model-name-or-path on this checkpoint"
+        )
+    return state
 
 
 def load_optimizer(folder: Path, model: Any, optimizer: torch.optim.Optimizer, *, num_updates: int) -> None:
@@ -146,9 +119,10 @@ def load_optimizer(folder: Path, model: Any, optimizer: torch.optim.Optimizer, *
     Raises:
         CheckpointError: The moments do not cover the parameters being trained.
     """
-    tensors = load_file(folder / OPTIMIZER)
+    optimizer.state.clear()
     if num_updates == 0:
         return
+    tensors = load_file(folder / OPTIMIZER)
     names = _names_in_order(model, optimizer)
     missing = [name for name in names if f"{MOMENTS[0]}.{name}" not in tensors]
     if missing:
@@ -163,13 +137,25 @@ def load_optimizer(folder: Path, model: Any, optimizer: torch.optim.Optimizer, *
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
 
 
-def _optimizer_tensors(model: Any, optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
+def load_generators(folder: Path) -> dict[str, torch.Tensor]:
+    """What `take_snapshot` was given as `generators`."""
+    tensors = load_file(folder / OPTIMIZER)
+    return {name.removeprefix(GENERATORS): value for name, value in tensors.items() if name.startswith(GENERATORS)}
+
+
+def num_updates(optimizer: torch.optim.Optimizer) -> int:
+    """Updates AdamW has made, the same for every parameter: fewer than steps when some were skipped."""
+    first = next(iter(optimizer.state.values()), None)
+    return 0 if first is None else int(first["step"])
+
+
+def _moments(model: Any, optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     return {
-        f"{moment}.{name}": optimizer.state[parameter][moment].detach().cpu().contiguous()
+        f"{moment}.{name}": optimizer.state[parameter][moment]
         for name, parameter in zip(_names_in_order(model, optimizer), parameters, strict=True)
         for moment in MOMENTS
-        if parameter in optimizer.state  # before the first update (fp16 may skip it) there is no state
+        if parameter in optimizer.state  # before the first update there is no state
     }
 
 
@@ -177,29 +163,3 @@ def _names_in_order(model: Any, optimizer: torch.optim.Optimizer) -> list[str]:
     """Parameter names in the optimizer's own order."""
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     return [names[id(parameter)] for group in optimizer.param_groups for parameter in group["params"]]
-
-
-def _seal(folder: Path) -> None:
-    """Flush every file and write the manifest over them."""
-    files = {}
-    for path in sorted(folder.iterdir()):
-        _flush(path)
-        files[path.name] = {"bytes": path.stat().st_size, "sha256": _sha256(path)}
-    manifest = folder / MANIFEST
-    manifest.write_text(json.dumps({"files": files}, indent=2), encoding="utf-8")
-    _flush(manifest)
-    _flush(folder)
-
-
-def _flush(path: Path) -> None:
-    """Have the disk hold what was written to a file or folder."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Literal
 
+from runyoro_ssl.errors import describe
 from runyoro_ssl.hookspecs import LoggingBackend, Run
 from runyoro_ssl.logs import get_logger
 
@@ -23,6 +24,11 @@ class Loggers:
         """Tell every backend that the run starts."""
         self._each(lambda backend: backend.open(run))
 
+    def reopen(self, run: Run) -> None:
+        """The run went back to an earlier step: what came after it is no longer part of it."""
+        self._each(lambda backend: backend.close("rolled back"))
+        self.open(run)
+
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
         """Hand the numbers of a step to every backend."""
         self._each(lambda backend: backend.log(step, metrics))
@@ -35,9 +41,9 @@ class Loggers:
         for name, backend in list(self._backends):
             try:
                 call(backend)
-            except Exception as error:  # noqa: BLE001 - plugin code; a logger must not cost the run
+            except (Exception, SystemExit) as error:  # noqa: BLE001 - plugin code; a logger must not cost the run
                 self._backends = [pair for pair in self._backends if pair[1] is not backend]
-                log.warning("logger_disabled", logger=name, error=f"{type(error).__name__}: {error}")
+                log.warning("logger_disabled", logger=name, error=describe(error))
 
 
 @contextmanager

@@ -1,177 +1,235 @@
-"""The training loop: build, then run."""
+"""The training loop: every optimizer step, what is logged and saved between them, and the ways out.
+
+What goes wrong on the way is judged by `guard`; what is kept of the run is written by `saver`.
+"""
 
 from __future__ import annotations
 
-import math
-import signal
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+import time
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NoReturn
 
-import torch
 from rich.progress import TextColumn
 
-from runyoro_ssl.errors import TrainingError
+from runyoro_ssl.errors import LoaderError, PluginError, TrainingError
 from runyoro_ssl.hookspecs import Run
-from runyoro_ssl.logs import get_logger, print_table, progress, redact
-from runyoro_ssl.train.batches import load_batches
-from runyoro_ssl.train.card import write_model_card
-from runyoro_ssl.train.checkpoint import explain_failed_write, prune_checkpoints, save_checkpoint, set_aside_later
-from runyoro_ssl.train.loggers import Loggers, open_loggers
-from runyoro_ssl.train.metrics import Meter, Stopwatch
-from runyoro_ssl.train.model import save_pretrained
-from runyoro_ssl.train.setup import RunSetup, build_run, describe_run, fixed_settings, try_first_batch, write_run_files
-from runyoro_ssl.train.signals import StopSignal
-from runyoro_ssl.train.step import is_out_of_memory, sum_over_processes
+from runyoro_ssl.logs import get_logger, progress
+from runyoro_ssl.redaction import redact
+from runyoro_ssl.train.archive import find_healthy, set_aside_later, step_of
+from runyoro_ssl.train.clock import SleepWatch
+from runyoro_ssl.train.going_back import go_back
+from runyoro_ssl.train.guard import Alarmed, Guard
+from runyoro_ssl.train.loader import load_batches
+from runyoro_ssl.train.metrics import Stopwatch
+from runyoro_ssl.train.state import every_generator, snapshot
+from runyoro_ssl.train.step import gather_over_processes, sum_over_processes
+from runyoro_ssl.train.stopping import Ending
+from runyoro_ssl.train.unreadable import Unreadable
 from runyoro_ssl.train.validation import validate
 
 if TYPE_CHECKING:
-    from runyoro_ssl.config import Config, HardwareConfig
-    from runyoro_ssl.plugins import Plugins
+    from runyoro_ssl.train.batches import TrainingBatch
+    from runyoro_ssl.train.lock import RunLock
+    from runyoro_ssl.train.loggers import Loggers
+    from runyoro_ssl.train.plan import Update
+    from runyoro_ssl.train.saver import Saver
+    from runyoro_ssl.train.setup import RunSetup
+    from runyoro_ssl.train.stopping import Stopping
 
 log = get_logger()
 
-MIN_LOSS_SCALE = 2.0**-10
-"""fp16: 26 overflows in a row from the scale it starts with."""
+
+@dataclass
+class Loop:
+    """A run under way. `lock` is the main process's."""
+
+    run: RunSetup
+    loggers: Loggers
+    saver: Saver
+    stopping: Stopping
+    lock: RunLock | None
+    guard: Guard = field(init=False)
+    sleep: SleepWatch = field(default_factory=SleepWatch)
+    unreadable: Unreadable = field(init=False)
+    """Clips of the validation split; those of the training split are kept with the run."""
+
+    saved_step: int = field(init=False)
+    """Of the last checkpoint that was asked for; that of a resumed run is there."""
+
+    def __post_init__(self) -> None:
+        self.guard = Guard(self.run)
+        self.saved_step = self.run.step
+        self.unreadable = Unreadable(sum(len(batch.pieces) for batch in self.run.eval_plan), max_share=1.0)
+
+    def run_to_the_end(self) -> Ending:
+        """Every optimizer step that is left; where the guard says so, some of them again."""
+        while True:
+            try:
+                return self._missed_validation() or self._steps()
+            except Alarmed as alarmed:
+                self.saver.settle()
+                if alarmed.alarm.action == "stop":
+                    self._give_up(alarmed)
+                self._go_back(alarmed)
+
+    def _steps(self) -> Ending:
+        """The steps from where the run is to its end, or to what ends it before."""
+        run, config = self.run, self.run.config.train
+        watch = Stopwatch()
+        with _training_bar(run) as advance, closing(_batches(run)) as batches:
+            for update in run.plan.updates(run.step):
+                started = time.monotonic()
+                with watch.waiting():
+                    mine = self._next(batches)
+                numbers = run.stepper.take(update, mine, run.meter)
+                self.guard.act(update.step)
+                self.guard.watch_memory(update.step)
+                run.step, run.epoch = update.step, update.epoch
+                last = run.step == run.total_steps
+                watch.audio_seconds += sum(batch.num_samples for batch in mine) / run.extractor.sampling_rate
+                metrics: dict[str, float] = {}
+                if last or run.step % config.logging_steps == 0:
+                    metrics = self._log(update, numbers, watch)
+                advance(run.step, metrics)
+                watch.pause()
+                self.stopping.step_seconds = time.monotonic() - started
+                ending = self.stopping.asked()
+                is_best = False
+                # Not on the way out: a batch system that says stop gives seconds, and validation may take minutes.
+                if ending is None and self._is_validated(run.step):
+                    ending, is_best = self._validate()
+                if ending or last or is_best or run.step % config.save_steps == 0:
+                    self._save()
+                if ending:
+                    return ending
+                watch.go_on()
+        return Ending("finished")
+
+    def _next(self, batches: Iterator[list[TrainingBatch]]) -> list[TrainingBatch]:
+        """This process's micro-batches of the next step. If any process has none, all save what was learned and end."""
+        failure: LoaderError | PluginError | None = None
+        mine: list[TrainingBatch] = []
+        try:
+            mine = self.run.unreadable.see(next(batches))
+        except (LoaderError, PluginError) as error:
+            failure = error
+        if sum_over_processes(self.run.accelerator, int(failure is not None)):
+            self._save()
+            with suppress(TrainingError):  # it was said; why the run ends comes first
+                self.saver.finish()
+            raise failure or LoaderError("batches cannot be built in another process; see its message")
+        return mine
+
+    def _log(self, update: Update, numbers: Mapping[str, float], watch: Stopwatch) -> dict[str, float]:
+        """The numbers since the last log line, to every backend."""
+        run = self.run
+        metrics = run.meter.read("train") | {f"train/{name}": value for name, value in numbers.items()}
+        speed, wait_share = watch.lap()
+        metrics["train/audio_seconds_per_second"] = sum(gather_over_processes(run.accelerator, speed))
+        metrics["train/data_wait_share"] = wait_share
+        metrics |= self.guard.memory_numbers()
+        if slept := self.sleep.lap():
+            log.info("machine_slept", minutes=round(slept / 60), counted="in no time or speed")
+        self.loggers.log(update.step, {"epoch": update.epoch, **metrics})
+        return metrics
+
+    def _is_validated(self, step: int) -> bool:
+        """Whether a validation belongs after this step."""
+        config = self.run.config.train
+        return step == self.run.total_steps or step % (config.eval_steps or config.save_steps) == 0
+
+    def _missed_validation(self) -> Ending | None:
+        """The validation that belongs to where the run is, if it was stopped before that, or is just beginning."""
+        run = self.run
+        if run.watch.has_ended:
+            return Ending("early")
+        done = run.validations.get("last", {}).get("step")
+        if done == run.step or (done is not None and not self._is_validated(run.step)):
+            return None
+        return self._validate()[0]
+
+    def _validate(self) -> tuple[Ending | None, bool]:
+        """Measure held-out speech. Returns why to end the run, and whether this is its best model so far."""
+        run = self.run
+        metrics = validate(
+            run.accelerator,
+            run.model,
+            run.eval_batches,
+            run.eval_plan,
+            self.unreadable,
+            is_stopped=lambda: self.stopping.asked() is not None,
+        )
+        if metrics is None:
+            return self.stopping.asked(), False
+        self.loggers.log(run.step, {"epoch": run.epoch, **metrics})
+        found = {"step": run.step, **metrics}
+        run.validations["last"] = found
+        if "first" not in run.validations:
+            run.validations["first"] = found
+            run.watch.came_with(metrics)
+        alarm = run.watch.see_validation(run.step, metrics)
+        is_best = run.watch.best_step == run.step
+        if is_best:
+            run.validations["best"] = found
+        if alarm is None:
+            return None, is_best
+        ends = alarm.action == "finish"
+        self.guard.report(alarm, run.step, "the run ends with its best model" if ends else "training goes on")
+        return Ending("early") if ends else None, is_best
+
+    def _save(self) -> None:
+        """Have a checkpoint written, if there is none of this step. Every process calls it; the main one writes."""
+        if self.saved_step == self.run.step:
+            return
+        self.saved_step = self.run.step
+        generators = every_generator(self.run.accelerator)
+        if self.run.accelerator.is_main_process:
+            self.saver.save(lambda: snapshot(self.run, generators), best_step=self.run.watch.best_step)
+
+    def _go_back(self, alarmed: Alarmed) -> None:
+        """Restore the last healthy checkpoint; the logs go on from there, too."""
+        self._check_lock()
+        self.run.accelerator.wait_for_everyone()
+        done = go_back(self.run)
+        self.saved_step = self.run.step
+        self.guard.report(alarmed.alarm, alarmed.step, done)
+        self.loggers.reopen(describe(self.run))
+
+    def _check_lock(self) -> None:
+        if self.lock is not None:
+            self.lock.check()
+
+    def _give_up(self, alarmed: Alarmed) -> NoReturn:
+        """End the run. Its newest checkpoint is then a healthy one, if there is any."""
+        output_dir, alarm = self.run.config.train.output_dir, alarmed.alarm
+        self._check_lock()
+        healthy = find_healthy(output_dir)
+        if self.run.accelerator.is_main_process and healthy is not None:
+            set_aside_later(output_dir, step_of(healthy))
+        kept = f"{healthy.name} is the last healthy checkpoint" if healthy else "no checkpoint was healthy"
+        self.guard.report(alarm, alarmed.step, f"stopped; {kept}")
+        raise TrainingError(f"{alarm.seen}: {alarm.means}. The run has stopped. {alarm.advice}")
 
 
-@dataclass(frozen=True)
-class TrainResult:
-    """How a run ended, and by which signal, if one ended it.
-
-    `first` is the validation of the model as it came, `last` the latest one.
-    """
-
-    output_dir: Path
-    step: int
-    total_steps: int
-    stopped_by: signal.Signals | None
-    first: dict[str, float]
-    last: dict[str, float]
-    is_main: bool
-
-
-def train(config: Config, plugins: Plugins) -> TrainResult:
-    """Adapt the model of the configuration to its dataset.
-
-    Raises:
-        RunyoroError: Something the user can mend; a run that had started keeps its checkpoints.
-    """
-    run = build_run(config, plugins)
-    main = run.accelerator.is_main_process
-    try_first_batch(run)
-    if main:
-        set_aside_later(config.train.output_dir, run.start_step)
-        write_run_files(run)
-        print_table("Run", ["what", "value"], describe_run(run))
-        log.info(run.mask_summary.line())
-    with ExitStack() as stack:
-        stack.enter_context(explain_out_of_memory(config.hardware))
-        stop = stack.enter_context(StopSignal())
-        loggers = stack.enter_context(open_loggers(plugins.loggers() if main else [], _describe(run)))
-        if run.first_validation is None:
-            run.first_validation = run.last_validation = _validate(run, loggers, step=0, epoch=0.0)
-        step, stopped_by = run_steps(run, loggers, stop)
-        first, last = run.first_validation, run.last_validation or {}
-        loggers.status = "stopped" if stopped_by else "finished"
-        if not stopped_by and main:
-            with explain_failed_write(config.train.output_dir):
-                save_pretrained(run.model, run.extractor, config.train.output_dir)
-                write_model_card(config, run, first, last)
-    run.accelerator.end_training()
-    return TrainResult(config.train.output_dir, step, run.total_steps, stopped_by, first, last, is_main=main)
-
-
-def run_steps(run: RunSetup, loggers: Loggers, stop: StopSignal) -> tuple[int, signal.Signals | None]:
-    """Every optimizer step from the run's start to its end, or to a signal. Returns the last step, and the signal."""
-    config, accelerator = run.config.train, run.accelerator
+def _batches(run: RunSetup) -> Generator[list[TrainingBatch]]:
+    """This process's micro-batches of each step that is left."""
+    accelerator, hardware = run.accelerator, run.config.hardware
     share = slice(accelerator.process_index, None, accelerator.num_processes)
-    hardware = run.config.hardware
-    batches = load_batches(
+    return load_batches(
         run.train_batches,
-        (update.micro_batches[share] for update in run.plan.updates(run.start_step)),
+        (update.micro_batches[share] for update in run.plan.updates(run.step)),
         num_workers=hardware.dataloader_num_workers,
         pin_memory=hardware.device == "cuda",
     )
-    meter, watch = Meter(accelerator, run.model.config), Stopwatch()
-    step, stopped_by = run.start_step, None
-    with _training_bar(run) as advance, closing(batches):
-        for update in run.plan.updates(run.start_step):
-            with watch.waiting():
-                mine = next(batches)
-            numbers = run.stepper.take(update, mine, meter)
-            step = update.step
-            watch.audio_seconds += sum(batch.num_samples for batch in mine) / run.extractor.sampling_rate
-            stopped_by = _agree_to_stop(accelerator, stop)
-            last = step == run.total_steps
-            saving = stopped_by or last or step % config.save_steps == 0
-            metrics: dict[str, float] = {}
-            # Before every save too: weights that are no numbers must not be saved.
-            if saving or step % config.logging_steps == 0:
-                metrics = _train_metrics(run, numbers, meter, watch)
-                loggers.log(step, {"epoch": update.epoch, **metrics})
-            advance(step, metrics)
-            watch.pause()
-            # Not on the way out: a batch system that says stop gives seconds, and validation may take minutes.
-            if last or (not stopped_by and step % (config.eval_steps or config.save_steps) == 0):
-                run.last_validation = _validate(run, loggers, step=step, epoch=update.epoch)
-            if saving:
-                save(run, step)
-            watch.go_on()
-            if stopped_by:
-                break
-    return step, stopped_by
-
-
-def save(run: RunSetup, step: int) -> None:
-    """Write a checkpoint and remove the oldest beyond the limit. Every process calls it; the main one writes."""
-    if run.accelerator.is_main_process:
-        state = {
-            "step": step,
-            "num_updates": _num_updates(run),
-            "total_steps": run.total_steps,
-            "gumbel_temperature": run.model.quantizer.temperature,
-            "num_parts": run.stepper.num_parts,
-            "scaler": run.accelerator.scaler.state_dict() if run.accelerator.scaler else None,
-            "first_validation": run.first_validation,
-            "last_validation": run.last_validation,
-            "dataset_sha256": run.dataset_sha256,
-            "fixed": fixed_settings(run.plan),
-        }
-        output_dir = run.config.train.output_dir
-        path = save_checkpoint(output_dir, run.model, run.extractor, run.optimizer.optimizer, state)
-        prune_checkpoints(output_dir, run.config.train.save_total_limit)
-        log.info("checkpoint_saved", step=step, path=str(path))
-    run.accelerator.wait_for_everyone()
-
-
-def _validate(run: RunSetup, loggers: Loggers, *, step: int, epoch: float) -> dict[str, float]:
-    metrics = validate(run.accelerator, run.model, run.eval_batches, run.eval_plan)
-    loggers.log(step, {"epoch": epoch, **metrics})
-    return metrics
-
-
-@contextmanager
-def explain_out_of_memory(hardware: HardwareConfig) -> Iterator[None]:
-    """One line with the setting to lower, for CUDA's error and for that of MPS, which is a plain RuntimeError."""
-    try:
-        yield
-    except RuntimeError as error:
-        if not is_out_of_memory(error):
-            raise
-        raise TrainingError(
-            f"out of memory on {hardware.device}: lower --set hardware.batch_seconds (now {hardware.batch_seconds:g}; "
-            "what is learned stays the same), or add --gradient-checkpointing; then --resume-from-checkpoint last"
-        ) from None
 
 
 @contextmanager
 def _training_bar(run: RunSetup) -> Iterator[Any]:
     """A bar over the run's steps; call what it yields with (step, metrics)."""
     with progress("steps", TextColumn("{task.fields[shown]}")) as bar:
-        task = bar.add_task("Training", total=run.total_steps, completed=run.start_step, shown="")
+        task = bar.add_task("Training", total=run.total_steps, completed=run.step, shown="")
         bar.update(task, visible=run.accelerator.is_main_process)
 
         def advance(step: int, metrics: Mapping[str, float]) -> None:
@@ -187,41 +245,10 @@ def _training_bar(run: RunSetup) -> Iterator[Any]:
         yield advance
 
 
-def _train_metrics(
-    run: RunSetup, numbers: Mapping[str, torch.Tensor | float], meter: Meter, watch: Stopwatch
-) -> dict[str, float]:
-    """Numbers since the last log line, read from the device here and not at every step."""
-    metrics = meter.read("train") | {f"train/{name}": float(value) for name, value in numbers.items()}
-    speed, wait_share = watch.lap()
-    speeds = torch.tensor(speed, device=run.accelerator.device)
-    metrics["train/audio_seconds_per_second"] = float(run.accelerator.reduce(speeds, "sum"))
-    metrics["train/data_wait_share"] = wait_share
-    scaler = run.accelerator.scaler  # fp16: an overflow is skipped, and the loss scale halved
-    if scaler is not None and scaler.get_scale() < MIN_LOSS_SCALE:
-        raise TrainingError(
-            f"fp16 overflows at every step (loss scale {scaler.get_scale():g}), so nothing is learned; use --bf16, or "
-            "--set hardware.precision=fp32"
-        )
-    if not math.isfinite(metrics["train/loss"]) or (scaler is None and not math.isfinite(metrics["train/grad_norm"])):
-        raise TrainingError(
-            f"loss {metrics['train/loss']} with gradient norm {metrics['train/grad_norm']}: the run has diverged and "
-            "nothing was saved since the last checkpoint. Resume from it with half the --learning-rate"
-        )
-    return metrics
-
-
-def _agree_to_stop(accelerator: Any, stop: StopSignal) -> signal.Signals | None:
-    """The signal that any process received: all must leave at the same step, and know why."""
-    received = {number: int(stop.received == number) for number in (signal.SIGINT, signal.SIGTERM)}
-    return next((number for number, count in received.items() if sum_over_processes(accelerator, count)), None)
-
-
-def _num_updates(run: RunSetup) -> int:
-    """Updates AdamW has made, the same for every parameter: fewer than steps when fp16 skipped some."""
-    first = next(iter(run.optimizer.optimizer.state.values()), None)
-    return 0 if first is None else int(first["step"])
-
-
-def _describe(run: RunSetup) -> Run:
+def describe(run: RunSetup) -> Run:
+    """What the logging backends are told."""
     output_dir = run.config.train.output_dir
-    return Run(output_dir, output_dir.name, redact(run.config.model_dump(mode="json")), run.start_step, run.total_steps)
+    config = redact(run.config.model_dump(mode="json"))
+    is_new = not run.validations  # a run that went back to its start keeps its first one
+    is_validated = run.validations.get("last", {}).get("step") == run.step
+    return Run(output_dir, output_dir.name, config, run.step, run.total_steps, is_new, is_validated)

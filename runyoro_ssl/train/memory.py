@@ -211,13 +211,32 @@ def _mallopt(settings: dict[int, int]) -> None:
 
 
 def can_keep(peak: int) -> bool:
-    """Whether this machine has so much memory free that a run of this peak can keep what it frees. Linux."""
+    """Whether this machine has so much memory free that a run of this peak can keep what it frees."""
+    return available_memory() > KEEPING_COSTS * peak
+
+
+def available_memory(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
+    """Bytes that can still be taken, of the machine, or of the container that the process is in (Linux, cgroup v2)."""
+    available = _free_memory()
+    try:
+        limit = int((cgroup / "memory.max").read_text(encoding="ascii"))
+        used = int((cgroup / "memory.current").read_text(encoding="ascii"))
+        pairs = (line.split() for line in (cgroup / "memory.stat").read_text(encoding="ascii").splitlines())
+        given_back = next((int(value) for name, value in pairs if name == "inactive_file"), 0)
+    except (OSError, ValueError):  # no such thing here, or "max": no limit
+        return available
+    return min(available, limit - used + given_back)
+
+
+def _free_memory() -> int:
+    """Bytes that the machine has left."""
     try:
         lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
     except OSError:
-        return False
-    available = next(int(line.split()[1]) << 10 for line in lines if line.startswith("MemAvailable:"))
-    return available > KEEPING_COSTS * peak
+        import psutil  # not where only the training step is installed, which is Linux
+
+        return int(psutil.virtual_memory().available)
+    return next(int(line.split()[1]) << 10 for line in lines if line.startswith("MemAvailable:"))
 
 
 def _predict(config: Any, settings: BatchSettings, parameters: int, clips: int, seconds: float) -> Memory:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,11 +13,95 @@ import torch
 
 from runyoro_ssl.train.objective import Objective, perplexity
 
+SUMS = ("contrastive_loss", "diversity_loss", "num_correct", "chance_loss", "num_masked")
+
+
+@dataclass(frozen=True)
+class UpdateNumbers:
+    """What one optimizer step showed, over all its micro-batches and processes; the same in every process.
+
+    Losses are nats per masked frame; `chance_loss` is that of guessing among the frames that differ. `perplexities`:
+    codes in use in each codebook, 1 at collapse. `grad_norm` is that before clipping. A value may be no number.
+    """
+
+    step: int
+    contrastive_loss: float
+    accuracy: float
+    chance_loss: float
+    perplexities: tuple[float, ...]
+    grad_norm: float
+
+
+@dataclass
+class Totals:
+    """Sums over masked frames of some updates, on the host: what a run resumed between two log lines needs."""
+
+    contrastive_loss: float = 0.0
+    diversity_loss: float = 0.0
+    num_correct: float = 0.0
+    chance_loss: float = 0.0
+    num_masked: float = 0.0
+    code_mass: torch.Tensor | None = None
+    """float64 (groups, codes)."""
+
+    def add(self, other: Totals) -> None:
+        """Count other updates too."""
+        for name in SUMS:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        if other.code_mass is not None:
+            self.code_mass = other.code_mass if self.code_mass is None else self.code_mass + other.code_mass
+
+    def of_update(self, step: int, grad_norm: float) -> UpdateNumbers:
+        """These sums as the numbers of one optimizer step."""
+        count = self.num_masked or math.nan
+        mass = self.code_mass
+        return UpdateNumbers(
+            step=step,
+            contrastive_loss=self.contrastive_loss / count,
+            accuracy=self.num_correct / count,
+            chance_loss=self.chance_loss / count,
+            perplexities=() if mass is None else tuple(float(perplexity(group[None])) for group in mass),
+            grad_norm=grad_norm,
+        )
+
+    def means(self, stage: str, diversity_loss_weight: float, *, whole_set: bool = False) -> dict[str, float]:
+        """Means per masked frame, named `<stage>/…`; no numbers where nothing was counted.
+
+        With `whole_set`, the diversity loss is that of all clips together and not the mean over micro-batches: it
+        then does not depend on how they were batched.
+        """
+        count = self.num_masked or math.nan
+        contrastive, diversity = self.contrastive_loss / count, self.diversity_loss / count
+        codes_in_use = math.nan if self.code_mass is None else float(perplexity(self.code_mass))
+        if whole_set and self.code_mass is not None:
+            diversity = (self.code_mass.numel() - codes_in_use) / self.code_mass.numel()
+        return {
+            f"{stage}/loss": contrastive + diversity_loss_weight * diversity,
+            f"{stage}/contrastive_loss": contrastive,
+            f"{stage}/diversity_loss": diversity,
+            f"{stage}/accuracy": self.num_correct / count,
+            f"{stage}/codevector_perplexity": codes_in_use,
+            f"{stage}/chance_loss": self.chance_loss / count,
+        }
+
+    def to_json(self) -> dict[str, Any]:
+        """Every sum, exactly."""
+        mass = None if self.code_mass is None else self.code_mass.tolist()
+        return {**{name: getattr(self, name) for name in SUMS}, "code_mass": mass}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Totals:
+        """What `to_json` gave."""
+        mass = value["code_mass"]
+        kept = None if mass is None else torch.tensor(mass, dtype=torch.float64)
+        return cls(**{name: value[name] for name in SUMS}, code_mass=kept)
+
 
 class Meter:
-    """Sums objectives over micro-batches, updates and processes; means are per masked frame."""
+    """Sums objectives over micro-batches, on the device; `window` sums the updates since the last log line."""
 
     def __init__(self, accelerator: Any, model_config: Any) -> None:
+        self.window = Totals()
         self._accelerator = accelerator
         self._diversity_loss_weight = model_config.diversity_loss_weight
         self._code_shape = (model_config.num_codevector_groups, model_config.num_codevectors_per_group)
@@ -35,45 +120,33 @@ class Meter:
         self._code_mass += objective.code_mass
         self._num_masked += num_masked
 
+    def take(self) -> Totals:
+        """What was counted since the last time, over all processes; waits for the device."""
+        count = torch.tensor([float(self._num_masked)], device=self._sums.device)
+        every = torch.cat([self._sums, count, self._code_mass.flatten()])
+        every = self._accelerator.reduce(every, "sum").cpu().double()
+        self._reset()
+        sums = dict(zip(SUMS, every[: len(SUMS)].tolist(), strict=True))
+        return Totals(**sums, code_mass=every[len(SUMS) :].view(self._code_shape))
+
+    def read(self, stage: str, *, whole_set: bool = False) -> dict[str, float]:
+        """Means of the window, named `<stage>/…`; then starts anew."""
+        window, self.window = self.window, Totals()
+        return window.means(stage, self._diversity_loss_weight, whole_set=whole_set)
+
     def _reset(self) -> None:
         device = self._accelerator.device
         self._sums = torch.zeros(4, device=device)
         self._code_mass = torch.zeros(self._code_shape, device=device)
         self._num_masked = 0
 
-    def read(self, stage: str, *, whole_set: bool = False) -> dict[str, float]:
-        """Means since the last read, over all processes, named `<stage>/…`; then starts anew.
-
-        With `whole_set`, the diversity loss is that of all clips together and not the mean over micro-batches: it
-        then does not depend on how they were batched.
-        """
-        sums, mass, num_masked = self._totals()
-        count = max(1.0, num_masked)
-        contrastive, diversity, correct, chance = (value / count for value in sums.tolist())
-        codes_in_use = float(perplexity(mass)) if num_masked else 0.0
-        if whole_set:
-            diversity = (mass.numel() - codes_in_use) / mass.numel()
-        return {
-            f"{stage}/loss": contrastive + self._diversity_loss_weight * diversity,
-            f"{stage}/contrastive_loss": contrastive,
-            f"{stage}/diversity_loss": diversity,
-            f"{stage}/accuracy": correct,
-            f"{stage}/codevector_perplexity": codes_in_use,
-            f"{stage}/chance_loss": chance,
-        }
-
-    def _totals(self) -> tuple[torch.Tensor, torch.Tensor, float]:
-        count = torch.tensor(float(self._num_masked), device=self._sums.device)
-        sums, mass, total = (self._accelerator.reduce(t, "sum").cpu() for t in (self._sums, self._code_mass, count))
-        self._reset()
-        return sums, mass, float(total)
-
 
 @dataclass
 class Stopwatch:
     """Audio seconds per second of training, and the share of it spent waiting for data.
 
-    Validation and saving are paused out.
+    Validation and the taking of checkpoints are paused out. So is sleep: Python's performance counter stands still
+    while the machine sleeps (CLOCK_MONOTONIC on Linux, mach_absolute_time on macOS).
     """
 
     audio_seconds: float = 0.0

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -34,10 +35,11 @@ def load_model(config: ModelConfig, hardware: HardwareConfig) -> Any:
     """Load the base model in fp32, in training mode.
 
     Raises:
-        CheckpointError: It cannot be reached or read, is no wav2vec 2.0 model, or lacks the pre-training head, with
-            which training would start from noise (`model.allow_new_head` accepts that).
+        CheckpointError: It cannot be reached or read, is no wav2vec 2.0 model, has only pickled weights
+            (`model.allow_pickle` accepts those), or lacks the pre-training head, without which training would start
+            from noise (`model.allow_new_head` accepts that).
     """
-    from runyoro_ssl.prepare.extractor import cannot_load, source_options
+    from runyoro_ssl.prepare.extractor import source_options
 
     transformers = import_transformers()
     name = config.model_name_or_path
@@ -49,11 +51,14 @@ def load_model(config: ModelConfig, hardware: HardwareConfig) -> Any:
             dtype=torch.float32,
             attn_implementation=hardware.attention,
             output_loading_info=True,
+            # None: safetensors where there are any, else a pickle, read with weights_only: no code of it is run.
+            use_safetensors=None if config.allow_pickle else True,
+            weights_only=True,
             **source,
             **_overrides(config),
         )
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        raise CheckpointError(cannot_load(name, "model weights and config.json", error)) from None
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError, UnpicklingError) as error:
+        raise CheckpointError(_explain_weights(config, error)) from None
     _check_weights(name, info, allow_new_head=config.allow_new_head)
     on_mps = hardware.device == "mps"
     if hardware.gradient_checkpointing:
@@ -68,6 +73,21 @@ def load_model(config: ModelConfig, hardware: HardwareConfig) -> Any:
         for layer in model.wav2vec2.encoder.layers:
             layer.compile(dynamic=True)
     return model.train()
+
+
+def _explain_weights(config: ModelConfig, error: Exception) -> str:
+    """Why weights did not load; says so where it is for want of `--allow-pickle`."""
+    from runyoro_ssl.prepare.extractor import cannot_load
+
+    name = config.model_name_or_path
+    if not config.allow_pickle and isinstance(error, OSError) and "safetensors" in str(error):
+        return (
+            f'model "{name}" has no model.safetensors; a pytorch_model.bin is a pickle, which could hold code: add '
+            "--allow-pickle to read one as weights only"
+        )
+    if isinstance(error, UnpicklingError):
+        return f'model "{name}": its .bin file holds more than weights, and was not read; look for one from its authors'
+    return cannot_load(name, "model weights and config.json", error)
 
 
 def load_model_config(config: ModelConfig) -> Any:

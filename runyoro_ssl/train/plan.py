@@ -6,7 +6,7 @@ resumed run, or one on another machine, goes on with the same clips.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING
@@ -28,13 +28,15 @@ class MicroBatch:
     """Pieces of clips (dataset rows) that go through the model together.
 
     `index` counts the micro-batches of its epoch. `length`: samples that every piece is cropped or padded to; None:
-    clips stay as they are, and are padded to the longest.
+    clips stay as they are, and are padded to the longest. `part`: where another machine cut the update anew, the number
+    of this micro-batch in it, from 1.
     """
 
     epoch: int
     index: int
     pieces: tuple[Piece, ...]
     length: int | None = None
+    part: int = 0
 
     @classmethod
     def of(cls, clips: Iterable[int], *, epoch: int = 0, index: int = 0) -> MicroBatch:
@@ -88,13 +90,17 @@ class PlanSettings:
 
 @dataclass(frozen=True)
 class RunPlan:
-    """Every optimizer step of a run, in order. `num_samples` is the length of each clip."""
+    """Every optimizer step of a run, in order. `num_samples` is the length of each clip.
+
+    `regroup` fits the micro-batches of a step to the machine, whichever one the run was planned on.
+    """
 
     num_samples: tuple[int, ...]
     settings: PlanSettings
     seed: int
     num_epochs: int
     max_steps: int | None = None
+    regroup: Callable[[Sequence[MicroBatch], Sequence[int]], tuple[MicroBatch, ...]] = lambda batches, _: tuple(batches)
 
     @cached_property
     def total_steps(self) -> int:
@@ -110,7 +116,8 @@ class RunPlan:
             updates = self.epoch(epoch)
             for position, micro_batches in enumerate(updates[: total - step], start=1):
                 if step + position > start_step:
-                    yield Update(step + position, epoch + position / len(updates), tuple(micro_batches))
+                    batches = self.regroup(micro_batches, self.num_samples)
+                    yield Update(step + position, epoch + position / len(updates), batches)
             step += len(updates)
             epoch += 1
 

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
-import sys
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,21 +11,27 @@ import torch
 
 from runyoro_ssl.config import Config, HardwareConfig, MaskingConfig
 from runyoro_ssl.errors import CheckpointError, ConfigError, TrainingError
-from runyoro_ssl.logs import get_logger, redact
+from runyoro_ssl.logs import get_logger
 from runyoro_ssl.plugins import Plugins, ensure_picklable
 from runyoro_ssl.prepare.dataset import load_splits, read_fingerprint
 from runyoro_ssl.prepare.extractor import load_feature_extractor
 from runyoro_ssl.prepare.reading import Clips
 from runyoro_ssl.train.batches import BatchBuilder
-from runyoro_ssl.train.checkpoint import find_checkpoint, load_optimizer, load_state
+from runyoro_ssl.train.checkpoint import load_state
+from runyoro_ssl.train.health import HealthWatch
 from runyoro_ssl.train.masking import MaskSummary, summarise_masks
 from runyoro_ssl.train.memory import BatchSettings, tune_allocator
+from runyoro_ssl.train.metrics import Meter
 from runyoro_ssl.train.model import load_model, num_frames
-from runyoro_ssl.train.optim import build_optimizer
-from runyoro_ssl.train.plan import MicroBatch, PlanSettings, RunPlan, wasted_share
+from runyoro_ssl.train.optim import build_optimizer, warmup_steps
+from runyoro_ssl.train.plan import MicroBatch, PlanSettings, RunPlan
 from runyoro_ssl.train.precision import is_emulated, set_precision
 from runyoro_ssl.train.random import derive_seed
+from runyoro_ssl.train.regroup import Regroup
+from runyoro_ssl.train.resume import check_same_run, describe_changes, planned_with
+from runyoro_ssl.train.state import restore
 from runyoro_ssl.train.step import Stepper
+from runyoro_ssl.train.unreadable import Unreadable
 from runyoro_ssl.train.validation import plan_validation
 
 log = get_logger()
@@ -42,7 +45,7 @@ not known."""
 
 @dataclass
 class RunSetup:
-    """What the loop works with."""
+    """What the loop works with: what stays, and from `step` on what a checkpoint keeps of it."""
 
     config: Config
     accelerator: Any
@@ -51,78 +54,52 @@ class RunSetup:
     optimizer: Any
     plan: RunPlan
     total_steps: int
-    start_step: int
-    first_validation: dict[str, float] | None
-    """Of the model as it came; None until it is made. A resumed run has both from its checkpoint."""
-    last_validation: dict[str, float] | None
     train_batches: BatchBuilder
     eval_batches: BatchBuilder
     eval_plan: list[MicroBatch]
     dataset_sha256: str
     mask_summary: MaskSummary
-    num_parts: int
-    """In how many parts micro-batches ran when the checkpoint was written: it decides what is drawn."""
-
-    @cached_property
-    def stepper(self) -> Stepper:
-        """What takes this run's steps."""
-
-        def report(num_parts: int) -> None:
-            log.warning("out_of_memory", micro_batches=f"in {num_parts} parts from now on", update="as large as before")
-
-        return Stepper(
-            self.accelerator,
-            self.model,
-            self.optimizer,
-            self.config.train,
-            self.total_steps,
-            report,
-            self.num_parts,
-        )
+    stepper: Stepper
+    meter: Meter
+    watch: HealthWatch
+    unreadable: Unreadable
+    base_model: str
+    """What the run began with, whatever is given when it is resumed."""
+    step: int = 0
+    """Done so far."""
+    epoch: float = 0.0
+    """The same in passes over the training split."""
+    validations: dict[str, dict[str, float]] = field(default_factory=dict)
+    """By `first` (of the model as it came), `last` and `best`; each with its `step`."""
 
 
-def build_run(config: Config, plugins: Plugins) -> RunSetup:
-    """Load and check data, model and plugins; restore a checkpoint if asked.
+def build_run(config: Config, plugins: Plugins, accelerator: Any, checkpoint: Path | None = None) -> RunSetup:
+    """Load and check data, model and plugins; restore a checkpoint if given.
 
     Raises:
         RunyoroError: Of the kind that fits; nothing has been written by then.
     """
-    output_dir = config.train.output_dir
-    checkpoint = _find_start(config)
-    accelerator = make_accelerator(config.hardware)
-
     name = config.model.model_name_or_path if checkpoint is None else str(checkpoint)
     extractor = load_feature_extractor(name)
     splits = load_splits(config.train.processed_dataset_path, sampling_rate=extractor.sampling_rate)
-    fingerprint = read_fingerprint(config.train.processed_dataset_path)
+    dataset_sha256 = read_fingerprint(config.train.processed_dataset_path)["content_sha256"]
     state = load_state(checkpoint) if checkpoint else {}
-    torch.manual_seed(derive_seed(config.train.seed, "new weights"))
-    model = load_model(config.model.model_copy(update={"model_name_or_path": name}), config.hardware)
-    model.to(accelerator.device)
+    if checkpoint:
+        check_same_run(checkpoint, state, config, dataset_sha256)
+    model = load_weights(config, name).to(accelerator.device)
     if config.hardware.device == "cpu":
         batches = BatchSettings.of(config, padded=extractor.return_attention_mask)
         tune_allocator(model.config, batches, keep_freed_memory=config.hardware.keep_freed_memory)
 
     lengths = tuple(splits["train"].with_format("numpy")["num_samples"][:].tolist())
     summary = _check_masks(model, lengths, config, sampling_rate=extractor.sampling_rate)
-    settings = PlanSettings.from_hardware(
+    machine = PlanSettings.from_hardware(
         config.hardware, sampling_rate=extractor.sampling_rate, num_processes=accelerator.num_processes
     )
-    plan = RunPlan(lengths, settings, config.train.seed, config.train.num_train_epochs, config.train.max_steps)
-    if checkpoint:
-        _check_resumable(checkpoint, state, plan, fingerprint["content_sha256"])
+    plan = _plan(config, state, machine, lengths)
     optimizer = accelerator.prepare(build_optimizer(model, config.train))
-    if checkpoint:
-        load_optimizer(checkpoint, model, optimizer.optimizer, num_updates=state["num_updates"])
-        if accelerator.scaler is not None and state.get("scaler"):
-            accelerator.scaler.load_state_dict(state["scaler"])
-        if accelerator.is_main_process:
-            log.info("resumed", checkpoint=str(checkpoint), step=state["step"])
-    elif config.train.resume_from_checkpoint and accelerator.is_main_process:
-        log.info("nothing_to_resume", output_dir=str(output_dir), starting="anew")
-
     eval_lengths = splits["validation"].with_format("numpy")["num_samples"][:].tolist()
-    return RunSetup(
+    run = RunSetup(
         config=config,
         accelerator=accelerator,
         model=model,
@@ -130,16 +107,52 @@ def build_run(config: Config, plugins: Plugins) -> RunSetup:
         optimizer=optimizer,
         plan=plan,
         total_steps=plan.total_steps,
-        start_step=int(state.get("step", 0)),
-        first_validation=state.get("first_validation"),
-        last_validation=state.get("last_validation"),
         train_batches=_builder(splits["train"], model, extractor, config, plugins, stage="train"),
         eval_batches=_builder(splits["validation"], model, extractor, config, plugins, stage="eval"),
-        eval_plan=plan_validation(eval_lengths, settings),
-        dataset_sha256=fingerprint["content_sha256"],
+        eval_plan=plan_validation(eval_lengths, machine),
+        dataset_sha256=dataset_sha256,
         mask_summary=summary,
-        num_parts=int(state.get("num_parts", 1)),
+        stepper=Stepper(accelerator, model, optimizer, config.train, plan.total_steps, _report_parts),
+        meter=Meter(accelerator, model.config),
+        watch=HealthWatch(config.health, starts_at=None, warmup_steps=warmup_steps(config.train, plan.total_steps)),
+        base_model=config.model.model_name_or_path,
+        unreadable=Unreadable(num_clips=len(lengths), max_share=config.train.max_unreadable_share),
     )
+    if checkpoint:
+        restore(run, checkpoint, state)
+        if accelerator.is_main_process:
+            describe_changes(state, config, plan.settings, machine)
+    return run
+
+
+def load_weights(config: Config, name: str) -> Any:
+    """The model of a folder or hub id, in training mode; what it lacks is drawn from the run's seed."""
+    torch.manual_seed(derive_seed(config.train.seed, "new weights"))
+    return load_model(config.model.model_copy(update={"model_name_or_path": name}), config.hardware)
+
+
+def _plan(config: Config, state: dict[str, Any], machine: PlanSettings, lengths: tuple[int, ...]) -> RunPlan:
+    """The run's plan: a resumed run keeps its own.
+
+    Raises:
+        ConfigError: It is shorter than what is done.
+    """
+    train = config.train
+    settings = planned_with(state, machine, override=train.override_mismatch)
+    if state and settings != PlanSettings(**state["plan"]):
+        log.warning("clips_planned_anew", by="--override-mismatch", was=state["plan"], now=asdict(settings))
+    regroup = Regroup(settings, machine)
+    plan = RunPlan(lengths, settings, train.seed, train.num_train_epochs, train.max_steps, regroup)
+    if state and state["step"] > plan.total_steps:
+        raise ConfigError(
+            f"the checkpoint is at step {state['step']}, past the {plan.total_steps} steps asked for; raise "
+            "--max-steps or --num-train-epochs"
+        )
+    return plan
+
+
+def _report_parts(num_parts: int) -> None:
+    log.warning("out_of_memory", micro_batches=f"in {num_parts} parts from now on", update="as large as before")
 
 
 def make_accelerator(hardware: HardwareConfig) -> Any:
@@ -158,53 +171,6 @@ def make_accelerator(hardware: HardwareConfig) -> Any:
     # Losses are weighed by masked frames here; `accelerate launch` would divide them once more.
     os.environ.pop("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", None)
     return Accelerator(mixed_precision=mixed_precision, cpu=hardware.device == "cpu")
-
-
-def _find_start(config: Config) -> Path | None:
-    """The checkpoint to start from; None to start anew, which takes a new or empty folder."""
-    output_dir, wanted = config.train.output_dir, config.train.resume_from_checkpoint
-    checkpoint = find_checkpoint(output_dir, wanted) if wanted else None
-    if checkpoint is not None and checkpoint.resolve().parent == output_dir.resolve():
-        return checkpoint
-    if output_dir.is_dir() and any(not path.name.startswith(".") for path in output_dir.iterdir()):
-        advice = (
-            "give another --output-dir" if wanted else "go on with it by --resume-from-checkpoint last, or give another"
-        )
-        found = "no complete checkpoint" if wanted == "last" else "another run, or something else"
-        raise ConfigError(f"{output_dir} already holds a run: {found}; {advice}")
-    return checkpoint
-
-
-def _check_resumable(checkpoint: Path, state: dict[str, Any], plan: RunPlan, dataset_sha256: str) -> None:
-    problems = [
-        f"{name} was {state['fixed'].get(name)}, is {value}"
-        for name, value in fixed_settings(plan).items()
-        if state["fixed"].get(name) != value
-    ]
-    if state["dataset_sha256"] != dataset_sha256:
-        problems.append("the prepared dataset is another one")
-    if problems:
-        raise CheckpointError(
-            f"{checkpoint}: cannot go on with the same clips: {'; '.join(problems)}. Restore these, or start a new run "
-            "with --model-name-or-path on this checkpoint and another --output-dir"
-        )
-    if state["step"] > plan.total_steps:
-        raise ConfigError(
-            f"{checkpoint} is at step {state['step']}, past the {plan.total_steps} steps asked for; raise --max-steps "
-            "or --num-train-epochs"
-        )
-
-
-def fixed_settings(plan: RunPlan) -> dict[str, Any]:
-    """What decides which clips a step sees, by the setting a user knows: a resumed run must keep it."""
-    return {
-        "train.seed": plan.seed,
-        "hardware.batch_seconds (in samples)": plan.settings.batch_samples,
-        "hardware.update_seconds (in samples)": plan.settings.update_samples,
-        "hardware.clip_lengths": plan.settings.num_lengths,
-        "hardware.per_device_train_batch_size": plan.settings.clips_per_batch,
-        "hardware.gradient_accumulation_steps x processes": plan.settings.batches_per_update,
-    }
 
 
 def _check_masks(model: Any, lengths: tuple[int, ...], config: Config, *, sampling_rate: int) -> MaskSummary:
@@ -259,36 +225,6 @@ def _builder(split: Any, model: Any, extractor: Any, config: Config, plugins: Pl
 
 def try_first_batch(run: RunSetup) -> None:
     """Build the first batch of the run here, before anything is written: plugin mistakes show at once."""
-    for update in run.plan.updates(run.start_step):
+    for update in run.plan.updates(run.step):
         run.train_batches[update.micro_batches[0]]
         return
-
-
-def describe_run(run: RunSetup) -> list[list[str]]:
-    """Rows of the table printed before the first step: what this run is."""
-    config, hardware = run.config, run.config.hardware
-    parameters = sum(parameter.numel() for parameter in run.model.parameters())
-    train_hours = sum(run.plan.num_samples) / run.extractor.sampling_rate / 3600
-    updates = run.plan.epoch(0)
-    per_update = train_hours * 3600 / len(updates)
-    batches = [batch for update in updates for batch in update]
-    wasted = wasted_share(batches, run.plan.num_samples)
-    return [
-        ["device", f"{run.accelerator.device}, {hardware.precision}, {run.accelerator.num_processes} process(es)"],
-        ["model", f"{config.model.model_name_or_path} ({parameters / 1e6:.1f} M parameters)"],
-        ["training data", f"{len(run.plan.num_samples)} clips, {train_hours:.2f} h"],
-        ["validation data", f"{sum(len(batch.clips) for batch in run.eval_plan)} clips"],
-        ["steps", f"{run.total_steps} of {per_update:.0f} audio seconds, from step {run.start_step}"],
-        ["plan", f"{len(batches)} micro-batches an epoch; {wasted:.1%} wasted on padding and audio left out"],
-        ["learning rate", f"{config.train.learning_rate:g}, seed {config.train.seed}"],
-        ["augmentations", ", ".join(config.plugins.augmentations) or "none"],
-        ["output", str(config.train.output_dir)],
-    ]
-
-
-def write_run_files(run: RunSetup) -> None:
-    """run.toml: the resolved configuration; a resumed run replaces it."""
-    output_dir = run.config.train.output_dir
-    output_dir.mkdir(parents=True, exist_ok=True)
-    header = f"# Resolved configuration of this run. Command: {' '.join(map(json.dumps, redact(sys.argv[1:])))}\n"
-    (output_dir / "run.toml").write_text(header + run.config.to_toml(), encoding="utf-8")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,7 @@ from runyoro_ssl.train.random import derive_seed
 if TYPE_CHECKING:
     from runyoro_ssl.config import TrainConfig
     from runyoro_ssl.train.batches import TrainingBatch
-    from runyoro_ssl.train.metrics import Meter
+    from runyoro_ssl.train.metrics import Meter, UpdateNumbers
     from runyoro_ssl.train.objective import Objective
     from runyoro_ssl.train.plan import Update
 
@@ -27,6 +28,8 @@ class Stepper:
     """What takes optimizer steps: a model, its optimizer as Accelerate prepared it, and the schedules' settings.
 
     `num_parts`: in how many parts each micro-batch runs; doubled when memory is short. `report` is then told.
+    `judge` sees the numbers of each update before the optimizer does, and says whether it is taken. `rate_scale`: share
+    of the scheduled learning rate to use.
     """
 
     accelerator: Any
@@ -36,14 +39,16 @@ class Stepper:
     total_steps: int
     report: Callable[[int], None] = lambda _num_parts: None
     num_parts: int = 1
+    judge: Callable[[UpdateNumbers], bool] = lambda _numbers: True
+    rate_scale: float = 1.0
 
-    def take(self, update: Update, batches: Sequence[TrainingBatch], meter: Meter) -> dict[str, torch.Tensor | float]:
+    def take(self, update: Update, batches: Sequence[TrainingBatch], meter: Meter) -> dict[str, float]:
         """One step along the gradient of the mean loss per masked frame, over all micro-batches and processes.
 
         Dropout, layer drop and Gumbel noise are seeded for each micro-batch, so that they depend neither on what ran
         before nor on which process runs it. The diversity loss is that of each micro-batch (or part of one),
-        weighted by its masked frames, as in fairseq and transformers. Nothing here waits for the device, but fp16's
-        search for overflows.
+        weighted by its masked frames, as in fairseq and transformers. What the update showed is added to the meter's
+        window, unless it was not taken. The device is waited for once: an update that is judged must be computed.
 
         Raises:
             torch.OutOfMemoryError, RuntimeError: Even a single clip is too much.
@@ -53,16 +58,27 @@ class Stepper:
         temperature = gumbel_temperature(
             done, start=settings.gumbel_temperature_start, end=settings.gumbel_temperature_end, total=total
         )
-        rate = learning_rate(done, peak=settings.learning_rate, warmup=warmup_steps(settings, total), total=total)
+        peak = settings.learning_rate * self.rate_scale
+        rate = learning_rate(done, peak=peak, warmup=warmup_steps(settings, total), total=total)
         self.model.set_gumbel_temperature(temperature)
         set_learning_rate(self.optimizer, rate)
 
         self._accumulate(batches, meter)
         _sum_gradients(accelerator, self.model)
-        grad_norm = accelerator.clip_grad_norm_(self.model.parameters(), settings.max_grad_norm)
-        self.optimizer.step()
+        grad_norm = float(accelerator.clip_grad_norm_(self.model.parameters(), settings.max_grad_norm))
+        totals = meter.take()
+        if self._is_taken(totals.of_update(update.step, grad_norm)):
+            self.optimizer.step()
+            meter.window.add(totals)
+        elif accelerator.scaler is not None:  # gradients were unscaled, and no step followed
+            accelerator.scaler.update(accelerator.scaler.get_scale())
         self.optimizer.zero_grad()
         return {"grad_norm": grad_norm, "learning_rate": rate, "gumbel_temperature": temperature}
+
+    def _is_taken(self, numbers: UpdateNumbers) -> bool:
+        # fp16: gradients that overflow are part of the search for the loss scale; the optimizer leaves them out itself.
+        overflow = math.isfinite(numbers.contrastive_loss) and not math.isfinite(numbers.grad_norm)
+        return True if overflow and self.accelerator.scaler is not None else self.judge(numbers)
 
     def _accumulate(self, batches: Sequence[TrainingBatch], meter: Meter) -> None:
         """Leave this process's share of the gradient. Short of memory, begin anew with each micro-batch in two."""
@@ -91,8 +107,10 @@ class Stepper:
             self.accelerator.scaler.scale(torch.zeros((), device=self.accelerator.device))
 
     def _backward(self, part: TrainingBatch, number: int, num_masked: int) -> tuple[Objective, int]:
-        key = self.settings.seed, part.plan.epoch, part.plan.index, "forward"
-        torch.manual_seed(derive_seed(*key, *([number] if number else [])))
+        plan = part.plan
+        key: list[int | str] = [self.settings.seed, plan.epoch, plan.index]
+        key += [f"part {plan.part}"] if plan.part else []
+        torch.manual_seed(derive_seed(*key, "forward", *([number] if number else [])))
         objective = run_objective(self.accelerator, self.model, part.to(self.accelerator.device))
         self.accelerator.backward(objective.loss / max(1, num_masked))
         return replace(objective, loss=objective.loss.detach()), part.num_masked
@@ -136,6 +154,15 @@ def sum_over_processes(accelerator: Any, count: int) -> int:
     total = torch.tensor(count)
     torch.distributed.all_reduce(total, group=_host_group())
     return int(total)
+
+
+def gather_over_processes(accelerator: Any, value: Any) -> list[Any]:
+    """A small value of each process, by process. Every process calls it."""
+    if accelerator.num_processes == 1:
+        return [value]
+    values: list[Any] = [None] * accelerator.num_processes
+    torch.distributed.all_gather_object(values, value, group=_host_group())
+    return values
 
 
 @functools.cache

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from runyoro_ssl.logs import progress
-from runyoro_ssl.train.batches import load_batches
 from runyoro_ssl.train.lengths import Piece
+from runyoro_ssl.train.loader import load_batches
 from runyoro_ssl.train.metrics import Meter
 from runyoro_ssl.train.plan import MicroBatch, PlanSettings
 from runyoro_ssl.train.step import is_out_of_memory, run_objective
+from runyoro_ssl.train.unreadable import Unreadable
 
 if TYPE_CHECKING:
     from runyoro_ssl.train.batches import BatchBuilder, TrainingBatch
@@ -42,18 +44,39 @@ def plan_validation(num_samples: Sequence[int], settings: PlanSettings) -> list[
 
 
 @torch.no_grad()
-def validate(accelerator: Any, model: Any, builder: BatchBuilder, plan: Sequence[MicroBatch]) -> dict[str, float]:
-    """`eval/…` over the validation split. The model is in evaluation mode meanwhile: no dropout, best codes."""
+def validate(
+    accelerator: Any,
+    model: Any,
+    builder: BatchBuilder,
+    plan: Sequence[MicroBatch],
+    unreadable: Unreadable | None = None,
+    *,
+    is_stopped: Callable[[], bool] = lambda: False,
+) -> dict[str, float] | None:
+    """`eval/…` over the validation split; None if `is_stopped` said so, which is asked before each micro-batch.
+
+    The model is in evaluation mode meanwhile: no dropout, best codes. Clips that cannot be read are left out;
+    `unreadable` remembers those it has told of.
+    """
+    unreadable = unreadable or Unreadable(sum(len(batch.pieces) for batch in plan), max_share=1.0)
+    mine = plan[accelerator.process_index :: accelerator.num_processes]
     model.eval()
     meter = Meter(accelerator, model.config)
-    pin_memory = accelerator.device.type == "cuda"
-    mine = plan[accelerator.process_index :: accelerator.num_processes]
-    with progress("batches") as bar:
-        task = bar.add_task("Validating", total=len(mine), visible=accelerator.is_main_process)
-        for (batch,) in load_batches(builder, ([one] for one in mine), num_workers=0, pin_memory=pin_memory):
-            _measure(accelerator, model, batch, meter)
-            bar.advance(task)
-    model.train()
+    loading = load_batches(
+        builder, ([one] for one in mine), num_workers=0, pin_memory=accelerator.device.type == "cuda"
+    )
+    try:
+        with progress("batches") as bar, closing(loading):
+            task = bar.add_task("Validating", total=len(mine), visible=accelerator.is_main_process)
+            for _ in range(0, len(plan), accelerator.num_processes):  # all processes ask equally often
+                if is_stopped():
+                    return None
+                for batch in unreadable.see(next(loading, [])):
+                    _measure(accelerator, model, batch, meter)
+                bar.advance(task)
+    finally:
+        model.train()
+    meter.window = meter.take()
     return meter.read("eval", whole_set=True)
 
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import sys
+from collections.abc import Mapping
+from dataclasses import replace
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
@@ -14,6 +17,7 @@ import pytest
 
 from runyoro_ssl.builtins.loggers import ConsoleLogger, JsonlLogger, TensorBoardLogger, WandbLogger
 from runyoro_ssl.hookspecs import Run
+from runyoro_ssl.train.loggers import open_loggers
 
 
 def make_run(folder: Path, start_step: int = 0) -> Run:
@@ -37,6 +41,39 @@ def test_jsonl_holds_each_step_once(tmp_path: Path) -> None:
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert [(line["step"], line["train/loss"]) for line in lines] == [(1, 1.0), (2, 2.0), (3, 30.0)]
     assert lines[2]["train/grad_norm"] is None
+
+
+def test_jsonl_waits_for_room(disk: Path) -> None:
+    """No line is lost on a full disk, however many, and whatever part of one was written."""
+    logger = JsonlLogger()
+    logger.open(make_run(disk))
+    (disk / "filler").write_bytes(bytes((1 << 20) - 3 * 4096))
+    for step in range(1, 400):
+        logger.log(step, {"train/loss": float(step), "train/what": 0.123456789})
+    assert len((disk / "metrics.jsonl").read_bytes().splitlines()) < 390
+    (disk / "filler").unlink()
+    logger.log(400, {"train/loss": 400.0})
+    logger.close("finished")
+    lines = [json.loads(line) for line in (disk / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == list(range(1, 401))
+
+
+def test_jsonl_drops_a_validation_that_is_made_again(tmp_path: Path) -> None:
+    """A run that was stopped before its checkpoint knew of it makes it once more; a new run begins with nothing."""
+    first = JsonlLogger()
+    first.open(make_run(tmp_path))
+    for step, name in ((1, "train/loss"), (2, "train/loss"), (2, "eval/loss"), (3, "train/loss")):
+        first.log(step, {name: 1.0})
+    first.close("failed")
+    for run, left in (
+        (replace(make_run(tmp_path, 2), is_validated=True), 3),
+        (replace(make_run(tmp_path, 2), is_validated=False), 2),
+        (replace(make_run(tmp_path), is_new=True), 0),
+    ):
+        again = JsonlLogger()
+        again.open(run)
+        again.close("failed")
+        assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == left
 
 
 def test_tensorboard_scalars_can_be_read_back(tmp_path: Path) -> None:
@@ -64,7 +101,7 @@ def test_console_shows_what_a_person_watches(tmp_path: Path, capsys: pytest.Capt
 
 
 def test_wandb_stays_offline_unless_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The mode given to wandb is offline; a failed run is marked so. wandb itself is replaced: CI does not have it."""
+    """Offline, and without command line and code; a failed run is marked so. wandb is replaced: CI does not have it."""
     calls: list[Any] = []
 
     class FakeRun:
@@ -89,4 +126,28 @@ def test_wandb_stays_offline_unless_told(tmp_path: Path, monkeypatch: pytest.Mon
     logger.close("failed")
     assert calls[0]["mode"] == "offline"
     assert calls[0]["config"] == {"train": {"seed": 1}}
+    assert calls[0]["settings"] == {"x_disable_meta": True, "disable_git": True, "disable_code": True, "console": "off"}
     assert calls[1:] == [(1, {"train/loss": 1.0}), 1]
+
+
+@pytest.mark.parametrize("kind", [ValueError, SystemExit])
+def test_backend_that_raises_is_named_with_its_line_and_left_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: type[BaseException]
+) -> None:
+    """One warning, whatever it raises; the others go on to the end."""
+    steps: list[int] = []
+
+    class Broken(JsonlLogger):
+        def log(self, step: int, _metrics: Mapping[str, float]) -> None:
+            steps.append(step)
+            raise kind("no disk")
+
+    with open_loggers([("broken", Broken()), ("jsonl", JsonlLogger("all.jsonl"))], make_run(tmp_path)) as loggers:
+        for step in (1, 2):
+            loggers.log(step, {})
+        loggers.status = "finished"
+    assert steps == [1]
+    assert len((tmp_path / "all.jsonl").read_text().splitlines()) == 2
+    out, err = capsys.readouterr()
+    assert (out + err).count("logger_disabled") == 1
+    assert re.search(rf"broken.*{kind.__name__}: no disk \(test_loggers.py:\d+\)", out + err)

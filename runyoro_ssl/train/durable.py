@@ -1,0 +1,148 @@
+"""Folders that are on the disk whole, or not at all; and whether they still are what was written."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+MANIFEST = "MANIFEST.json"
+TEMPORARY = ".tmp-"
+TRASH = ".trash-"
+
+
+@contextmanager
+def new_folder(final: Path) -> Iterator[Path]:
+    """A folder to write into; it gets the name `final` when the block ends well, sealed and flushed, else it goes.
+
+    A kill at any moment leaves either nothing under `final`, or all of it.
+    """
+    folder = final.with_name(f"{TEMPORARY}{final.name}")
+    shutil.rmtree(folder, ignore_errors=True)
+    try:
+        folder.mkdir(parents=True)
+        yield folder
+        seal(folder)
+        folder.rename(final)
+        flush(final.parent)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
+def seal(folder: Path) -> None:
+    """Flush every file of a folder to the disk, and write `MANIFEST.json` over them: bytes and SHA-256 of each."""
+    files = {}
+    for path in sorted(folder.iterdir()):
+        flush(path)
+        files[path.name] = {"bytes": path.stat().st_size, "sha256": sha256(path)}
+    write_text(folder / MANIFEST, _manifest(files))
+    flush(folder)
+
+
+def verify(folder: Path) -> str | None:
+    """What is wrong with a sealed folder, or None: it holds the files its manifest names, byte for byte."""
+    if not folder.is_dir():
+        return "no such folder"
+    try:
+        text = (folder / MANIFEST).read_text(encoding="utf-8")
+        stated = json.loads(text)["files"]
+        wanted = {str(name): (int(file["bytes"]), str(file["sha256"])) for name, file in stated.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        return f"no readable {MANIFEST} ({type(error).__name__})"
+    if text != _manifest(stated):
+        return f"{MANIFEST} is damaged"
+    for name, (num_bytes, digest) in wanted.items():
+        if problem := _compare(folder / name, num_bytes, digest):
+            return f"{name} {problem}"
+    return None
+
+
+def _manifest(files: Any) -> str:
+    return json.dumps({"files": files}, indent=2)
+
+
+def _compare(path: Path, num_bytes: int, digest: str) -> str | None:
+    try:
+        if path.stat().st_size != num_bytes:
+            return f"has {path.stat().st_size} bytes, {MANIFEST} says {num_bytes}"
+        if sha256(path) != digest:
+            return f"is damaged (its SHA-256 differs from {MANIFEST})"
+    except OSError as error:
+        return f"cannot be read ({error.strerror})"
+    return None
+
+
+def replace_file(path: Path, text: str) -> None:
+    """Give a file another content: after a kill it has the old one or the new one."""
+    temporary = path.with_name(f"{TEMPORARY}{path.name}")
+    write_text(temporary, text)
+    temporary.replace(path)
+    flush(path.parent)
+
+
+def copy_file(source: Path, path: Path) -> None:
+    """Copy a file in the same way."""
+    temporary = path.with_name(f"{TEMPORARY}{path.name}")
+    try:
+        shutil.copyfile(source, temporary)
+        flush(temporary)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a new file, and flush it."""
+    path.write_text(text, encoding="utf-8")
+    flush(path)
+
+
+def remove_folder(folder: Path) -> None:
+    """Remove a folder; a kill on the way never leaves half of it under its name."""
+    trash = folder.with_name(f"{TRASH}{folder.name}")
+    shutil.rmtree(trash, ignore_errors=True)
+    folder.rename(trash)
+    shutil.rmtree(trash)
+
+
+def sweep(parent: Path) -> None:
+    """Remove what a kill left of `new_folder`, `replace_file` and `remove_folder`."""
+    for path in [*parent.glob(f"{TEMPORARY}*"), *parent.glob(f"{TRASH}*")]:
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+
+
+def flush(path: Path) -> None:
+    """Have the disk hold what was written to a file or folder."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        _full_sync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _full_sync(descriptor: int) -> None:
+    """On macOS, fsync leaves the data in the drive's cache: fcntl(2), F_FULLFSYNC. Not every file system has that."""
+    import fcntl
+
+    if hasattr(fcntl, "F_FULLFSYNC"):
+        try:
+            fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)
+        except OSError:
+            os.fsync(descriptor)
+    else:
+        os.fsync(descriptor)
+
+
+def sha256(path: Path) -> str:
+    """Hex digest of a file's content."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,53 @@
+"""`journal.jsonl`: what happened to a run, beside its checkpoints: each start, each alarm, and what was done.
+
+It only grows: going back to an earlier checkpoint does not undo it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from runyoro_ssl.train.durable import flush
+
+NAME = "journal.jsonl"
+BEGUN = "begun"
+
+
+def record(output_dir: Path, event: Mapping[str, Any]) -> None:
+    """Append a line, and have the disk hold it. One cut short by a crash ends here."""
+    path = output_dir / NAME
+    whole = not path.exists() or path.read_bytes()[-1:] in (b"", b"\n")
+    with path.open("a", encoding="utf-8") as file:
+        file.write(("" if whole else "\n") + json.dumps(event) + "\n")
+    flush(path)
+
+
+def record_start(output_dir: Path, *, step: int, learning_rate: float) -> None:
+    """The run starts, or goes on, from a step."""
+    record(output_dir, {"event": BEGUN, "step": step, "learning_rate": learning_rate})
+
+
+def read(output_dir: Path) -> list[dict[str, Any]]:
+    """The lines so far; one cut short by a crash is left out."""
+    path = output_dir / NAME
+    events = []
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
+        try:
+            events.append(json.loads(line))
+        except ValueError:
+            continue
+    return events
+
+
+def rollbacks_so_far(output_dir: Path) -> int:
+    """How often the run went back since its learning rate was last set: older checkpoints do not know it."""
+    count, rate = 0, None
+    for event in read(output_dir):
+        if event.get("event") == BEGUN:
+            count = count if event.get("learning_rate") in (rate, None) else 0
+            rate = event.get("learning_rate")
+        count = max(count, event.get("rollbacks", 0))
+    return count

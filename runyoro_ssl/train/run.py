@@ -1,0 +1,136 @@
+"""A training run from its configuration to its final model: build, then run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from runyoro_ssl.errors import TrainingError
+from runyoro_ssl.logs import get_logger, print_table
+from runyoro_ssl.train import journal
+from runyoro_ssl.train.archive import bring_in, set_aside_later
+from runyoro_ssl.train.awake import keep_awake
+from runyoro_ssl.train.clock import Deadline, process_started
+from runyoro_ssl.train.describe import describe_run, write_run_files
+from runyoro_ssl.train.durable import sweep
+from runyoro_ssl.train.final import save_final_model
+from runyoro_ssl.train.lock import RunLock
+from runyoro_ssl.train.loggers import open_loggers
+from runyoro_ssl.train.loop import Loop, describe
+from runyoro_ssl.train.resume import check_folder, find_start
+from runyoro_ssl.train.saver import Saver
+from runyoro_ssl.train.setup import RunSetup, build_run, make_accelerator, try_first_batch
+from runyoro_ssl.train.signals import StopSignal
+from runyoro_ssl.train.step import is_out_of_memory
+from runyoro_ssl.train.stopping import Ending, Stopping
+
+if TYPE_CHECKING:
+    from runyoro_ssl.config import Config, HardwareConfig
+    from runyoro_ssl.plugins import Plugins
+
+log = get_logger()
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """How a run ended.
+
+    `first` is the validation of the model as it came, `last` the latest one, `best` that of the final model.
+    """
+
+    output_dir: Path
+    start_step: int
+    step: int
+    total_steps: int
+    ending: Ending
+    first: dict[str, float]
+    last: dict[str, float]
+    best: dict[str, float]
+    is_main: bool
+
+
+def train(config: Config, plugins: Plugins) -> TrainResult:
+    """Adapt the model of the configuration to its dataset.
+
+    Raises:
+        RunyoroError: Something the user can mend; a run that had started keeps its checkpoints.
+    """
+    check_folder(config)
+    accelerator = make_accelerator(config.hardware)
+    with ExitStack() as stack:
+        # Only the main process writes.
+        lock = stack.enter_context(RunLock(config.train.output_dir)) if accelerator.is_main_process else None
+        checkpoint = find_start(config, accelerator)
+        run = build_run(config, plugins, accelerator, checkpoint)
+        start_step = run.step
+        try_first_batch(run)
+        _begin(run, checkpoint)
+        loop = _enter_loop(stack, run, plugins, lock)
+        ending = loop.run_to_the_end()
+        loop.saver.finish()
+        loop.loggers.status = "finished" if ending.kind in ("finished", "early") else "stopped"
+        if loop.loggers.status == "finished" and lock is not None:
+            lock.check()
+            save_final_model(run)
+    accelerator.end_training()
+    validations = {name: run.validations.get(name, {}) for name in ("first", "last", "best")}
+    return TrainResult(
+        config.train.output_dir,
+        start_step,
+        run.step,
+        run.total_steps,
+        ending,
+        is_main=accelerator.is_main_process,
+        **validations,
+    )
+
+
+def _begin(run: RunSetup, checkpoint: Path | None) -> None:
+    """Put the output folder in order, and say what this run is."""
+    config, output_dir = run.config.train, run.config.train.output_dir
+    if run.accelerator.is_main_process:
+        sweep(output_dir)
+        if checkpoint is not None:
+            bring_in(output_dir, checkpoint)
+        set_aside_later(output_dir, run.step)
+        write_run_files(run)
+        journal.record_start(output_dir, step=run.step, learning_rate=config.learning_rate)
+        print_table("Run", ["what", "value"], describe_run(run))
+        log.info(run.mask_summary.line())
+        if config.resume_from_checkpoint and run.step == 0:
+            log.info("nothing_to_resume", output_dir=str(output_dir), starting="anew")
+        elif run.step:
+            log.info("resumed", step=run.step)
+    run.accelerator.wait_for_everyone()
+    run.watch.count_rollbacks(max(run.watch.rollbacks, journal.rollbacks_so_far(output_dir)))
+    run.stepper.rate_scale = run.watch.learning_rate_scale
+
+
+def _enter_loop(stack: ExitStack, run: RunSetup, plugins: Plugins, lock: RunLock | None) -> Loop:
+    """The loop, and around it what must end with it, whatever happens."""
+    config = run.config
+    stack.enter_context(explain_out_of_memory(config.hardware))
+    stack.enter_context(keep_awake(config.train.keep_awake))
+    signals = stack.enter_context(StopSignal())
+    saver = stack.enter_context(Saver.of(run, lock))
+    deadline = Deadline(config.train.stop_after, started=process_started())
+    stopping = Stopping(run.accelerator, signals, deadline, lambda: saver.seconds)
+    loggers = stack.enter_context(open_loggers(plugins.loggers() if lock is not None else [], describe(run)))
+    return Loop(run, loggers, saver, stopping, lock)
+
+
+@contextmanager
+def explain_out_of_memory(hardware: HardwareConfig) -> Iterator[None]:
+    """One line with the setting to lower, for CUDA's error and for that of MPS, which is a plain RuntimeError."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        raise TrainingError(
+            f"out of memory on {hardware.device}: lower --set hardware.batch_seconds (now {hardware.batch_seconds:g}; "
+            "what is learned stays the same), or add --gradient-checkpointing; then --resume-from-checkpoint last"
+        ) from None

@@ -1,0 +1,143 @@
+"""Writes the run's checkpoints, one after another: beside the training where a copy of the run fits into memory."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from safetensors import SafetensorError
+
+from runyoro_ssl.errors import TrainingError
+from runyoro_ssl.logs import get_logger
+from runyoro_ssl.train.archive import checkpoint_of, prune_checkpoints, remove_superseded
+from runyoro_ssl.train.checkpoint import Snapshot, verify_checkpoint, write_checkpoint
+from runyoro_ssl.train.durable import remove_folder
+
+if TYPE_CHECKING:
+    from runyoro_ssl.train.lock import RunLock
+    from runyoro_ssl.train.setup import RunSetup
+
+log = get_logger()
+
+RETRY_SEC = 60.0
+"""A checkpoint that could not be written, e.g. for lack of space, is tried again so often while the run goes on."""
+
+
+class Saver:
+    """The only writer of checkpoints.
+
+    `model` and `extractor`: only their configuration is written. `limit`: checkpoints kept, 0 for all. `check` raises
+    if the folder is no longer this run's; it is asked before each write.
+    """
+
+    def __init__(
+        self, output_dir: Path, model: Any, extractor: Any, *, limit: int, check: Callable[[], None] = lambda: None
+    ) -> None:
+        self._output_dir, self._model, self._extractor, self._limit = output_dir, model, extractor, limit
+        self._check = check
+        self._best: int | None = None
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+        self._stop_trying = threading.Event()
+        self._writing: Future[str | None] | None = None
+        self._problem: str | None = None
+        self.seconds = 0.0
+        """What the last save took, from the snapshot to the end of its verification."""
+
+    @classmethod
+    def of(cls, run: RunSetup, lock: RunLock | None) -> Self:
+        """The saver of a run; only the main process has a lock, and saves."""
+        config = run.config.train
+        check = lock.check if lock is not None else lambda: None
+        return cls(config.output_dir, run.model, run.extractor, limit=config.save_total_limit, check=check)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop_trying.set()
+        self._thread.shutdown()
+
+    def save(self, take: Callable[[], Snapshot], *, best_step: int | None) -> None:
+        """Write what `take` gives, in the background if that is a copy; then remove old checkpoints, but not the best.
+
+        A save still being written is waited for; one that failed so far is given up for this newer one.
+        """
+        self.settle()
+        started = time.monotonic()
+        snapshot = take()
+        if not snapshot.is_finite():
+            snapshot.state["concerns"] = [*snapshot.state["concerns"], "some weights are no numbers"]
+        if snapshot.is_copy:
+            self._stop_trying.clear()
+            self._writing = self._thread.submit(self._keep_trying, snapshot, best_step, started)
+        else:
+            self._problem = self._write(snapshot, best_step, started)
+
+    def settle(self) -> None:
+        """Wait until nothing is being written. Raises what was a bug there."""
+        self._stop_trying.set()
+        if self._writing is not None:
+            writing, self._writing = self._writing, None
+            self._problem = writing.result()
+
+    def finish(self) -> None:
+        """Wait for the last save.
+
+        Raises:
+            TrainingError: It could not be written: what was learned since the last one is lost.
+        """
+        self.settle()
+        if self._problem is not None:
+            raise TrainingError(f"{self._problem}; make room, then --resume-from-checkpoint last")
+
+    def _keep_trying(self, snapshot: Snapshot, best_step: int | None, started: float) -> str | None:
+        """Write until it succeeds, or there is a newer one. What is in the way then, or None."""
+        while problem := self._write(snapshot, best_step, started):
+            if self._stop_trying.wait(RETRY_SEC):
+                return problem
+        return None
+
+    def _write(self, snapshot: Snapshot, best_step: int | None, started: float) -> str | None:
+        """Write, verify, then remove old ones. What is in the way if it cannot be written, else None."""
+        final = checkpoint_of(self._output_dir, snapshot.step)
+        self._check()
+        try:
+            problem = self._lack_of_space(snapshot)
+            if problem is None:
+                write_checkpoint(self._output_dir, snapshot, self._model, self._extractor)
+                problem = verify_checkpoint(final)
+                if problem is None:
+                    if best_step is not None and checkpoint_of(self._output_dir, best_step).is_dir():
+                        self._best = best_step  # else its save failed, and the best before it is what there is
+                    prune_checkpoints(self._output_dir, self._limit, keep=self._best)
+                    self.seconds = time.monotonic() - started
+                    log.info("checkpoint_saved", step=snapshot.step, path=str(final), seconds=round(self.seconds, 1))
+                    return None
+                remove_folder(final)
+        except (OSError, SafetensorError) as error:
+            problem = str(error)
+        said = f"{final} could not be written ({problem}); what was saved before is untouched"
+        log.warning("checkpoint_not_saved", why=said, next_try=f"in {RETRY_SEC:.0f} s, or with the next checkpoint")
+        return said
+
+    def _lack_of_space(self, snapshot: Snapshot) -> str | None:
+        if shutil.disk_usage(self._output_dir).free >= snapshot.num_bytes:
+            return None
+        if removed := remove_superseded(self._output_dir):
+            log.warning("superseded_removed", names=removed, because="the disk is nearly full")
+        free = shutil.disk_usage(self._output_dir).free
+        if free >= snapshot.num_bytes:
+            return None
+        return f"it takes {_mib(snapshot.num_bytes)}, the disk has {_mib(free)} free"
+
+
+def _mib(num_bytes: int) -> str:
+    return f"{num_bytes / 2**20:,.0f} MiB"

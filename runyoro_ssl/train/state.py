@@ -1,0 +1,81 @@
+"""All of a run that a checkpoint keeps, and how it is put back: resumed, a run goes on as if nothing had happened."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from runyoro_ssl.redaction import redact
+from runyoro_ssl.train.checkpoint import (
+    Snapshot,
+    load_generators,
+    load_optimizer,
+    num_updates,
+    take_snapshot,
+)
+from runyoro_ssl.train.metrics import Totals
+from runyoro_ssl.train.random import generator_states, restore_generators
+from runyoro_ssl.train.resume import comparable
+from runyoro_ssl.train.step import gather_over_processes
+
+if TYPE_CHECKING:
+    from runyoro_ssl.train.setup import RunSetup
+
+
+def snapshot(run: RunSetup, generators: Mapping[str, torch.Tensor]) -> Snapshot:
+    """The run between two steps."""
+    scaler = run.accelerator.scaler
+    optimizer = run.optimizer.optimizer
+    state = {
+        "step": run.step,
+        "epoch": run.epoch,
+        "total_steps": run.total_steps,
+        "num_updates": num_updates(optimizer),
+        "gumbel_temperature": run.model.quantizer.temperature,
+        "num_parts": run.stepper.num_parts,
+        "scaler": scaler.state_dict() if scaler else None,
+        "validations": run.validations,
+        "window": run.meter.window.to_json(),
+        "health": run.watch.state_dict(),
+        "concerns": run.watch.concerns(),
+        "unreadable": run.unreadable.state_dict(),
+        "plan": asdict(run.plan.settings),
+        "dataset_sha256": run.dataset_sha256,
+        "base_model": run.base_model,
+        "config": comparable(run.config),
+        "hardware": run.config.hardware.model_dump(mode="json"),
+    }
+    return take_snapshot(run.model, optimizer, generators, json.loads(json.dumps(redact(state))))
+
+
+def every_generator(accelerator: Any) -> dict[str, torch.Tensor]:
+    """The random states of all processes, by `<process>.<generator>`. Every process calls it."""
+    every = gather_over_processes(accelerator, generator_states(accelerator.device))
+    return {f"{process}.{name}": state for process, states in enumerate(every) for name, state in states.items()}
+
+
+def restore(run: RunSetup, checkpoint: Path, state: Mapping[str, Any]) -> None:
+    """Put back all but the weights, which the model was loaded with."""
+    load_optimizer(checkpoint, run.model, run.optimizer.optimizer, num_updates=state["num_updates"])
+    if run.accelerator.scaler is not None and state["scaler"]:
+        run.accelerator.scaler.load_state_dict(state["scaler"])
+    mine = f"{run.accelerator.process_index}."
+    generators = load_generators(checkpoint)
+    states = {name.removeprefix(mine): value for name, value in generators.items() if name.startswith(mine)}
+    if states:  # a process that the run did not have before has none
+        restore_generators(states, run.accelerator.device)
+    run.step, run.epoch = state["step"], state["epoch"]
+    run.base_model = state["base_model"]
+    run.meter.window = Totals.from_json(state["window"])
+    run.stepper.num_parts = state["num_parts"]
+    if run.dataset_sha256 == state["dataset_sha256"]:  # else what was measured says nothing of the clips now
+        run.validations = state["validations"]
+        run.unreadable.load_state_dict(state["unreadable"])
+        run.watch.load_state_dict(state["health"])
+    if state["config"]["train"]["learning_rate"] != run.config.train.learning_rate:
+        run.watch.count_rollbacks(0)  # they were from another rate
