@@ -12,12 +12,15 @@ from typing import Any
 import numpy as np
 import pytest
 
+from disks import small_disk
 from runyoro_ssl.config import Config
 from runyoro_ssl.plugins import load_plugins
 from runyoro_ssl.resolve import load_config
 from runyoro_ssl.synth import write_corpus
 from runyoro_ssl.torchaudio_compat import import_transformers
 
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # two processes share two cores; torch reads this when it comes
 # Before any test module imports transformers: torchaudio must be importable by then.
 transformers = import_transformers()
 
@@ -45,7 +48,7 @@ TINY: dict[str, Any] = {
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Long forms of tests that try chance."""
-    parser.addoption("--faults", type=int, default=5, help="times that tests of resuming kill `invoke prepare`")
+    parser.addoption("--faults", type=int, default=5, help="kills, signals and stops that each test of faults tries")
 
 
 class ClipsInMemory(list[np.ndarray]):
@@ -138,6 +141,15 @@ def train_config(dataset: Path, tiny_model: Path, tmp_path: Path) -> Callable[..
         )
 
     return make
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """An empty disk of 1 MB in memory."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    with small_disk(place):
+        yield place
 
 
 @pytest.fixture(scope="session")

@@ -12,10 +12,10 @@ import pytest
 from conftest import ROOT
 
 ROWS = [
-    {"__init__", "errors"},
+    {"__init__", "errors", "redaction"},
     {"config", "logs", "hookspecs", "torchaudio_compat", "measures", "vad"},
     {"resolve"},
-    {"plugins", "builtins", "devices", "synth"},
+    {"command", "plugins", "plugin_sources", "plugin_versions", "builtins", "devices", "synth"},
     {"prepare"},
     {"train"},
     {"doctor", "smoke", "bench"},

@@ -16,7 +16,7 @@ from runyoro_ssl.prepare.dataset import load_splits
 from runyoro_ssl.prepare.pipeline import prepare
 from runyoro_ssl.prepare.scan import scan
 from runyoro_ssl.resolve import load_config
-from runyoro_ssl.train.loop import train
+from runyoro_ssl.train.run import train
 
 
 def config_for(manifest: Path, output_dir: Path, model: Path, *settings: str) -> Config:

@@ -15,7 +15,9 @@ from typing import Any, Literal
 
 import torch
 
-What = Literal["objective", "feature_encoder", "step", "epoch", "read", "prepare", "long", "workers", "corpus"]
+What = Literal[
+    "objective", "feature_encoder", "step", "epoch", "read", "prepare", "long", "workers", "corpus", "protection"
+]
 
 
 @dataclass(frozen=True)

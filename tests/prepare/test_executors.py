@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from faults import Preparation, contents, write_mixed_corpus
+from preparation import Preparation, contents, write_mixed_corpus
 from runyoro_ssl.builtins.clusters import CONNECT_SEC
 from runyoro_ssl.errors import ConfigError, DatasetError
 from runyoro_ssl.prepare.workers import opened

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from faults import Preparation, contents, write_mixed_corpus
-
-PAGE_BYTES = 4096
-Mount = Callable[[int], None]
+from disks import PAGE_BYTES, resize
+from preparation import Preparation, contents, write_mixed_corpus
 
 
 @pytest.fixture(scope="module")
@@ -28,26 +24,6 @@ def calm(manifest: Path, tiny_model: Path, tmp_path_factory: pytest.TempPathFact
     made = Preparation(manifest, tiny_model, tmp_path_factory.mktemp("calm"))
     made.here()
     return made
-
-
-@pytest.fixture
-def disk(tmp_path: Path) -> Iterator[Path]:
-    """An empty disk of 1 MB in memory."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    mounted = shutil.which("mount") and subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=1M", "tmpfs", str(place)], check=False, capture_output=True
-    )
-    if not mounted or mounted.returncode != 0:
-        pytest.skip("mounting a disk is not permitted here")
-    yield place
-    subprocess.run(["umount", "-l", str(place)], check=True)
-
-
-def resize(disk: Path, num_bytes: int) -> None:
-    """Give the disk another size."""
-    size = f"remount,size={num_bytes // PAGE_BYTES * PAGE_BYTES}"
-    subprocess.run(["mount", "-o", size, str(disk)], check=True)
 
 
 def size_of(folder: Path, pattern: str = "*") -> int:

@@ -18,7 +18,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from conftest import ROOT
-from faults import (
+from preparation import (
     Preparation,
     contents,
     end_group,

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from faults import Preparation, write_mixed_corpus
+from preparation import Preparation, write_mixed_corpus
 from runyoro_ssl.errors import AudioError
 from runyoro_ssl.prepare.clips import ClipMaker
 from runyoro_ssl.prepare.judging import Judge

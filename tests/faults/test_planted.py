@@ -1,0 +1,246 @@
+"""What makes learning go wrong, planted into the run of a model that had learned: noticed, undone, or the run ends.
+
+The model is that of `invoke smoke`, half trained: there is something to lose.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from accelerate.state import AcceleratorState
+
+from runyoro_ssl.config import Config
+from runyoro_ssl.errors import TrainingError
+from runyoro_ssl.plugins import load_plugins
+from runyoro_ssl.resolve import load_config
+from runyoro_ssl.smoke import _build_model
+from runyoro_ssl.train import loop
+from runyoro_ssl.train import step as step_module
+from runyoro_ssl.train.archive import list_checkpoints
+from runyoro_ssl.train.checkpoint import load_state
+from runyoro_ssl.train.journal import read
+from runyoro_ssl.train.plan import Update
+from runyoro_ssl.train.run import TrainResult, train
+from runyoro_ssl.train.step import Stepper
+from trainer import metrics, weights
+
+Plant = Callable[[Stepper, int], None]
+AT = 12
+"""The step at which it is planted; the last checkpoint before it is that of step 10."""
+NOTICED_WITHIN = 20
+
+
+@pytest.fixture(scope="module")
+def trained(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model whose held-out loss is 0.15 nats below guessing, in 12 s."""
+    folder = tmp_path_factory.mktemp("trained")
+    _build_model(folder / "random", seed=0)
+    flags: dict[str, Any] = {
+        "hardware": {"batch_seconds": 12.0, "update_seconds": 12.0},
+        "model": {"model_name_or_path": str(folder / "random")},
+        "plugins": {"loggers": []},
+        "train": {
+            "processed_dataset_path": dataset,
+            "output_dir": folder / "run",
+            "max_steps": 100,
+            "learning_rate": 5e-3,
+            "warmup_steps": 20,
+            "feature_encoder_lr_scale": 1.0,
+            "gumbel_temperature_start": 1.0,
+        },
+    }
+    run(load_config(profile="cpu-smoke", flags=flags))
+    return folder / "run"
+
+
+@pytest.fixture
+def config(trained: Path, dataset: Path, tmp_path: Path) -> Config:
+    """A run of 32 steps on from the trained model."""
+    return load_config(
+        profile="cpu-smoke",
+        flags={
+            "hardware": {"batch_seconds": 12.0, "update_seconds": 12.0},
+            "model": {"model_name_or_path": str(trained)},
+            "plugins": {"loggers": ["jsonl"]},
+            "train": {
+                "processed_dataset_path": dataset,
+                "output_dir": tmp_path / "run",
+                "max_steps": 32,
+                "save_steps": 5,
+                "eval_steps": 16,
+                "logging_steps": 1,
+                "learning_rate": 5e-4,
+                "gumbel_temperature_start": 0.5,
+            },
+        },
+    )
+
+
+@pytest.fixture
+def plant(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """A function (what to do to a stepper, how often): it is done before step `AT`, each time the run comes to it."""
+    take = Stepper.take
+
+    def planted(do: Plant, *, times: int = 1) -> None:
+        left = [times]
+
+        def take_after(stepper: Stepper, update: Update, *rest: Any) -> Any:
+            if update.step == AT and left[0]:
+                left[0] -= 1
+                do(stepper, update.step)
+            return take(stepper, update, *rest)
+
+        monkeypatch.setattr(Stepper, "take", take_after)
+
+    return planted
+
+
+def run(config: Config) -> TrainResult:
+    """Train, as in a process of its own."""
+    AcceleratorState._reset_state()
+    return train(config, load_plugins(config))
+
+
+@torch.no_grad()
+def no_numbers(stepper: Stepper, _step: int) -> None:
+    """Weights that are no numbers: so is every loss from now on."""
+    stepper.model.project_q.weight.fill_(math.nan)
+
+
+@torch.no_grad()
+def zero_codevectors(stepper: Stepper, _step: int) -> None:
+    """All targets are the same."""
+    stepper.model.quantizer.codevectors.zero_()
+
+
+@torch.no_grad()
+def one_code(stepper: Stepper, _step: int) -> None:
+    """Every frame has the same code."""
+    stepper.model.quantizer.weight_proj.weight.zero_()
+    stepper.model.quantizer.weight_proj.bias.zero_()
+    stepper.model.quantizer.weight_proj.bias[::32] = 50.0
+
+
+def hot(stepper: Stepper, _step: int) -> None:
+    """A learning rate ten thousand times too high; going back ends it."""
+    stepper.rate_scale *= 10_000
+
+
+def check_undone(config: Config, result: TrainResult, kind: str) -> None:
+    """Noticed in time, back to step 10 with half the rate, and a good end."""
+    out = config.train.output_dir
+    (alarm,) = [event for event in read(out) if event.get("action") == "go_back"]
+    assert alarm["kind"] == kind
+    assert AT <= alarm["step"] < AT + NOTICED_WITHIN
+    assert "went back to checkpoint-10" in alarm["done"]
+    assert alarm["last_updates"][-1]["step"] == alarm["step"]
+    assert (result.ending.kind, result.step) == ("finished", 32)
+    lines = [line for line in metrics(out) if "train/loss" in line]
+    assert [line["step"] for line in lines] == list(range(1, 33))
+    rates = [line["train/learning_rate"] for line in lines]
+    assert rates[11] < 0.51 * rates[9]
+    assert all(bool(torch.isfinite(weight).all()) for weight in weights(out).values())
+    assert not any(load_state(folder)["concerns"] for _, folder in list_checkpoints(out))
+    assert result.best["eval/contrastive_loss"] < result.best["eval/chance_loss"] - 0.05
+
+
+@pytest.mark.parametrize(
+    ("fault", "kind"),
+    [
+        (no_numbers, "non_finite_update"),
+        (zero_codevectors, "lost_progress"),
+        (one_code, "codebook_collapse"),
+        (hot, None),
+    ],
+)
+def test_fault_is_undone(config: Config, plant: Callable[..., None], fault: Plant, kind: str | None) -> None:
+    """Once: the run goes back to a checkpoint from before, with half the learning rate, and ends healthy."""
+    plant(fault)
+    result = run(config)
+    kinds = [event["kind"] for event in read(config.train.output_dir) if event.get("action") == "go_back"]
+    check_undone(config, result, kind or kinds[0])
+
+
+def test_fault_that_comes_again_ends_the_run(config: Config, plant: Callable[..., None]) -> None:
+    """After going back twice: status 1, with the reason in words; healthy checkpoints are kept, and resumed from."""
+    plant(no_numbers, times=3)
+    with pytest.raises(TrainingError, match=r"is a number.*gone back 2 times.*--learning-rate"):
+        run(config)
+    out = config.train.output_dir
+    assert [event["rollbacks"] for event in read(out) if event.get("action") in ("go_back", "stop")] == [1, 2, 2]
+    steps = [step for step, _ in list_checkpoints(out)]
+    assert steps[-1] <= 15
+    assert not (out / "model.safetensors").exists()
+    resumed = config.train.model_copy(update={"resume_from_checkpoint": "last"})
+    result = run(config.model_copy(update={"train": resumed}))
+    assert result.ending.kind == "finished"
+    (last,) = [line for line in metrics(out) if line["step"] == 31]
+    assert last["train/learning_rate"] < 0.26 * 5e-4
+
+
+def test_fault_before_the_first_checkpoint_starts_over(config: Config, plant: Callable[..., None]) -> None:
+    """From the model as it came, whose validation is not made again."""
+    plant(no_numbers)
+    settings = config.train.model_copy(update={"max_steps": 20, "save_steps": 20})
+    result = run(config.model_copy(update={"train": settings}))
+    assert result.ending.kind == "finished"
+    (alarm,) = [event for event in read(config.train.output_dir) if event.get("action") == "go_back"]
+    assert "went back to the model as it came" in alarm["done"]
+    assert [line["step"] for line in metrics(config.train.output_dir) if "eval/loss" in line] == [0, 16, 20]
+
+
+def test_single_bad_updates_are_left_out(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their weights are those of the update before; the log says so, and the run goes on."""
+    objective = step_module.run_objective
+    calls = [0]
+
+    def poisoned(accelerator: Any, model: Any, batch: Any) -> Any:
+        made = objective(accelerator, model, batch)
+        calls[0] += model.training
+        return replace(made, loss=made.loss * math.nan) if model.training and calls[0] in (5, 9) else made
+
+    monkeypatch.setattr(step_module, "run_objective", poisoned)
+    settings = config.train.model_copy(update={"max_steps": 12})
+    result = run(config.model_copy(update={"train": settings}))
+    assert result.ending.kind == "finished"
+    skipped = [event for event in read(config.train.output_dir) if event.get("action") == "skip"]
+    assert len(skipped) == 2
+    assert all(bool(torch.isfinite(weight).all()) for weight in weights(config.train.output_dir).values())
+    logged = [json.loads(line) for line in (config.train.output_dir / "metrics.jsonl").read_text().splitlines()]
+    assert sum(line.get("train/grad_norm", 0) is None for line in logged) == 2
+
+
+def test_learning_rate_that_is_far_too_high(config: Config) -> None:
+    """From the start: noticed within 20 steps; halving it twice does not help, and the run stops, saying why."""
+    settings = config.train.model_copy(update={"learning_rate": 10.0, "warmup_steps": 0})
+    with pytest.raises(TrainingError, match=r"gone back 2 times.*--learning-rate"):
+        run(config.model_copy(update={"train": settings}))
+    alarms = [event for event in read(config.train.output_dir) if event.get("action") in ("go_back", "stop")]
+    assert [event["action"] for event in alarms] == ["go_back", "go_back", "stop"]
+    assert alarms[0]["step"] <= NOTICED_WITHIN
+
+
+def test_worse_validation_ends_with_the_best_model(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The final model is that of the best validation, whose checkpoint is never removed."""
+    real: Any = vars(loop)["validate"]
+    losses = iter([1.0, 0.9, 0.5, *(0.6 + 0.01 * number for number in range(20))])
+
+    def validate(*args: Any, **options: Any) -> Any:
+        found = real(*args, **options)
+        return {**found, "eval/loss": next(losses)}
+
+    monkeypatch.setattr(loop, "validate", validate)
+    settings = config.train.model_copy(update={"eval_steps": 2, "save_steps": 2, "save_total_limit": 1})
+    health = config.health.model_copy(update={"early_stop_patience": 4})
+    result = run(config.model_copy(update={"train": settings, "health": health}))
+    out = config.train.output_dir
+    assert (result.ending.kind, result.step, result.best["step"]) == ("early", 12, 4)
+    assert [step for step, _ in list_checkpoints(out)] == [4, 12]
+    assert torch.equal(weights(out)["project_q.weight"], weights(out / "checkpoint-4")["project_q.weight"])

@@ -1,0 +1,172 @@
+"""What tests of faults share: the real trainer in a process of its own, which can be killed, and what it left."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import multiprocessing
+import os
+import re
+import signal
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cache
+from multiprocessing import forkserver
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import torch
+from safetensors.torch import load_file
+
+from runyoro_ssl.config import Config, TrainConfig
+from runyoro_ssl.torchaudio_compat import import_transformers
+from runyoro_ssl.train.archive import list_checkpoints
+from runyoro_ssl.train.checkpoint import Snapshot, take_snapshot, verify_checkpoint
+from runyoro_ssl.train.optim import build_optimizer
+
+import_transformers()
+for name in ("runyoro_ssl.train.run", "transformers.models.wav2vec2.modeling_wav2vec2"):
+    # Once, in the server that trainers are forked from.
+    importlib.import_module(name)
+
+TIMES = ("train/audio_seconds_per_second", "train/data_wait_share", "train/memory_mib")
+"""Logged numbers that no two runs share."""
+BEGUN = "begun"
+SAVED = re.compile(r"checkpoint_saved +.*?step=(\d+)")
+
+_server = multiprocessing.get_context("forkserver")
+_server.set_forkserver_preload(["trainer"])
+
+
+@cache
+def start_server() -> None:
+    """Start the process that trainers are forked from, with all that they import. Older Pythons lose its sys.path."""
+    with mock.patch.dict(os.environ, PYTHONPATH=os.pathsep.join(sys.path), OMP_NUM_THREADS="1"):
+        forkserver.ensure_running()
+
+
+@dataclass(frozen=True)
+class Trainer:
+    """`python -m runyoro_ssl.train` with a configuration, into its output folder; log lines go to `log`."""
+
+    config: Config
+    log: Path
+
+    @property
+    def out(self) -> Path:
+        """The run's folder."""
+        return self.config.train.output_dir
+
+    def start(self, *options: str) -> BaseProcess:
+        """Begin, or go on."""
+        file = self.log.with_suffix(".toml")
+        file.write_text(self.config.to_toml())
+        arguments = ["--profile", "cpu-smoke", "--config", str(file), *options]
+        start_server()
+        self.log.touch()
+        process = _server.Process(target=_train, args=(arguments, str(self.log)))
+        process.start()
+        return process
+
+    def finish(self, *options: str) -> None:
+        """Run to the end, which must be a good one."""
+        process = self.start(*options)
+        process.join(120)
+        assert process.exitcode == 0, self.log.read_text()[-3000:]
+
+    def time_whole(self) -> float:
+        """Seconds of an undisturbed run, from where the trainer comes to its own code."""
+        process = self.start()
+        assert wait_until(lambda: self.times_begun() > 0, process)
+        started = time.monotonic()
+        process.join(120)
+        assert process.exitcode == 0, self.log.read_text()[-3000:]
+        return time.monotonic() - started
+
+    def times_begun(self) -> int:
+        """How often the trainer has come to its own code."""
+        return self.log.read_text().splitlines().count(BEGUN) if self.log.exists() else 0
+
+    def last_acknowledged(self) -> int:
+        """The step of the last checkpoint that the trainer said was saved; 0 for none."""
+        said = SAVED.findall(self.log.read_text()) if self.log.exists() else []
+        return int(said[-1]) if said else 0
+
+    def steps_logged(self) -> int:
+        """The last step in metrics.jsonl."""
+        return max((line["step"] for line in metrics(self.out)), default=0)
+
+
+def _train(arguments: list[str], log: str) -> None:
+    """In the trainer's process: as from a shell."""
+    from runyoro_ssl.train.__main__ import main
+
+    os.setpgid(0, 0)
+    torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
+    sys.argv = ["runyoro_ssl.train", *arguments]
+    print(BEGUN, flush=True)  # noqa: T201 - from here on, a signal meets the trainer's own code
+    main()
+
+
+def build_saveable(model: Path) -> tuple[Any, Any, Callable[[int], Snapshot]]:
+    """A model, its feature extractor, and what makes a snapshot of a step, without training."""
+    transformers = import_transformers()
+    loaded = transformers.Wav2Vec2ForPreTraining.from_pretrained(model)
+    extractor = transformers.Wav2Vec2FeatureExtractor.from_pretrained(model)
+    optimizer = build_optimizer(loaded, TrainConfig())
+    for parameter in loaded.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    optimizer.step()
+    return loaded, extractor, lambda step: take_snapshot(loaded, optimizer, {}, {"step": step, "concerns": []})
+
+
+def kill(process: BaseProcess) -> None:
+    """SIGKILL for a trainer and its workers."""
+    assert process.pid is not None
+    process.kill()
+    with suppress(ProcessLookupError):  # before it has a group, it has no workers
+        os.killpg(process.pid, signal.SIGKILL)
+    process.join(20)
+
+
+def wait_until(condition: Callable[[], bool], process: BaseProcess, *, timeout_sec: float = 60) -> bool:
+    """Wait for a condition, or for the process to end first: then False."""
+    end = time.monotonic() + timeout_sec
+    while not condition():
+        if not process.is_alive() or time.monotonic() > end:
+            return False
+        time.sleep(0.005)
+    return True
+
+
+def damaged(out: Path) -> list[str]:
+    """What is wrong with the checkpoints of a run."""
+    found = [(folder.name, verify_checkpoint(folder)) for _, folder in list_checkpoints(out)]
+    return [f"{name}: {problem}" for name, problem in found if problem]
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    """The weights saved in a folder."""
+    return load_file(folder / "model.safetensors")
+
+
+def metrics(out: Path) -> list[dict[str, Any]]:
+    """metrics.jsonl without what depends on the clock; a line being written is left out."""
+    path = out / "metrics.jsonl"
+    lines = path.read_text().splitlines(keepends=True) if path.exists() else []
+    whole = [json.loads(line) for line in lines if line.endswith("\n")]
+    return [{name: value for name, value in line.items() if name not in TIMES} for line in whole]
+
+
+def equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+    """Whether two sets of weights agree in every bit."""
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
