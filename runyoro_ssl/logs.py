@@ -26,8 +26,6 @@ from rich.text import Text
 
 from runyoro_ssl.redaction import redact
 
-__all__ = ["redact"]
-
 WIDTH_IN_FILES = 120
 """Columns of a table that goes to a file and not to a terminal."""
 
