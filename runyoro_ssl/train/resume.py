@@ -110,6 +110,8 @@ def check_same_run(checkpoint: Path, state: Mapping[str, Any], config: Config, d
 def differences(saved: Mapping[str, Any], config: Config) -> list[tuple[str, Any, Any]]:
     """(setting, the run's value, the value now) of each that decides what is learned."""
     now = comparable(config)
+    if saved.get("train", {}).get("max_steps") is not None:  # then the run's epochs decided nothing
+        now["train"].pop("num_train_epochs", None)
     return [
         (f"{section}.{name}", saved.get(section, {}).get(name), value)
         for section, fields in now.items()

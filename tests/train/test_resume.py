@@ -19,6 +19,7 @@ from runyoro_ssl.train.archive import find_healthy, list_checkpoints, prune_chec
 from runyoro_ssl.train.checkpoint import STATE, load_state
 from runyoro_ssl.train.durable import new_folder, seal
 from runyoro_ssl.train.journal import BEGUN, read, record, rollbacks_so_far
+from runyoro_ssl.train.resume import differences
 from runyoro_ssl.train.run import TrainResult, train
 from trainer import metrics
 
@@ -64,6 +65,8 @@ def test_every_difference_is_named(train_config: MakeConfig) -> None:
     settings = ("train.max_steps=2", "train.seed=7", "masking.mask_time_length=8", RESUME)
     with pytest.raises(CheckpointError, match=r"masking.mask_time_length was 10, is 8.*train.seed was 42, is 7"):
         run(train_config("run", *settings))
+    longer = differences(load_state(train_config("run").train.output_dir / "checkpoint-2")["config"], Config())
+    assert [name for name, _, _ in longer if name.startswith("train.")] == ["train.max_steps"]
     free = ("train.save_steps=1", "train.logging_steps=2", "plugins.loggers=[]", "hardware.num_workers=1")
     assert run(train_config("run", "train.max_steps=2", *free, "health.patience=3", RESUME)).step == 2
 
