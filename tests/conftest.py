@@ -47,8 +47,9 @@ TINY: dict[str, Any] = {
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Long forms of tests that try chance."""
+    """Long forms of tests that try chance; new golden numbers."""
     parser.addoption("--faults", type=int, default=5, help="kills, signals and stops that each test of faults tries")
+    parser.addoption("--rewrite-golden", action="store_true", help="pin what the code gives now, in tests/golden")
 
 
 class ClipsInMemory(list[np.ndarray]):
