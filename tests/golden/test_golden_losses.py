@@ -58,7 +58,8 @@ def tolerance(path: str) -> tuple[float, float]:
 def torch_name() -> str:
     """The torch that numbers hold for: its minor version; builds without MKL draw other Gumbel noise on the CPU."""
     version = Version(torch.__version__)
-    return f"{version.major}.{version.minor}" + ("" if torch.backends.mkl.is_available() else " without MKL")
+    has_mkl = torch.backends.mkl.is_available()  # type: ignore[no-untyped-call]
+    return f"{version.major}.{version.minor}" + ("" if has_mkl else " without MKL")
 
 
 @pytest.fixture(scope="module")
