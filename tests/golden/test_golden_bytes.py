@@ -91,7 +91,7 @@ def of_filters() -> Recordings:
         },
         "j/first.wav": (RATE, half[: 3 * RATE]),
         "j/again.flac": (RATE, 0.5 * half[: 3 * RATE]),
-        "k/less.wav": (RATE, np.concatenate([half[: round(1.05 * RATE)], half[3 * RATE :][: 2 * RATE]])),
+        "k/less.wav": (RATE, np.concatenate([half[: round(1.35 * RATE)], speech(18, 1.8)])),
         "k/more.wav": (RATE, np.concatenate([half[: round(1.45 * RATE)], speech(14, 1.8)])),
     }
 
