@@ -7,11 +7,9 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
-import runyoro_ssl
 from runyoro_ssl.config import Config
 from runyoro_ssl.errors import ManifestError
 from runyoro_ssl.hookspecs import CorpusFilter
@@ -19,7 +17,7 @@ from runyoro_ssl.logs import get_logger
 from runyoro_ssl.plugin_sources import BUILT_IN
 from runyoro_ssl.plugins import Plugins, ensure_picklable
 from runyoro_ssl.prepare.accounts import Account, Drop, Tally
-from runyoro_ssl.prepare.clips import ClipMaker
+from runyoro_ssl.prepare.clips import CLIPS_VERSION, ClipMaker
 from runyoro_ssl.prepare.dataset import FORMAT
 from runyoro_ssl.prepare.extractor import load_feature_extractor
 from runyoro_ssl.prepare.judging import Judge
@@ -149,18 +147,11 @@ def describe_settings(config: Config, plugins: Plugins, sampling_rate: int) -> d
             "options": redact({name: used.options.get(name, {}) for name in used.filters}),
         },
         "filters_sha256": plugins.sources("filter"),
-        "code_sha256": _sha256([path.read_text(encoding="utf-8") for path in _own_code()]),
+        "clips_version": CLIPS_VERSION,
         "versions": {name: version(name) for name in VERSIONS},
     }
     split = {name: settings[name] for name in sorted(SPLIT_SETTINGS)}
     return {**clips, "split": split, "clips_sha256": _sha256(clips)}
-
-
-def _own_code() -> list[Path]:
-    """The files of this package on which a clip depends."""
-    package = Path(runyoro_ssl.__file__).parent
-    folders = (sorted((package / name).glob("*.py")) for name in ("builtins", "prepare"))
-    return [package / "measures.py", package / "vad.py", *chain.from_iterable(folders)]
 
 
 def check_inside(manifest: Path, entries: Sequence[ManifestEntry]) -> None:
