@@ -5,10 +5,10 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+from runyoro_ssl.disk.durable import MANIFEST, new_folder, remove_folder
 from runyoro_ssl.errors import CheckpointError
 from runyoro_ssl.logs import get_logger
 from runyoro_ssl.train.checkpoint import load_state, verify_checkpoint
-from runyoro_ssl.train.durable import MANIFEST, new_folder, remove_folder
 
 log = get_logger()
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from runyoro_ssl import __version__
-from runyoro_ssl.train.durable import replace_file
+from runyoro_ssl.disk.durable import replace_file
 
 if TYPE_CHECKING:
     from runyoro_ssl.train.setup import RunSetup

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from runyoro_ssl.disk.durable import copy_file
 from runyoro_ssl.errors import TrainingError
 from runyoro_ssl.logs import get_logger
 from runyoro_ssl.train.archive import checkpoint_of, find_healthy
 from runyoro_ssl.train.card import write_model_card
 from runyoro_ssl.train.checkpoint import load_state, verify_checkpoint
-from runyoro_ssl.train.durable import copy_file
 
 if TYPE_CHECKING:
     from runyoro_ssl.train.setup import RunSetup

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from runyoro_ssl.train.durable import flush
+from runyoro_ssl.disk.durable import flush
 
 NAME = "journal.jsonl"
 BEGUN = "begun"

@@ -30,8 +30,8 @@ from runyoro_ssl.train.unreadable import Unreadable
 from runyoro_ssl.train.validation import validate
 
 if TYPE_CHECKING:
+    from runyoro_ssl.disk.lock import RunLock
     from runyoro_ssl.train.batches import TrainingBatch
-    from runyoro_ssl.train.lock import RunLock
     from runyoro_ssl.train.loggers import Loggers
     from runyoro_ssl.train.plan import Update
     from runyoro_ssl.train.saver import Saver

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from runyoro_ssl.disk.durable import sweep
+from runyoro_ssl.disk.lock import RunLock
 from runyoro_ssl.errors import TrainingError
 from runyoro_ssl.logs import get_logger, print_table
 from runyoro_ssl.train import journal
@@ -15,9 +17,7 @@ from runyoro_ssl.train.archive import bring_in, set_aside_later
 from runyoro_ssl.train.awake import keep_awake
 from runyoro_ssl.train.clock import Deadline, process_started
 from runyoro_ssl.train.describe import describe_run, write_run_files
-from runyoro_ssl.train.durable import sweep
 from runyoro_ssl.train.final import save_final_model
-from runyoro_ssl.train.lock import RunLock
 from runyoro_ssl.train.loggers import open_loggers
 from runyoro_ssl.train.loop import Loop, describe
 from runyoro_ssl.train.resume import check_folder, find_start

@@ -18,9 +18,9 @@ from typing import Any
 import pytest
 import torch
 
+from runyoro_ssl.disk.durable import sweep
 from runyoro_ssl.train.archive import find_newest, prune_checkpoints
 from runyoro_ssl.train.checkpoint import write_checkpoint
-from runyoro_ssl.train.durable import sweep
 from trainer import build_saveable, damaged
 
 TOUCHING = (

@@ -12,12 +12,12 @@ from accelerate.state import AcceleratorState
 
 from runyoro_ssl import logs
 from runyoro_ssl.config import Config
+from runyoro_ssl.disk.durable import new_folder, seal
 from runyoro_ssl.errors import CheckpointError, ConfigError, LoaderError
 from runyoro_ssl.plugins import load_plugins
 from runyoro_ssl.train import loop
 from runyoro_ssl.train.archive import find_healthy, list_checkpoints, prune_checkpoints
 from runyoro_ssl.train.checkpoint import STATE, load_state
-from runyoro_ssl.train.durable import new_folder, seal
 from runyoro_ssl.train.journal import BEGUN, read, record, rollbacks_so_far
 from runyoro_ssl.train.resume import differences
 from runyoro_ssl.train.run import TrainResult, train

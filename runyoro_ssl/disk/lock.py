@@ -23,8 +23,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from runyoro_ssl.disk.owner import Owner
 from runyoro_ssl.errors import TrainingError
-from runyoro_ssl.train.owner import Owner
 
 LOCK = "run.lock"
 BEAT_SEC = 10.0

@@ -18,10 +18,10 @@ import pytest
 from structlog.testing import capture_logs
 
 from conftest import ROOT
+from runyoro_ssl.disk import lock
+from runyoro_ssl.disk.lock import LOCK, PATIENCE, RunLock
+from runyoro_ssl.disk.owner import Owner
 from runyoro_ssl.errors import TrainingError
-from runyoro_ssl.train import lock
-from runyoro_ssl.train.lock import LOCK, PATIENCE, RunLock
-from runyoro_ssl.train.owner import Owner
 
 BEAT_SEC = 0.1
 OBEY = """
@@ -29,7 +29,7 @@ import sys
 from pathlib import Path
 from runyoro_ssl import logs
 from runyoro_ssl.errors import TrainingError
-from runyoro_ssl.train.lock import RunLock
+from runyoro_ssl.disk.lock import RunLock
 logs.configure()
 print("ready", flush=True)
 for line in sys.stdin:
@@ -50,7 +50,7 @@ import os, sys, time
 from contextlib import suppress
 from pathlib import Path
 from runyoro_ssl.errors import TrainingError
-from runyoro_ssl.train.lock import RunLock
+from runyoro_ssl.disk.lock import RunLock
 folder, held = Path(sys.argv[1]), 0
 end = time.monotonic() + 0.8
 while time.monotonic() < end:
