@@ -145,7 +145,7 @@ def smoke_config(folder: Path, seed: int, *, synthetic: bool) -> Config:
 
 
 def _synthesise(folder: Path, seed: int) -> str:
-    from runyoro_ssl.synth import write_corpus
+    from runyoro_ssl.audio.synth import write_corpus
 
     known = write_corpus(folder, num_clips=NUM_CLIPS, num_words=8, seed=seed)
     return f"{len(known)} clips, {sum(map(len, known.values()))} phones"

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 
 from disks import small_disk
+from runyoro_ssl.audio.synth import write_corpus
 from runyoro_ssl.config import Config
 from runyoro_ssl.plugins import load_plugins
 from runyoro_ssl.resolve import load_config
-from runyoro_ssl.synth import write_corpus
 from runyoro_ssl.torchaudio_compat import import_transformers
 
 if "PYTEST_XDIST_WORKER" in os.environ:

@@ -27,8 +27,8 @@ import numpy as np
 import pebble
 
 from recordings import AV_FORMATS, SNDFILE_FORMATS, write_av, write_sndfile
+from runyoro_ssl.audio.decode import probe, stream
 from runyoro_ssl.errors import AudioError, ManifestError
-from runyoro_ssl.prepare.audio import probe, stream
 from runyoro_ssl.prepare.manifest import read_manifest
 
 MAX_FILE_SEC = 1.0
@@ -174,7 +174,7 @@ def _stream_all(path: Path) -> None:
 
 def warm_up() -> None:
     """Pay for imports before the first file is timed; decoders complain to stderr from C."""
-    import runyoro_ssl.prepare.pyav  # noqa: F401
+    import runyoro_ssl.audio.pyav  # noqa: F401
 
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
 

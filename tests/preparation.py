@@ -20,10 +20,10 @@ import psutil
 import soundfile as sf
 
 from conftest import ROOT
+from runyoro_ssl.audio.synth import write_corpus
 from runyoro_ssl.plugins import load_plugins
 from runyoro_ssl.prepare.pipeline import prepare
 from runyoro_ssl.resolve import load_config
-from runyoro_ssl.synth import write_corpus
 
 LIGHT = """
 import types, runyoro_ssl.prepare.job as job

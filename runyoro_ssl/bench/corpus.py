@@ -16,8 +16,8 @@ SYNTHETIC_CLIP_SEC = 8.0
 
 
 def synthesise(folder: Path, minutes: float) -> Path:
-    """Speech of `runyoro_ssl.synth` in this folder, of about `minutes`."""
-    from runyoro_ssl.synth import write_corpus
+    """Speech of `runyoro_ssl.audio.synth` in this folder, of about `minutes`."""
+    from runyoro_ssl.audio.synth import write_corpus
 
     write_corpus(folder, num_clips=max(2, round(minutes * 60 / SYNTHETIC_CLIP_SEC)), clip_sec=SYNTHETIC_CLIP_SEC)
     return folder
@@ -42,7 +42,7 @@ def write_clips(audio_dir: Path, folder: Path, minutes: float) -> None:
 
 def _clips(audio_dir: Path, minutes: float) -> Iterator[Any]:
     """Pieces of the recordings, in the order of their paths, until `minutes` are reached. float32 (T,)."""
-    from runyoro_ssl.prepare.audio import decode
+    from runyoro_ssl.audio.decode import decode
     from runyoro_ssl.prepare.scan import AUDIO_EXTENSIONS
     from runyoro_ssl.prepare.segment import cut_evenly
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from runyoro_ssl import hookimpl
-from runyoro_ssl.measures import measure_utterance
+from runyoro_ssl.audio.measures import measure_utterance
 
 if TYPE_CHECKING:
     from runyoro_ssl.config import Config
@@ -96,7 +96,7 @@ class SpeechFilter:
         """Compare the share of speech with the minimum."""
         share = utterance.speech_share
         if share is None:
-            from runyoro_ssl.vad import speech_probabilities
+            from runyoro_ssl.audio.vad import speech_probabilities
 
             probabilities = speech_probabilities(utterance.waveform, utterance.sample_rate)
             share = float(np.mean(probabilities >= SPEECH_PROBABILITY)) if len(probabilities) else 0.0

@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
+from runyoro_ssl.audio.decode import LENGTH_TOLERANCE_SEC, check_length, is_shorter, stream
+from runyoro_ssl.audio.measures import measure_utterance
 from runyoro_ssl.errors import AudioError
 from runyoro_ssl.hookspecs import Utterance
-from runyoro_ssl.measures import measure_utterance
 from runyoro_ssl.prepare.accounts import Account, ClipFacts, Drop
-from runyoro_ssl.prepare.audio import LENGTH_TOLERANCE_SEC, check_length, is_shorter, stream
 from runyoro_ssl.prepare.judging import Judge
 from runyoro_ssl.prepare.manifest import ManifestEntry
 from runyoro_ssl.prepare.segment import PauseSettings, Piece, cut_at_pauses, cut_evenly, cut_stream, take

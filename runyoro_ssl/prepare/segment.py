@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from runyoro_ssl.audio.blocks import Held
+from runyoro_ssl.audio.vad import VAD_RATE, WINDOW, WINDOW_SEC
 from runyoro_ssl.errors import AudioError
-from runyoro_ssl.prepare.held import Held
 from runyoro_ssl.prepare.speech import SpeechTrack
-from runyoro_ssl.vad import VAD_RATE, WINDOW, WINDOW_SEC
 
 MIN_SPEECH_SEC = 0.5
 """Less speech than this, between long pauses, is as likely a cough or a drum, and left out."""

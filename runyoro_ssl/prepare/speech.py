@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from runyoro_ssl.audio.blocks import Held
+from runyoro_ssl.audio.vad import WARM_UP, WINDOW_SEC, speech_probabilities
 from runyoro_ssl.errors import AudioError
-from runyoro_ssl.prepare.held import Held
-from runyoro_ssl.vad import WARM_UP, WINDOW_SEC, speech_probabilities
 
 STRETCH_WINDOWS = 10_000
 """320 s: what is held in memory at a time, 20 MB."""

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from conftest import transformers
+from runyoro_ssl.audio.decode import decode
 from runyoro_ssl.bench import data, long
 from runyoro_ssl.bench.corpus import write_clips
 from runyoro_ssl.bench.data import bench_data, map_with_extractor, plan_reading
@@ -20,7 +21,6 @@ from runyoro_ssl.builtins.collators import PaddedCollator
 from runyoro_ssl.config import Config, MaskingConfig
 from runyoro_ssl.errors import ConfigError, ManifestError
 from runyoro_ssl.plugins import load_plugins
-from runyoro_ssl.prepare.audio import decode
 from runyoro_ssl.prepare.pipeline import prepare
 from runyoro_ssl.prepare.reading import Clips
 from runyoro_ssl.train.batches import BatchBuilder

@@ -118,10 +118,10 @@ def test_speech_share_of_the_segmenter_decides(share: float, reason: str | None)
 
 def test_speech_share_is_measured_where_the_segmenter_did_not(monkeypatch: pytest.MonkeyPatch) -> None:
     """The share of frames of the detector with a probability of at least a half."""
-    detector = ModuleType("runyoro_ssl.vad")
+    detector = ModuleType("runyoro_ssl.audio.vad")
     probabilities = np.array([0.9, 0.5, 0.4, 0.1], np.float32)
     vars(detector)["speech_probabilities"] = lambda _waveform, _sample_rate: probabilities
-    monkeypatch.setitem(sys.modules, "runyoro_ssl.vad", detector)
+    monkeypatch.setitem(sys.modules, "runyoro_ssl.audio.vad", detector)
     assert SpeechFilter(0.5)(utterance(np.zeros(RATE))) is None
     assert SpeechFilter(0.51)(utterance(np.zeros(RATE))) == "little speech"
     probabilities = np.zeros(0, np.float32)

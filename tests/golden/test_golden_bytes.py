@@ -22,11 +22,11 @@ from conftest import build_tiny_model
 from pins import check
 from preparation import read_lines, write_lines
 from recordings import Format, encode
+from runyoro_ssl.audio.synth import make_lexicon, make_voices, synthesise
 from runyoro_ssl.plugins import load_plugins
 from runyoro_ssl.prepare.pipeline import prepare
 from runyoro_ssl.prepare.scan import rejected_path, scan
 from runyoro_ssl.resolve import load_config
-from runyoro_ssl.synth import make_lexicon, make_voices, synthesise
 
 BYTES = Path(__file__).with_name("bytes.json")
 MP3 = Path(__file__).with_name("voice.mp3.txt")

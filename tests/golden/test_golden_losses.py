@@ -15,11 +15,11 @@ from packaging.version import Version
 
 from conftest import build_tiny_model
 from pins import check
+from runyoro_ssl.audio.synth import write_corpus
 from runyoro_ssl.plugins import load_plugins
 from runyoro_ssl.prepare.pipeline import prepare
 from runyoro_ssl.prepare.scan import scan
 from runyoro_ssl.resolve import load_config
-from runyoro_ssl.synth import write_corpus
 from runyoro_ssl.train.run import train
 
 LOSSES = Path(__file__).with_name("losses.json")

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 
 from preparation import Preparation, write_mixed_corpus
+from runyoro_ssl.audio.synth import SAMPLE_RATE, make_lexicon, make_voices, synthesise
 from runyoro_ssl.errors import AudioError
 from runyoro_ssl.prepare.clips import ClipMaker
 from runyoro_ssl.prepare.judging import Judge
 from runyoro_ssl.prepare.manifest import ManifestEntry
 from runyoro_ssl.prepare.segment import PauseSettings
-from runyoro_ssl.synth import SAMPLE_RATE, make_lexicon, make_voices, synthesise
 
 TRAPS = """
 import os, signal, time

@@ -18,10 +18,10 @@ import soxr
 
 from conftest import ROOT
 from recordings import AV_FORMATS, NO_NOISE, SNDFILE_FORMATS, Format, encode, hum, write_av, write_sndfile
+from runyoro_ssl.audio import decoder as source
+from runyoro_ssl.audio.decode import check_length, decode, probe, stream
+from runyoro_ssl.audio.pyav import PyAVSource
 from runyoro_ssl.errors import AudioError
-from runyoro_ssl.prepare import source
-from runyoro_ssl.prepare.audio import check_length, decode, probe, stream
-from runyoro_ssl.prepare.pyav import PyAVSource
 
 
 def tone(seconds: float, rate: int, channels: int = 1, hertz: float = 440.0) -> np.ndarray:
@@ -396,7 +396,7 @@ def test_ffmpeg_is_silent_and_loaded_only_when_needed(every_format: Path, tmp_pa
         content[at] ^= 0x55
     (tmp_path / "a.mp4").write_bytes(content)
     code = (
-        "import sys; from pathlib import Path; from runyoro_ssl.prepare.audio import probe, AudioError\n"
+        "import sys; from pathlib import Path; from runyoro_ssl.audio.decode import probe, AudioError\n"
         "probe(Path(sys.argv[1]))\n"
         "assert 'av' not in sys.modules\n"
         "try: probe(Path(sys.argv[2]))\n"
@@ -410,7 +410,7 @@ PEAK = """
 import re, sys
 from pathlib import Path
 import av
-from runyoro_ssl.prepare.audio import AudioError, probe, stream
+from runyoro_ssl.audio.decode import AudioError, probe, stream
 
 def peak_mb():
     return int(re.search(r"VmHWM:\\s*(\\d+)", Path("/proc/self/status").read_text())[1]) // 1024

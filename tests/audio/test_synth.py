@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from runyoro_ssl.synth import SAMPLE_RATE, VOWELS, make_voices, synthesise, write_corpus
+from runyoro_ssl.audio.synth import SAMPLE_RATE, VOWELS, make_voices, synthesise, write_corpus
 
 
 def spectrum_peak(wave: np.ndarray, low: float, high: float) -> float:

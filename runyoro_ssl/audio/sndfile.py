@@ -8,8 +8,8 @@ from typing import BinaryIO
 import numpy as np
 import soundfile as sf
 
+from runyoro_ssl.audio.decoder import block_frames
 from runyoro_ssl.errors import AudioError
-from runyoro_ssl.prepare.source import block_frames
 
 MAX_STATED_SEC = 7 * 86_400
 """Streams of unknown length carry a huge sentinel (libsndfile reports 2**63 - 1 frames): that states nothing."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from runyoro_ssl.prepare.held import Held
+from runyoro_ssl.audio.blocks import Held
 from runyoro_ssl.prepare.segment import cut_evenly, cut_stream, take
 
 STREAM = np.arange(1000, dtype=np.float32)

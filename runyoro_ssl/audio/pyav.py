@@ -14,8 +14,8 @@ from av.audio.frame import AudioFrame
 from av.audio.stream import AudioStream
 from av.container import InputContainer
 
+from runyoro_ssl.audio.decoder import MAX_BLOCK_VALUES, block_frames
 from runyoro_ssl.errors import AudioError
-from runyoro_ssl.prepare.source import MAX_BLOCK_VALUES, block_frames
 
 DEMUXERS = "aac,ac3,aiff,amr,asf,avi,caf,eac3,flac,flv,loas,matroska,mov,mp3,mpeg,mpegts,ogg,rm,wav,w64,wv"
 """Containers that hold a recording; none that names other files or addresses (playlists, concat, dash), no pictures."""

@@ -14,9 +14,9 @@ import numpy as np
 import soundfile as sf
 import soxr
 
+from runyoro_ssl.audio.decoder import Source
+from runyoro_ssl.audio.sndfile import SoundFileSource, explain, is_unknown_format
 from runyoro_ssl.errors import AudioError
-from runyoro_ssl.prepare.sndfile import SoundFileSource, explain, is_unknown_format
-from runyoro_ssl.prepare.source import Source
 
 MIN_SAMPLE_RATE = 4_000
 MAX_SAMPLE_RATE = 384_000
@@ -165,7 +165,7 @@ def _source(file: BinaryIO) -> Source:
         return SoundFileSource(file)
     except sf.LibsndfileError as error:
         refusal = error
-    from runyoro_ssl.prepare.pyav import PyAVSource
+    from runyoro_ssl.audio.pyav import PyAVSource
 
     file.seek(0)
     try:

@@ -12,7 +12,7 @@ import pytest
 import soundfile as sf
 import soxr
 
-from runyoro_ssl.measures import measure
+from runyoro_ssl.audio.measures import measure
 
 RATE = 16_000
 
