@@ -138,8 +138,8 @@ def _bench_read(folder: Path, extractor: Any, runs: int) -> Row:
 
     from runyoro_ssl.builtins.collators import PaddedCollator
     from runyoro_ssl.config import MaskingConfig
-    from runyoro_ssl.prepare.dataset import load_splits
-    from runyoro_ssl.prepare.reading import Clips
+    from runyoro_ssl.dataset.layout import load_splits
+    from runyoro_ssl.dataset.read import Clips
     from runyoro_ssl.train.batches import BatchBuilder
 
     split = load_splits(folder / "wav-prepared", sampling_rate=SAMPLE_RATE)["train"]

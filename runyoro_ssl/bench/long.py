@@ -16,9 +16,9 @@ from runyoro_ssl.bench.measure import Row, What, alternate
 from runyoro_ssl.bench.recordings import Recording, repeat, write_copies, write_recordings
 from runyoro_ssl.bench.watched import Usage, prepare_config, prepare_watched, remove_prepared
 from runyoro_ssl.config import Config
+from runyoro_ssl.dataset.layout import REPORT
 from runyoro_ssl.errors import ConfigError
 from runyoro_ssl.logs import progress
-from runyoro_ssl.prepare.dataset import REPORT
 
 MAX_RUNS = 3
 START_COPIES = 2

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from runyoro_ssl.config import Config
+from runyoro_ssl.dataset.layout import FORMAT
 from runyoro_ssl.errors import ManifestError
 from runyoro_ssl.hookspecs import CorpusFilter
 from runyoro_ssl.logs import get_logger
@@ -18,7 +19,6 @@ from runyoro_ssl.plugin_sources import BUILT_IN
 from runyoro_ssl.plugins import Plugins, ensure_picklable
 from runyoro_ssl.prepare.accounts import Account, Drop, Tally
 from runyoro_ssl.prepare.clips import CLIPS_VERSION, ClipMaker
-from runyoro_ssl.prepare.dataset import FORMAT
 from runyoro_ssl.prepare.extractor import load_feature_extractor
 from runyoro_ssl.prepare.judging import Judge
 from runyoro_ssl.prepare.manifest import ManifestEntry

@@ -10,11 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from runyoro_ssl.config import Config
-from runyoro_ssl.errors import ConfigError, DatasetError
-from runyoro_ssl.logs import get_logger, progress
-from runyoro_ssl.plugins import Plugins
-from runyoro_ssl.prepare.accounts import PASSING, ClipFacts, Tally
-from runyoro_ssl.prepare.dataset import (
+from runyoro_ssl.dataset.layout import (
     CLIPS,
     DROPPED,
     FINGERPRINT,
@@ -25,13 +21,17 @@ from runyoro_ssl.prepare.dataset import (
     read_fingerprint,
     write_json,
 )
+from runyoro_ssl.dataset.read import Clips
+from runyoro_ssl.dataset.write import Row, save_splits
+from runyoro_ssl.errors import ConfigError, DatasetError
+from runyoro_ssl.logs import get_logger, progress
+from runyoro_ssl.plugins import Plugins
+from runyoro_ssl.prepare.accounts import PASSING, ClipFacts, Tally
 from runyoro_ssl.prepare.hub import SCHEME, local_manifest
 from runyoro_ssl.prepare.job import Job, describe_job
 from runyoro_ssl.prepare.making import make_clips
 from runyoro_ssl.prepare.manifest import read_manifest, write_jsonl
-from runyoro_ssl.prepare.reading import Clips
 from runyoro_ssl.prepare.report import build_report, clip_rows, content_digest, write_corpus_page
-from runyoro_ssl.prepare.saving import Row, save_splits
 from runyoro_ssl.prepare.selection import select
 from runyoro_ssl.prepare.shards import Found, cannot_write, find_done
 from runyoro_ssl.prepare.split import SplitItem, check_splittable, choose_validation

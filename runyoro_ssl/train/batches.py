@@ -29,7 +29,7 @@ NORMALISATION_EPSILON = 1e-7
 
 
 class Waveforms(Protocol):
-    """Where clips come from; in a run, runyoro_ssl.prepare.reading.Clips.
+    """Where clips come from; in a run, runyoro_ssl.dataset.read.Clips.
 
     Raises:
         DatasetError, OSError, ValueError, IndexError: The clip cannot be read.

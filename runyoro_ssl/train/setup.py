@@ -10,12 +10,12 @@ from typing import Any
 import torch
 
 from runyoro_ssl.config import Config, HardwareConfig, MaskingConfig
+from runyoro_ssl.dataset.layout import load_splits, read_fingerprint
+from runyoro_ssl.dataset.read import Clips
 from runyoro_ssl.errors import CheckpointError, ConfigError, TrainingError
 from runyoro_ssl.logs import get_logger
 from runyoro_ssl.plugins import Plugins, ensure_picklable
-from runyoro_ssl.prepare.dataset import load_splits, read_fingerprint
 from runyoro_ssl.prepare.extractor import load_feature_extractor
-from runyoro_ssl.prepare.reading import Clips
 from runyoro_ssl.train.batches import BatchBuilder
 from runyoro_ssl.train.checkpoint import load_state
 from runyoro_ssl.train.health import HealthWatch

@@ -19,10 +19,10 @@ from runyoro_ssl.bench.recordings import write_recordings
 from runyoro_ssl.bench.watched import Usage, prepare_config, prepare_watched, remove_prepared
 from runyoro_ssl.builtins.collators import PaddedCollator
 from runyoro_ssl.config import Config, MaskingConfig
+from runyoro_ssl.dataset.read import Clips
 from runyoro_ssl.errors import ConfigError, ManifestError
 from runyoro_ssl.plugins import load_plugins
 from runyoro_ssl.prepare.pipeline import prepare
-from runyoro_ssl.prepare.reading import Clips
 from runyoro_ssl.train.batches import BatchBuilder
 
 

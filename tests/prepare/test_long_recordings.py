@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 import soundfile as sf
 
+from runyoro_ssl.dataset.layout import load_splits
 from runyoro_ssl.errors import ManifestError, PluginError
 from runyoro_ssl.plugins import load_plugins
-from runyoro_ssl.prepare.dataset import load_splits
 from runyoro_ssl.prepare.pipeline import prepare
 from runyoro_ssl.prepare.rehearsal import rehearse
 from runyoro_ssl.prepare.scan import scan

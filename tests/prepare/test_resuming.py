@@ -30,9 +30,9 @@ from preparation import (
     write_lines,
     write_mixed_corpus,
 )
+from runyoro_ssl.dataset.layout import BATCH_ROWS, RowWriter, dataset_features
+from runyoro_ssl.dataset.write import save_splits
 from runyoro_ssl.errors import ConfigError
-from runyoro_ssl.prepare.dataset import BATCH_ROWS, RowWriter, dataset_features
-from runyoro_ssl.prepare.saving import save_splits
 
 Prepare = Callable[..., Preparation]
 

@@ -14,9 +14,9 @@ import soundfile as sf
 
 from runyoro_ssl.builtins.executors import ProcessExecutor
 from runyoro_ssl.config import PrepareConfig
+from runyoro_ssl.dataset.layout import dataset_features
 from runyoro_ssl.errors import PluginError
 from runyoro_ssl.prepare.clips import ClipMaker
-from runyoro_ssl.prepare.dataset import dataset_features
 from runyoro_ssl.prepare.judging import Judge
 from runyoro_ssl.prepare.manifest import ManifestEntry
 from runyoro_ssl.prepare.segment import PauseSettings

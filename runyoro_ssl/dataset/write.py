@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from runyoro_ssl.prepare.dataset import BATCH_ROWS, dataset_features
+from runyoro_ssl.dataset.layout import BATCH_ROWS, dataset_features
 
 MAX_FILE_BYTES = 500_000_000
 """As large as `datasets` makes its own files."""

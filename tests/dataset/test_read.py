@@ -11,8 +11,8 @@ import datasets
 import numpy as np
 import pytest
 
+from runyoro_ssl.dataset.read import Clips
 from runyoro_ssl.errors import DatasetError
-from runyoro_ssl.prepare.reading import Clips
 
 
 def oracle(split: Any, clip: int) -> np.ndarray:
