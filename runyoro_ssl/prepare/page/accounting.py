@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from runyoro_ssl.prepare.page.amounts import amount_of_time, number, plural, share
+from runyoro_ssl.page.amounts import amount_of_time, number, plural, share
 from runyoro_ssl.prepare.page.reasons import explain
 from runyoro_ssl.prepare.page.summary import ClipSummary
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from runyoro_ssl.prepare.page.amounts import number
+from runyoro_ssl.page.amounts import number
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
+from runyoro_ssl.page.amounts import amount_of_time, clock, number, plural, share
+from runyoro_ssl.page.charts import Histogram, Row, Tick, histogram, rows, seconds_by
+from runyoro_ssl.page.pictures import audio_uri, mel_place, spectrogram_uri
 from runyoro_ssl.prepare.page.accounting import account, headline, splits_of
-from runyoro_ssl.prepare.page.amounts import amount_of_time, clock, number, plural, share
-from runyoro_ssl.prepare.page.charts import Histogram, Row, Tick, histogram, rows, seconds_by
 from runyoro_ssl.prepare.page.examples import Example, choose_examples
-from runyoro_ssl.prepare.page.pictures import audio_uri, mel_place, spectrogram_uri
 from runyoro_ssl.prepare.page.summary import MEASURES, ClipSummary, column, measured
 
 HERE = Path(__file__).parent

@@ -17,11 +17,11 @@ import pytest
 import soundfile as sf
 
 from conftest import ROOT
+from runyoro_ssl.page.amounts import amount_of_time, clock, number, share
+from runyoro_ssl.page.charts import histogram, rows, seconds_by
+from runyoro_ssl.page.pictures import audio_uri, log_mel, mel_place, spectrogram_uri
 from runyoro_ssl.prepare.page import ClipSummary, write_page
-from runyoro_ssl.prepare.page.amounts import amount_of_time, clock, number, share
-from runyoro_ssl.prepare.page.charts import histogram, rows, seconds_by
 from runyoro_ssl.prepare.page.examples import choose_examples
-from runyoro_ssl.prepare.page.pictures import audio_uri, log_mel, mel_place, spectrogram_uri
 from runyoro_ssl.prepare.page.reasons import REASONS, explain
 
 RATE = 16_000

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from runyoro_ssl.prepare.page.amounts import number, plural, share
+from runyoro_ssl.page.amounts import number, plural, share
 
 NUM_BINS = 36
 OUTER_SHARE = 0.5

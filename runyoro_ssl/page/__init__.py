@@ -1,0 +1,1 @@
+"""Pieces of an HTML page that stands alone: charts, pictures, amounts in words."""
