@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from runyoro_ssl import hookimpl
-from runyoro_ssl.hookspecs import Run
+from runyoro_ssl.plugin.spec import Run
 
 requires_runyoro_ssl = ">=0.1,<1"
 

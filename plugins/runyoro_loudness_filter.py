@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from runyoro_ssl import hookimpl
-from runyoro_ssl.hookspecs import Utterance
+from runyoro_ssl.plugin.spec import Utterance
 
 requires_runyoro_ssl = ">=0.1,<1"
 

@@ -9,7 +9,7 @@ try:
 
     hookspec = pluggy.HookspecMarker("runyoro_ssl")
     hookimpl = pluggy.HookimplMarker("runyoro_ssl")
-    """Marks a function of a plugin as an implementation of one of the hooks in `runyoro_ssl.hookspecs`."""
+    """Marks a function of a plugin as an implementation of one of the hooks in `runyoro_ssl.plugin.spec`."""
 except ImportError:  # torch and transformers alone: `python -m runyoro_ssl.bench` takes no plugins
 
     def _unmarked(function: Any) -> Any:

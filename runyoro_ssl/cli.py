@@ -13,7 +13,7 @@ from runyoro_ssl.redaction import hide
 from runyoro_ssl.resolve import flags_to_overrides, load_config
 
 if TYPE_CHECKING:
-    from runyoro_ssl.plugins import Plugin
+    from runyoro_ssl.plugin.manager import Plugin
 
 
 def resolve(
@@ -71,7 +71,7 @@ def run_prepare(
     dry_run: bool,
 ) -> None:
     """`invoke prepare`."""
-    from runyoro_ssl.plugins import load_plugins
+    from runyoro_ssl.plugin.manager import load_plugins
     from runyoro_ssl.prepare.pipeline import prepare
 
     config = resolve("prepare", flags, profile=profile, config_file=config_file, settings=settings)
@@ -107,7 +107,7 @@ def run_train(
     flags: Mapping[str, Any], *, profile: str | None, config_file: str | None, settings: Iterable[str]
 ) -> None:
     """`invoke train`, and `python -m runyoro_ssl.train`."""
-    from runyoro_ssl.plugins import load_plugins
+    from runyoro_ssl.plugin.manager import load_plugins
 
     if profile is None:
         from runyoro_ssl.devices import best_profile
@@ -215,7 +215,7 @@ def run_plugins(
     flags: Mapping[str, Any], *, profile: str | None, config_file: str | None, settings: Iterable[str]
 ) -> None:
     """`invoke plugins`."""
-    from runyoro_ssl.plugins import HOOKS, load_plugins
+    from runyoro_ssl.plugin.manager import HOOKS, load_plugins
 
     loaded = load_plugins(resolve("plugins", flags, profile=profile, config_file=config_file, settings=settings))
     rows = [

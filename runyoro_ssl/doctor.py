@@ -14,7 +14,7 @@ from runyoro_ssl import __version__
 from runyoro_ssl.devices import available_devices, best_profile
 from runyoro_ssl.errors import CheckpointError
 from runyoro_ssl.logs import print_table
-from runyoro_ssl.plugins import load_plugins
+from runyoro_ssl.plugin.manager import load_plugins
 from runyoro_ssl.resolve import list_profiles, load_config, profile_device
 from runyoro_ssl.torchaudio_compat import torchaudio_form
 

@@ -18,7 +18,7 @@ from typing import Any
 from runyoro_ssl.config import Config
 from runyoro_ssl.errors import DatasetError, TrainingError
 from runyoro_ssl.logs import get_logger, print_table
-from runyoro_ssl.plugins import load_plugins
+from runyoro_ssl.plugin.manager import load_plugins
 from runyoro_ssl.resolve import load_config
 from runyoro_ssl.torchaudio_compat import import_transformers
 

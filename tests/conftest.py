@@ -15,7 +15,7 @@ import pytest
 from disks import small_disk
 from runyoro_ssl.audio.synth import write_corpus
 from runyoro_ssl.config import Config
-from runyoro_ssl.plugins import load_plugins
+from runyoro_ssl.plugin.manager import load_plugins
 from runyoro_ssl.resolve import load_config
 from runyoro_ssl.torchaudio_compat import import_transformers
 

@@ -21,7 +21,7 @@ import soundfile as sf
 
 from conftest import ROOT
 from runyoro_ssl.audio.synth import write_corpus
-from runyoro_ssl.plugins import load_plugins
+from runyoro_ssl.plugin.manager import load_plugins
 from runyoro_ssl.prepare.pipeline import prepare
 from runyoro_ssl.resolve import load_config
 

@@ -211,7 +211,7 @@ class Figures:
 
 def prepare_day(day: Day, folder: Path, model: Path, *settings: str) -> Figures:
     """Write the day as one recording, beside a short one for validation, prepare both, and look what became of it."""
-    from runyoro_ssl.plugins import load_plugins
+    from runyoro_ssl.plugin.manager import load_plugins
     from runyoro_ssl.prepare.pipeline import prepare
     from runyoro_ssl.prepare.scan import scan
     from runyoro_ssl.resolve import load_config

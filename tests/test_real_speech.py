@@ -12,7 +12,7 @@ import pytest
 
 from runyoro_ssl.config import Config
 from runyoro_ssl.dataset.layout import load_splits
-from runyoro_ssl.plugins import load_plugins
+from runyoro_ssl.plugin.manager import load_plugins
 from runyoro_ssl.prepare.pipeline import prepare
 from runyoro_ssl.prepare.scan import scan
 from runyoro_ssl.resolve import load_config

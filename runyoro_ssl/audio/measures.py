@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from runyoro_ssl.hookspecs import Utterance
+    from runyoro_ssl.plugin.spec import Utterance
 
 FRAME_SEC, HOP_SEC = 0.032, 0.128
 BLOCK_FRAMES = 32

@@ -55,7 +55,7 @@ def bench_data(*, audio_dir: Path | None, runs: int, minutes: float = 20.0, hour
 
 def _bench_prepare(folder: Path, extension: str, extractor: Any, runs: int) -> Row:
     """`prepare` with one worker, its start included, beside `datasets.map`, which works in this process."""
-    from runyoro_ssl.plugins import load_plugins
+    from runyoro_ssl.plugin.manager import load_plugins
     from runyoro_ssl.prepare.pipeline import prepare
     from runyoro_ssl.prepare.scan import scan
 
@@ -117,7 +117,7 @@ def _extract(extractor: Any, row: dict[str, str]) -> dict[str, Any]:
 def _start_worker(config: Config) -> float:
     """Seconds to start a decoding process, give it nothing to do, and end it."""
     from runyoro_ssl.builtins.executors import ProcessExecutor
-    from runyoro_ssl.plugins import load_plugins
+    from runyoro_ssl.plugin.manager import load_plugins
     from runyoro_ssl.prepare.job import describe_job
     from runyoro_ssl.prepare.shards import Shard, TryShard
     from runyoro_ssl.prepare.workers import opened, run

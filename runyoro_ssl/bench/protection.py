@@ -14,9 +14,9 @@ from runyoro_ssl.bench.corpus import synthesise
 from runyoro_ssl.bench.measure import Row
 from runyoro_ssl.bench.subjects import build_model
 from runyoro_ssl.config import Config
-from runyoro_ssl.hookspecs import Run
 from runyoro_ssl.logs import progress
-from runyoro_ssl.plugins import Plugins, load_plugins
+from runyoro_ssl.plugin.manager import Plugins, load_plugins
+from runyoro_ssl.plugin.spec import Run
 from runyoro_ssl.resolve import load_config
 from runyoro_ssl.torchaudio_compat import import_transformers
 

@@ -110,7 +110,7 @@ def _resident(process: psutil.Process) -> int:
 def _prepare(config: Config) -> None:
     """Runs in the process that is watched; the bars and log lines on the screen are the watcher's."""
     from runyoro_ssl import logs
-    from runyoro_ssl.plugins import load_plugins
+    from runyoro_ssl.plugin.manager import load_plugins
     from runyoro_ssl.prepare.pipeline import prepare
 
     logs.configure()

@@ -11,7 +11,7 @@ from runyoro_ssl import hookimpl
 if TYPE_CHECKING:
     import torch
 
-    from runyoro_ssl.hookspecs import Register
+    from runyoro_ssl.plugin.spec import Register
 
 SAMPLE_RATE = 16_000
 """The rate of every model with a pre-training head; `speed` only uses ratios of it."""

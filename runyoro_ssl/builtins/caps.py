@@ -13,7 +13,7 @@ from runyoro_ssl import hookimpl
 
 if TYPE_CHECKING:
     from runyoro_ssl.config import Config
-    from runyoro_ssl.hookspecs import Candidate, Register, Utterance
+    from runyoro_ssl.plugin.spec import Candidate, Register, Utterance
 
 
 TOLERANCE_SEC = 1e-6

@@ -11,7 +11,7 @@ from runyoro_ssl import hookimpl
 if TYPE_CHECKING:
     import torch
 
-    from runyoro_ssl.hookspecs import Batch, Clip, Register
+    from runyoro_ssl.plugin.spec import Batch, Clip, Register
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ def _pad(waveforms: Sequence[torch.Tensor]) -> Batch:
     import torch
     from torch.nn.utils.rnn import pad_sequence
 
-    from runyoro_ssl.hookspecs import Batch
+    from runyoro_ssl.plugin.spec import Batch
 
     num_samples = torch.tensor([len(waveform) for waveform in waveforms])
     return Batch(pad_sequence(list(waveforms), batch_first=True), num_samples)

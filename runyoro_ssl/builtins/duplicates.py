@@ -18,7 +18,7 @@ from runyoro_ssl import hookimpl
 from runyoro_ssl.builtins.landmarks import MAX_STEP, PEAK, hashes, peaks
 
 if TYPE_CHECKING:
-    from runyoro_ssl.hookspecs import Candidate, Register, Utterance
+    from runyoro_ssl.plugin.spec import Candidate, Register, Utterance
 
 CLOSEST = 4
 """A hash is compared with so many of the first in the corpus that are equal to it, and so many just before it: a jingle

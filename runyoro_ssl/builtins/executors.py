@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from runyoro_ssl import hookimpl
-from runyoro_ssl.hookspecs import Register
+from runyoro_ssl.plugin.spec import Register
 
 
 class ProcessExecutor(Executor):

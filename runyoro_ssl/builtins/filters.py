@@ -16,7 +16,7 @@ from runyoro_ssl.audio.measures import measure_utterance
 
 if TYPE_CHECKING:
     from runyoro_ssl.config import Config
-    from runyoro_ssl.hookspecs import Register, Utterance
+    from runyoro_ssl.plugin.spec import Register, Utterance
 
 FRAME_SEC = 0.025
 SPEECH_PROBABILITY = 0.5

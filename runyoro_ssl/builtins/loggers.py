@@ -17,7 +17,7 @@ from runyoro_ssl.errors import PluginError
 from runyoro_ssl.logs import console
 
 if TYPE_CHECKING:
-    from runyoro_ssl.hookspecs import Register, Run
+    from runyoro_ssl.plugin.spec import Register, Run
 
 
 WANDB_KEEPS_OUT = {"x_disable_meta": True, "disable_git": True, "disable_code": True, "console": "off"}

@@ -14,7 +14,7 @@ import numpy as np
 from runyoro_ssl.audio.decode import LENGTH_TOLERANCE_SEC, check_length, is_shorter, stream
 from runyoro_ssl.audio.measures import measure_utterance
 from runyoro_ssl.errors import AudioError
-from runyoro_ssl.hookspecs import Utterance
+from runyoro_ssl.plugin.spec import Utterance
 from runyoro_ssl.prepare.accounts import Account, ClipFacts, Drop
 from runyoro_ssl.prepare.judging import Judge
 from runyoro_ssl.prepare.manifest import ManifestEntry

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from runyoro_ssl.errors import PluginError, describe
-from runyoro_ssl.hookspecs import CorpusFilter, Filter, Utterance
+from runyoro_ssl.plugin.spec import CorpusFilter, Filter, Utterance
 from runyoro_ssl.redaction import redact
 
 Result = TypeVar("Result")

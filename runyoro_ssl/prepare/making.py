@@ -11,7 +11,7 @@ from runyoro_ssl.config import Config
 from runyoro_ssl.dataset.layout import dataset_features
 from runyoro_ssl.errors import ConfigError, DatasetError
 from runyoro_ssl.logs import get_logger, progress
-from runyoro_ssl.plugins import Plugins
+from runyoro_ssl.plugin.manager import Plugins
 from runyoro_ssl.prepare.accounts import Account, Drop
 from runyoro_ssl.prepare.job import Job
 from runyoro_ssl.prepare.shards import Found, Line, MakeShard, Shard, TryShard, find_done, plan, sweep

@@ -25,7 +25,7 @@ from runyoro_ssl.dataset.read import Clips
 from runyoro_ssl.dataset.write import Row, save_splits
 from runyoro_ssl.errors import ConfigError, DatasetError
 from runyoro_ssl.logs import get_logger, progress
-from runyoro_ssl.plugins import Plugins
+from runyoro_ssl.plugin.manager import Plugins
 from runyoro_ssl.prepare.accounts import PASSING, ClipFacts, Tally
 from runyoro_ssl.prepare.hub import SCHEME, local_manifest
 from runyoro_ssl.prepare.job import Job, describe_job

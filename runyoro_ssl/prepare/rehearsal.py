@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from runyoro_ssl.config import Config
-from runyoro_ssl.hookspecs import CorpusFilter
-from runyoro_ssl.plugins import Plugins
+from runyoro_ssl.plugin.manager import Plugins
+from runyoro_ssl.plugin.spec import CorpusFilter
 from runyoro_ssl.prepare.accounts import ClipFacts
 from runyoro_ssl.prepare.hub import local_manifest
 from runyoro_ssl.prepare.job import Job, describe_job

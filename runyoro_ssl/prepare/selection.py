@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from runyoro_ssl.errors import PluginError
-from runyoro_ssl.hookspecs import Candidate, CorpusFilter
+from runyoro_ssl.plugin.spec import Candidate, CorpusFilter
 from runyoro_ssl.prepare.accounts import ClipFacts
 from runyoro_ssl.prepare.judging import call_filter, checked_reason
 

@@ -13,14 +13,14 @@ import torch.nn.functional as F  # noqa: N812 - its name everywhere
 from torch.utils.data import Dataset
 
 from runyoro_ssl.errors import AudioError, DatasetError, PluginError, describe
-from runyoro_ssl.hookspecs import Batch, Clip
+from runyoro_ssl.plugin.spec import Batch, Clip
 from runyoro_ssl.train.masking import Masks, make_masks
 from runyoro_ssl.train.model import num_frames
 from runyoro_ssl.train.random import derive_generator
 
 if TYPE_CHECKING:
     from runyoro_ssl.config import MaskingConfig
-    from runyoro_ssl.hookspecs import Augmentation, Collator
+    from runyoro_ssl.plugin.spec import Augmentation, Collator
     from runyoro_ssl.train.lengths import Piece
     from runyoro_ssl.train.plan import MicroBatch
 

@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from typing import Literal
 
 from runyoro_ssl.errors import describe
-from runyoro_ssl.hookspecs import LoggingBackend, Run
 from runyoro_ssl.logs import get_logger
+from runyoro_ssl.plugin.spec import LoggingBackend, Run
 
 log = get_logger()
 

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from rich.progress import TextColumn
 
 from runyoro_ssl.errors import LoaderError, PluginError, TrainingError
-from runyoro_ssl.hookspecs import Run
 from runyoro_ssl.logs import get_logger, progress
+from runyoro_ssl.plugin.spec import Run
 from runyoro_ssl.redaction import redact
 from runyoro_ssl.train.archive import find_healthy, set_aside_later, step_of
 from runyoro_ssl.train.clock import SleepWatch

@@ -29,7 +29,7 @@ from runyoro_ssl.train.stopping import Ending, Stopping
 
 if TYPE_CHECKING:
     from runyoro_ssl.config import Config, HardwareConfig
-    from runyoro_ssl.plugins import Plugins
+    from runyoro_ssl.plugin.manager import Plugins
 
 log = get_logger()
 

@@ -14,7 +14,7 @@ from runyoro_ssl.dataset.layout import load_splits, read_fingerprint
 from runyoro_ssl.dataset.read import Clips
 from runyoro_ssl.errors import CheckpointError, ConfigError, TrainingError
 from runyoro_ssl.logs import get_logger
-from runyoro_ssl.plugins import Plugins, ensure_picklable
+from runyoro_ssl.plugin.manager import Plugins, ensure_picklable
 from runyoro_ssl.prepare.extractor import load_feature_extractor
 from runyoro_ssl.train.batches import BatchBuilder
 from runyoro_ssl.train.checkpoint import load_state

@@ -21,7 +21,7 @@ from runyoro_ssl.builtins.collators import PaddedCollator
 from runyoro_ssl.config import Config, MaskingConfig
 from runyoro_ssl.dataset.read import Clips
 from runyoro_ssl.errors import ConfigError, ManifestError
-from runyoro_ssl.plugins import load_plugins
+from runyoro_ssl.plugin.manager import load_plugins
 from runyoro_ssl.prepare.pipeline import prepare
 from runyoro_ssl.train.batches import BatchBuilder
 

@@ -13,7 +13,7 @@ import soxr
 
 from runyoro_ssl.builtins.duplicates import DuplicateFilter
 from runyoro_ssl.builtins.landmarks import peaks
-from runyoro_ssl.hookspecs import Candidate, Utterance
+from runyoro_ssl.plugin.spec import Candidate, Utterance
 
 RATE = 16_000
 

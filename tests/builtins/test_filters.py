@@ -19,8 +19,8 @@ import soundfile as sf
 from conftest import ROOT
 from runyoro_ssl.builtins.filters import SpeechFilter
 from runyoro_ssl.errors import PluginError
-from runyoro_ssl.hookspecs import Candidate, CorpusFilter, Utterance
-from runyoro_ssl.plugins import load_plugins
+from runyoro_ssl.plugin.manager import load_plugins
+from runyoro_ssl.plugin.spec import Candidate, CorpusFilter, Utterance
 from runyoro_ssl.resolve import load_config
 
 RATE = 16_000

@@ -10,7 +10,7 @@ import psutil
 import pytest
 
 from runyoro_ssl.config import Config
-from runyoro_ssl.plugins import load_plugins
+from runyoro_ssl.plugin.manager import load_plugins
 from runyoro_ssl.prepare.pipeline import prepare
 from runyoro_ssl.resolve import load_config
 from trainer import Trainer

@@ -93,7 +93,7 @@ def test_run_goes_on_when_there_is_room(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     """A save that fails does not end the run: it is tried again, and the run ends as it would have."""
-    from runyoro_ssl.plugins import load_plugins
+    from runyoro_ssl.plugin.manager import load_plugins
     from runyoro_ssl.train.run import train
 
     monkeypatch.setattr(saver_module, "RETRY_SEC", 0.05)

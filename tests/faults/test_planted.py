@@ -18,7 +18,7 @@ from accelerate.state import AcceleratorState
 
 from runyoro_ssl.config import Config
 from runyoro_ssl.errors import TrainingError
-from runyoro_ssl.plugins import load_plugins
+from runyoro_ssl.plugin.manager import load_plugins
 from runyoro_ssl.resolve import load_config
 from runyoro_ssl.smoke import _build_model
 from runyoro_ssl.train import loop

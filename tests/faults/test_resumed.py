@@ -15,7 +15,7 @@ from accelerate.state import AcceleratorState
 
 from conftest import ROOT
 from runyoro_ssl.config import Config
-from runyoro_ssl.plugins import load_plugins
+from runyoro_ssl.plugin.manager import load_plugins
 from runyoro_ssl.train.archive import list_checkpoints
 from runyoro_ssl.train.plan import PlanSettings, RunPlan
 from runyoro_ssl.train.regroup import Regroup

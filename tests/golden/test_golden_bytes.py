@@ -23,7 +23,7 @@ from pins import check
 from preparation import read_lines, write_lines
 from recordings import Format, encode
 from runyoro_ssl.audio.synth import make_lexicon, make_voices, synthesise
-from runyoro_ssl.plugins import load_plugins
+from runyoro_ssl.plugin.manager import load_plugins
 from runyoro_ssl.prepare.pipeline import prepare
 from runyoro_ssl.prepare.scan import rejected_path, scan
 from runyoro_ssl.resolve import load_config

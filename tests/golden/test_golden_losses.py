@@ -16,7 +16,7 @@ from packaging.version import Version
 from conftest import build_tiny_model
 from pins import check
 from runyoro_ssl.audio.synth import write_corpus
-from runyoro_ssl.plugins import load_plugins
+from runyoro_ssl.plugin.manager import load_plugins
 from runyoro_ssl.prepare.pipeline import prepare
 from runyoro_ssl.prepare.scan import scan
 from runyoro_ssl.resolve import load_config

@@ -16,7 +16,7 @@ import soundfile as sf
 from runyoro_ssl.config import Config
 from runyoro_ssl.dataset.layout import load_splits
 from runyoro_ssl.errors import ConfigError, ManifestError
-from runyoro_ssl.plugins import load_plugins
+from runyoro_ssl.plugin.manager import load_plugins
 from runyoro_ssl.prepare.hub import HubAddress, local_manifest
 from runyoro_ssl.prepare.pipeline import prepare
 from runyoro_ssl.resolve import load_config

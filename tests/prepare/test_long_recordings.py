@@ -14,7 +14,7 @@ import soundfile as sf
 
 from runyoro_ssl.dataset.layout import load_splits
 from runyoro_ssl.errors import ManifestError, PluginError
-from runyoro_ssl.plugins import load_plugins
+from runyoro_ssl.plugin.manager import load_plugins
 from runyoro_ssl.prepare.pipeline import prepare
 from runyoro_ssl.prepare.rehearsal import rehearse
 from runyoro_ssl.prepare.scan import scan
@@ -146,7 +146,7 @@ def test_file_that_could_not_be_opened_is_tried_again(
     for name in ("a", "b", "c"):
         sf.write(tmp_path / f"{name}.wav", noise(4, ord(name)), RATE)
         lines.append({"audio_filepath": f"{name}.wav", "duration": 4})
-    monkeypatch.setattr("runyoro_ssl.plugins.Plugins.executor", lambda *_: ThreadPoolExecutor(1))
+    monkeypatch.setattr("runyoro_ssl.plugin.manager.Plugins.executor", lambda *_: ThreadPoolExecutor(1))
     real = Path.open
 
     def fail(path: Path, *args: Any, **options: Any) -> Any:

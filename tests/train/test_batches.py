@@ -17,7 +17,7 @@ from runyoro_ssl.builtins.collators import CroppedCollator, PaddedCollator
 from runyoro_ssl.config import MaskingConfig
 from runyoro_ssl.dataset.read import Clips
 from runyoro_ssl.errors import DatasetError
-from runyoro_ssl.hookspecs import Clip
+from runyoro_ssl.plugin.spec import Clip
 from runyoro_ssl.train.batches import BatchBuilder, TrainingBatch, normalize
 from runyoro_ssl.train.lengths import Piece
 from runyoro_ssl.train.masking import most_masked

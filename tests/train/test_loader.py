@@ -25,7 +25,7 @@ from runyoro_ssl.builtins.augmentations import Noise, Speed
 from runyoro_ssl.builtins.collators import PaddedCollator
 from runyoro_ssl.config import MaskingConfig
 from runyoro_ssl.errors import LoaderError, PluginError
-from runyoro_ssl.plugins import load_plugins
+from runyoro_ssl.plugin.manager import load_plugins
 from runyoro_ssl.resolve import load_config
 from runyoro_ssl.train.batches import BatchBuilder, TrainingBatch
 from runyoro_ssl.train.loader import load_batches

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from runyoro_ssl.builtins.loggers import ConsoleLogger, JsonlLogger, TensorBoardLogger, WandbLogger
-from runyoro_ssl.hookspecs import Run
+from runyoro_ssl.plugin.spec import Run
 from runyoro_ssl.train.loggers import open_loggers
 
 

@@ -22,7 +22,7 @@ from reference import gradients, relative_difference, without_dropout
 from runyoro_ssl import logs
 from runyoro_ssl.config import Config
 from runyoro_ssl.errors import ConfigError, DatasetError, PluginError, TrainingError
-from runyoro_ssl.plugins import load_plugins
+from runyoro_ssl.plugin.manager import load_plugins
 from runyoro_ssl.resolve import load_config
 from runyoro_ssl.train import step
 from runyoro_ssl.train.metrics import Meter

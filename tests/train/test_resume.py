@@ -14,7 +14,7 @@ from runyoro_ssl import logs
 from runyoro_ssl.config import Config
 from runyoro_ssl.disk.durable import new_folder, seal
 from runyoro_ssl.errors import CheckpointError, ConfigError, LoaderError
-from runyoro_ssl.plugins import load_plugins
+from runyoro_ssl.plugin.manager import load_plugins
 from runyoro_ssl.train import loop
 from runyoro_ssl.train.archive import find_healthy, list_checkpoints, prune_checkpoints
 from runyoro_ssl.train.checkpoint import STATE, load_state

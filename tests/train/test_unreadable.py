@@ -15,7 +15,7 @@ from conftest import ClipsInMemory, transformers
 from runyoro_ssl.builtins.collators import PaddedCollator
 from runyoro_ssl.config import Config, MaskingConfig
 from runyoro_ssl.errors import LoaderError
-from runyoro_ssl.plugins import load_plugins
+from runyoro_ssl.plugin.manager import load_plugins
 from runyoro_ssl.train.batches import BatchBuilder
 from runyoro_ssl.train.plan import MicroBatch
 from runyoro_ssl.train.setup import build_run, make_accelerator

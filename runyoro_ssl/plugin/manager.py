@@ -15,12 +15,12 @@ from typing import Any, Literal, cast
 
 import pluggy
 
-from runyoro_ssl import hookspecs
 from runyoro_ssl.config import Config
 from runyoro_ssl.errors import PluginError, RunyoroError, describe
-from runyoro_ssl.hookspecs import Augmentation, Collator, LoggingBackend, OpenExecutor
-from runyoro_ssl.plugin_sources import find_modules
-from runyoro_ssl.plugin_versions import DECLARATION
+from runyoro_ssl.plugin import spec as hookspecs
+from runyoro_ssl.plugin.sources import find_modules
+from runyoro_ssl.plugin.spec import Augmentation, Collator, LoggingBackend, OpenExecutor
+from runyoro_ssl.plugin.versions import DECLARATION
 
 Kind = Literal["filter", "augmentation", "collator", "logger", "executor"]
 

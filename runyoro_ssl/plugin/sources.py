@@ -17,7 +17,7 @@ from typing import Any, cast
 
 from runyoro_ssl.config import PluginsConfig
 from runyoro_ssl.errors import PluginError, describe
-from runyoro_ssl.plugin_versions import DECLARATION, check_distribution, check_file, check_range
+from runyoro_ssl.plugin.versions import DECLARATION, check_distribution, check_file, check_range
 
 BUILT_IN = "built in"
 BUILTINS = ("filters", "duplicates", "caps", "augmentations", "collators", "loggers", "executors")

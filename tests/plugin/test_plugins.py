@@ -13,10 +13,11 @@ from pathlib import Path
 import pytest
 
 from conftest import ROOT
-from runyoro_ssl import __version__, hookspecs
+from runyoro_ssl import __version__
 from runyoro_ssl.config import Config
 from runyoro_ssl.errors import PluginError, where_raised
-from runyoro_ssl.plugins import HOOKS, Plugins, ensure_picklable, load_plugins
+from runyoro_ssl.plugin import spec as hookspecs
+from runyoro_ssl.plugin.manager import HOOKS, Plugins, ensure_picklable, load_plugins
 from runyoro_ssl.prepare.judging import Judge
 from runyoro_ssl.prepare.workers import opened, run_ordered
 from runyoro_ssl.resolve import load_config
@@ -289,7 +290,7 @@ def test_place_of_an_error_without_a_plugin() -> None:
     [
         ('requires_runyoro_ssl = ">=9"', r'requires_runyoro_ssl is ">=9", and this is runyoro_ssl 0.*--no-plugins'),
         ('requires_runyoro_ssl: str = "<0.1"', r'requires_runyoro_ssl is "<0.1", and this is runyoro_ssl 0'),
-        ('requires_runyoro_ssl = ">=9"\nfrom runyoro_ssl.hookspecs import Later', r'requires_runyoro_ssl is ">=9"'),
+        ('requires_runyoro_ssl = ">=9"\nfrom runyoro_ssl.plugin.spec import Later', r'requires_runyoro_ssl is ">=9"'),
         ('requires_runyoro_ssl = "new"', r"requires_runyoro_ssl is 'new', which is no range.*>=0.1,<1"),
         ("requires_runyoro_ssl = 1", r"requires_runyoro_ssl is 1, which is no range"),
         ("requires_runyoro_ssl = f'>={9}'", r'requires_runyoro_ssl is ">=9", and this is'),
