@@ -20,7 +20,7 @@ from runyoro_ssl.torchaudio_compat import torchaudio_form
 
 if TYPE_CHECKING:
     from runyoro_ssl.config import Config
-    from runyoro_ssl.train.memory import BatchSettings, Memory
+    from runyoro_ssl.model.memory import BatchSettings, Memory
 
 LIBRARIES = ("torch", "torchaudio", "transformers", "datasets", "accelerate", "soundfile", "soxr", "wandb")
 MIB, GIB = 1 << 20, 1 << 30
@@ -100,9 +100,9 @@ def memory_rows(config: Config) -> list[list[str]]:
     Raises:
         CheckpointError: The model's config.json or preprocessor_config.json cannot be had, or makes no model.
     """
-    from runyoro_ssl.prepare.extractor import cannot_load, load_feature_extractor
-    from runyoro_ssl.train.memory import BatchSettings, predict_memory
-    from runyoro_ssl.train.model import load_model_config
+    from runyoro_ssl.model.load import load_model_config
+    from runyoro_ssl.model.memory import BatchSettings, predict_memory
+    from runyoro_ssl.model.source import cannot_load, load_feature_extractor
 
     hardware, name = config.hardware, config.model.model_name_or_path
     model = load_model_config(config.model)
@@ -133,7 +133,7 @@ def memory_rows(config: Config) -> list[list[str]]:
 
 def _kept(config: Config, memory: Memory) -> list[list[str]]:
     """What becomes of freed memory, where that is ours to say."""
-    from runyoro_ssl.train.memory import KEEPING_COSTS, can_keep
+    from runyoro_ssl.model.memory import KEEPING_COSTS, can_keep
 
     if config.hardware.device != "cpu" or platform.libc_ver()[0] != "glibc":
         return []
@@ -146,7 +146,7 @@ def _kept(config: Config, memory: Memory) -> list[list[str]]:
 
 def _verdict(model: Any, settings: BatchSettings, memory: Memory) -> list[list[str]]:
     """What memory there is, the largest micro-batch that fits, and what to set if this one does not."""
-    from runyoro_ssl.train.memory import largest_batch_seconds
+    from runyoro_ssl.model.memory import largest_batch_seconds
 
     if settings.device not in available_devices():
         return [["memory of this machine", f"no {settings.device} here: run doctor where you will train"]]

@@ -14,12 +14,12 @@ from runyoro_ssl.config import Config
 from runyoro_ssl.dataset.layout import FORMAT
 from runyoro_ssl.errors import ManifestError
 from runyoro_ssl.logs import get_logger
+from runyoro_ssl.model.source import load_feature_extractor
 from runyoro_ssl.plugin.manager import Plugins, ensure_picklable
 from runyoro_ssl.plugin.sources import BUILT_IN
 from runyoro_ssl.plugin.spec import CorpusFilter
 from runyoro_ssl.prepare.accounts import Account, Drop, Tally
 from runyoro_ssl.prepare.clips import CLIPS_VERSION, ClipMaker
-from runyoro_ssl.prepare.extractor import load_feature_extractor
 from runyoro_ssl.prepare.judging import Judge
 from runyoro_ssl.prepare.manifest import ManifestEntry
 from runyoro_ssl.prepare.segment import PauseSettings

@@ -13,10 +13,10 @@ import torch.nn.functional as F  # noqa: N812 - its name everywhere
 from torch.utils.data import Dataset
 
 from runyoro_ssl.errors import AudioError, DatasetError, PluginError, describe
+from runyoro_ssl.model.draws import derive_generator
+from runyoro_ssl.model.load import num_frames
+from runyoro_ssl.model.masking import Masks, make_masks
 from runyoro_ssl.plugin.spec import Batch, Clip
-from runyoro_ssl.train.masking import Masks, make_masks
-from runyoro_ssl.train.model import num_frames
-from runyoro_ssl.train.random import derive_generator
 
 if TYPE_CHECKING:
     from runyoro_ssl.config import MaskingConfig

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from runyoro_ssl.train.objective import Objective, perplexity
+from runyoro_ssl.model.objective import Objective, perplexity
 
 SUMS = ("contrastive_loss", "diversity_loss", "num_correct", "chance_loss", "num_masked")
 

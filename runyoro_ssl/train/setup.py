@@ -14,19 +14,19 @@ from runyoro_ssl.dataset.layout import load_splits, read_fingerprint
 from runyoro_ssl.dataset.read import Clips
 from runyoro_ssl.errors import CheckpointError, ConfigError, TrainingError
 from runyoro_ssl.logs import get_logger
+from runyoro_ssl.model.draws import derive_seed
+from runyoro_ssl.model.load import load_model, num_frames
+from runyoro_ssl.model.masking import MaskSummary, summarise_masks
+from runyoro_ssl.model.memory import BatchSettings, tune_allocator
+from runyoro_ssl.model.precision import is_emulated, set_precision
+from runyoro_ssl.model.source import load_feature_extractor
 from runyoro_ssl.plugin.manager import Plugins, ensure_picklable
-from runyoro_ssl.prepare.extractor import load_feature_extractor
 from runyoro_ssl.train.batches import BatchBuilder
 from runyoro_ssl.train.checkpoint import load_state
 from runyoro_ssl.train.health import HealthWatch
-from runyoro_ssl.train.masking import MaskSummary, summarise_masks
-from runyoro_ssl.train.memory import BatchSettings, tune_allocator
 from runyoro_ssl.train.metrics import Meter
-from runyoro_ssl.train.model import load_model, num_frames
 from runyoro_ssl.train.optim import build_optimizer, warmup_steps
 from runyoro_ssl.train.plan import MicroBatch, PlanSettings, RunPlan
-from runyoro_ssl.train.precision import is_emulated, set_precision
-from runyoro_ssl.train.random import derive_seed
 from runyoro_ssl.train.regroup import Regroup
 from runyoro_ssl.train.resume import check_same_run, describe_changes, planned_with
 from runyoro_ssl.train.state import restore

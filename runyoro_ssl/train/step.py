@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from runyoro_ssl.train.model import encode
-from runyoro_ssl.train.objective import compute_objective
+from runyoro_ssl.model.draws import derive_seed
+from runyoro_ssl.model.load import encode
+from runyoro_ssl.model.objective import compute_objective
 from runyoro_ssl.train.optim import gumbel_temperature, learning_rate, set_learning_rate, warmup_steps
-from runyoro_ssl.train.random import derive_seed
 
 if TYPE_CHECKING:
     from runyoro_ssl.config import TrainConfig
+    from runyoro_ssl.model.objective import Objective
     from runyoro_ssl.train.batches import TrainingBatch
     from runyoro_ssl.train.metrics import Meter, UpdateNumbers
-    from runyoro_ssl.train.objective import Objective
     from runyoro_ssl.train.plan import Update
 
 

@@ -24,7 +24,7 @@ from runyoro_ssl.bench.run import resolve_settings
 from runyoro_ssl.bench.training import PARTS, TrainingBench
 from runyoro_ssl.config import MaskingConfig, TrainConfig
 from runyoro_ssl.errors import TrainingError
-from runyoro_ssl.train.objective import compute_objective
+from runyoro_ssl.model.objective import compute_objective
 from runyoro_ssl.train.plan import MicroBatch
 
 RunTask = Callable[[str], tuple[int, str, str]]

@@ -17,13 +17,13 @@ from runyoro_ssl.builtins.collators import CroppedCollator, PaddedCollator
 from runyoro_ssl.config import MaskingConfig
 from runyoro_ssl.dataset.read import Clips
 from runyoro_ssl.errors import DatasetError
+from runyoro_ssl.model.draws import derive_generator
+from runyoro_ssl.model.load import num_frames
+from runyoro_ssl.model.masking import most_masked
 from runyoro_ssl.plugin.spec import Clip
 from runyoro_ssl.train.batches import BatchBuilder, TrainingBatch, normalize
 from runyoro_ssl.train.lengths import Piece
-from runyoro_ssl.train.masking import most_masked
-from runyoro_ssl.train.model import num_frames
 from runyoro_ssl.train.plan import MicroBatch
-from runyoro_ssl.train.random import derive_generator
 
 PLAN = [MicroBatch.of((0, 1)), MicroBatch.of((2, 3), index=1), MicroBatch.of((1, 3), epoch=1)]
 

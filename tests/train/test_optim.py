@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from runyoro_ssl.config import HardwareConfig, ModelConfig, TrainConfig
-from runyoro_ssl.train.model import load_model
+from runyoro_ssl.model.load import load_model
 from runyoro_ssl.train.optim import (
     build_optimizer,
     gumbel_temperature,

@@ -21,7 +21,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F  # noqa: N812 - its name everywhere
 
-from runyoro_ssl.train.norms import NormGelu, group_norm, layer_norm, no_norm
+from runyoro_ssl.model.norms import NormGelu, group_norm, layer_norm, no_norm
 
 
 def encode_waveforms(feature_extractor: Any, waveforms: torch.Tensor) -> torch.Tensor:

@@ -45,8 +45,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
+from runyoro_ssl.model.activations import Activations, Device
 from runyoro_ssl.torchaudio_compat import import_transformers
-from runyoro_ssl.train.activations import Activations, Device
 
 if TYPE_CHECKING:
     from runyoro_ssl.config import Config

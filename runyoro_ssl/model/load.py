@@ -12,9 +12,9 @@ import torch
 from safetensors import SafetensorError
 
 from runyoro_ssl.errors import CheckpointError
+from runyoro_ssl.model.context import run_context_network
+from runyoro_ssl.model.encoder import encode_waveforms
 from runyoro_ssl.torchaudio_compat import import_transformers
-from runyoro_ssl.train.context import run_context_network
-from runyoro_ssl.train.encoder import encode_waveforms
 
 if TYPE_CHECKING:
     from runyoro_ssl.config import HardwareConfig, ModelConfig
@@ -39,7 +39,7 @@ def load_model(config: ModelConfig, hardware: HardwareConfig) -> Any:
             (`model.allow_pickle` accepts those), or lacks the pre-training head, without which training would start
             from noise (`model.allow_new_head` accepts that).
     """
-    from runyoro_ssl.prepare.extractor import source_options
+    from runyoro_ssl.model.source import source_options
 
     transformers = import_transformers()
     name = config.model_name_or_path
@@ -77,7 +77,7 @@ def load_model(config: ModelConfig, hardware: HardwareConfig) -> Any:
 
 def _explain_weights(config: ModelConfig, error: Exception) -> str:
     """Why weights did not load; says so where it is for want of `--allow-pickle`."""
-    from runyoro_ssl.prepare.extractor import cannot_load
+    from runyoro_ssl.model.source import cannot_load
 
     name = config.model_name_or_path
     if not config.allow_pickle and isinstance(error, OSError) and "safetensors" in str(error):
@@ -96,7 +96,7 @@ def load_model_config(config: ModelConfig) -> Any:
     Raises:
         CheckpointError: It cannot be reached or read, or is no wav2vec 2.0 model's.
     """
-    from runyoro_ssl.prepare.extractor import cannot_load, source_options
+    from runyoro_ssl.model.source import cannot_load, source_options
 
     name = config.model_name_or_path
     try:

@@ -9,8 +9,8 @@ import torch
 
 from conftest import TINY, transformers
 from reference import gradients, relative_difference
-from runyoro_ssl.train import norms
-from runyoro_ssl.train.encoder import encode_waveforms
+from runyoro_ssl.model import norms
+from runyoro_ssl.model.encoder import encode_waveforms
 
 GROUP_NORM = {"feat_extract_norm": "group", "conv_bias": False}
 SHAPES: dict[str, dict[str, Any]] = {

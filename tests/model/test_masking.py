@@ -8,8 +8,8 @@ import torch
 from transformers.models.wav2vec2 import modeling_wav2vec2
 
 from runyoro_ssl.config import MaskingConfig
-from runyoro_ssl.train.masking import count_spans, make_masks, sample_negatives, sample_span_mask, summarise_masks
-from runyoro_ssl.train.random import derive_generator
+from runyoro_ssl.model.draws import derive_generator
+from runyoro_ssl.model.masking import count_spans, make_masks, sample_negatives, sample_span_mask, summarise_masks
 
 
 @pytest.mark.parametrize("num_frames", [9, 10, 11, 25, 99, 250, 749])

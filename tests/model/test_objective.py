@@ -20,9 +20,9 @@ from reference import (
 )
 from runyoro_ssl.builtins.collators import PaddedCollator
 from runyoro_ssl.config import HardwareConfig, MaskingConfig, ModelConfig
+from runyoro_ssl.model.load import encode, load_model
+from runyoro_ssl.model.objective import Objective, compute_objective, contrastive_logits, perplexity
 from runyoro_ssl.train.batches import BatchBuilder, TrainingBatch
-from runyoro_ssl.train.model import encode, load_model
-from runyoro_ssl.train.objective import Objective, compute_objective, contrastive_logits, perplexity
 from runyoro_ssl.train.plan import MicroBatch
 
 UNPADDED = (40_000, 40_000)

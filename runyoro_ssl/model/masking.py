@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - its name everywhere
 from torch.nn.utils.rnn import pad_sequence
 
-from runyoro_ssl.train.random import derive_generator
+from runyoro_ssl.model.draws import derive_generator
 
 if TYPE_CHECKING:
     from runyoro_ssl.config import MaskingConfig
