@@ -9,7 +9,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F  # noqa: N812 - its name everywhere
 
-from runyoro_ssl.train.batches import TrainingBatch
+from runyoro_ssl.batches.build import TrainingBatch
 
 
 def all_frame_gumbel_noise(model: Any, batch: TrainingBatch, seed: int = 0) -> torch.Tensor:

@@ -136,11 +136,11 @@ def _bench_read(folder: Path, extractor: Any, runs: int) -> Row:
     import torch
     from datasets import load_from_disk
 
+    from runyoro_ssl.batches.build import BatchBuilder
     from runyoro_ssl.builtins.collators import PaddedCollator
     from runyoro_ssl.config import MaskingConfig
     from runyoro_ssl.dataset.layout import load_splits
     from runyoro_ssl.dataset.read import Clips
-    from runyoro_ssl.train.batches import BatchBuilder
 
     split = load_splits(folder / "wav-prepared", sampling_rate=SAMPLE_RATE)["train"]
     mapped = load_from_disk(str(folder / "wav-mapped"))
@@ -175,7 +175,7 @@ def _bench_read(folder: Path, extractor: Any, runs: int) -> Row:
 
 def plan_reading(split: Any) -> list[Any]:
     """The micro-batches of an epoch: clips of like length together, in random order."""
-    from runyoro_ssl.train.plan import PlanSettings, plan_epoch
+    from runyoro_ssl.batches.plan import PlanSettings, plan_epoch
 
     settings = PlanSettings(batch_samples=BATCH_SECONDS * SAMPLE_RATE, update_samples=BATCH_SECONDS * SAMPLE_RATE)
     updates = plan_epoch(tuple(split["num_samples"]), settings, seed=0, epoch=0)

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from runyoro_ssl.batches.build import BatchBuilder
 from runyoro_ssl.torchaudio_compat import import_transformers
-from runyoro_ssl.train.batches import BatchBuilder
 from runyoro_ssl.train.optim import build_optimizer
 from runyoro_ssl.train.step import Stepper
 

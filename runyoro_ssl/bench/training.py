@@ -12,6 +12,8 @@ from typing import Any
 
 import torch
 
+from runyoro_ssl.batches.loader import load_batches
+from runyoro_ssl.batches.plan import MicroBatch, PlanSettings, Update, plan_epoch
 from runyoro_ssl.bench.flops import count_flops
 from runyoro_ssl.bench.measure import Row, What, alternate, peak_bytes
 from runyoro_ssl.bench.reference import Reference
@@ -21,9 +23,7 @@ from runyoro_ssl.model.encoder import encode_waveforms
 from runyoro_ssl.model.memory import BatchSettings, can_keep, predict_memory, reset_allocator, tune_allocator
 from runyoro_ssl.model.objective import compute_objective
 from runyoro_ssl.model.precision import set_precision
-from runyoro_ssl.train.loader import load_batches
 from runyoro_ssl.train.metrics import Meter
-from runyoro_ssl.train.plan import MicroBatch, PlanSettings, Update, plan_epoch
 from runyoro_ssl.train.step import is_out_of_memory
 
 PARTS: tuple[What, ...] = ("objective", "feature_encoder", "step", "epoch")

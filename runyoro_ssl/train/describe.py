@@ -5,9 +5,9 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
+from runyoro_ssl.batches.plan import wasted_share
 from runyoro_ssl.disk.durable import replace_file
 from runyoro_ssl.redaction import redact_command
-from runyoro_ssl.train.plan import wasted_share
 
 if TYPE_CHECKING:
     from runyoro_ssl.train.setup import RunSetup

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from rich.progress import TextColumn
 
+from runyoro_ssl.batches.loader import load_batches
+from runyoro_ssl.batches.unreadable import Unreadable
 from runyoro_ssl.errors import LoaderError, PluginError, TrainingError
 from runyoro_ssl.logs import get_logger, progress
 from runyoro_ssl.plugin.spec import Run
@@ -21,19 +23,17 @@ from runyoro_ssl.train.archive import find_healthy, set_aside_later, step_of
 from runyoro_ssl.train.clock import SleepWatch
 from runyoro_ssl.train.going_back import go_back
 from runyoro_ssl.train.guard import Alarmed, Guard
-from runyoro_ssl.train.loader import load_batches
 from runyoro_ssl.train.metrics import Stopwatch
 from runyoro_ssl.train.state import every_generator, snapshot
 from runyoro_ssl.train.step import gather_over_processes, sum_over_processes
 from runyoro_ssl.train.stopping import Ending
-from runyoro_ssl.train.unreadable import Unreadable
 from runyoro_ssl.train.validation import validate
 
 if TYPE_CHECKING:
+    from runyoro_ssl.batches.build import TrainingBatch
+    from runyoro_ssl.batches.plan import Update
     from runyoro_ssl.disk.lock import RunLock
-    from runyoro_ssl.train.batches import TrainingBatch
     from runyoro_ssl.train.loggers import Loggers
-    from runyoro_ssl.train.plan import Update
     from runyoro_ssl.train.saver import Saver
     from runyoro_ssl.train.setup import RunSetup
     from runyoro_ssl.train.stopping import Stopping

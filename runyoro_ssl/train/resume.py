@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from runyoro_ssl.batches.plan import PlanSettings
+from runyoro_ssl.batches.regroup import Regroup
 from runyoro_ssl.config import Config
 from runyoro_ssl.disk.lock import LOCK
 from runyoro_ssl.errors import CheckpointError, ConfigError
 from runyoro_ssl.logs import get_logger
 from runyoro_ssl.redaction import redact
 from runyoro_ssl.train.archive import SUPERSEDED, checkpoint_of, find_named, find_newest, list_checkpoints, step_of
-from runyoro_ssl.train.plan import PlanSettings
-from runyoro_ssl.train.regroup import Regroup
 from runyoro_ssl.train.step import sum_over_processes
 
 log = get_logger()

@@ -9,6 +9,10 @@ from typing import Any
 
 import torch
 
+from runyoro_ssl.batches.build import BatchBuilder
+from runyoro_ssl.batches.plan import MicroBatch, PlanSettings, RunPlan
+from runyoro_ssl.batches.regroup import Regroup
+from runyoro_ssl.batches.unreadable import Unreadable
 from runyoro_ssl.config import Config, HardwareConfig, MaskingConfig
 from runyoro_ssl.dataset.layout import load_splits, read_fingerprint
 from runyoro_ssl.dataset.read import Clips
@@ -21,17 +25,13 @@ from runyoro_ssl.model.memory import BatchSettings, tune_allocator
 from runyoro_ssl.model.precision import is_emulated, set_precision
 from runyoro_ssl.model.source import load_feature_extractor
 from runyoro_ssl.plugin.manager import Plugins, ensure_picklable
-from runyoro_ssl.train.batches import BatchBuilder
 from runyoro_ssl.train.checkpoint import load_state
 from runyoro_ssl.train.health import HealthWatch
 from runyoro_ssl.train.metrics import Meter
 from runyoro_ssl.train.optim import build_optimizer, warmup_steps
-from runyoro_ssl.train.plan import MicroBatch, PlanSettings, RunPlan
-from runyoro_ssl.train.regroup import Regroup
 from runyoro_ssl.train.resume import check_same_run, describe_changes, planned_with
 from runyoro_ssl.train.state import restore
 from runyoro_ssl.train.step import Stepper
-from runyoro_ssl.train.unreadable import Unreadable
 from runyoro_ssl.train.validation import plan_validation
 
 log = get_logger()

@@ -16,11 +16,11 @@ from runyoro_ssl.model.objective import compute_objective
 from runyoro_ssl.train.optim import gumbel_temperature, learning_rate, set_learning_rate, warmup_steps
 
 if TYPE_CHECKING:
+    from runyoro_ssl.batches.build import TrainingBatch
+    from runyoro_ssl.batches.plan import Update
     from runyoro_ssl.config import TrainConfig
     from runyoro_ssl.model.objective import Objective
-    from runyoro_ssl.train.batches import TrainingBatch
     from runyoro_ssl.train.metrics import Meter, UpdateNumbers
-    from runyoro_ssl.train.plan import Update
 
 
 @dataclass

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from runyoro_ssl.batches.lengths import Piece
+from runyoro_ssl.batches.loader import load_batches
+from runyoro_ssl.batches.plan import MicroBatch, PlanSettings
+from runyoro_ssl.batches.unreadable import Unreadable
 from runyoro_ssl.logs import progress
-from runyoro_ssl.train.lengths import Piece
-from runyoro_ssl.train.loader import load_batches
 from runyoro_ssl.train.metrics import Meter
-from runyoro_ssl.train.plan import MicroBatch, PlanSettings
 from runyoro_ssl.train.step import is_out_of_memory, run_objective
-from runyoro_ssl.train.unreadable import Unreadable
 
 if TYPE_CHECKING:
-    from runyoro_ssl.train.batches import BatchBuilder, TrainingBatch
+    from runyoro_ssl.batches.build import BatchBuilder, TrainingBatch
 
 
 def plan_validation(num_samples: Sequence[int], settings: PlanSettings) -> list[MicroBatch]:

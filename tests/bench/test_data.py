@@ -12,6 +12,7 @@ import torch
 
 from conftest import transformers
 from runyoro_ssl.audio.decode import decode
+from runyoro_ssl.batches.build import BatchBuilder
 from runyoro_ssl.bench import data, long
 from runyoro_ssl.bench.corpus import write_clips
 from runyoro_ssl.bench.data import bench_data, map_with_extractor, plan_reading
@@ -23,7 +24,6 @@ from runyoro_ssl.dataset.read import Clips
 from runyoro_ssl.errors import ConfigError, ManifestError
 from runyoro_ssl.plugin.manager import load_plugins
 from runyoro_ssl.prepare.pipeline import prepare
-from runyoro_ssl.train.batches import BatchBuilder
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from conftest import ROOT, TINY, transformers
+from runyoro_ssl.batches.plan import MicroBatch
 from runyoro_ssl.bench import subjects, training
 from runyoro_ssl.bench.flops import count_flops
 from runyoro_ssl.bench.measure import Row, alternate, peak_bytes
@@ -25,7 +26,6 @@ from runyoro_ssl.bench.training import PARTS, TrainingBench
 from runyoro_ssl.config import MaskingConfig, TrainConfig
 from runyoro_ssl.errors import TrainingError
 from runyoro_ssl.model.objective import compute_objective
-from runyoro_ssl.train.plan import MicroBatch
 
 RunTask = Callable[[str], tuple[int, str, str]]
 

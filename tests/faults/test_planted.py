@@ -16,6 +16,7 @@ import pytest
 import torch
 from accelerate.state import AcceleratorState
 
+from runyoro_ssl.batches.plan import Update
 from runyoro_ssl.config import Config
 from runyoro_ssl.errors import TrainingError
 from runyoro_ssl.plugin.manager import load_plugins
@@ -26,7 +27,6 @@ from runyoro_ssl.train import step as step_module
 from runyoro_ssl.train.archive import list_checkpoints
 from runyoro_ssl.train.checkpoint import load_state
 from runyoro_ssl.train.journal import read
-from runyoro_ssl.train.plan import Update
 from runyoro_ssl.train.run import TrainResult, train
 from runyoro_ssl.train.step import Stepper
 from trainer import metrics, weights

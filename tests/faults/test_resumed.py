@@ -14,11 +14,11 @@ import torch
 from accelerate.state import AcceleratorState
 
 from conftest import ROOT
+from runyoro_ssl.batches.plan import PlanSettings, RunPlan
+from runyoro_ssl.batches.regroup import Regroup
 from runyoro_ssl.config import Config
 from runyoro_ssl.plugin.manager import load_plugins
 from runyoro_ssl.train.archive import list_checkpoints
-from runyoro_ssl.train.plan import PlanSettings, RunPlan
-from runyoro_ssl.train.regroup import Regroup
 from runyoro_ssl.train.run import train
 from trainer import equal, metrics, weights
 

@@ -18,12 +18,12 @@ from reference import (
     transformers_forward,
     without_dropout,
 )
+from runyoro_ssl.batches.build import BatchBuilder, TrainingBatch
+from runyoro_ssl.batches.plan import MicroBatch
 from runyoro_ssl.builtins.collators import PaddedCollator
 from runyoro_ssl.config import HardwareConfig, MaskingConfig, ModelConfig
 from runyoro_ssl.model.load import encode, load_model
 from runyoro_ssl.model.objective import Objective, compute_objective, contrastive_logits, perplexity
-from runyoro_ssl.train.batches import BatchBuilder, TrainingBatch
-from runyoro_ssl.train.plan import MicroBatch
 
 UNPADDED = (40_000, 40_000)
 PADDED = (48_000, 32_000, 37_777)

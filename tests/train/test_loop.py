@@ -20,6 +20,7 @@ from accelerate.state import AcceleratorState
 from conftest import ROOT, transformers
 from reference import gradients, relative_difference, without_dropout
 from runyoro_ssl import logs
+from runyoro_ssl.batches.plan import MicroBatch, Update
 from runyoro_ssl.config import Config
 from runyoro_ssl.errors import ConfigError, DatasetError, PluginError, TrainingError
 from runyoro_ssl.model.load import OVERRIDES, replay_mps_dropout
@@ -27,7 +28,6 @@ from runyoro_ssl.plugin.manager import load_plugins
 from runyoro_ssl.resolve import load_config
 from runyoro_ssl.train import step
 from runyoro_ssl.train.metrics import Meter
-from runyoro_ssl.train.plan import MicroBatch, Update
 from runyoro_ssl.train.resume import find_start
 from runyoro_ssl.train.run import TrainResult, train
 from runyoro_ssl.train.setup import RunSetup, build_run, make_accelerator

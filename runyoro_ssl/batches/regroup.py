@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from runyoro_ssl.train.lengths import Piece
-from runyoro_ssl.train.plan import MicroBatch, PlanSettings
+from runyoro_ssl.batches.lengths import Piece
+from runyoro_ssl.batches.plan import MicroBatch, PlanSettings
 
 
 @dataclass(frozen=True)

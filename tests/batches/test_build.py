@@ -12,6 +12,9 @@ import pytest
 import torch
 
 from conftest import transformers
+from runyoro_ssl.batches.build import BatchBuilder, TrainingBatch, normalize
+from runyoro_ssl.batches.lengths import Piece
+from runyoro_ssl.batches.plan import MicroBatch
 from runyoro_ssl.builtins.augmentations import Noise, Speed
 from runyoro_ssl.builtins.collators import CroppedCollator, PaddedCollator
 from runyoro_ssl.config import MaskingConfig
@@ -21,9 +24,6 @@ from runyoro_ssl.model.draws import derive_generator
 from runyoro_ssl.model.load import num_frames
 from runyoro_ssl.model.masking import most_masked
 from runyoro_ssl.plugin.spec import Clip
-from runyoro_ssl.train.batches import BatchBuilder, TrainingBatch, normalize
-from runyoro_ssl.train.lengths import Piece
-from runyoro_ssl.train.plan import MicroBatch
 
 PLAN = [MicroBatch.of((0, 1)), MicroBatch.of((2, 3), index=1), MicroBatch.of((1, 3), epoch=1)]
 

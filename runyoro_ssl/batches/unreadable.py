@@ -10,7 +10,7 @@ from runyoro_ssl.errors import LoaderError
 from runyoro_ssl.logs import get_logger
 
 if TYPE_CHECKING:
-    from runyoro_ssl.train.batches import TrainingBatch
+    from runyoro_ssl.batches.build import TrainingBatch
 
 log = get_logger()
 

@@ -19,10 +19,10 @@ from runyoro_ssl.model.masking import Masks, make_masks
 from runyoro_ssl.plugin.spec import Batch, Clip
 
 if TYPE_CHECKING:
+    from runyoro_ssl.batches.lengths import Piece
+    from runyoro_ssl.batches.plan import MicroBatch
     from runyoro_ssl.config import MaskingConfig
     from runyoro_ssl.plugin.spec import Augmentation, Collator
-    from runyoro_ssl.train.lengths import Piece
-    from runyoro_ssl.train.plan import MicroBatch
 
 NORMALISATION_EPSILON = 1e-7
 """As transformers' Wav2Vec2FeatureExtractor."""

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from runyoro_ssl.train.lengths import Piece
-from runyoro_ssl.train.plan import MicroBatch, PlanSettings, RunPlan, plan_epoch, wasted_share
+from runyoro_ssl.batches.lengths import Piece
+from runyoro_ssl.batches.plan import MicroBatch, PlanSettings, RunPlan, plan_epoch, wasted_share
 from runyoro_ssl.train.validation import plan_validation
 
 RATE = 16_000

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from runyoro_ssl.batches.lengths import Lengths, Piece, choose_lengths
 from runyoro_ssl.model.draws import derive_generator
-from runyoro_ssl.train.lengths import Lengths, Piece, choose_lengths
 
 if TYPE_CHECKING:
     from runyoro_ssl.config import HardwareConfig

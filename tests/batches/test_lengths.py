@@ -8,8 +8,8 @@ import random
 import numpy as np
 import pytest
 
+from runyoro_ssl.batches.lengths import ENOUGH, Lengths, Piece, choose_lengths
 from runyoro_ssl.model.draws import derive_generator
-from runyoro_ssl.train.lengths import ENOUGH, Lengths, Piece, choose_lengths
 
 SIZES = random.Random(1).choices(range(32_000, 240_000), k=300)  # noqa: S311
 

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from runyoro_ssl.train.prefetch import prefetch
+from runyoro_ssl.batches.prefetch import prefetch
 
 
 def test_the_next_item_is_made_while_one_is_used() -> None:

@@ -21,15 +21,15 @@ import torch
 from structlog.testing import capture_logs
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
+from runyoro_ssl.batches.build import BatchBuilder, TrainingBatch
+from runyoro_ssl.batches.loader import load_batches
+from runyoro_ssl.batches.plan import MicroBatch
 from runyoro_ssl.builtins.augmentations import Noise, Speed
 from runyoro_ssl.builtins.collators import PaddedCollator
 from runyoro_ssl.config import MaskingConfig
 from runyoro_ssl.errors import LoaderError, PluginError
 from runyoro_ssl.plugin.manager import load_plugins
 from runyoro_ssl.resolve import load_config
-from runyoro_ssl.train.batches import BatchBuilder, TrainingBatch
-from runyoro_ssl.train.loader import load_batches
-from runyoro_ssl.train.plan import MicroBatch
 
 BAD_ROW = 7
 MODEL_CONFIG = SimpleNamespace(conv_kernel=(10, 8), conv_stride=(5, 64), num_negatives=10, hidden_size=32)
@@ -197,7 +197,7 @@ def test_a_clip_that_kills_is_named() -> None:
 
 def test_closing_does_not_wait_for_a_clip_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
     """A worker that is stuck on what is not needed yet is killed."""
-    monkeypatch.setattr("runyoro_ssl.train.loader.END_SEC", 0.5)
+    monkeypatch.setattr("runyoro_ssl.batches.loader.END_SEC", 0.5)
     plan = [[MicroBatch.of([0])], [MicroBatch.of([1])], [MicroBatch.of([2])], [MicroBatch.of([BAD_ROW])]]
     batches = load_batches(builder(Slow), plan, num_workers=2)
     next(batches)
@@ -256,7 +256,7 @@ def test_plugin_works_inside_spawned_workers(tmp_path: Path) -> None:
 @pytest.mark.parametrize("num_workers", [0, 1])
 def test_bugs_stay_what_they_are(monkeypatch: pytest.MonkeyPatch, num_workers: int) -> None:
     """Neither a plugin's nor a reader's is taken for a worker that died."""
-    monkeypatch.setattr("runyoro_ssl.train.loader.DEATH_SEC", 0.2)
+    monkeypatch.setattr("runyoro_ssl.batches.loader.DEATH_SEC", 0.2)
     batches = load_batches(builder(Broken), PLAN, num_workers=num_workers)
     with pytest.raises(RuntimeError, match="size of tensor a"):
         next(batches)

@@ -12,14 +12,14 @@ import pytest
 from structlog.testing import capture_logs
 
 from conftest import ClipsInMemory, transformers
+from runyoro_ssl.batches.build import BatchBuilder
+from runyoro_ssl.batches.plan import MicroBatch
+from runyoro_ssl.batches.unreadable import Unreadable
 from runyoro_ssl.builtins.collators import PaddedCollator
 from runyoro_ssl.config import Config, MaskingConfig
 from runyoro_ssl.errors import LoaderError
 from runyoro_ssl.plugin.manager import load_plugins
-from runyoro_ssl.train.batches import BatchBuilder
-from runyoro_ssl.train.plan import MicroBatch
 from runyoro_ssl.train.setup import build_run, make_accelerator
-from runyoro_ssl.train.unreadable import Unreadable
 from runyoro_ssl.train.validation import validate
 
 

@@ -15,15 +15,15 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.utils.data import DataLoader, get_worker_info
 
+from runyoro_ssl.batches.prefetch import prefetch
 from runyoro_ssl.errors import LoaderError, PluginError
-from runyoro_ssl.train.prefetch import prefetch
 from runyoro_ssl.train.signals import SIGNALS
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from runyoro_ssl.train.batches import BatchBuilder, TrainingBatch, Waveforms
-    from runyoro_ssl.train.plan import MicroBatch
+    from runyoro_ssl.batches.build import BatchBuilder, TrainingBatch, Waveforms
+    from runyoro_ssl.batches.plan import MicroBatch
 
 NO_CLIP = -1
 DEATH_SEC = 5.0

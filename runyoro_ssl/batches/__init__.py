@@ -1,0 +1,1 @@
+"""Which clips train together, and when; and how their batches are read, built and fetched."""
