@@ -19,11 +19,11 @@ from runyoro_ssl.bench.measure import Row, What, alternate, peak_bytes
 from runyoro_ssl.bench.reference import Reference
 from runyoro_ssl.bench.subjects import SAMPLE_RATE, Noise, build_batches, build_model, build_stepper, uniform_lengths
 from runyoro_ssl.errors import TrainingError
+from runyoro_ssl.evaluate.metrics import Meter
 from runyoro_ssl.model.encoder import encode_waveforms
 from runyoro_ssl.model.memory import BatchSettings, can_keep, predict_memory, reset_allocator, tune_allocator
 from runyoro_ssl.model.objective import compute_objective
 from runyoro_ssl.model.precision import set_precision
-from runyoro_ssl.train.metrics import Meter
 from runyoro_ssl.train.step import is_out_of_memory
 
 PARTS: tuple[What, ...] = ("objective", "feature_encoder", "step", "epoch")

@@ -13,7 +13,7 @@ from runyoro_ssl.train.drift import MemoryWatch
 from runyoro_ssl.train.journal import record
 
 if TYPE_CHECKING:
-    from runyoro_ssl.train.metrics import UpdateNumbers
+    from runyoro_ssl.evaluate.metrics import UpdateNumbers
     from runyoro_ssl.train.setup import RunSetup
 
 log = get_logger()

@@ -12,7 +12,7 @@ from runyoro_ssl.train.health_state import HealthState
 
 if TYPE_CHECKING:
     from runyoro_ssl.config import HealthConfig
-    from runyoro_ssl.train.metrics import UpdateNumbers
+    from runyoro_ssl.evaluate.metrics import UpdateNumbers
 
 CLEARLY = 2
 """Times a threshold from which a model is believed to be better than guessing, and a codebook to be in use."""

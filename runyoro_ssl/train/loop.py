@@ -16,6 +16,8 @@ from rich.progress import TextColumn
 from runyoro_ssl.batches.loader import load_batches
 from runyoro_ssl.batches.unreadable import Unreadable
 from runyoro_ssl.errors import LoaderError, PluginError, TrainingError
+from runyoro_ssl.evaluate.heldout import validate
+from runyoro_ssl.evaluate.metrics import Stopwatch
 from runyoro_ssl.logs import get_logger, progress
 from runyoro_ssl.plugin.spec import Run
 from runyoro_ssl.redaction import redact
@@ -23,11 +25,9 @@ from runyoro_ssl.train.archive import find_healthy, set_aside_later, step_of
 from runyoro_ssl.train.clock import SleepWatch
 from runyoro_ssl.train.going_back import go_back
 from runyoro_ssl.train.guard import Alarmed, Guard
-from runyoro_ssl.train.metrics import Stopwatch
 from runyoro_ssl.train.state import every_generator, snapshot
 from runyoro_ssl.train.step import gather_over_processes, sum_over_processes
 from runyoro_ssl.train.stopping import Ending
-from runyoro_ssl.train.validation import validate
 
 if TYPE_CHECKING:
     from runyoro_ssl.batches.build import TrainingBatch

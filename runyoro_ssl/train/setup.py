@@ -17,6 +17,8 @@ from runyoro_ssl.config import Config, HardwareConfig, MaskingConfig
 from runyoro_ssl.dataset.layout import load_splits, read_fingerprint
 from runyoro_ssl.dataset.read import Clips
 from runyoro_ssl.errors import CheckpointError, ConfigError, TrainingError
+from runyoro_ssl.evaluate.heldout import plan_validation
+from runyoro_ssl.evaluate.metrics import Meter
 from runyoro_ssl.logs import get_logger
 from runyoro_ssl.model.draws import derive_seed
 from runyoro_ssl.model.load import load_model, num_frames
@@ -27,12 +29,10 @@ from runyoro_ssl.model.source import load_feature_extractor
 from runyoro_ssl.plugin.manager import Plugins, ensure_picklable
 from runyoro_ssl.train.checkpoint import load_state
 from runyoro_ssl.train.health import HealthWatch
-from runyoro_ssl.train.metrics import Meter
 from runyoro_ssl.train.optim import build_optimizer, warmup_steps
 from runyoro_ssl.train.resume import check_same_run, describe_changes, planned_with
 from runyoro_ssl.train.state import restore
 from runyoro_ssl.train.step import Stepper
-from runyoro_ssl.train.validation import plan_validation
 
 log = get_logger()
 

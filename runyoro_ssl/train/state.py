@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from runyoro_ssl.evaluate.metrics import Totals
 from runyoro_ssl.model.draws import generator_states, restore_generators
 from runyoro_ssl.redaction import redact
 from runyoro_ssl.train.checkpoint import (
@@ -19,7 +20,6 @@ from runyoro_ssl.train.checkpoint import (
     num_updates,
     take_snapshot,
 )
-from runyoro_ssl.train.metrics import Totals
 from runyoro_ssl.train.resume import comparable
 from runyoro_ssl.train.step import gather_over_processes
 

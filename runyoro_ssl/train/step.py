@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from runyoro_ssl.batches.build import TrainingBatch
     from runyoro_ssl.batches.plan import Update
     from runyoro_ssl.config import TrainConfig
+    from runyoro_ssl.evaluate.metrics import Meter, UpdateNumbers
     from runyoro_ssl.model.objective import Objective
-    from runyoro_ssl.train.metrics import Meter, UpdateNumbers
 
 
 @dataclass

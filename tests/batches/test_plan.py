@@ -11,7 +11,7 @@ import pytest
 
 from runyoro_ssl.batches.lengths import Piece
 from runyoro_ssl.batches.plan import MicroBatch, PlanSettings, RunPlan, plan_epoch, wasted_share
-from runyoro_ssl.train.validation import plan_validation
+from runyoro_ssl.evaluate.heldout import plan_validation
 
 RATE = 16_000
 LENGTHS = tuple(random.Random(0).choices(range(2 * RATE, 15 * RATE), k=400))  # noqa: S311

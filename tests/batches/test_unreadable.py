@@ -18,9 +18,9 @@ from runyoro_ssl.batches.unreadable import Unreadable
 from runyoro_ssl.builtins.collators import PaddedCollator
 from runyoro_ssl.config import Config, MaskingConfig
 from runyoro_ssl.errors import LoaderError
+from runyoro_ssl.evaluate.heldout import validate
 from runyoro_ssl.plugin.manager import load_plugins
 from runyoro_ssl.train.setup import build_run, make_accelerator
-from runyoro_ssl.train.validation import validate
 
 
 class Unsound(ClipsInMemory):

@@ -14,9 +14,9 @@ from structlog.testing import capture_logs
 
 from runyoro_ssl.config import HealthConfig
 from runyoro_ssl.errors import CheckpointError
+from runyoro_ssl.evaluate.metrics import UpdateNumbers
 from runyoro_ssl.train.alarms import Alarm, report_alarm
 from runyoro_ssl.train.health import HealthWatch
-from runyoro_ssl.train.metrics import UpdateNumbers
 
 CHANCE = math.log(101)
 TRAINED = -2.5

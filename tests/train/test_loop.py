@@ -23,17 +23,17 @@ from runyoro_ssl import logs
 from runyoro_ssl.batches.plan import MicroBatch, Update
 from runyoro_ssl.config import Config
 from runyoro_ssl.errors import ConfigError, DatasetError, PluginError, TrainingError
+from runyoro_ssl.evaluate.heldout import validate
+from runyoro_ssl.evaluate.metrics import Meter
 from runyoro_ssl.model.load import OVERRIDES, replay_mps_dropout
 from runyoro_ssl.plugin.manager import load_plugins
 from runyoro_ssl.resolve import load_config
 from runyoro_ssl.train import step
-from runyoro_ssl.train.metrics import Meter
 from runyoro_ssl.train.resume import find_start
 from runyoro_ssl.train.run import TrainResult, train
 from runyoro_ssl.train.setup import RunSetup, build_run, make_accelerator
 from runyoro_ssl.train.step import Stepper
 from runyoro_ssl.train.stopping import Ending
-from runyoro_ssl.train.validation import validate
 from trainer import equal, metrics, weights
 
 MakeConfig = Callable[..., Config]
@@ -469,7 +469,7 @@ def test_validation_short_of_memory_gives_the_same_numbers(
             raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
         return real(accelerator, model, batch)
 
-    monkeypatch.setattr("runyoro_ssl.train.validation.run_objective", short_of_memory)
+    monkeypatch.setattr("runyoro_ssl.evaluate.heldout.run_objective", short_of_memory)
     parts = validated(setup)
     assert parts == pytest.approx(whole, rel=1e-4)
 

@@ -12,8 +12,8 @@ from runyoro_ssl.batches.lengths import Piece
 from runyoro_ssl.batches.loader import load_batches
 from runyoro_ssl.batches.plan import MicroBatch, PlanSettings
 from runyoro_ssl.batches.unreadable import Unreadable
+from runyoro_ssl.evaluate.metrics import Meter
 from runyoro_ssl.logs import progress
-from runyoro_ssl.train.metrics import Meter
 from runyoro_ssl.train.step import is_out_of_memory, run_objective
 
 if TYPE_CHECKING:
