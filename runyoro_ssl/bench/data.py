@@ -116,7 +116,7 @@ def _extract(extractor: Any, row: dict[str, str]) -> dict[str, Any]:
 
 def _start_worker(config: Config) -> float:
     """Seconds to start a decoding process, give it nothing to do, and end it."""
-    from runyoro_ssl.builtins.executors import ProcessExecutor
+    from runyoro_ssl.builtins.executors.processes import ProcessExecutor
     from runyoro_ssl.plugin.manager import load_plugins
     from runyoro_ssl.prepare.job import describe_job
     from runyoro_ssl.prepare.shards import Shard, TryShard

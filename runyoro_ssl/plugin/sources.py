@@ -20,13 +20,13 @@ from runyoro_ssl.errors import PluginError, describe
 from runyoro_ssl.plugin.versions import DECLARATION, check_distribution, check_file, check_range
 
 BUILT_IN = "built in"
-BUILTINS = ("filters", "duplicates", "caps", "augmentations", "collators", "loggers", "executors")
+BUILTINS = ("filters", "duplicates.filter", "caps", "augmentations", "collators", "loggers", "executors.processes")
 
 
 def find_modules(chosen: PluginsConfig) -> Iterable[tuple[str, str, ModuleType]]:
     """(name, source, module) of every plugin; of the built-in ones, if no others are wanted."""
-    for stem in BUILTINS:
-        yield f"builtin.{stem}", BUILT_IN, importlib.import_module(f"runyoro_ssl.builtins.{stem}")
+    for module in BUILTINS:
+        yield f"builtin.{module.partition('.')[0]}", BUILT_IN, importlib.import_module(f"runyoro_ssl.builtins.{module}")
     if chosen.built_in_only:
         return
     for point in entry_points(group="runyoro_ssl"):

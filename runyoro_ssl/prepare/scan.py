@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from runyoro_ssl.audio.decode import AudioInfo, probe
-from runyoro_ssl.builtins.executors import ProcessExecutor
+from runyoro_ssl.builtins.executors.processes import ProcessExecutor
 from runyoro_ssl.config import Config
 from runyoro_ssl.errors import AudioError, ConfigError, ManifestError
 from runyoro_ssl.logs import progress

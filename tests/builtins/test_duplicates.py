@@ -11,8 +11,8 @@ import pytest
 import soundfile as sf
 import soxr
 
-from runyoro_ssl.builtins.duplicates import DuplicateFilter
-from runyoro_ssl.builtins.landmarks import peaks
+from runyoro_ssl.builtins.duplicates.filter import DuplicateFilter
+from runyoro_ssl.builtins.duplicates.landmarks import peaks
 from runyoro_ssl.plugin.spec import Candidate, Utterance
 
 RATE = 16_000

@@ -108,7 +108,7 @@ def test_kill_at_any_moment(preparation: Prepare, request: pytest.FixtureRequest
 def test_worker_ends_with_its_parent() -> None:
     """Also in the middle of its work: there is nobody to give it to."""
     code = (
-        "import time\nfrom runyoro_ssl.builtins.executors import ProcessExecutor\n"
+        "import time\nfrom runyoro_ssl.builtins.executors.processes import ProcessExecutor\n"
         "if __name__ == '__main__': ProcessExecutor(1).submit(time.sleep, 60).result()"
     )
     with subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, text=True) as process:

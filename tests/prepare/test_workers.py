@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import soundfile as sf
 
-from runyoro_ssl.builtins.executors import ProcessExecutor
+from runyoro_ssl.builtins.executors.processes import ProcessExecutor
 from runyoro_ssl.config import PrepareConfig
 from runyoro_ssl.dataset.layout import dataset_features
 from runyoro_ssl.errors import PluginError

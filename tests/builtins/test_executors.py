@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from preparation import Preparation, contents, write_mixed_corpus
-from runyoro_ssl.builtins.clusters import CONNECT_SEC
+from runyoro_ssl.builtins.executors.clusters import CONNECT_SEC
 from runyoro_ssl.errors import ConfigError, DatasetError
 from runyoro_ssl.prepare.workers import opened
 
@@ -104,7 +104,7 @@ def test_slurm_gives_the_same_bytes(  # noqa: PLR0917 - fixtures
 ) -> None:
     """Jobs through submitit, as processes of this machine."""
     pytest.importorskip("submitit")
-    monkeypatch.setattr("runyoro_ssl.builtins.clusters.POLL_SEC", 0.2)
+    monkeypatch.setattr("runyoro_ssl.builtins.executors.clusters.POLL_SEC", 0.2)
     settings = (*crashing, "prepare.executor=slurm", "plugins.options.slurm.cluster=local")
     there = prepared(manifest, tiny_model, tmp_path / "there", *settings)
     check_same_with_one_lost(here, there)
@@ -116,7 +116,7 @@ def test_work_on_dask_can_be_given_up(scheduler: str) -> None:
 
     Work that somebody else cancels is not taken for a death.
     """
-    from runyoro_ssl.builtins.clusters import DaskExecutor
+    from runyoro_ssl.builtins.executors.clusters import DaskExecutor
 
     executor = DaskExecutor(scheduler)
     lost = executor.submit(time.sleep, 4)
@@ -205,7 +205,7 @@ def test_dask_without_workers_is_one_line(
 ) -> None:
     """Nobody would ever do the work: that is said, not waited for."""
     distributed = pytest.importorskip("distributed")
-    monkeypatch.setattr("runyoro_ssl.builtins.clusters.CONNECT_SEC", 2.0)
+    monkeypatch.setattr("runyoro_ssl.builtins.executors.clusters.CONNECT_SEC", 2.0)
     with distributed.LocalCluster(host="127.0.0.1", n_workers=0, processes=True, dashboard_address=":0") as cluster:
         wrong = replace(
             Preparation(manifest, tiny_model, tmp_path), options=("--executor", f"dask{cluster.scheduler_address[3:]}")

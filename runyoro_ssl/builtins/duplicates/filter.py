@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from runyoro_ssl import hookimpl
-from runyoro_ssl.builtins.landmarks import MAX_STEP, PEAK, hashes, peaks
+from runyoro_ssl.builtins.duplicates.landmarks import MAX_STEP, PEAK, hashes, peaks
 
 if TYPE_CHECKING:
     from runyoro_ssl.plugin.spec import Candidate, Register, Utterance

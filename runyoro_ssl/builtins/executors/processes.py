@@ -60,7 +60,7 @@ class Dask:
 
     def __call__(self, where: str, _num_workers: int, _folder: Path) -> Executor:
         """Connect to the scheduler."""
-        from runyoro_ssl.builtins.clusters import DaskExecutor
+        from runyoro_ssl.builtins.executors.clusters import DaskExecutor
 
         return DaskExecutor(where)
 
@@ -78,7 +78,7 @@ class Slurm:
 
     def __call__(self, _where: str, _num_workers: int, folder: Path) -> Executor:
         """Prepare to queue jobs."""
-        from runyoro_ssl.builtins.clusters import SlurmExecutor
+        from runyoro_ssl.builtins.executors.clusters import SlurmExecutor
 
         return SlurmExecutor(folder / "jobs", self.cluster, self.parameters or {})
 

@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from runyoro_ssl.builtins.apart import ProcessDied, call_apart
+from runyoro_ssl.builtins.executors.apart import ProcessDied, call_apart
 from runyoro_ssl.errors import ConfigError
 
 CONNECT_SEC = 10.0

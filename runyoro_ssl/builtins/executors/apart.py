@@ -26,7 +26,7 @@ def call_apart(function: Callable[..., Any], arguments: tuple[Any, ...]) -> tupl
     """(exit status of the process, what the function returned there)."""
     path = os.pathsep.join(os.path.abspath(place) for place in sys.path)  # noqa: PTH100 - "" is the working directory
     child = subprocess.Popen(
-        [sys.executable, "-m", "runyoro_ssl.builtins.apart"],
+        [sys.executable, "-m", "runyoro_ssl.builtins.executors.apart"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
