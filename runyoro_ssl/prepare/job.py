@@ -19,10 +19,10 @@ from runyoro_ssl.plugin.manager import Plugins, ensure_picklable
 from runyoro_ssl.plugin.sources import BUILT_IN
 from runyoro_ssl.plugin.spec import CorpusFilter
 from runyoro_ssl.prepare.accounts import Account, Drop, Tally
-from runyoro_ssl.prepare.clips import CLIPS_VERSION, ClipMaker
-from runyoro_ssl.prepare.judging import Judge
+from runyoro_ssl.prepare.clips.filtering import Judge
+from runyoro_ssl.prepare.clips.make import CLIPS_VERSION, ClipMaker
+from runyoro_ssl.prepare.clips.segment import PauseSettings
 from runyoro_ssl.prepare.manifest import ManifestEntry
-from runyoro_ssl.prepare.segment import PauseSettings
 from runyoro_ssl.prepare.shards import Line, keyed
 from runyoro_ssl.prepare.split import SplitItem
 from runyoro_ssl.redaction import redact

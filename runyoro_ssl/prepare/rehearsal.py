@@ -10,11 +10,11 @@ from runyoro_ssl.config import Config
 from runyoro_ssl.plugin.manager import Plugins
 from runyoro_ssl.plugin.spec import CorpusFilter
 from runyoro_ssl.prepare.accounts import ClipFacts
+from runyoro_ssl.prepare.clips.corpus_filtering import objections_of
 from runyoro_ssl.prepare.hub import local_manifest
 from runyoro_ssl.prepare.job import Job, describe_job
 from runyoro_ssl.prepare.making import try_clips
 from runyoro_ssl.prepare.manifest import read_manifest
-from runyoro_ssl.prepare.selection import objections_of
 
 COLUMNS = ["what", "enabled", "clips", "minutes", "after those above"]
 

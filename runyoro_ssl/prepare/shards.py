@@ -19,7 +19,7 @@ from typing import Any
 from runyoro_ssl.dataset.layout import RowWriter
 from runyoro_ssl.errors import DatasetError
 from runyoro_ssl.prepare.accounts import Account
-from runyoro_ssl.prepare.clips import ClipMaker
+from runyoro_ssl.prepare.clips.make import ClipMaker
 from runyoro_ssl.prepare.manifest import ManifestEntry
 from runyoro_ssl.prepare.workers import at_rest
 

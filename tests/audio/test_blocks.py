@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from runyoro_ssl.audio.blocks import Held
-from runyoro_ssl.prepare.segment import cut_evenly, cut_stream, take
+from runyoro_ssl.prepare.clips.segment import cut_evenly, cut_stream, take
 
 STREAM = np.arange(1000, dtype=np.float32)
 

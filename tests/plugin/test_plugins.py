@@ -18,7 +18,7 @@ from runyoro_ssl.config import Config
 from runyoro_ssl.errors import PluginError, where_raised
 from runyoro_ssl.plugin import spec as hookspecs
 from runyoro_ssl.plugin.manager import HOOKS, Plugins, ensure_picklable, load_plugins
-from runyoro_ssl.prepare.judging import Judge
+from runyoro_ssl.prepare.clips.filtering import Judge
 from runyoro_ssl.prepare.workers import opened, run_ordered
 from runyoro_ssl.resolve import load_config
 

@@ -13,10 +13,10 @@ import pytest
 from preparation import Preparation, write_mixed_corpus
 from runyoro_ssl.audio.synth import SAMPLE_RATE, make_lexicon, make_voices, synthesise
 from runyoro_ssl.errors import AudioError
-from runyoro_ssl.prepare.clips import ClipMaker
-from runyoro_ssl.prepare.judging import Judge
+from runyoro_ssl.prepare.clips.filtering import Judge
+from runyoro_ssl.prepare.clips.make import ClipMaker
+from runyoro_ssl.prepare.clips.segment import PauseSettings
 from runyoro_ssl.prepare.manifest import ManifestEntry
-from runyoro_ssl.prepare.segment import PauseSettings
 
 TRAPS = """
 import os, signal, time
@@ -117,7 +117,7 @@ def test_recording_that_changes_while_it_is_read(
         if last < len(wave) and error:
             raise error
 
-    monkeypatch.setattr("runyoro_ssl.prepare.clips.stream", stream)
+    monkeypatch.setattr("runyoro_ssl.prepare.clips.make.stream", stream)
     pauses = PauseSettings(1.0, 10.0, 0.5, 0.15, 1.0)
     maker = ClipMaker(tmp_path, SAMPLE_RATE, "vad", pauses, Judge(), 60.0, 3600.0)
     rows: list[dict[str, Any]] = []

@@ -16,10 +16,10 @@ from runyoro_ssl.builtins.executors.processes import ProcessExecutor
 from runyoro_ssl.config import PrepareConfig
 from runyoro_ssl.dataset.layout import dataset_features
 from runyoro_ssl.errors import PluginError
-from runyoro_ssl.prepare.clips import ClipMaker
-from runyoro_ssl.prepare.judging import Judge
+from runyoro_ssl.prepare.clips.filtering import Judge
+from runyoro_ssl.prepare.clips.make import ClipMaker
+from runyoro_ssl.prepare.clips.segment import PauseSettings
 from runyoro_ssl.prepare.manifest import ManifestEntry
-from runyoro_ssl.prepare.segment import PauseSettings
 from runyoro_ssl.prepare.shards import Line, MakeShard, Shard
 from runyoro_ssl.prepare.workers import lost, opened, run, run_ordered, still_alive
 

@@ -16,9 +16,9 @@ from runyoro_ssl.audio.measures import measure_utterance
 from runyoro_ssl.errors import AudioError
 from runyoro_ssl.plugin.spec import Utterance
 from runyoro_ssl.prepare.accounts import Account, ClipFacts, Drop
-from runyoro_ssl.prepare.judging import Judge
+from runyoro_ssl.prepare.clips.filtering import Judge
+from runyoro_ssl.prepare.clips.segment import PauseSettings, Piece, cut_at_pauses, cut_evenly, cut_stream, take
 from runyoro_ssl.prepare.manifest import ManifestEntry
-from runyoro_ssl.prepare.segment import PauseSettings, Piece, cut_at_pauses, cut_evenly, cut_stream, take
 from runyoro_ssl.prepare.workers import still_alive
 
 CARRIED = frozenset({"audio_filepath", "duration", "recording", "speaker", "language"})
@@ -98,7 +98,7 @@ class ClipMaker:
         self._account_for_rest(entry, account, found.num_samples, found.error)
 
     def _at_pauses(self, entry: ManifestEntry, account: Account) -> Iterator[Piece]:
-        from runyoro_ssl.prepare.speech import listen
+        from runyoro_ssl.prepare.clips.speech import listen
 
         account.cut = True
         track = listen(self._blocks(entry, entry.duration), self.sample_rate)

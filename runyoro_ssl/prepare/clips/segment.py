@@ -11,7 +11,7 @@ import numpy as np
 from runyoro_ssl.audio.blocks import Held
 from runyoro_ssl.audio.vad import VAD_RATE, WINDOW, WINDOW_SEC
 from runyoro_ssl.errors import AudioError
-from runyoro_ssl.prepare.speech import SpeechTrack
+from runyoro_ssl.prepare.clips.speech import SpeechTrack
 
 MIN_SPEECH_SEC = 0.5
 """Less speech than this, between long pauses, is as likely a cough or a drum, and left out."""

@@ -12,9 +12,9 @@ import soundfile as sf
 
 from runyoro_ssl.audio.vad import WINDOW, WINDOW_SEC, speech_probabilities
 from runyoro_ssl.errors import AudioError
-from runyoro_ssl.prepare import speech
-from runyoro_ssl.prepare.segment import Bounds, PauseSettings, cut_at_pauses, cut_evenly, cut_stream, take
-from runyoro_ssl.prepare.speech import SpeechTrack, listen
+from runyoro_ssl.prepare.clips import speech
+from runyoro_ssl.prepare.clips.segment import Bounds, PauseSettings, cut_at_pauses, cut_evenly, cut_stream, take
+from runyoro_ssl.prepare.clips.speech import SpeechTrack, listen
 
 RATE = 16_000
 SETTINGS = PauseSettings(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from runyoro_ssl.errors import PluginError
 from runyoro_ssl.plugin.spec import Candidate, CorpusFilter
 from runyoro_ssl.prepare.accounts import ClipFacts
-from runyoro_ssl.prepare.judging import call_filter, checked_reason
+from runyoro_ssl.prepare.clips.filtering import call_filter, checked_reason
 
 
 @dataclass(frozen=True)

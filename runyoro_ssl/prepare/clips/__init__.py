@@ -1,0 +1,1 @@
+"""One recording to its clips: cut, measured, filtered."""
