@@ -26,7 +26,7 @@ from runyoro_ssl.prepare.pipeline import prepare
 from runyoro_ssl.resolve import load_config
 
 LIGHT = """
-import types, runyoro_ssl.prepare.job as job
+import types, runyoro_ssl.prepare.shards.job as job
 job.load_feature_extractor = lambda _: types.SimpleNamespace(sampling_rate=16000)
 from invoke.main import program
 program.run()

@@ -118,8 +118,8 @@ def _start_worker(config: Config) -> float:
     """Seconds to start a decoding process, give it nothing to do, and end it."""
     from runyoro_ssl.builtins.executors.processes import ProcessExecutor
     from runyoro_ssl.plugin.manager import load_plugins
-    from runyoro_ssl.prepare.job import describe_job
-    from runyoro_ssl.prepare.shards import Shard, TryShard
+    from runyoro_ssl.prepare.shards.job import describe_job
+    from runyoro_ssl.prepare.shards.shard import Shard, TryShard
     from runyoro_ssl.prepare.workers import opened, run
 
     job = describe_job(config, load_plugins(config), Path(config.prepare.manifest_path), [])

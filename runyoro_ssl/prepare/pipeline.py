@@ -29,13 +29,13 @@ from runyoro_ssl.plugin.manager import Plugins
 from runyoro_ssl.prepare.accounts import PASSING, ClipFacts, Tally
 from runyoro_ssl.prepare.clips.corpus_filtering import select
 from runyoro_ssl.prepare.hub import SCHEME, local_manifest
-from runyoro_ssl.prepare.job import Job, describe_job
-from runyoro_ssl.prepare.making import make_clips
 from runyoro_ssl.prepare.manifest import read_manifest, write_jsonl
 from runyoro_ssl.prepare.report import build_report, clip_rows, content_digest, write_corpus_page
-from runyoro_ssl.prepare.shards import Found, cannot_write, find_done
+from runyoro_ssl.prepare.shards.job import Job, describe_job
+from runyoro_ssl.prepare.shards.run import make_clips
+from runyoro_ssl.prepare.shards.shard import Found, cannot_write, find_done
+from runyoro_ssl.prepare.shards.store import Store, check_replaceable
 from runyoro_ssl.prepare.split import SplitItem, check_splittable, choose_validation
-from runyoro_ssl.prepare.store import Store, check_replaceable
 
 log = get_logger()
 

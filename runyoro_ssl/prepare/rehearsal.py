@@ -12,9 +12,9 @@ from runyoro_ssl.plugin.spec import CorpusFilter
 from runyoro_ssl.prepare.accounts import ClipFacts
 from runyoro_ssl.prepare.clips.corpus_filtering import objections_of
 from runyoro_ssl.prepare.hub import local_manifest
-from runyoro_ssl.prepare.job import Job, describe_job
-from runyoro_ssl.prepare.making import try_clips
 from runyoro_ssl.prepare.manifest import read_manifest
+from runyoro_ssl.prepare.shards.job import Job, describe_job
+from runyoro_ssl.prepare.shards.run import try_clips
 
 COLUMNS = ["what", "enabled", "clips", "minutes", "after those above"]
 

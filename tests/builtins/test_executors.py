@@ -171,7 +171,7 @@ def test_executor_that_cannot_work(  # noqa: PLR0917 - fixtures
     complaint: str,
 ) -> None:
     """It is the executor that is blamed, not the recordings."""
-    monkeypatch.setattr("runyoro_ssl.prepare.making.VISIBLE_SEC", 0.1)
+    monkeypatch.setattr("runyoro_ssl.prepare.shards.run.VISIBLE_SEC", 0.1)
     (tmp_path / "runyoro_strange.py").write_text(STRANGE.format(outcome=outcome))
     with pytest.raises(kind, match=complaint):
         prepared(manifest, tiny_model, tmp_path / "out", f"plugins.dir={tmp_path}", "prepare.executor=strange")

@@ -20,7 +20,7 @@ from runyoro_ssl.prepare.clips.filtering import Judge
 from runyoro_ssl.prepare.clips.make import ClipMaker
 from runyoro_ssl.prepare.clips.segment import PauseSettings
 from runyoro_ssl.prepare.manifest import ManifestEntry
-from runyoro_ssl.prepare.shards import Line, MakeShard, Shard
+from runyoro_ssl.prepare.shards.shard import Line, MakeShard, Shard
 from runyoro_ssl.prepare.workers import lost, opened, run, run_ordered, still_alive
 
 

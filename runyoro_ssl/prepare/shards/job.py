@@ -23,7 +23,7 @@ from runyoro_ssl.prepare.clips.filtering import Judge
 from runyoro_ssl.prepare.clips.make import CLIPS_VERSION, ClipMaker
 from runyoro_ssl.prepare.clips.segment import PauseSettings
 from runyoro_ssl.prepare.manifest import ManifestEntry
-from runyoro_ssl.prepare.shards import Line, keyed
+from runyoro_ssl.prepare.shards.shard import Line, keyed
 from runyoro_ssl.prepare.split import SplitItem
 from runyoro_ssl.redaction import redact
 

@@ -14,8 +14,8 @@ from typing import Any, Self
 from runyoro_ssl.dataset.layout import FINGERPRINT, write_json
 from runyoro_ssl.errors import ConfigError
 from runyoro_ssl.logs import get_logger
-from runyoro_ssl.prepare.job import Job
-from runyoro_ssl.prepare.shards import TEMPORARY, put_in_place, sweep
+from runyoro_ssl.prepare.shards.job import Job
+from runyoro_ssl.prepare.shards.shard import TEMPORARY, put_in_place, sweep
 
 log = get_logger()
 

@@ -13,8 +13,8 @@ from runyoro_ssl.errors import ConfigError, DatasetError
 from runyoro_ssl.logs import get_logger, progress
 from runyoro_ssl.plugin.manager import Plugins
 from runyoro_ssl.prepare.accounts import Account, Drop
-from runyoro_ssl.prepare.job import Job
-from runyoro_ssl.prepare.shards import Found, Line, MakeShard, Shard, TryShard, find_done, plan, sweep
+from runyoro_ssl.prepare.shards.job import Job
+from runyoro_ssl.prepare.shards.shard import Found, Line, MakeShard, Shard, TryShard, find_done, plan, sweep
 from runyoro_ssl.prepare.workers import Done, lost, opened, run
 
 log = get_logger()
