@@ -76,7 +76,7 @@ def run_prepare(
 
     config = resolve("prepare", flags, profile=profile, config_file=config_file, settings=settings)
     if dry_run:
-        from runyoro_ssl.prepare.rehearsal import COLUMNS, rehearse
+        from runyoro_ssl.prepare.dry_run import COLUMNS, rehearse
 
         logs.print_table("Nothing was written", COLUMNS, rehearse(config, load_plugins(config)))
         return

@@ -15,8 +15,8 @@ import soundfile as sf
 from runyoro_ssl.dataset.layout import load_splits
 from runyoro_ssl.errors import ManifestError, PluginError
 from runyoro_ssl.plugin.manager import load_plugins
+from runyoro_ssl.prepare.dry_run import rehearse
 from runyoro_ssl.prepare.pipeline import prepare
-from runyoro_ssl.prepare.rehearsal import rehearse
 from runyoro_ssl.prepare.scan import scan
 from runyoro_ssl.resolve import load_config
 
