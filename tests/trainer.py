@@ -25,8 +25,8 @@ from safetensors.torch import load_file
 
 from runyoro_ssl.config import Config, TrainConfig
 from runyoro_ssl.torchaudio_compat import import_transformers
-from runyoro_ssl.train.archive import list_checkpoints
-from runyoro_ssl.train.checkpoint import Snapshot, take_snapshot, verify_checkpoint
+from runyoro_ssl.train.checkpoints.folder import list_checkpoints
+from runyoro_ssl.train.checkpoints.format import Snapshot, take_snapshot, verify_checkpoint
 from runyoro_ssl.train.optim import build_optimizer
 
 import_transformers()

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 from runyoro_ssl.disk.durable import copy_file
 from runyoro_ssl.errors import TrainingError
 from runyoro_ssl.logs import get_logger
-from runyoro_ssl.train.archive import checkpoint_of, find_healthy
 from runyoro_ssl.train.card import write_model_card
-from runyoro_ssl.train.checkpoint import load_state, verify_checkpoint
+from runyoro_ssl.train.checkpoints.folder import checkpoint_of, find_healthy
+from runyoro_ssl.train.checkpoints.format import load_state, verify_checkpoint
 
 if TYPE_CHECKING:
     from runyoro_ssl.train.setup import RunSetup

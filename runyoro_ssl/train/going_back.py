@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from runyoro_ssl.evaluate.metrics import Totals
-from runyoro_ssl.train.archive import checkpoint_of, find_healthy, set_aside_later, step_of
-from runyoro_ssl.train.checkpoint import load_state
+from runyoro_ssl.train.checkpoints.folder import checkpoint_of, find_healthy, set_aside_later, step_of
+from runyoro_ssl.train.checkpoints.format import load_state
+from runyoro_ssl.train.checkpoints.snapshot import restore
 from runyoro_ssl.train.setup import load_weights
-from runyoro_ssl.train.state import restore
 from runyoro_ssl.train.step import sum_over_processes
 
 if TYPE_CHECKING:

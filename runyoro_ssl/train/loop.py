@@ -21,11 +21,11 @@ from runyoro_ssl.evaluate.metrics import Stopwatch
 from runyoro_ssl.logs import get_logger, progress
 from runyoro_ssl.plugin.spec import Run
 from runyoro_ssl.redaction import redact
-from runyoro_ssl.train.archive import find_healthy, set_aside_later, step_of
+from runyoro_ssl.train.checkpoints.folder import find_healthy, set_aside_later, step_of
+from runyoro_ssl.train.checkpoints.snapshot import every_generator, snapshot
 from runyoro_ssl.train.clock import SleepWatch
 from runyoro_ssl.train.going_back import go_back
 from runyoro_ssl.train.guard import Alarmed, Guard
-from runyoro_ssl.train.state import every_generator, snapshot
 from runyoro_ssl.train.step import gather_over_processes, sum_over_processes
 from runyoro_ssl.train.stopping import Ending
 
@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from runyoro_ssl.batches.build import TrainingBatch
     from runyoro_ssl.batches.plan import Update
     from runyoro_ssl.disk.lock import RunLock
+    from runyoro_ssl.train.checkpoints.saver import Saver
     from runyoro_ssl.train.loggers import Loggers
-    from runyoro_ssl.train.saver import Saver
     from runyoro_ssl.train.setup import RunSetup
     from runyoro_ssl.train.stopping import Stopping
 

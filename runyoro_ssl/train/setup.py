@@ -27,11 +27,11 @@ from runyoro_ssl.model.memory import BatchSettings, tune_allocator
 from runyoro_ssl.model.precision import is_emulated, set_precision
 from runyoro_ssl.model.source import load_feature_extractor
 from runyoro_ssl.plugin.manager import Plugins, ensure_picklable
-from runyoro_ssl.train.checkpoint import load_state
+from runyoro_ssl.train.checkpoints.format import load_state
+from runyoro_ssl.train.checkpoints.resume import check_same_run, describe_changes, planned_with
+from runyoro_ssl.train.checkpoints.snapshot import restore
 from runyoro_ssl.train.health import HealthWatch
 from runyoro_ssl.train.optim import build_optimizer, warmup_steps
-from runyoro_ssl.train.resume import check_same_run, describe_changes, planned_with
-from runyoro_ssl.train.state import restore
 from runyoro_ssl.train.step import Stepper
 
 log = get_logger()

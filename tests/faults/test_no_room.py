@@ -13,10 +13,10 @@ from disks import PAGE_BYTES, resize
 from runyoro_ssl import logs
 from runyoro_ssl.config import Config
 from runyoro_ssl.errors import TrainingError
-from runyoro_ssl.train import saver as saver_module
-from runyoro_ssl.train.archive import find_newest
-from runyoro_ssl.train.checkpoint import Snapshot
-from runyoro_ssl.train.saver import Saver
+from runyoro_ssl.train.checkpoints import saver as saver_module
+from runyoro_ssl.train.checkpoints.folder import find_newest
+from runyoro_ssl.train.checkpoints.format import Snapshot
+from runyoro_ssl.train.checkpoints.saver import Saver
 from trainer import Trainer, build_saveable, equal, metrics, wait_until, weights
 
 FILES = (

@@ -24,8 +24,8 @@ from runyoro_ssl.resolve import load_config
 from runyoro_ssl.smoke import _build_model
 from runyoro_ssl.train import loop
 from runyoro_ssl.train import step as step_module
-from runyoro_ssl.train.archive import list_checkpoints
-from runyoro_ssl.train.checkpoint import load_state
+from runyoro_ssl.train.checkpoints.folder import list_checkpoints
+from runyoro_ssl.train.checkpoints.format import load_state
 from runyoro_ssl.train.journal import read
 from runyoro_ssl.train.run import TrainResult, train
 from runyoro_ssl.train.step import Stepper

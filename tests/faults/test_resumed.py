@@ -18,7 +18,7 @@ from runyoro_ssl.batches.plan import PlanSettings, RunPlan
 from runyoro_ssl.batches.regroup import Regroup
 from runyoro_ssl.config import Config
 from runyoro_ssl.plugin.manager import load_plugins
-from runyoro_ssl.train.archive import list_checkpoints
+from runyoro_ssl.train.checkpoints.folder import list_checkpoints
 from runyoro_ssl.train.run import train
 from trainer import equal, metrics, weights
 

@@ -19,8 +19,8 @@ import pytest
 import torch
 
 from runyoro_ssl.disk.durable import sweep
-from runyoro_ssl.train.archive import find_newest, prune_checkpoints
-from runyoro_ssl.train.checkpoint import write_checkpoint
+from runyoro_ssl.train.checkpoints.folder import find_newest, prune_checkpoints
+from runyoro_ssl.train.checkpoints.format import write_checkpoint
 from trainer import build_saveable, damaged
 
 TOUCHING = (

@@ -29,7 +29,7 @@ from runyoro_ssl.model.load import OVERRIDES, replay_mps_dropout
 from runyoro_ssl.plugin.manager import load_plugins
 from runyoro_ssl.resolve import load_config
 from runyoro_ssl.train import step
-from runyoro_ssl.train.resume import find_start
+from runyoro_ssl.train.checkpoints.resume import find_start
 from runyoro_ssl.train.run import TrainResult, train
 from runyoro_ssl.train.setup import RunSetup, build_run, make_accelerator
 from runyoro_ssl.train.step import Stepper

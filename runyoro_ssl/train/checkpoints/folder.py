@@ -8,7 +8,7 @@ from pathlib import Path
 from runyoro_ssl.disk.durable import MANIFEST, new_folder, remove_folder
 from runyoro_ssl.errors import CheckpointError
 from runyoro_ssl.logs import get_logger
-from runyoro_ssl.train.checkpoint import load_state, verify_checkpoint
+from runyoro_ssl.train.checkpoints.format import load_state, verify_checkpoint
 
 log = get_logger()
 

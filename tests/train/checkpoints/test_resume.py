@@ -16,10 +16,10 @@ from runyoro_ssl.disk.durable import new_folder, seal
 from runyoro_ssl.errors import CheckpointError, ConfigError, LoaderError
 from runyoro_ssl.plugin.manager import load_plugins
 from runyoro_ssl.train import loop
-from runyoro_ssl.train.archive import find_healthy, list_checkpoints, prune_checkpoints
-from runyoro_ssl.train.checkpoint import STATE, load_state
+from runyoro_ssl.train.checkpoints.folder import find_healthy, list_checkpoints, prune_checkpoints
+from runyoro_ssl.train.checkpoints.format import STATE, load_state
+from runyoro_ssl.train.checkpoints.resume import differences
 from runyoro_ssl.train.journal import BEGUN, read, record, rollbacks_so_far
-from runyoro_ssl.train.resume import differences
 from runyoro_ssl.train.run import TrainResult, train
 from trainer import metrics
 
@@ -293,7 +293,7 @@ def test_gradients_that_were_unscaled_do_not_hinder_the_next_step(train_config: 
     """fp16: an update that is left out, or ends in going back, leaves a loss scaler that can go on."""
     import torch
 
-    from runyoro_ssl.train.resume import find_start
+    from runyoro_ssl.train.checkpoints.resume import find_start
     from runyoro_ssl.train.setup import build_run, make_accelerator
 
     config = train_config("run")

@@ -13,14 +13,14 @@ import torch
 from runyoro_ssl.evaluate.metrics import Totals
 from runyoro_ssl.model.draws import generator_states, restore_generators
 from runyoro_ssl.redaction import redact
-from runyoro_ssl.train.checkpoint import (
+from runyoro_ssl.train.checkpoints.format import (
     Snapshot,
     load_generators,
     load_optimizer,
     num_updates,
     take_snapshot,
 )
-from runyoro_ssl.train.resume import comparable
+from runyoro_ssl.train.checkpoints.resume import comparable
 from runyoro_ssl.train.step import gather_over_processes
 
 if TYPE_CHECKING:

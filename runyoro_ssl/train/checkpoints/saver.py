@@ -16,8 +16,8 @@ from safetensors import SafetensorError
 from runyoro_ssl.disk.durable import remove_folder
 from runyoro_ssl.errors import TrainingError
 from runyoro_ssl.logs import get_logger
-from runyoro_ssl.train.archive import checkpoint_of, prune_checkpoints, remove_superseded
-from runyoro_ssl.train.checkpoint import Snapshot, verify_checkpoint, write_checkpoint
+from runyoro_ssl.train.checkpoints.folder import checkpoint_of, prune_checkpoints, remove_superseded
+from runyoro_ssl.train.checkpoints.format import Snapshot, verify_checkpoint, write_checkpoint
 
 if TYPE_CHECKING:
     from runyoro_ssl.disk.lock import RunLock

@@ -13,7 +13,14 @@ from runyoro_ssl.disk.lock import LOCK
 from runyoro_ssl.errors import CheckpointError, ConfigError
 from runyoro_ssl.logs import get_logger
 from runyoro_ssl.redaction import redact
-from runyoro_ssl.train.archive import SUPERSEDED, checkpoint_of, find_named, find_newest, list_checkpoints, step_of
+from runyoro_ssl.train.checkpoints.folder import (
+    SUPERSEDED,
+    checkpoint_of,
+    find_named,
+    find_newest,
+    list_checkpoints,
+    step_of,
+)
 from runyoro_ssl.train.step import sum_over_processes
 
 log = get_logger()
