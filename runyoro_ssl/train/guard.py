@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from runyoro_ssl.errors import TrainingError
 from runyoro_ssl.logs import get_logger
-from runyoro_ssl.train.alarms import Alarm, report_alarm
-from runyoro_ssl.train.drift import MemoryWatch
-from runyoro_ssl.train.journal import record
+from runyoro_ssl.train.health.alarms import Alarm, report_alarm
+from runyoro_ssl.train.health.journal import record
+from runyoro_ssl.train.health.memory_growth import MemoryWatch
 
 if TYPE_CHECKING:
     from runyoro_ssl.evaluate.metrics import UpdateNumbers

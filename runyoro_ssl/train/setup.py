@@ -30,7 +30,7 @@ from runyoro_ssl.plugin.manager import Plugins, ensure_picklable
 from runyoro_ssl.train.checkpoints.format import load_state
 from runyoro_ssl.train.checkpoints.resume import check_same_run, describe_changes, planned_with
 from runyoro_ssl.train.checkpoints.snapshot import restore
-from runyoro_ssl.train.health import HealthWatch
+from runyoro_ssl.train.health.watch import HealthWatch
 from runyoro_ssl.train.optim import build_optimizer, warmup_steps
 from runyoro_ssl.train.step import Stepper
 

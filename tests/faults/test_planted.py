@@ -26,7 +26,7 @@ from runyoro_ssl.train import loop
 from runyoro_ssl.train import step as step_module
 from runyoro_ssl.train.checkpoints.folder import list_checkpoints
 from runyoro_ssl.train.checkpoints.format import load_state
-from runyoro_ssl.train.journal import read
+from runyoro_ssl.train.health.journal import read
 from runyoro_ssl.train.run import TrainResult, train
 from runyoro_ssl.train.step import Stepper
 from trainer import metrics, weights

@@ -19,7 +19,7 @@ from runyoro_ssl.train import loop
 from runyoro_ssl.train.checkpoints.folder import find_healthy, list_checkpoints, prune_checkpoints
 from runyoro_ssl.train.checkpoints.format import STATE, load_state
 from runyoro_ssl.train.checkpoints.resume import differences
-from runyoro_ssl.train.journal import BEGUN, read, record, rollbacks_so_far
+from runyoro_ssl.train.health.journal import BEGUN, read, record, rollbacks_so_far
 from runyoro_ssl.train.run import TrainResult, train
 from trainer import metrics
 

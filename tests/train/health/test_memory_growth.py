@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from runyoro_ssl.train import drift
-from runyoro_ssl.train.drift import MIB, MemoryWatch
+from runyoro_ssl.train.health import memory_growth as drift
+from runyoro_ssl.train.health.memory_growth import MIB, MemoryWatch
 
 WARMUP, WINDOW = 10, 5
 

@@ -15,8 +15,8 @@ from structlog.testing import capture_logs
 from runyoro_ssl.config import HealthConfig
 from runyoro_ssl.errors import CheckpointError
 from runyoro_ssl.evaluate.metrics import UpdateNumbers
-from runyoro_ssl.train.alarms import Alarm, report_alarm
-from runyoro_ssl.train.health import HealthWatch
+from runyoro_ssl.train.health.alarms import Alarm, report_alarm
+from runyoro_ssl.train.health.watch import HealthWatch
 
 CHANCE = math.log(101)
 TRAINED = -2.5

@@ -11,7 +11,7 @@ from runyoro_ssl.logs import get_logger
 if TYPE_CHECKING:
     from runyoro_ssl.config import HealthConfig
     from runyoro_ssl.evaluate.metrics import UpdateNumbers
-    from runyoro_ssl.train.health_state import HealthState
+    from runyoro_ssl.train.health.state import HealthState
 
 log = get_logger()
 

@@ -6,9 +6,9 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from runyoro_ssl.train import alarms
-from runyoro_ssl.train.alarms import Alarm
-from runyoro_ssl.train.health_state import HealthState
+from runyoro_ssl.train.health import alarms
+from runyoro_ssl.train.health.alarms import Alarm
+from runyoro_ssl.train.health.state import HealthState
 
 if TYPE_CHECKING:
     from runyoro_ssl.config import HealthConfig

@@ -1,0 +1,1 @@
+"""What a run says of its own health: judges, and touches nothing."""
