@@ -23,11 +23,11 @@ from runyoro_ssl.plugin.spec import Run
 from runyoro_ssl.redaction import redact
 from runyoro_ssl.train.checkpoints.folder import find_healthy, set_aside_later, step_of
 from runyoro_ssl.train.checkpoints.snapshot import every_generator, snapshot
-from runyoro_ssl.train.clock import SleepWatch
 from runyoro_ssl.train.going_back import go_back
 from runyoro_ssl.train.guard import Alarmed, Guard
 from runyoro_ssl.train.step import gather_over_processes, sum_over_processes
-from runyoro_ssl.train.stopping import Ending
+from runyoro_ssl.train.stopping.clock import SleepWatch
+from runyoro_ssl.train.stopping.ending import Ending
 
 if TYPE_CHECKING:
     from runyoro_ssl.batches.build import TrainingBatch
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from runyoro_ssl.train.checkpoints.saver import Saver
     from runyoro_ssl.train.loggers import Loggers
     from runyoro_ssl.train.setup import RunSetup
-    from runyoro_ssl.train.stopping import Stopping
+    from runyoro_ssl.train.stopping.ending import Stopping
 
 log = get_logger()
 

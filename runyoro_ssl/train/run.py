@@ -12,20 +12,20 @@ from runyoro_ssl.disk.durable import sweep
 from runyoro_ssl.disk.lock import RunLock
 from runyoro_ssl.errors import TrainingError
 from runyoro_ssl.logs import get_logger, print_table
-from runyoro_ssl.train.awake import keep_awake
 from runyoro_ssl.train.checkpoints.folder import bring_in, set_aside_later
 from runyoro_ssl.train.checkpoints.resume import check_folder, find_start
 from runyoro_ssl.train.checkpoints.saver import Saver
-from runyoro_ssl.train.clock import Deadline, process_started
 from runyoro_ssl.train.describe import describe_run, write_run_files
 from runyoro_ssl.train.final import save_final_model
 from runyoro_ssl.train.health import journal
 from runyoro_ssl.train.loggers import open_loggers
 from runyoro_ssl.train.loop import Loop, describe
 from runyoro_ssl.train.setup import RunSetup, build_run, make_accelerator, try_first_batch
-from runyoro_ssl.train.signals import StopSignal
 from runyoro_ssl.train.step import is_out_of_memory
-from runyoro_ssl.train.stopping import Ending, Stopping
+from runyoro_ssl.train.stopping.awake import keep_awake
+from runyoro_ssl.train.stopping.clock import Deadline, process_started
+from runyoro_ssl.train.stopping.ending import Ending, Stopping
+from runyoro_ssl.train.stopping.signals import StopSignal
 
 if TYPE_CHECKING:
     from runyoro_ssl.config import Config, HardwareConfig

@@ -33,7 +33,7 @@ from runyoro_ssl.train.checkpoints.resume import find_start
 from runyoro_ssl.train.run import TrainResult, train
 from runyoro_ssl.train.setup import RunSetup, build_run, make_accelerator
 from runyoro_ssl.train.step import Stepper
-from runyoro_ssl.train.stopping import Ending
+from runyoro_ssl.train.stopping.ending import Ending
 from trainer import equal, metrics, weights
 
 MakeConfig = Callable[..., Config]

@@ -15,13 +15,13 @@ import pytest
 from structlog.testing import capture_logs
 
 from conftest import ROOT
-from runyoro_ssl.train.signals import SIGNALS, TOGETHER_SEC, StopSignal
+from runyoro_ssl.train.stopping.signals import SIGNALS, TOGETHER_SEC, StopSignal
 
 APART_SEC = TOGETHER_SEC + 0.2
 BUSY = """
 import sys, time
 from contextlib import contextmanager
-from runyoro_ssl.train.signals import StopSignal
+from runyoro_ssl.train.stopping.signals import StopSignal
 @contextmanager
 def slow():
     try:
@@ -43,7 +43,7 @@ SAVES = """
 import sys, time
 from pathlib import Path
 from runyoro_ssl import logs
-from runyoro_ssl.train.signals import SIGNAL_EXIT, StopSignal
+from runyoro_ssl.train.stopping.signals import SIGNAL_EXIT, StopSignal
 logs.configure()
 with StopSignal() as stop, logs.progress("steps") as bar:
     bar.add_task("Training", total=None)

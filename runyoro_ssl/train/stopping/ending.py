@@ -7,9 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from runyoro_ssl.train.clock import Deadline
-from runyoro_ssl.train.signals import StopSignal
 from runyoro_ssl.train.step import gather_over_processes, sum_over_processes
+from runyoro_ssl.train.stopping.clock import Deadline
+from runyoro_ssl.train.stopping.signals import StopSignal
 
 
 @dataclass(frozen=True)

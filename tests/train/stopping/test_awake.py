@@ -11,7 +11,7 @@ import psutil
 import pytest
 from structlog.testing import capture_logs
 
-from runyoro_ssl.train.awake import keep_awake
+from runyoro_ssl.train.stopping.awake import keep_awake
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def started(folder: Path) -> tuple[int, str]:
 @pytest.mark.parametrize("body", ["exec /bin/sleep 60", "trap '' TERM; while :; do /bin/sleep 0.1; done"])
 def test_mac_is_kept_awake_and_let_go(mac: Path, monkeypatch: pytest.MonkeyPatch, body: str) -> None:
     """It is bound to this process, in a session of its own, and ends with the block, also one that is stubborn."""
-    monkeypatch.setattr("runyoro_ssl.train.awake.END_SEC", 0.3)
+    monkeypatch.setattr("runyoro_ssl.train.stopping.awake.END_SEC", 0.3)
     install(mac, body)
 
     def fail() -> None:

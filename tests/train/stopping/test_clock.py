@@ -9,7 +9,7 @@ import time
 import pytest
 
 from conftest import ROOT
-from runyoro_ssl.train.clock import Deadline, SleepWatch
+from runyoro_ssl.train.stopping.clock import Deadline, SleepWatch
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def test_without_a_deadline_nothing_is_near(clocks: dict[str, float]) -> None:
 
 def test_start_of_the_process_counts_imports() -> None:
     """A second before anything is asked is part of the elapsed time. The kernel knows the start to about a second."""
-    code = "import time; time.sleep(1.2); from runyoro_ssl.train.clock import process_started as f; "
+    code = "import time; time.sleep(1.2); from runyoro_ssl.train.stopping.clock import process_started as f; "
     code += "print(time.monotonic() - f())"
     begin = time.monotonic()
     elapsed = float(subprocess.check_output([sys.executable, "-c", code], cwd=ROOT, text=True))

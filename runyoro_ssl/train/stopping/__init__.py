@@ -1,0 +1,1 @@
+"""How a run ends before its end: signals, deadlines, sleep."""
