@@ -24,7 +24,7 @@ from runyoro_ssl.redaction import redact
 from runyoro_ssl.train.checkpoints.folder import find_healthy, set_aside_later, step_of
 from runyoro_ssl.train.checkpoints.snapshot import every_generator, snapshot
 from runyoro_ssl.train.going_back import go_back
-from runyoro_ssl.train.guard import Alarmed, Guard
+from runyoro_ssl.train.recovery import Alarmed, Guard
 from runyoro_ssl.train.step import gather_over_processes, sum_over_processes
 from runyoro_ssl.train.stopping.clock import SleepWatch
 from runyoro_ssl.train.stopping.ending import Ending
