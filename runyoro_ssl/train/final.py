@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from runyoro_ssl.disk.durable import copy_file
 from runyoro_ssl.errors import TrainingError
 from runyoro_ssl.logs import get_logger
-from runyoro_ssl.train.card import write_model_card
+from runyoro_ssl.publish.card import write_model_card
 from runyoro_ssl.train.checkpoints.folder import checkpoint_of, find_healthy
 from runyoro_ssl.train.checkpoints.format import load_state, verify_checkpoint
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from runyoro_ssl.publish.card import SHOWN, write_model_card
 from runyoro_ssl.resolve import load_config
-from runyoro_ssl.train.card import SHOWN, write_model_card
 
 NUMBERS = {"step": 2.0, **{f"eval/{name}": 1.0 for name, _ in SHOWN}}
 
