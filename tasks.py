@@ -7,7 +7,7 @@ from typing import Any
 from invoke.context import Context
 from invoke.tasks import task
 
-from runyoro_ssl.command import command
+from runyoro_ssl.commands.ending import command
 
 CONFIG_HELP = {
     "profile": "Hardware profile: mps-m4, cuda, cpu-smoke, or a TOML file",
@@ -41,7 +41,7 @@ def manifest(
     overwrite: bool = False,
 ) -> None:
     """List the readable recordings of a folder, with their real durations."""
-    from runyoro_ssl.cli import run_manifest
+    from runyoro_ssl.commands.options import run_manifest
 
     flags = {"num_workers": num_workers}
     run_manifest(
@@ -89,7 +89,7 @@ def prepare(
     overwrite: bool = False,
 ) -> None:
     """Decode, cut, filter and split the manifest's recordings into a dataset."""
-    from runyoro_ssl.cli import run_prepare
+    from runyoro_ssl.commands.options import run_prepare
 
     flags = {
         "manifest_path": manifest_path,
@@ -176,7 +176,7 @@ def train(
     no_plugins: bool = False,
 ) -> None:
     """Adapt the base model to the prepared dataset."""
-    from runyoro_ssl.cli import run_train
+    from runyoro_ssl.commands.options import run_train
 
     flags = {
         name: value
@@ -197,7 +197,7 @@ def train(
 @command
 def smoke(_context: Context, audio_dir: Any = None, work_dir: Any = None, seed: Any = None) -> None:
     """Run the whole way, small, and check what it claims: no network, data or GPU needed."""
-    from runyoro_ssl.cli import run_smoke_test
+    from runyoro_ssl.commands.options import run_smoke_test
 
     run_smoke_test({"seed": seed}, audio_dir=audio_dir, work_dir=work_dir)
 
@@ -244,7 +244,7 @@ def bench(
     json: Any = None,
 ) -> None:
     """Time the training step, or with --data the data path, beside what a user would otherwise run."""
-    from runyoro_ssl.cli import run_bench
+    from runyoro_ssl.commands.options import run_bench
 
     options = {
         "size": size,
@@ -271,7 +271,7 @@ def plugins(
     no_plugins: bool = False,
 ) -> None:
     """List the plugins: where each comes from, what it offers, what the configuration uses."""
-    from runyoro_ssl.cli import run_plugins
+    from runyoro_ssl.commands.options import run_plugins
 
     run_plugins({"no_plugins": no_plugins}, profile=profile, config_file=config, settings=set)
 
@@ -286,7 +286,7 @@ def doctor(
     model_name_or_path: Any = None,
 ) -> None:
     """Say what this machine is, what will work on it, and, with any option, what memory training needs."""
-    from runyoro_ssl.cli import run_doctor
+    from runyoro_ssl.commands.options import run_doctor
 
     flags = {"model_name_or_path": model_name_or_path}
     run_doctor(flags, profile=profile, config_file=config, settings=set)

@@ -12,7 +12,7 @@ import structlog
 import tomli_w
 
 from runyoro_ssl import logs, redaction
-from runyoro_ssl.command import command
+from runyoro_ssl.commands.ending import command
 from runyoro_ssl.config import Config
 from runyoro_ssl.redaction import hide, redact, redact_command
 from runyoro_ssl.resolve import load_config

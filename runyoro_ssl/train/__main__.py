@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import NoReturn
 
-from runyoro_ssl.cli import run_train
-from runyoro_ssl.command import command
+from runyoro_ssl.commands.ending import command
+from runyoro_ssl.commands.options import run_train
 from runyoro_ssl.errors import ConfigError
 from runyoro_ssl.resolve import SECTIONS, section_type
 

@@ -17,11 +17,11 @@ import torch
 from accelerate.state import AcceleratorState
 
 from runyoro_ssl.batches.plan import Update
+from runyoro_ssl.commands.smoke import _build_model
 from runyoro_ssl.config import Config
 from runyoro_ssl.errors import TrainingError
 from runyoro_ssl.plugin.manager import load_plugins
 from runyoro_ssl.resolve import load_config
-from runyoro_ssl.smoke import _build_model
 from runyoro_ssl.train import loop
 from runyoro_ssl.train import step as step_module
 from runyoro_ssl.train.checkpoints.folder import list_checkpoints

@@ -17,7 +17,7 @@ import pytest
 import torch
 
 from conftest import ROOT, TINY, build_tiny_model, transformers
-from runyoro_ssl import doctor
+from runyoro_ssl.commands import doctor
 from runyoro_ssl.config import MaskingConfig
 from runyoro_ssl.devices import available_devices
 from runyoro_ssl.model.activations import Activations

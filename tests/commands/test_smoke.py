@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from runyoro_ssl import smoke
+from runyoro_ssl.commands import smoke
+from runyoro_ssl.commands.smoke import _check_learning, run_smoke
 from runyoro_ssl.errors import DatasetError, TrainingError
-from runyoro_ssl.smoke import _check_learning, run_smoke
 
 GOOD = {
     "eval/contrastive_loss": 4.2,

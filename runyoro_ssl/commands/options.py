@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runyoro_ssl import logs
-from runyoro_ssl.command import SIGNAL_EXIT, end
+from runyoro_ssl.commands.ending import SIGNAL_EXIT, end
 from runyoro_ssl.config import Config
 from runyoro_ssl.redaction import hide
 from runyoro_ssl.resolve import flags_to_overrides, load_config
@@ -142,7 +142,7 @@ def run_train(
 def run_smoke_test(flags: Mapping[str, Any], *, audio_dir: str | None, work_dir: str | None) -> None:
     """`invoke smoke`."""
     config = load_config(flags=flags_to_overrides("smoke", flags))
-    from runyoro_ssl.smoke import run_smoke
+    from runyoro_ssl.commands.smoke import run_smoke
 
     run_smoke(audio_dir=audio_dir, work_dir=work_dir, seed=0 if flags["seed"] is None else config.train.seed)
 
@@ -196,7 +196,7 @@ def run_doctor(
     flags: Mapping[str, Any], *, profile: str | None, config_file: str | None, settings: Iterable[str]
 ) -> None:
     """`invoke doctor`; what memory a run needs only if something is said about the run."""
-    from runyoro_ssl import doctor
+    from runyoro_ssl.commands import doctor
 
     if not (profile or config_file or any(settings) or any(flags.values())):
         doctor.describe_machine()

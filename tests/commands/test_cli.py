@@ -15,7 +15,7 @@ import pytest
 
 from conftest import ROOT
 from runyoro_ssl import logs
-from runyoro_ssl.command import command
+from runyoro_ssl.commands.ending import command
 from runyoro_ssl.errors import RunyoroError
 
 RunTask = Callable[[str], tuple[int, str, str]]
