@@ -1,9 +1,6 @@
-"""Which devices this machine has, and which profile suits it."""
+"""Devices: which of them torch can use here, and how they say that memory ran out."""
 
 from __future__ import annotations
-
-from runyoro_ssl.errors import ConfigError
-from runyoro_ssl.resolve import list_profiles, profile_device
 
 PREFERENCE = ("cuda", "mps", "cpu")
 
@@ -16,21 +13,9 @@ def available_devices() -> list[str]:
     return [device for device in PREFERENCE if present[device]]
 
 
-def best_profile() -> str:
-    """The first profile for the best device present."""
-    best = available_devices()[0]
-    for name, path in list_profiles().items():
-        if profile_device(path) == best:
-            return name
-    raise ConfigError(f"no profile is for {best}, the device of this machine; give one with --profile FILE.toml")
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says so: CUDA has one of its own; MPS and the CPU raise a plain RuntimeError."""
+    import torch
 
-
-def check_device(device: str) -> None:
-    """Raise ConfigError, naming the profiles that would work, if the device is absent."""
-    present = available_devices()
-    if device not in present:
-        working = [name for name, path in list_profiles().items() if profile_device(path) in present]
-        raise ConfigError(
-            f"device {device} is not present on this machine ({', '.join(present)}); "
-            f"profiles that work here: {', '.join(working)}"
-        )
+    texts = ("out of memory", "can't allocate memory", "not enough memory", "ALLOC_FAILED", "Invalid buffer size")
+    return isinstance(error, torch.OutOfMemoryError) or any(text in str(error) for text in texts)

@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from runyoro_ssl.config import Config, Section
+from runyoro_ssl.devices import available_devices
 from runyoro_ssl.errors import ConfigError
 from runyoro_ssl.redaction import REDACTED
 
@@ -187,3 +188,23 @@ def _fields_beside(where: Sequence[Any]) -> list[str]:
 def _did_you_mean(name: str, known: Iterable[str]) -> str:
     close = difflib.get_close_matches(name, list(known), n=1)
     return f' (did you mean "{close[0]}"?)' if close else ""
+
+
+def best_profile() -> str:
+    """The first profile for the best device present."""
+    best = available_devices()[0]
+    for name, path in list_profiles().items():
+        if profile_device(path) == best:
+            return name
+    raise ConfigError(f"no profile is for {best}, the device of this machine; give one with --profile FILE.toml")
+
+
+def check_device(device: str) -> None:
+    """Raise ConfigError, naming the profiles that would work, if the device is absent."""
+    present = available_devices()
+    if device not in present:
+        working = [name for name, path in list_profiles().items() if profile_device(path) in present]
+        raise ConfigError(
+            f"device {device} is not present on this machine ({', '.join(present)}); "
+            f"profiles that work here: {', '.join(working)}"
+        )

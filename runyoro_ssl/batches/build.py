@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 
 from runyoro_ssl.errors import AudioError, DatasetError, PluginError, describe
 from runyoro_ssl.model.draws import derive_generator
-from runyoro_ssl.model.load import num_frames
+from runyoro_ssl.model.forward import num_frames
 from runyoro_ssl.model.masking import Masks, make_masks
 from runyoro_ssl.plugin.spec import Batch, Clip
 

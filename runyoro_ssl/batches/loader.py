@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, get_worker_info
 
 from runyoro_ssl.batches.prefetch import prefetch
 from runyoro_ssl.errors import LoaderError, PluginError
-from runyoro_ssl.train.stopping.signals import SIGNALS
+from runyoro_ssl.processes import SIGNALS
 
 if TYPE_CHECKING:
     import numpy as np

@@ -18,13 +18,14 @@ from runyoro_ssl.bench.flops import count_flops
 from runyoro_ssl.bench.measure import Row, What, alternate, peak_bytes
 from runyoro_ssl.bench.reference import Reference
 from runyoro_ssl.bench.subjects import SAMPLE_RATE, Noise, build_batches, build_model, build_stepper, uniform_lengths
+from runyoro_ssl.devices import is_out_of_memory
 from runyoro_ssl.errors import TrainingError
 from runyoro_ssl.evaluate.metrics import Meter
+from runyoro_ssl.model.allocator import can_keep, reset_allocator, tune_allocator
 from runyoro_ssl.model.encoder import encode_waveforms
-from runyoro_ssl.model.memory import BatchSettings, can_keep, predict_memory, reset_allocator, tune_allocator
+from runyoro_ssl.model.memory import BatchSettings, predict_memory
 from runyoro_ssl.model.objective import compute_objective
 from runyoro_ssl.model.precision import set_precision
-from runyoro_ssl.train.step import is_out_of_memory
 
 PARTS: tuple[What, ...] = ("objective", "feature_encoder", "step", "epoch")
 BATCH_SECONDS = {
@@ -206,11 +207,12 @@ class TrainingBench:
         """Alternating runs; each side alone, without the other's optimizer, where both do not fit into memory."""
         settings = self.settings
         extra: dict[str, Any] = {}
-        keep = can_keep(predict_memory(self.model.config, BatchSettings(self.batch_seconds)).peak)
+        peak = predict_memory(self.model.config, BatchSettings(self.batch_seconds)).peak
+        keep = can_keep(peak)
 
         def our_turn() -> None:
             if settings.device == "cpu":  # as train does
-                tune_allocator(self.model.config, BatchSettings(self.batch_seconds), keep_freed_memory=keep)
+                tune_allocator(peak, keep_freed_memory=keep)
             ours()
 
         def their_turn() -> None:

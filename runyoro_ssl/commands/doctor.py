@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runyoro_ssl import __version__
-from runyoro_ssl.devices import available_devices, best_profile
+from runyoro_ssl.devices import available_devices
 from runyoro_ssl.errors import CheckpointError
 from runyoro_ssl.logs import print_table
 from runyoro_ssl.plugin.manager import load_plugins
-from runyoro_ssl.resolve import list_profiles, load_config, profile_device
+from runyoro_ssl.resolve import best_profile, list_profiles, load_config, profile_device
 from runyoro_ssl.torchaudio_compat import torchaudio_form
 
 if TYPE_CHECKING:
@@ -133,7 +133,7 @@ def memory_rows(config: Config) -> list[list[str]]:
 
 def _kept(config: Config, memory: Memory) -> list[list[str]]:
     """What becomes of freed memory, where that is ours to say."""
-    from runyoro_ssl.model.memory import KEEPING_COSTS, can_keep
+    from runyoro_ssl.model.allocator import KEEPING_COSTS, can_keep
 
     if config.hardware.device != "cpu" or platform.libc_ver()[0] != "glibc":
         return []

@@ -11,6 +11,7 @@ from typing import Any, NoReturn, ParamSpec, TypeVar
 
 from runyoro_ssl import logs
 from runyoro_ssl.errors import RunyoroError
+from runyoro_ssl.processes import SIGNAL_EXIT
 from runyoro_ssl.redaction import redact
 
 Parameters = ParamSpec("Parameters")
@@ -18,8 +19,6 @@ Result = TypeVar("Result")
 
 EXIT_MENDABLE = 1
 EXIT_BUG = 2
-SIGNAL_EXIT = 128
-"""Added to a signal's number: 130 for SIGINT, 143 for SIGTERM, 129 for a terminal that was closed."""
 
 
 class Terminated(BaseException):

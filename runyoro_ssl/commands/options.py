@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runyoro_ssl import logs
-from runyoro_ssl.commands.ending import SIGNAL_EXIT, end
+from runyoro_ssl.commands.ending import end
 from runyoro_ssl.config import Config
+from runyoro_ssl.processes import SIGNAL_EXIT
 from runyoro_ssl.redaction import hide
 from runyoro_ssl.resolve import flags_to_overrides, load_config
 
@@ -110,7 +111,7 @@ def run_train(
     from runyoro_ssl.plugin.manager import load_plugins
 
     if profile is None:
-        from runyoro_ssl.devices import best_profile
+        from runyoro_ssl.resolve import best_profile
 
         profile = best_profile()
         logs.get_logger().info("profile_chosen", profile=profile, because="it suits the best device present")
@@ -202,7 +203,7 @@ def run_doctor(
         doctor.describe_machine()
         return
     if profile is None:
-        from runyoro_ssl.devices import best_profile
+        from runyoro_ssl.resolve import best_profile
 
         profile = best_profile()
     config = resolve("doctor", flags, profile=profile, config_file=config_file, settings=settings)

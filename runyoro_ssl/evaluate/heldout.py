@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from runyoro_ssl.batches.forward import run_objective
 from runyoro_ssl.batches.lengths import Piece
 from runyoro_ssl.batches.loader import load_batches
 from runyoro_ssl.batches.plan import MicroBatch, PlanSettings
 from runyoro_ssl.batches.unreadable import Unreadable
+from runyoro_ssl.devices import is_out_of_memory
 from runyoro_ssl.evaluate.metrics import Meter
 from runyoro_ssl.logs import progress
-from runyoro_ssl.train.step import is_out_of_memory, run_objective
 
 if TYPE_CHECKING:
     from runyoro_ssl.batches.build import BatchBuilder, TrainingBatch

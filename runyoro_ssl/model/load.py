@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from safetensors import SafetensorError
 
+from runyoro_ssl.config import Config, HardwareConfig
 from runyoro_ssl.errors import CheckpointError
-from runyoro_ssl.model.context import run_context_network
-from runyoro_ssl.model.encoder import encode_waveforms
+from runyoro_ssl.model.draws import derive_seed
 from runyoro_ssl.torchaudio_compat import import_transformers
 
 if TYPE_CHECKING:
@@ -141,45 +141,6 @@ def save_pretrained(model: Any, extractor: Any, folder: Path) -> None:
     extractor.save_pretrained(folder)
 
 
-def num_frames(num_samples: torch.Tensor, config: Any) -> torch.Tensor:
-    """Frames the feature encoder makes of each clip. int64 (B,) -> int64 (B,)."""
-    for kernel, stride in zip(config.conv_kernel, config.conv_stride, strict=True):
-        num_samples = (num_samples - kernel) // stride + 1
-    return num_samples.clamp(min=0)
-
-
-def encode(
-    model: Any,
-    waveforms: torch.Tensor,
-    *,
-    attention_mask: torch.Tensor | None,
-    time_mask: torch.Tensor,
-    feature_mask: torch.Tensor | None,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Run feature encoder, masking and context network, as `Wav2Vec2Model.forward` does with given masks.
-
-    Args:
-        model: Wav2Vec2ForPreTraining.
-        waveforms: float (B, T), normalised as the feature extractor asks.
-        attention_mask: bool (B, F), True at real frames; None when nothing is padding.
-        time_mask: bool (B, F), True where the mask embedding replaces the features.
-        feature_mask: bool (B, H), True where a hidden dimension is set to zero; None for none.
-
-    Returns:
-        context (B, F, H), and features (B, F, C): the unmasked, normalised output of the feature encoder.
-    """
-    wav2vec2 = model.wav2vec2
-    if model.config.feat_extract_activation == "gelu":
-        features = encode_waveforms(wav2vec2.feature_extractor, waveforms)
-    else:
-        features = wav2vec2.feature_extractor(waveforms.clone()).transpose(1, 2)
-    hidden, features = wav2vec2.feature_projection(features)
-    hidden = torch.where(time_mask[..., None], wav2vec2.masked_spec_embed.to(hidden.dtype), hidden)
-    if feature_mask is not None:
-        hidden = hidden.masked_fill(feature_mask[:, None, :], 0.0)
-    return run_context_network(wav2vec2.encoder, hidden, attention_mask), features
-
-
 def _check_architecture(name: str, config: Any) -> None:
     if config.model_type != "wav2vec2":
         raise CheckpointError(
@@ -204,3 +165,9 @@ def _check_weights(name: str, info: dict[str, Any], *, allow_new_head: bool) -> 
             f'model "{name}" has no pre-training head ({len(head)} weights missing, e.g. {head[0]}): training would '
             "start from noise. Give the pre-trained, not a fine-tuned, checkpoint; or --set model.allow_new_head=true"
         )
+
+
+def load_weights(config: Config, name: str) -> Any:
+    """The model of a folder or hub id, in training mode; what it lacks is drawn from the run's seed."""
+    torch.manual_seed(derive_seed(config.train.seed, "new weights"))
+    return load_model(config.model.model_copy(update={"model_name_or_path": name}), config.hardware)

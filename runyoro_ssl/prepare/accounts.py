@@ -27,7 +27,7 @@ class Drop:
 class ClipFacts:
     """What stays known of a clip once its samples are on disk.
 
-    `measures` are those of `runyoro_ssl.audio.measures`; `measured` is what each corpus filter wants to know, by its name;
+    `measures` are those of `audio.measures`; `measured` is what each corpus filter wants to know, by its name;
     `objections` are the reasons of the filters that would drop it, by name: empty for a clip on disk.
     """
 

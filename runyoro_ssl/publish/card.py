@@ -9,7 +9,7 @@ from runyoro_ssl import __version__
 from runyoro_ssl.disk.durable import replace_file
 
 if TYPE_CHECKING:
-    from runyoro_ssl.train.setup import RunSetup
+    from runyoro_ssl.train.training_run import TrainingRun
 
 SHOWN = (
     ("contrastive_loss", "contrastive loss, nats per masked frame (guessing: 4.615)"),
@@ -18,7 +18,7 @@ SHOWN = (
 )
 
 
-def write_model_card(run: RunSetup) -> None:
+def write_model_card(run: TrainingRun) -> None:
     """Write README.md beside the final model, which is that of the best validation."""
     config, first = run.config, run.validations["first"]
     best = run.validations.get("best") or run.validations["last"]

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING
 
 from runyoro_ssl.batches.plan import wasted_share
 from runyoro_ssl.disk.durable import replace_file
-from runyoro_ssl.redaction import redact_command
+from runyoro_ssl.plugin.spec import Run
+from runyoro_ssl.redaction import redact, redact_command
 
 if TYPE_CHECKING:
-    from runyoro_ssl.train.setup import RunSetup
+    from runyoro_ssl.train.training_run import TrainingRun
 
 
-def describe_run(run: RunSetup) -> list[list[str]]:
+def describe_run(run: TrainingRun) -> list[list[str]]:
     """Rows of the table printed before the first step: what this run is."""
     config, hardware = run.config, run.config.hardware
     parameters = sum(parameter.numel() for parameter in run.model.parameters())
@@ -35,9 +36,18 @@ def describe_run(run: RunSetup) -> list[list[str]]:
     ]
 
 
-def write_run_files(run: RunSetup) -> None:
+def write_run_files(run: TrainingRun) -> None:
     """run.toml: the resolved configuration; a resumed run replaces it."""
     output_dir = run.config.train.output_dir
     output_dir.mkdir(parents=True, exist_ok=True)
     header = f"# Resolved configuration of this run. Command: {redact_command(sys.argv[1:])}\n"
     replace_file(output_dir / "run.toml", header + run.config.to_toml())
+
+
+def describe(run: TrainingRun) -> Run:
+    """What the logging backends are told."""
+    output_dir = run.config.train.output_dir
+    config = redact(run.config.model_dump(mode="json"))
+    is_new = not run.validations  # a run that went back to its start keeps its first one
+    is_validated = run.validations.get("last", {}).get("step") == run.step
+    return Run(output_dir, output_dir.name, config, run.step, run.total_steps, is_new, is_validated)

@@ -13,7 +13,7 @@ from runyoro_ssl.train.checkpoints.folder import checkpoint_of, find_healthy
 from runyoro_ssl.train.checkpoints.format import load_state, verify_checkpoint
 
 if TYPE_CHECKING:
-    from runyoro_ssl.train.setup import RunSetup
+    from runyoro_ssl.train.training_run import TrainingRun
 
 log = get_logger()
 
@@ -21,7 +21,7 @@ FILES = ("config.json", "preprocessor_config.json", "model.safetensors")
 """The weights come last: while they are not there, the run has not finished."""
 
 
-def save_final_model(run: RunSetup) -> None:
+def save_final_model(run: TrainingRun) -> None:
     """Put the best checkpoint's model beside the checkpoints: lowest held-out loss, codebook in use.
 
     Raises:
@@ -41,7 +41,7 @@ def save_final_model(run: RunSetup) -> None:
     log.info("final_model", path=str(output_dir), from_checkpoint=chosen.name)
 
 
-def _choose(run: RunSetup) -> Path:
+def _choose(run: TrainingRun) -> Path:
     output_dir, best, last = run.config.train.output_dir, run.validations.get("best"), run.validations["last"]
     if best is not None:
         chosen = checkpoint_of(output_dir, int(best["step"]))

@@ -17,15 +17,13 @@ from runyoro_ssl.batches.loader import load_batches
 from runyoro_ssl.batches.unreadable import Unreadable
 from runyoro_ssl.errors import LoaderError, PluginError, TrainingError
 from runyoro_ssl.evaluate.heldout import validate
-from runyoro_ssl.evaluate.metrics import Stopwatch
 from runyoro_ssl.logs import get_logger, progress
-from runyoro_ssl.plugin.spec import Run
-from runyoro_ssl.redaction import redact
+from runyoro_ssl.processes import gather_over_processes, sum_over_processes
 from runyoro_ssl.train.checkpoints.folder import find_healthy, set_aside_later, step_of
 from runyoro_ssl.train.checkpoints.snapshot import every_generator, snapshot
-from runyoro_ssl.train.going_back import go_back
-from runyoro_ssl.train.recovery import Alarmed, Guard
-from runyoro_ssl.train.step import gather_over_processes, sum_over_processes
+from runyoro_ssl.train.describe import describe
+from runyoro_ssl.train.recovery import Alarmed, Guard, go_back
+from runyoro_ssl.train.speed import Stopwatch
 from runyoro_ssl.train.stopping.clock import SleepWatch
 from runyoro_ssl.train.stopping.ending import Ending
 
@@ -35,8 +33,8 @@ if TYPE_CHECKING:
     from runyoro_ssl.disk.lock import RunLock
     from runyoro_ssl.train.checkpoints.saver import Saver
     from runyoro_ssl.train.loggers import Loggers
-    from runyoro_ssl.train.setup import RunSetup
     from runyoro_ssl.train.stopping.ending import Stopping
+    from runyoro_ssl.train.training_run import TrainingRun
 
 log = get_logger()
 
@@ -45,7 +43,7 @@ log = get_logger()
 class Loop:
     """A run under way. `lock` is the main process's."""
 
-    run: RunSetup
+    run: TrainingRun
     loggers: Loggers
     saver: Saver
     stopping: Stopping
@@ -213,7 +211,7 @@ class Loop:
         raise TrainingError(f"{alarm.seen}: {alarm.means}. The run has stopped. {alarm.advice}")
 
 
-def _batches(run: RunSetup) -> Generator[list[TrainingBatch]]:
+def _batches(run: TrainingRun) -> Generator[list[TrainingBatch]]:
     """This process's micro-batches of each step that is left."""
     accelerator, hardware = run.accelerator, run.config.hardware
     share = slice(accelerator.process_index, None, accelerator.num_processes)
@@ -226,7 +224,7 @@ def _batches(run: RunSetup) -> Generator[list[TrainingBatch]]:
 
 
 @contextmanager
-def _training_bar(run: RunSetup) -> Iterator[Any]:
+def _training_bar(run: TrainingRun) -> Iterator[Any]:
     """A bar over the run's steps; call what it yields with (step, metrics)."""
     with progress("steps", TextColumn("{task.fields[shown]}")) as bar:
         task = bar.add_task("Training", total=run.total_steps, completed=run.step, shown="")
@@ -243,12 +241,3 @@ def _training_bar(run: RunSetup) -> Iterator[Any]:
                 )
 
         yield advance
-
-
-def describe(run: RunSetup) -> Run:
-    """What the logging backends are told."""
-    output_dir = run.config.train.output_dir
-    config = redact(run.config.model_dump(mode="json"))
-    is_new = not run.validations  # a run that went back to its start keeps its first one
-    is_validated = run.validations.get("last", {}).get("step") == run.step
-    return Run(output_dir, output_dir.name, config, run.step, run.total_steps, is_new, is_validated)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from runyoro_ssl.devices import is_out_of_memory
 from runyoro_ssl.disk.durable import sweep
 from runyoro_ssl.disk.lock import RunLock
 from runyoro_ssl.errors import TrainingError
@@ -15,17 +16,17 @@ from runyoro_ssl.logs import get_logger, print_table
 from runyoro_ssl.train.checkpoints.folder import bring_in, set_aside_later
 from runyoro_ssl.train.checkpoints.resume import check_folder, find_start
 from runyoro_ssl.train.checkpoints.saver import Saver
-from runyoro_ssl.train.describe import describe_run, write_run_files
+from runyoro_ssl.train.describe import describe, describe_run, write_run_files
 from runyoro_ssl.train.final import save_final_model
 from runyoro_ssl.train.health import journal
 from runyoro_ssl.train.loggers import open_loggers
-from runyoro_ssl.train.loop import Loop, describe
-from runyoro_ssl.train.setup import RunSetup, build_run, make_accelerator, try_first_batch
-from runyoro_ssl.train.step import is_out_of_memory
+from runyoro_ssl.train.loop import Loop
+from runyoro_ssl.train.setup import build_run, make_accelerator, try_first_batch
 from runyoro_ssl.train.stopping.awake import keep_awake
 from runyoro_ssl.train.stopping.clock import Deadline, process_started
 from runyoro_ssl.train.stopping.ending import Ending, Stopping
 from runyoro_ssl.train.stopping.signals import StopSignal
+from runyoro_ssl.train.training_run import TrainingRun
 
 if TYPE_CHECKING:
     from runyoro_ssl.config import Config, HardwareConfig
@@ -88,7 +89,7 @@ def train(config: Config, plugins: Plugins) -> TrainResult:
     )
 
 
-def _begin(run: RunSetup, checkpoint: Path | None) -> None:
+def _begin(run: TrainingRun, checkpoint: Path | None) -> None:
     """Put the output folder in order, and say what this run is."""
     config, output_dir = run.config.train, run.config.train.output_dir
     if run.accelerator.is_main_process:
@@ -109,7 +110,7 @@ def _begin(run: RunSetup, checkpoint: Path | None) -> None:
     run.stepper.rate_scale = run.watch.learning_rate_scale
 
 
-def _enter_loop(stack: ExitStack, run: RunSetup, plugins: Plugins, lock: RunLock | None) -> Loop:
+def _enter_loop(stack: ExitStack, run: TrainingRun, plugins: Plugins, lock: RunLock | None) -> Loop:
     """The loop, and around it what must end with it, whatever happens."""
     config = run.config
     stack.enter_context(explain_out_of_memory(config.hardware))

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from runyoro_ssl.batches.build import BatchBuilder
-from runyoro_ssl.batches.plan import MicroBatch, PlanSettings, RunPlan
+from runyoro_ssl.batches.plan import PlanSettings, RunPlan
 from runyoro_ssl.batches.regroup import Regroup
 from runyoro_ssl.batches.unreadable import Unreadable
 from runyoro_ssl.config import Config, HardwareConfig, MaskingConfig
@@ -20,10 +20,11 @@ from runyoro_ssl.errors import CheckpointError, ConfigError, TrainingError
 from runyoro_ssl.evaluate.heldout import plan_validation
 from runyoro_ssl.evaluate.metrics import Meter
 from runyoro_ssl.logs import get_logger
-from runyoro_ssl.model.draws import derive_seed
-from runyoro_ssl.model.load import load_model, num_frames
+from runyoro_ssl.model.allocator import tune_allocator
+from runyoro_ssl.model.forward import num_frames
+from runyoro_ssl.model.load import load_weights
 from runyoro_ssl.model.masking import MaskSummary, summarise_masks
-from runyoro_ssl.model.memory import BatchSettings, tune_allocator
+from runyoro_ssl.model.memory import BatchSettings, predict_memory
 from runyoro_ssl.model.precision import is_emulated, set_precision
 from runyoro_ssl.model.source import load_feature_extractor
 from runyoro_ssl.plugin.manager import Plugins, ensure_picklable
@@ -33,6 +34,7 @@ from runyoro_ssl.train.checkpoints.snapshot import restore
 from runyoro_ssl.train.health.watch import HealthWatch
 from runyoro_ssl.train.optim import build_optimizer, warmup_steps
 from runyoro_ssl.train.step import Stepper
+from runyoro_ssl.train.training_run import TrainingRun
 
 log = get_logger()
 
@@ -43,37 +45,7 @@ MAX_MPS_CLIP_SEC = 20.48
 not known."""
 
 
-@dataclass
-class RunSetup:
-    """What the loop works with: what stays, and from `step` on what a checkpoint keeps of it."""
-
-    config: Config
-    accelerator: Any
-    model: Any
-    extractor: Any
-    optimizer: Any
-    plan: RunPlan
-    total_steps: int
-    train_batches: BatchBuilder
-    eval_batches: BatchBuilder
-    eval_plan: list[MicroBatch]
-    dataset_sha256: str
-    mask_summary: MaskSummary
-    stepper: Stepper
-    meter: Meter
-    watch: HealthWatch
-    unreadable: Unreadable
-    base_model: str
-    """What the run began with, whatever is given when it is resumed."""
-    step: int = 0
-    """Done so far."""
-    epoch: float = 0.0
-    """The same in passes over the training split."""
-    validations: dict[str, dict[str, float]] = field(default_factory=dict)
-    """By `first` (of the model as it came), `last` and `best`; each with its `step`."""
-
-
-def build_run(config: Config, plugins: Plugins, accelerator: Any, checkpoint: Path | None = None) -> RunSetup:
+def build_run(config: Config, plugins: Plugins, accelerator: Any, checkpoint: Path | None = None) -> TrainingRun:
     """Load and check data, model and plugins; restore a checkpoint if given.
 
     Raises:
@@ -89,7 +61,8 @@ def build_run(config: Config, plugins: Plugins, accelerator: Any, checkpoint: Pa
     model = load_weights(config, name).to(accelerator.device)
     if config.hardware.device == "cpu":
         batches = BatchSettings.of(config, padded=extractor.return_attention_mask)
-        tune_allocator(model.config, batches, keep_freed_memory=config.hardware.keep_freed_memory)
+        peak = predict_memory(model.config, batches).peak
+        tune_allocator(peak, keep_freed_memory=config.hardware.keep_freed_memory)
 
     lengths = tuple(splits["train"].with_format("numpy")["num_samples"][:].tolist())
     summary = _check_masks(model, lengths, config, sampling_rate=extractor.sampling_rate)
@@ -99,7 +72,7 @@ def build_run(config: Config, plugins: Plugins, accelerator: Any, checkpoint: Pa
     plan = _plan(config, state, machine, lengths)
     optimizer = accelerator.prepare(build_optimizer(model, config.train))
     eval_lengths = splits["validation"].with_format("numpy")["num_samples"][:].tolist()
-    run = RunSetup(
+    run = TrainingRun(
         config=config,
         accelerator=accelerator,
         model=model,
@@ -123,12 +96,6 @@ def build_run(config: Config, plugins: Plugins, accelerator: Any, checkpoint: Pa
         if accelerator.is_main_process:
             describe_changes(state, config, plan.settings, machine)
     return run
-
-
-def load_weights(config: Config, name: str) -> Any:
-    """The model of a folder or hub id, in training mode; what it lacks is drawn from the run's seed."""
-    torch.manual_seed(derive_seed(config.train.seed, "new weights"))
-    return load_model(config.model.model_copy(update={"model_name_or_path": name}), config.hardware)
 
 
 def _plan(config: Config, state: dict[str, Any], machine: PlanSettings, lengths: tuple[int, ...]) -> RunPlan:
@@ -162,7 +129,7 @@ def make_accelerator(hardware: HardwareConfig) -> Any:
     """
     from accelerate import Accelerator
 
-    from runyoro_ssl.devices import check_device
+    from runyoro_ssl.resolve import check_device
 
     check_device(hardware.device)
     mixed_precision = set_precision(hardware.device, hardware.precision)
@@ -223,7 +190,7 @@ def _builder(split: Any, model: Any, extractor: Any, config: Config, plugins: Pl
     )
 
 
-def try_first_batch(run: RunSetup) -> None:
+def try_first_batch(run: TrainingRun) -> None:
     """Build the first batch of the run here, before anything is written: plugin mistakes show at once."""
     for update in run.plan.updates(run.step):
         run.train_batches[update.micro_batches[0]]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -10,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from runyoro_ssl.batches.forward import run_objective
+from runyoro_ssl.devices import is_out_of_memory
 from runyoro_ssl.model.draws import derive_seed
-from runyoro_ssl.model.load import encode
-from runyoro_ssl.model.objective import compute_objective
+from runyoro_ssl.processes import sum_over_processes
 from runyoro_ssl.train.optim import gumbel_temperature, learning_rate, set_learning_rate, warmup_steps
 
 if TYPE_CHECKING:
@@ -123,52 +123,6 @@ class Stepper:
             torch.cuda.empty_cache()
         elif self.accelerator.device.type == "mps":
             torch.mps.empty_cache()
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """CUDA has an error of its own; MPS and the CPU raise a plain RuntimeError."""
-    texts = ("out of memory", "can't allocate memory", "not enough memory", "ALLOC_FAILED", "Invalid buffer size")
-    return isinstance(error, torch.OutOfMemoryError) or any(text in str(error) for text in texts)
-
-
-def run_objective(accelerator: Any, model: Any, batch: TrainingBatch) -> Objective:
-    """Forward pass of one micro-batch: network under autocast, objective in fp32."""
-    masks = batch.masks
-    with accelerator.autocast():
-        context, features = encode(
-            model,
-            batch.waveforms,
-            attention_mask=batch.attention_mask,
-            time_mask=masks.time_mask,
-            feature_mask=masks.feature_mask,
-        )
-    return compute_objective(
-        model, context, features, positions=masks.positions, valid=masks.valid, negatives=masks.negatives
-    )
-
-
-def sum_over_processes(accelerator: Any, count: int) -> int:
-    """A count of this process, summed over all. Between hosts only: the device is not waited for."""
-    if accelerator.num_processes == 1:
-        return count
-    total = torch.tensor(count)
-    torch.distributed.all_reduce(total, group=_host_group())
-    return int(total)
-
-
-def gather_over_processes(accelerator: Any, value: Any) -> list[Any]:
-    """A small value of each process, by process. Every process calls it."""
-    if accelerator.num_processes == 1:
-        return [value]
-    values: list[Any] = [None] * accelerator.num_processes
-    torch.distributed.all_gather_object(values, value, group=_host_group())
-    return values
-
-
-@functools.cache
-def _host_group() -> Any:
-    """All processes, over their CPUs; every process asks for it at the same point."""
-    return torch.distributed.new_group(backend="gloo")
 
 
 def _sum_gradients(accelerator: Any, model: Any) -> None:

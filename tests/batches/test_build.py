@@ -21,7 +21,7 @@ from runyoro_ssl.config import MaskingConfig
 from runyoro_ssl.dataset.read import Clips
 from runyoro_ssl.errors import DatasetError
 from runyoro_ssl.model.draws import derive_generator
-from runyoro_ssl.model.load import num_frames
+from runyoro_ssl.model.forward import num_frames
 from runyoro_ssl.model.masking import most_masked
 from runyoro_ssl.plugin.spec import Clip
 

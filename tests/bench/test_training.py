@@ -135,7 +135,7 @@ def test_ours_out_of_memory_says_what_to_lower(monkeypatch: pytest.MonkeyPatch) 
     def exhausted(*_args: Any) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr("runyoro_ssl.train.step.run_objective", exhausted)
+    monkeypatch.setattr("runyoro_ssl.batches.forward.run_objective", exhausted)
     with pytest.raises(TrainingError, match=r"micro-batches of 4 s; use a smaller --batch-seconds"):
         list(bench(parts="step").rows())
 

@@ -16,6 +16,7 @@ import pytest
 import torch
 from accelerate.state import AcceleratorState
 
+from runyoro_ssl.batches import forward
 from runyoro_ssl.batches.plan import Update
 from runyoro_ssl.commands.smoke import _build_model
 from runyoro_ssl.config import Config
@@ -198,7 +199,7 @@ def test_fault_before_the_first_checkpoint_starts_over(config: Config, plant: Ca
 
 def test_single_bad_updates_are_left_out(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
     """Their weights are those of the update before; the log says so, and the run goes on."""
-    objective = step_module.run_objective
+    objective = forward.run_objective
     calls = [0]
 
     def poisoned(accelerator: Any, model: Any, batch: Any) -> Any:

@@ -12,7 +12,8 @@ from safetensors.torch import load_file, save_file
 from conftest import build_tiny_model, transformers
 from runyoro_ssl.config import HardwareConfig, ModelConfig
 from runyoro_ssl.errors import CheckpointError
-from runyoro_ssl.model.load import load_model, num_frames
+from runyoro_ssl.model.forward import num_frames
+from runyoro_ssl.model.load import load_model
 
 
 def load(path: Path | str, **settings: object) -> object:

@@ -21,9 +21,10 @@ from runyoro_ssl.commands import doctor
 from runyoro_ssl.config import MaskingConfig
 from runyoro_ssl.devices import available_devices
 from runyoro_ssl.model.activations import Activations
-from runyoro_ssl.model.load import encode, num_frames
+from runyoro_ssl.model.allocator import can_keep
+from runyoro_ssl.model.forward import encode, num_frames
 from runyoro_ssl.model.masking import make_masks
-from runyoro_ssl.model.memory import BatchSettings, can_keep, count_parameters, largest_batch_seconds, predict_memory
+from runyoro_ssl.model.memory import BatchSettings, count_parameters, largest_batch_seconds, predict_memory
 from runyoro_ssl.model.objective import compute_objective
 
 RunTask = Callable[[str], tuple[int, str, str]]
@@ -216,8 +217,8 @@ def test_freed_tensors_go_back_to_the_system(keep: bool) -> None:  # noqa: FBT00
     """Even between tensors still in use; unless they are to be kept."""
     code = f"""
 import psutil, torch
-from runyoro_ssl.model.memory import tune_allocator
-tune_allocator(None, None, keep_freed_memory={keep})
+from runyoro_ssl.model.allocator import tune_allocator
+tune_allocator(0, keep_freed_memory={keep})
 for size in (4 << 20, 16 << 20, 31 << 20):
     torch.ones(size // 4)  # each freed block of its own raises glibc's threshold
 many, in_use = [], []

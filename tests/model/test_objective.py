@@ -22,7 +22,8 @@ from runyoro_ssl.batches.build import BatchBuilder, TrainingBatch
 from runyoro_ssl.batches.plan import MicroBatch
 from runyoro_ssl.builtins.collators import PaddedCollator
 from runyoro_ssl.config import HardwareConfig, MaskingConfig, ModelConfig
-from runyoro_ssl.model.load import encode, load_model
+from runyoro_ssl.model.forward import encode
+from runyoro_ssl.model.load import load_model
 from runyoro_ssl.model.objective import Objective, compute_objective, contrastive_logits, perplexity
 
 UNPADDED = (40_000, 40_000)

@@ -20,6 +20,7 @@ from accelerate.state import AcceleratorState
 from conftest import ROOT, transformers
 from reference import gradients, relative_difference, without_dropout
 from runyoro_ssl import logs
+from runyoro_ssl.batches import forward
 from runyoro_ssl.batches.plan import MicroBatch, Update
 from runyoro_ssl.config import Config
 from runyoro_ssl.errors import ConfigError, DatasetError, PluginError, TrainingError
@@ -31,9 +32,10 @@ from runyoro_ssl.resolve import load_config
 from runyoro_ssl.train import step
 from runyoro_ssl.train.checkpoints.resume import find_start
 from runyoro_ssl.train.run import TrainResult, train
-from runyoro_ssl.train.setup import RunSetup, build_run, make_accelerator
+from runyoro_ssl.train.setup import build_run, make_accelerator
 from runyoro_ssl.train.step import Stepper
 from runyoro_ssl.train.stopping.ending import Ending
+from runyoro_ssl.train.training_run import TrainingRun
 from trainer import equal, metrics, weights
 
 MakeConfig = Callable[..., Config]
@@ -47,14 +49,14 @@ def run(config: Config) -> TrainResult:
     return train(config, load_plugins(config))
 
 
-def validated(setup: RunSetup) -> dict[str, float]:
+def validated(setup: TrainingRun) -> dict[str, float]:
     """Validate; nothing stops it."""
     numbers = validate(setup.accelerator, setup.model, setup.eval_batches, setup.eval_plan)
     assert numbers is not None
     return numbers
 
 
-def build(config: Config) -> RunSetup:
+def build(config: Config) -> TrainingRun:
     """What a run works with, before its first step."""
     accelerator = make_accelerator(config.hardware)
     return build_run(config, load_plugins(config), accelerator, find_start(config, accelerator))
@@ -438,7 +440,7 @@ def test_out_of_memory_splits_micro_batches_and_keeps_the_update(
     whole = meter.read("train")
     assert whole["train/contrastive_loss"] > 1
 
-    real = step.run_objective
+    real = forward.run_objective
     told: list[int] = []
 
     def short_of_memory(accelerator: Any, model: Any, batch: Any) -> Any:
@@ -462,7 +464,7 @@ def test_validation_short_of_memory_gives_the_same_numbers(
     setup = build(config)
     assert max(len(batch.clips) for batch in setup.eval_plan) > 2
     whole = validated(setup)
-    real = step.run_objective
+    real = forward.run_objective
 
     def short_of_memory(accelerator: Any, model: Any, batch: Any) -> Any:
         if len(batch.waveforms) > 1:
@@ -478,7 +480,7 @@ def test_out_of_memory_run_goes_on(
     train_config: MakeConfig, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """It says so once, and the run finishes; a resumed run goes on in parts, for these decide what is drawn."""
-    real = step.run_objective
+    real = forward.run_objective
 
     def short_of_memory(accelerator: Any, model: Any, batch: Any) -> Any:
         if model.training and len(batch.waveforms) > 1:

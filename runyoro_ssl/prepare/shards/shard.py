@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from runyoro_ssl.dataset.layout import RowWriter
+from runyoro_ssl.dataset.write import RowWriter
 from runyoro_ssl.errors import DatasetError
 from runyoro_ssl.prepare.accounts import Account
 from runyoro_ssl.prepare.clips.make import ClipMaker

@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 
 from runyoro_ssl.disk.durable import new_folder, verify
 from runyoro_ssl.errors import CheckpointError
-from runyoro_ssl.model.memory import available_memory
+from runyoro_ssl.model.allocator import available_memory
 
 STATE = "trainer_state.json"
 OPTIMIZER = "optimizer.safetensors"

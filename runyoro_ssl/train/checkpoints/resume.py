@@ -12,6 +12,7 @@ from runyoro_ssl.config import Config
 from runyoro_ssl.disk.lock import LOCK
 from runyoro_ssl.errors import CheckpointError, ConfigError
 from runyoro_ssl.logs import get_logger
+from runyoro_ssl.processes import sum_over_processes
 from runyoro_ssl.redaction import redact
 from runyoro_ssl.train.checkpoints.folder import (
     SUPERSEDED,
@@ -21,7 +22,6 @@ from runyoro_ssl.train.checkpoints.folder import (
     list_checkpoints,
     step_of,
 )
-from runyoro_ssl.train.step import sum_over_processes
 
 log = get_logger()
 

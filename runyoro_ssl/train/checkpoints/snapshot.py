@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from runyoro_ssl.evaluate.metrics import Totals
-from runyoro_ssl.model.draws import generator_states, restore_generators
+from runyoro_ssl.processes import gather_over_processes
 from runyoro_ssl.redaction import redact
 from runyoro_ssl.train.checkpoints.format import (
     Snapshot,
@@ -20,14 +20,14 @@ from runyoro_ssl.train.checkpoints.format import (
     num_updates,
     take_snapshot,
 )
+from runyoro_ssl.train.checkpoints.generators import generator_states, restore_generators
 from runyoro_ssl.train.checkpoints.resume import comparable
-from runyoro_ssl.train.step import gather_over_processes
 
 if TYPE_CHECKING:
-    from runyoro_ssl.train.setup import RunSetup
+    from runyoro_ssl.train.training_run import TrainingRun
 
 
-def snapshot(run: RunSetup, generators: Mapping[str, torch.Tensor]) -> Snapshot:
+def snapshot(run: TrainingRun, generators: Mapping[str, torch.Tensor]) -> Snapshot:
     """The run between two steps."""
     scaler = run.accelerator.scaler
     optimizer = run.optimizer.optimizer
@@ -59,7 +59,7 @@ def every_generator(accelerator: Any) -> dict[str, torch.Tensor]:
     return {f"{process}.{name}": state for process, states in enumerate(every) for name, state in states.items()}
 
 
-def restore(run: RunSetup, checkpoint: Path, state: Mapping[str, Any]) -> None:
+def restore(run: TrainingRun, checkpoint: Path, state: Mapping[str, Any]) -> None:
     """Put back all but the weights, which the model was loaded with."""
     load_optimizer(checkpoint, run.model, run.optimizer.optimizer, num_updates=state["num_updates"])
     if run.accelerator.scaler is not None and state["scaler"]:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from runyoro_ssl.train.step import gather_over_processes, sum_over_processes
+from runyoro_ssl.processes import gather_over_processes, sum_over_processes
 from runyoro_ssl.train.stopping.clock import Deadline
 from runyoro_ssl.train.stopping.signals import StopSignal
 

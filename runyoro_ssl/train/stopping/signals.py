@@ -12,14 +12,11 @@ from contextlib import suppress
 from types import FrameType, TracebackType
 from typing import Any, Self
 
-SIGNALS = tuple(
-    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
-)  # Windows has no SIGHUP
+from runyoro_ssl.processes import SIGNAL_EXIT, SIGNALS
+
 TOGETHER_SEC = 0.5
 """Signals this close are one request: torchrun passes on the Ctrl-C that its processes got too."""
 STDERR = 2
-SIGNAL_EXIT = 128
-"""Added to a signal's number, as shells do. Here too, for loader workers import this where there is no structlog."""
 
 
 class StopSignal:

@@ -30,8 +30,8 @@ from preparation import (
     write_lines,
     write_mixed_corpus,
 )
-from runyoro_ssl.dataset.layout import BATCH_ROWS, RowWriter, dataset_features
-from runyoro_ssl.dataset.write import save_splits
+from runyoro_ssl.dataset.layout import dataset_features
+from runyoro_ssl.dataset.write import BATCH_ROWS, RowWriter, save_splits
 from runyoro_ssl.errors import ConfigError
 
 Prepare = Callable[..., Preparation]

@@ -15,7 +15,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from conftest import ROOT
-from runyoro_ssl.train.stopping.signals import SIGNALS, TOGETHER_SEC, StopSignal
+from runyoro_ssl.processes import SIGNALS
+from runyoro_ssl.train.stopping.signals import TOGETHER_SEC, StopSignal
 
 APART_SEC = TOGETHER_SEC + 0.2
 BUSY = """

@@ -1,0 +1,43 @@
+"""Processes: what those of one run agree on, and the signals that ask one to stop."""
+
+from __future__ import annotations
+
+import functools
+import signal
+from typing import Any
+
+SIGNALS = tuple(
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
+)  # Windows has no SIGHUP
+SIGNAL_EXIT = 128
+"""Added to a signal's number, as shells do: 130 for SIGINT, 143 for SIGTERM, 129 for a terminal that was closed."""
+
+
+def sum_over_processes(accelerator: Any, count: int) -> int:
+    """A count of this process, summed over all. Between hosts only: the device is not waited for."""
+    if accelerator.num_processes == 1:
+        return count
+    import torch
+
+    total = torch.tensor(count)
+    torch.distributed.all_reduce(total, group=_host_group())
+    return int(total)
+
+
+def gather_over_processes(accelerator: Any, value: Any) -> list[Any]:
+    """A small value of each process, by process. Every process calls it."""
+    if accelerator.num_processes == 1:
+        return [value]
+    import torch
+
+    values: list[Any] = [None] * accelerator.num_processes
+    torch.distributed.all_gather_object(values, value, group=_host_group())
+    return values
+
+
+@functools.cache
+def _host_group() -> Any:
+    """All processes, over their CPUs; every process asks for it at the same point."""
+    import torch
+
+    return torch.distributed.new_group(backend="gloo")

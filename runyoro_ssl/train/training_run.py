@@ -1,0 +1,45 @@
+"""The training run under way: what it works with, and where it is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from runyoro_ssl.batches.build import BatchBuilder
+from runyoro_ssl.batches.plan import MicroBatch, RunPlan
+from runyoro_ssl.batches.unreadable import Unreadable
+from runyoro_ssl.config import Config
+from runyoro_ssl.evaluate.metrics import Meter
+from runyoro_ssl.model.masking import MaskSummary
+from runyoro_ssl.train.health.watch import HealthWatch
+from runyoro_ssl.train.step import Stepper
+
+
+@dataclass
+class TrainingRun:
+    """What the loop works with: what stays, and from `step` on what a checkpoint keeps of it."""
+
+    config: Config
+    accelerator: Any
+    model: Any
+    extractor: Any
+    optimizer: Any
+    plan: RunPlan
+    total_steps: int
+    train_batches: BatchBuilder
+    eval_batches: BatchBuilder
+    eval_plan: list[MicroBatch]
+    dataset_sha256: str
+    mask_summary: MaskSummary
+    stepper: Stepper
+    meter: Meter
+    watch: HealthWatch
+    unreadable: Unreadable
+    base_model: str
+    """What the run began with, whatever is given when it is resumed."""
+    step: int = 0
+    """Done so far."""
+    epoch: float = 0.0
+    """The same in passes over the training split."""
+    validations: dict[str, dict[str, float]] = field(default_factory=dict)
+    """By `first` (of the model as it came), `last` and `best`; each with its `step`."""
