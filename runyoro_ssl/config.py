@@ -1,149 +1,134 @@
-"""The configuration's schema: every setting has one home here, with its unit and its default.
+"""The configuration's schema: every setting has one home here, with its unit, its default and what it decides.
 
-Profiles hold only `hardware`; everything else is science or a path. `runyoro_ssl.resolve` fills it.
+Profiles hold only `hardware`; everything else is science or a path. `runyoro_ssl.resolve` fills it, and
+`runyoro_ssl.commands.options` makes the flags of the tasks from it.
 """
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
     NonNegativeFloat,
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
-    ValidationInfo,
-    field_validator,
     model_validator,
 )
 
 from runyoro_ssl.redaction import redact
+from runyoro_ssl.setting import (
+    DOCTOR,
+    MANIFEST,
+    PREPARE,
+    TRAIN,
+    PathOrAddress,
+    Probability,
+    Seconds,
+    Section,
+    Seed,
+    setting,
+)
 
-Seed = Annotated[int, Field(ge=0, lt=2**32)]
-Probability = Annotated[float, Field(ge=0.0, le=1.0)]
 Device = Literal["mps", "cuda", "cpu"]
-PathOrAddress = Annotated[str, BeforeValidator(lambda value: str(value) if isinstance(value, Path) else value)]
-"""A path, or an address whose two slashes a Path would lose."""
-_DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?", re.IGNORECASE)
-
-
-def parse_duration(value: Any) -> Any:
-    """`5h30m`, `90m`, `1d12h` as seconds. A number, as in run.toml, is seconds already."""
-    if not isinstance(value, str):
-        return value
-    found = _DURATION.fullmatch(value.strip())
-    if found is None or not any(found.groups()):
-        raise ValueError(f'"{value}" is no duration: give days, hours, minutes and seconds, e.g. 5h30m')
-    days, hours, minutes, seconds = (int(part or 0) for part in found.groups())
-    return float(((days * 24 + hours) * 60 + minutes) * 60 + seconds)
-
-
-Seconds = Annotated[PositiveFloat, BeforeValidator(parse_duration)]
-
-
-class Section(BaseModel):
-    """One concern of the configuration: frozen, and closed to names it does not know."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _true_is_no_number(cls, value: Any, info: ValidationInfo) -> Any:
-        if isinstance(value, bool) and cls.model_fields[str(info.field_name)].annotation not in (bool, bool | None):
-            raise ValueError(f"it is {str(value).lower()}, and needs a value")
-        return value
 
 
 class HardwareConfig(Section):
     """What one machine can do; the only section a profile may set."""
 
-    device: Device = "cpu"
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    device: Device = setting("cpu", decides="machine")
+    """Where the network runs."""
+    precision: Literal["fp32", "bf16", "fp16"] = setting("fp32", decides="machine")
     """Autocast type of the network; the loss is always computed in fp32."""
-    batch_seconds: PositiveFloat = 32.0
+    batch_seconds: PositiveFloat = setting(32.0, decides="machine")
     """Audio seconds of one micro-batch, padding included."""
-    update_seconds: PositiveFloat = 240.0
+    update_seconds: PositiveFloat = setting(240.0, decides="machine")
     """Audio seconds behind one optimizer step, over all micro-batches and processes."""
-    clip_lengths: int = Field(default=0, ge=0, le=32)
+    clip_lengths: int = setting(0, decides="machine", ge=0, le=32)
     """Crop or pad every clip to one of this many lengths, chosen to waste little; long clips may give two pieces.
     Then the device sees few shapes. 0: clips keep their lengths, and are padded to the longest of their micro-batch."""
-    per_device_train_batch_size: PositiveInt | None = None
+    per_device_train_batch_size: PositiveInt | None = setting(None, decides="machine", flag_of=TRAIN)
     """Clips of one micro-batch; replaces `batch_seconds`."""
-    gradient_accumulation_steps: PositiveInt | None = None
+    gradient_accumulation_steps: PositiveInt | None = setting(None, decides="machine", flag_of=TRAIN)
     """Micro-batches of each process behind one optimizer step; replaces `update_seconds`."""
-    dataloader_num_workers: NonNegativeInt = 0
+    dataloader_num_workers: NonNegativeInt = setting(0, decides="machine", flag_of=TRAIN)
     """Processes that build training batches; 0 builds them in the training process."""
-    num_workers: PositiveInt = 2
+    num_workers: PositiveInt = setting(2, decides="machine", flag_of=MANIFEST + PREPARE)
     """Processes that decode audio in `manifest` and `prepare`."""
-    gradient_checkpointing: bool = False
+    gradient_checkpointing: bool = setting(default=False, decides="machine", flag_of=TRAIN)
     """Recompute each layer in the backward pass: less memory, about a third more time."""
-    keep_freed_memory: bool | None = None
+    keep_freed_memory: bool | None = setting(None, decides="machine")
     """On a CPU with glibc: keep what is freed for the next step, faster, but up to three times the memory. None: where
     there is so much."""
-    attention: Literal["sdpa", "eager"] = "sdpa"
-    compile: bool = False
+    attention: Literal["sdpa", "eager"] = setting("sdpa", decides="machine")
+    """Implementation of attention: fused where the device has it, or plain."""
+    compile: bool = setting(default=False, decides="machine")
     """torch.compile each Transformer layer."""
 
 
 class ModelConfig(Section):
     """The base model, and what of its own config to change for this run. None keeps the checkpoint's value."""
 
-    model_name_or_path: str = "facebook/wav2vec2-xls-r-300m"
+    model_name_or_path: str = setting(
+        "facebook/wav2vec2-xls-r-300m", decides="nothing", flag_of=PREPARE + TRAIN + DOCTOR
+    )
     """A folder saved by transformers, or a Hugging Face hub id."""
-    allow_new_head: bool = False
+    allow_new_head: bool = setting(default=False, decides="nothing")
     """Accept a checkpoint without quantizer or projections, and start those from random weights."""
-    allow_pickle: bool = False
+    allow_pickle: bool = setting(default=False, decides="nothing", flag_of=TRAIN)
     """Accept weights as `.bin` or `.pt`, which are pickles: read with torch's weights_only, never written."""
-    layerdrop: Probability | None = None
-    hidden_dropout: Probability | None = None
-    attention_dropout: Probability | None = None
-    activation_dropout: Probability | None = None
-    feat_proj_dropout: Probability | None = None
-    feat_quantizer_dropout: Probability | None = None
+    layerdrop: Probability | None = setting(None, decides="run")
+    """Share of Transformer layers to skip at random."""
+    hidden_dropout: Probability | None = setting(None, decides="run")
+    """After the layers of the Transformer."""
+    attention_dropout: Probability | None = setting(None, decides="run")
+    """On the attention's weights."""
+    activation_dropout: Probability | None = setting(None, decides="run")
+    """Inside the feed-forward layers."""
+    feat_proj_dropout: Probability | None = setting(None, decides="run")
+    """After the projection of the features."""
+    feat_quantizer_dropout: Probability | None = setting(None, decides="run")
+    """On what the quantizer sees."""
 
 
 class PrepareConfig(Section):
     """From a manifest to a dataset on disk."""
 
-    manifest_path: PathOrAddress = "data/manifest/audio_manifest.jsonl"
+    manifest_path: PathOrAddress = setting("data/manifest/audio_manifest.jsonl", decides="nothing", flag_of=PREPARE)
     """JSON Lines, or a Hugging Face audio dataset: `hf://org/name?config=...&split=...`."""
-    output_dir: Path = Path("data/processed/ssl_dataset")
-    max_duration_sec: float = Field(default=15.0, ge=0.1, le=3600.0)
+    output_dir: Path = setting(Path("data/processed/ssl_dataset"), decides="nothing", flag_of=PREPARE)
+    """Dataset to write."""
+    max_duration_sec: float = setting(15.0, decides="clips", flag_of=PREPARE, ge=0.1, le=3600.0)
     """No clip is longer; what is gets cut, as `segment` says."""
-    min_duration_sec: float = Field(default=2.0, ge=0.05)
+    min_duration_sec: float = setting(2.0, decides="clips", flag_of=PREPARE, ge=0.05)
     """Shorter clips and pieces are dropped by the `duration` filter."""
-    segment: Literal["vad", "fixed", "none"] = "vad"
+    segment: Literal["vad", "fixed", "none"] = setting("vad", decides="clips", flag_of=PREPARE)
     """What becomes of recordings over `max_duration_sec`. `vad`: clips of speech, cut at pauses, and the rest is left
     out; `fixed`: pieces of the maximum, nothing is left out; `none`: they are dropped."""
-    vad_threshold: float = Field(default=0.5, gt=0.0, lt=1.0)
+    vad_threshold: float = setting(0.5, decides="clips", gt=0.0, lt=1.0)
     """Probability from which 32 ms count as speech."""
-    speech_pad_sec: float = Field(default=0.2, ge=0.0, le=1.0)
+    speech_pad_sec: float = setting(0.2, decides="clips", ge=0.0, le=1.0)
     """Kept before and after speech, so that no consonant is clipped."""
-    max_pause_sec: float = Field(default=1.0, ge=0.0, le=10.0)
+    max_pause_sec: float = setting(1.0, decides="clips", ge=0.0, le=10.0)
     """Longer pauses separate clips; shorter ones may stay inside."""
-    max_recording_sec: PositiveFloat = 86_400.0
+    max_recording_sec: PositiveFloat = setting(86_400.0, decides="clips")
     """A file that decodes to more is refused: no header or compression bomb costs more than this."""
-    time_limit_sec: PositiveFloat = 60.0
+    time_limit_sec: PositiveFloat = setting(60.0, decides="nothing")
     """A file whose decoding stands still for so long is dropped."""
-    allow_outside: bool = False
+    allow_outside: bool = setting(default=False, decides="nothing", flag_of=PREPARE)
     """Accept manifest lines whose relative path leaves the manifest's folder, by `..` or a link."""
-    executor: str = "processes"
+    executor: str = setting("processes", decides="nothing", flag_of=PREPARE)
     """Where the work runs: `processes` here, `dask://HOST:PORT`, `slurm`, or what a plugin offers."""
-    shard_seconds: PositiveFloat = 600.0
+    shard_seconds: PositiveFloat = setting(600.0, decides="nothing")
     """Stated audio of one unit of work. Changes nothing in the result."""
-    keep_shards: bool = True
+    keep_shards: bool = setting(default=True, decides="nothing")
     """Keep what each unit of work gave beside the dataset, so that a grown manifest costs only what is new."""
-    validation_share: float = Field(default=0.05, gt=0.0, lt=0.5)
+    validation_share: float = setting(0.05, decides="split", gt=0.0, lt=0.5)
     """Share of the kept seconds to hold out, as nearly as whole groups allow."""
-    split_by: Literal["speaker", "recording"] = "speaker"
+    split_by: Literal["speaker", "recording"] = setting("speaker", decides="split")
     """What the splits never share. `speaker` also keeps recordings apart."""
-    seed: Seed = 0
+    seed: Seed = setting(0, decides="split")
     """Chooses which groups are held out."""
 
     @model_validator(mode="after")
@@ -159,114 +144,135 @@ class PrepareConfig(Section):
 class MaskingConfig(Section):
     """Which frames the model must predict. wav2vec 2.0, sec. 3.1 and 4.2."""
 
-    mask_time_prob: float = Field(default=0.65, gt=0.0, le=1.0)
+    mask_time_prob: float = setting(0.65, decides="run", flag_of=TRAIN, gt=0.0, le=1.0)
     """Expected share of frames inside a span before overlaps: spans = prob x frames / length."""
-    mask_time_length: PositiveInt = 10
+    mask_time_length: PositiveInt = setting(10, decides="run", flag_of=TRAIN)
     """Frames of one span (20 ms each)."""
-    mask_time_min_spans: NonNegativeInt = 2
-    mask_feature_prob: Probability = 0.0
+    mask_time_min_spans: NonNegativeInt = setting(2, decides="run")
+    """Spans of a clip at least, where it is long enough."""
+    mask_feature_prob: Probability = setting(0.0, decides="run", flag_of=TRAIN)
     """The same along the hidden dimension, set to zero; 0 switches it off."""
-    mask_feature_length: PositiveInt = 10
-    mask_feature_min_spans: NonNegativeInt = 0
+    mask_feature_length: PositiveInt = setting(10, decides="run", flag_of=TRAIN)
+    """Hidden dimensions of one span."""
+    mask_feature_min_spans: NonNegativeInt = setting(0, decides="run")
+    """Spans of a clip at least."""
 
 
 class TrainConfig(Section):
     """Continued pre-training: length, optimizer, schedules, logs and checkpoints."""
 
-    processed_dataset_path: Path = Path("data/processed/ssl_dataset")
-    output_dir: Path = Path("models/ssl/runyoro-wav2vec2-xls-r-300m-continued-training")
-    num_train_epochs: PositiveInt = 10
-    max_steps: PositiveInt | None = None
+    processed_dataset_path: Path = setting(Path("data/processed/ssl_dataset"), decides="nothing", flag_of=TRAIN)
+    """Dataset of `prepare`."""
+    output_dir: Path = setting(
+        Path("models/ssl/runyoro-wav2vec2-xls-r-300m-continued-training"), decides="nothing", flag_of=TRAIN
+    )
+    """Folder of this run: its checkpoints and its final model."""
+    num_train_epochs: PositiveInt = setting(10, decides="run", flag_of=TRAIN)
+    """Passes over the training split."""
+    max_steps: PositiveInt | None = setting(None, decides="run", flag_of=TRAIN)
     """Optimizer steps of the whole run; replaces `num_train_epochs`."""
-    learning_rate: PositiveFloat = 5e-5
+    learning_rate: PositiveFloat = setting(5e-5, decides="run", flag_of=TRAIN)
     """Peak rate, after warm-up; falls linearly to 0 at the last step."""
-    warmup_steps: NonNegativeInt | None = None
-    """None: a tenth of the run."""
-    weight_decay: NonNegativeFloat = 0.01
-    adam_beta1: float = Field(default=0.9, ge=0.0, lt=1.0)
-    adam_beta2: float = Field(default=0.98, ge=0.0, lt=1.0)
-    adam_epsilon: PositiveFloat = 1e-6
-    max_grad_norm: PositiveFloat = 1.0
+    warmup_steps: NonNegativeInt | None = setting(None, decides="run", flag_of=TRAIN)
+    """Steps over which the rate rises from 0. None: a tenth of the run."""
+    weight_decay: NonNegativeFloat = setting(0.01, decides="run", flag_of=TRAIN)
+    """Of AdamW, on matrices only."""
+    adam_beta1: float = setting(0.9, decides="run", ge=0.0, lt=1.0)
+    """AdamW's decay of the mean gradient."""
+    adam_beta2: float = setting(0.98, decides="run", ge=0.0, lt=1.0)
+    """AdamW's decay of the mean squared gradient."""
+    adam_epsilon: PositiveFloat = setting(1e-6, decides="run")
+    """AdamW's addend to the root of the latter."""
+    max_grad_norm: PositiveFloat = setting(1.0, decides="run")
     """Clips the gradient of the mean loss per masked frame."""
-    feature_encoder_lr_scale: NonNegativeFloat = 0.1
+    feature_encoder_lr_scale: NonNegativeFloat = setting(0.1, decides="run")
     """The CNN learns at this share of the rate: fairseq's feature_grad_mult, which Adam would cancel."""
-    freeze_feature_encoder: bool = False
-    gumbel_temperature_start: PositiveFloat = 2.0
-    gumbel_temperature_end: PositiveFloat = 0.5
+    freeze_feature_encoder: bool = setting(default=False, decides="run")
+    """The CNN does not learn at all."""
+    gumbel_temperature_start: PositiveFloat = setting(2.0, decides="run")
+    """Of the draw of codevectors, at the first step."""
+    gumbel_temperature_end: PositiveFloat = setting(0.5, decides="run")
     """Reached at the last step, geometrically."""
-    logging_steps: PositiveInt = 10
-    eval_steps: PositiveInt | None = None
+    logging_steps: PositiveInt = setting(10, decides="nothing", flag_of=TRAIN)
+    """Steps between log lines."""
+    eval_steps: PositiveInt | None = setting(None, decides="nothing")
     """Steps between validations; None: as often as checkpoints."""
-    save_steps: PositiveInt = 500
-    save_total_limit: NonNegativeInt = 3
+    save_steps: PositiveInt = setting(500, decides="nothing", flag_of=TRAIN)
+    """Steps between checkpoints."""
+    save_total_limit: NonNegativeInt = setting(3, decides="nothing", flag_of=TRAIN)
     """Checkpoints kept; older ones are removed after a new one is complete. 0 keeps all."""
-    resume_from_checkpoint: str | None = None
+    resume_from_checkpoint: str | None = setting(None, decides="nothing", flag_of=TRAIN)
     """`last`, or a checkpoint folder."""
-    override_mismatch: bool = False
+    override_mismatch: bool = setting(default=False, decides="nothing", flag_of=TRAIN)
     """Resume with another dataset or other settings than the run's: what is given now holds."""
-    stop_after: Seconds | None = None
+    stop_after: Seconds | None = setting(None, decides="nothing", flag_of=TRAIN)
     """Save and end well before this much time has passed, e.g. `5h30m`: for jobs with a time limit."""
-    keep_awake: bool = True
+    keep_awake: bool = setting(default=True, decides="nothing")
     """Keep a Mac from sleeping while it trains (`caffeinate`)."""
-    max_unreadable_share: Probability = 0.01
+    max_unreadable_share: Probability = setting(0.01, decides="nothing")
     """A clip that cannot be read is skipped; beyond this share of the training split, the run saves and stops."""
-    seed: Seed = 42
+    seed: Seed = setting(42, decides="run", flag_of=TRAIN)
     """Every random draw of the run follows from it."""
 
 
 class HealthConfig(Section):
     """When `train` raises an alarm, and what it then does: note it, go back to a healthy checkpoint, or stop."""
 
-    enabled: bool = True
+    enabled: bool = setting(default=True, decides="nothing")
     """False: only updates that are no numbers raise an alarm, and end the run at once."""
-    max_skipped_updates: NonNegativeInt = 5
+    max_skipped_updates: NonNegativeInt = setting(5, decides="nothing")
     """Updates in a row whose loss or gradient is no number: each is skipped; after one more, the run goes back."""
-    max_rollbacks: NonNegativeInt = 2
+    max_rollbacks: NonNegativeInt = setting(2, decides="nothing")
     """Times that the run goes back to its last healthy checkpoint, each time with half the learning rate, before it
     stops."""
-    patience: PositiveInt = 10
+    patience: PositiveInt = setting(10, decides="nothing")
     """Updates in a row for which a collapse, a trivial task, or a loss fallen back to chance must be seen; and for
     which a codebook must be in use, or a loss under chance, to be believed."""
-    min_group_perplexity: NonNegativeFloat = 3.0
+    min_group_perplexity: NonNegativeFloat = setting(3.0, decides="nothing")
     """Codes in use, in either codebook, under which it has collapsed: 1 is a single code, XLS-R uses hundreds. Random
     weights often start under it: a codebook that was never at twice this has `chance_patience` updates. A validation
     with fewer, over all codebooks, is never the best."""
-    min_contrastive_loss: NonNegativeFloat = 0.05
+    min_contrastive_loss: NonNegativeFloat = setting(0.05, decides="nothing")
     """Nats. Under this, with an accuracy over `max_accuracy` or hardly a negative that differs, the task has become
     trivial."""
-    max_accuracy: Probability = 0.99
-    chance_margin: NonNegativeFloat = 0.02
+    max_accuracy: Probability = setting(0.99, decides="nothing")
+    """Share of masked frames picked right."""
+    chance_margin: NonNegativeFloat = setting(0.02, decides="nothing")
     """Nats. A contrastive loss not this far under guessing has learned nothing; a model is believed to be better than
     guessing at twice this in updates, or when it came with five times this in validation."""
-    max_lost_share: Probability = 0.5
+    max_lost_share: Probability = setting(0.5, decides="nothing")
     """Of what the loss once was below guessing, on average over 20 updates: the share that may be lost again."""
-    chance_patience: PositiveInt = 1000
+    chance_patience: PositiveInt = setting(1000, decides="nothing")
     """Updates after which a model that never left chance, or whose codebook was never in use, is given up."""
-    spike_factor: float = Field(default=10.0, gt=1.0)
+    spike_factor: float = setting(10.0, decides="nothing", gt=1.0)
     """A gradient norm this many times the median of the last 100 is a spike."""
-    max_spikes: PositiveInt = 5
+    max_spikes: PositiveInt = setting(5, decides="nothing")
     """Spikes within `spike_window` updates that make the run go back; fewer are noted."""
-    spike_window: PositiveInt = 20
+    spike_window: PositiveInt = setting(20, decides="nothing")
     """Updates. One note at most in so many."""
-    early_stop_patience: NonNegativeInt = 5
+    early_stop_patience: NonNegativeInt = setting(5, decides="nothing")
     """Validations in a row without a new best after which the run ends with its best model; 0: never. The model as it
     came is no best, and nothing ends while the best is no better than guessing."""
-    max_memory_growth: PositiveFloat = 0.25
+    max_memory_growth: PositiveFloat = setting(0.25, decides="nothing")
     """Share by which memory may grow after warm-up before it is noted."""
 
 
 class PluginsConfig(Section):
     """What is used, in order. Loading a plugin does not enable it; naming it here does."""
 
-    dir: Path = Path("plugins")
+    dir: Path = setting(Path("plugins"), decides="nothing")
     """Folder of the project's own plugins (`runyoro_*.py`)."""
-    built_in_only: bool = False
+    built_in_only: bool = setting(default=False, decides="nothing")
     """Load no plugin but the built-in ones."""
-    filters: tuple[str, ...] = ("duration", "silence", "clipping", "duplicates")
-    augmentations: tuple[str, ...] = ()
-    collator: str = "padded"
-    loggers: tuple[str, ...] = ("console", "jsonl", "tensorboard")
-    options: dict[str, dict[str, Any]] = {}
+    filters: tuple[str, ...] = setting(("duration", "silence", "clipping", "duplicates"), decides="clips")
+    """Filters of `prepare`."""
+    augmentations: tuple[str, ...] = setting((), decides="run")
+    """Augmentations of the training clips."""
+    collator: str = setting("padded", decides="run")
+    """What makes a batch of clips."""
+    loggers: tuple[str, ...] = setting(("console", "jsonl", "tensorboard"), decides="nothing")
+    """Where the numbers of a run go."""
+    options: dict[str, dict[str, Any]] = setting({}, decides=("clips", "run"))
     """Options by name: `plugins.options.silence.threshold_dbfs = -55`."""
 
 

@@ -10,10 +10,11 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from runyoro_ssl.config import Config, Section
+from runyoro_ssl.config import Config
 from runyoro_ssl.devices import available_devices
 from runyoro_ssl.errors import ConfigError
 from runyoro_ssl.redaction import REDACTED
+from runyoro_ssl.setting import Section
 
 SECTIONS: dict[str, tuple[str, ...]] = {
     "manifest": ("hardware", "prepare"),
