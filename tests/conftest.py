@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from disks import small_disk
 from runyoro_ssl.audio.synth import write_corpus
 from runyoro_ssl.config import Config
 from runyoro_ssl.plugin.manager import load_plugins
 from runyoro_ssl.resolve import load_config
 from runyoro_ssl.torchaudio_compat import import_transformers
+from support.disks import small_disk
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # two processes share two cores; torch reads this when it comes

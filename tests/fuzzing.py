@@ -26,10 +26,10 @@ from pathlib import Path
 import numpy as np
 import pebble
 
-from recordings import AV_FORMATS, SNDFILE_FORMATS, write_av, write_sndfile
 from runyoro_ssl.audio.decode import probe, stream
 from runyoro_ssl.errors import AudioError, ManifestError
 from runyoro_ssl.prepare.manifest import read_manifest
+from support.recordings import AV_FORMATS, SNDFILE_FORMATS, write_av, write_sndfile
 
 MAX_FILE_SEC = 1.0
 MAX_FILE_MB = 512

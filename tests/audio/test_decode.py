@@ -17,11 +17,11 @@ import soundfile as sf
 import soxr
 
 from conftest import ROOT
-from recordings import AV_FORMATS, NO_NOISE, SNDFILE_FORMATS, Format, encode, hum, write_av, write_sndfile
 from runyoro_ssl.audio import decoder as source
 from runyoro_ssl.audio.decode import check_length, decode, probe, stream
 from runyoro_ssl.audio.pyav import PyAVSource
 from runyoro_ssl.errors import AudioError
+from support.recordings import AV_FORMATS, NO_NOISE, SNDFILE_FORMATS, Format, encode, hum, write_av, write_sndfile
 
 
 def tone(seconds: float, rate: int, channels: int = 1, hertz: float = 440.0) -> np.ndarray:

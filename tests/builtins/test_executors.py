@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from preparation import Preparation, contents, write_mixed_corpus
 from runyoro_ssl.builtins.executors.clusters import CONNECT_SEC
 from runyoro_ssl.errors import ConfigError, DatasetError
 from runyoro_ssl.prepare.workers import opened
+from support.preparation import Preparation, contents, write_mixed_corpus
 
 RunTask = Callable[[str], tuple[int, str, str]]
 CRASH = (

@@ -13,7 +13,7 @@ from runyoro_ssl.config import Config
 from runyoro_ssl.errors import CheckpointError
 from runyoro_ssl.train.checkpoints.folder import find_newest
 from runyoro_ssl.train.checkpoints.format import verify_checkpoint, write_checkpoint
-from trainer import Trainer, build_saveable, equal, metrics, weights
+from support.trainer import Trainer, build_saveable, equal, metrics, weights
 
 KINDS = ("bit", "byte", "truncate", "extend", "delete", "zeros", "swap")
 

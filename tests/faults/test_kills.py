@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from runyoro_ssl.config import Config
-from trainer import Trainer, damaged, equal, kill, metrics, weights
+from support.trainer import Trainer, damaged, equal, kill, metrics, weights
 
 SETTINGS = (
     "train.max_steps=30",

@@ -13,7 +13,7 @@ from runyoro_ssl.config import Config
 from runyoro_ssl.plugin.manager import load_plugins
 from runyoro_ssl.prepare.pipeline import prepare
 from runyoro_ssl.resolve import load_config
-from trainer import Trainer
+from support.trainer import Trainer
 
 STEPS = 2000
 WARMUP = 800

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from disks import PAGE_BYTES, resize
 from runyoro_ssl import logs
 from runyoro_ssl.config import Config
 from runyoro_ssl.errors import TrainingError
@@ -17,7 +16,8 @@ from runyoro_ssl.train.checkpoints import saver as saver_module
 from runyoro_ssl.train.checkpoints.folder import find_newest
 from runyoro_ssl.train.checkpoints.format import Snapshot
 from runyoro_ssl.train.checkpoints.saver import Saver
-from trainer import Trainer, build_saveable, equal, metrics, wait_until, weights
+from support.disks import PAGE_BYTES, resize
+from support.trainer import Trainer, build_saveable, equal, metrics, wait_until, weights
 
 FILES = (
     "config.json",

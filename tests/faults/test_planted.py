@@ -30,7 +30,7 @@ from runyoro_ssl.train.checkpoints.format import load_state
 from runyoro_ssl.train.health.journal import read
 from runyoro_ssl.train.run import TrainResult, train
 from runyoro_ssl.train.step import Stepper
-from trainer import metrics, weights
+from support.trainer import metrics, weights
 
 Plant = Callable[[Stepper, int], None]
 AT = 12

@@ -20,7 +20,7 @@ from runyoro_ssl.config import Config
 from runyoro_ssl.plugin.manager import load_plugins
 from runyoro_ssl.train.checkpoints.folder import list_checkpoints
 from runyoro_ssl.train.run import train
-from trainer import equal, metrics, weights
+from support.trainer import equal, metrics, weights
 
 MakeConfig = Callable[..., Config]
 STEPS = 24

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from runyoro_ssl.config import Config
-from trainer import Trainer, damaged, equal, metrics, wait_until, weights
+from support.trainer import Trainer, damaged, equal, metrics, wait_until, weights
 
 STATUS = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
 SETTINGS = ("train.max_steps=30", "train.save_steps=10", "train.eval_steps=3", 'plugins.augmentations=["noise"]')

@@ -21,7 +21,7 @@ import torch
 from runyoro_ssl.disk.durable import sweep
 from runyoro_ssl.train.checkpoints.folder import find_newest, prune_checkpoints
 from runyoro_ssl.train.checkpoints.format import write_checkpoint
-from trainer import build_saveable, damaged
+from support.trainer import build_saveable, damaged
 
 TOUCHING = (
     *("open", "write", "close", "flush", "fsync", "fcntl"),

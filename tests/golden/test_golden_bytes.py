@@ -19,14 +19,14 @@ import soundfile as sf
 from datasets import load_from_disk
 
 from conftest import build_tiny_model
-from pins import check
-from preparation import read_lines, write_lines
-from recordings import Format, encode
 from runyoro_ssl.audio.synth import make_lexicon, make_voices, synthesise
 from runyoro_ssl.plugin.manager import load_plugins
 from runyoro_ssl.prepare.pipeline import prepare
 from runyoro_ssl.prepare.scan import rejected_path, scan
 from runyoro_ssl.resolve import load_config
+from support.pins import check
+from support.preparation import read_lines, write_lines
+from support.recordings import Format, encode
 
 BYTES = Path(__file__).with_name("bytes.json")
 MP3 = Path(__file__).with_name("voice.mp3.txt")

@@ -14,13 +14,13 @@ import torch
 from packaging.version import Version
 
 from conftest import build_tiny_model
-from pins import check
 from runyoro_ssl.audio.synth import write_corpus
 from runyoro_ssl.plugin.manager import load_plugins
 from runyoro_ssl.prepare.pipeline import prepare
 from runyoro_ssl.prepare.scan import scan
 from runyoro_ssl.resolve import load_config
 from runyoro_ssl.train.run import train
+from support.pins import check
 
 LOSSES = Path(__file__).with_name("losses.json")
 ENCODERS: dict[str, dict[str, Any]] = {

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from conftest import TINY, transformers
-from reference import gradients, relative_difference
 from runyoro_ssl.model import norms
 from runyoro_ssl.model.encoder import encode_waveforms
+from support.reference import gradients, relative_difference
 
 GROUP_NORM = {"feat_extract_norm": "group", "conv_bias": False}
 SHAPES: dict[str, dict[str, Any]] = {

@@ -9,7 +9,14 @@ import pytest
 import torch
 
 from conftest import ClipsInMemory, build_tiny_model
-from reference import (
+from runyoro_ssl.batches.build import BatchBuilder, TrainingBatch
+from runyoro_ssl.batches.plan import MicroBatch
+from runyoro_ssl.builtins.collators import PaddedCollator
+from runyoro_ssl.config import HardwareConfig, MaskingConfig, ModelConfig
+from runyoro_ssl.model.forward import encode
+from runyoro_ssl.model.load import load_model
+from runyoro_ssl.model.objective import Objective, compute_objective, contrastive_logits, perplexity
+from support.reference import (
     all_frame_gumbel_noise,
     at_masked_frames,
     gradients,
@@ -18,13 +25,6 @@ from reference import (
     transformers_forward,
     without_dropout,
 )
-from runyoro_ssl.batches.build import BatchBuilder, TrainingBatch
-from runyoro_ssl.batches.plan import MicroBatch
-from runyoro_ssl.builtins.collators import PaddedCollator
-from runyoro_ssl.config import HardwareConfig, MaskingConfig, ModelConfig
-from runyoro_ssl.model.forward import encode
-from runyoro_ssl.model.load import load_model
-from runyoro_ssl.model.objective import Objective, compute_objective, contrastive_logits, perplexity
 
 UNPADDED = (40_000, 40_000)
 PADDED = (48_000, 32_000, 37_777)

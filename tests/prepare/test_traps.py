@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from preparation import Preparation, write_mixed_corpus
 from runyoro_ssl.audio.synth import SAMPLE_RATE, make_lexicon, make_voices, synthesise
 from runyoro_ssl.errors import AudioError
 from runyoro_ssl.prepare.clips.filtering import Judge
 from runyoro_ssl.prepare.clips.make import ClipMaker
 from runyoro_ssl.prepare.clips.segment import PauseSettings
 from runyoro_ssl.prepare.manifest import ManifestEntry
+from support.preparation import Preparation, write_mixed_corpus
 
 TRAPS = """
 import os, signal, time

@@ -18,7 +18,6 @@ import torch
 from accelerate.state import AcceleratorState
 
 from conftest import ROOT, transformers
-from reference import gradients, relative_difference, without_dropout
 from runyoro_ssl import logs
 from runyoro_ssl.batches import forward
 from runyoro_ssl.batches.plan import MicroBatch, Update
@@ -36,7 +35,8 @@ from runyoro_ssl.train.setup import build_run, make_accelerator
 from runyoro_ssl.train.step import Stepper
 from runyoro_ssl.train.stopping.ending import Ending
 from runyoro_ssl.train.training_run import TrainingRun
-from trainer import equal, metrics, weights
+from support.reference import gradients, relative_difference, without_dropout
+from support.trainer import equal, metrics, weights
 
 MakeConfig = Callable[..., Config]
 OVERRIDE = "train.override_mismatch=true"

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from disks import PAGE_BYTES, resize
-from preparation import Preparation, contents, write_mixed_corpus
+from support.disks import PAGE_BYTES, resize
+from support.preparation import Preparation, contents, write_mixed_corpus
 
 
 @pytest.fixture(scope="module")

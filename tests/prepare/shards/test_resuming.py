@@ -18,7 +18,10 @@ import pytest
 from structlog.testing import capture_logs
 
 from conftest import ROOT
-from preparation import (
+from runyoro_ssl.dataset.layout import dataset_features
+from runyoro_ssl.dataset.write import BATCH_ROWS, RowWriter, save_splits
+from runyoro_ssl.errors import ConfigError
+from support.preparation import (
     Preparation,
     contents,
     end_group,
@@ -30,9 +33,6 @@ from preparation import (
     write_lines,
     write_mixed_corpus,
 )
-from runyoro_ssl.dataset.layout import dataset_features
-from runyoro_ssl.dataset.write import BATCH_ROWS, RowWriter, save_splits
-from runyoro_ssl.errors import ConfigError
 
 Prepare = Callable[..., Preparation]
 

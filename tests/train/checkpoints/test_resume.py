@@ -21,7 +21,7 @@ from runyoro_ssl.train.checkpoints.format import STATE, load_state
 from runyoro_ssl.train.checkpoints.resume import differences
 from runyoro_ssl.train.health.journal import BEGUN, read, record, rollbacks_so_far
 from runyoro_ssl.train.run import TrainResult, train
-from trainer import metrics
+from support.trainer import metrics
 
 MakeConfig = Callable[..., Config]
 RESUME = "train.resume_from_checkpoint=last"

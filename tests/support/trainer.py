@@ -40,7 +40,7 @@ BEGUN = "begun"
 SAVED = re.compile(r"checkpoint_saved +.*?step=(\d+)")
 
 _server = multiprocessing.get_context("forkserver")
-_server.set_forkserver_preload(["trainer"])
+_server.set_forkserver_preload(["support.trainer"])
 
 
 @cache

@@ -1,0 +1,1 @@
+"""What tests share: ways to make recordings, datasets, small disks; a trainer to kill; a slow reference."""
