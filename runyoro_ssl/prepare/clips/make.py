@@ -26,9 +26,6 @@ CARRIED = frozenset({"audio_filepath", "duration", "recording", "speaker", "lang
 
 Keep = Callable[[dict[str, Any]], None]
 
-CLIPS_VERSION = 1
-"""Raised when the same recordings and settings give other clips: what was prepared before is then made anew."""
-
 
 @dataclass(frozen=True)
 class ClipMaker:

@@ -10,7 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from runyoro_ssl.config import Config
+from runyoro_ssl.config import Config, PrepareConfig
 from runyoro_ssl.dataset.layout import FORMAT
 from runyoro_ssl.errors import ManifestError
 from runyoro_ssl.logs import get_logger
@@ -19,31 +19,20 @@ from runyoro_ssl.plugin.manager import Plugins, ensure_picklable
 from runyoro_ssl.plugin.sources import BUILT_IN
 from runyoro_ssl.plugin.spec import CorpusFilter
 from runyoro_ssl.prepare.accounts import Account, Drop, Tally
+from runyoro_ssl.prepare.clips import CLIPS_VERSION
 from runyoro_ssl.prepare.clips.filtering import Judge
-from runyoro_ssl.prepare.clips.make import CLIPS_VERSION, ClipMaker
+from runyoro_ssl.prepare.clips.make import ClipMaker
 from runyoro_ssl.prepare.clips.segment import PauseSettings
 from runyoro_ssl.prepare.manifest import ManifestEntry
 from runyoro_ssl.prepare.shards.shard import Line, keyed
 from runyoro_ssl.prepare.split import SplitItem
 from runyoro_ssl.redaction import redact
+from runyoro_ssl.setting import deciding
 
 log = get_logger()
 
 VERSIONS = ("runyoro_ssl", "soundfile", "av", "soxr", "silero-vad", "torch", "datasets", "numpy")
 """Of what decides the samples that are kept."""
-CLIP_SETTINGS = frozenset(
-    {
-        "max_duration_sec",
-        "min_duration_sec",
-        "segment",
-        "vad_threshold",
-        "speech_pad_sec",
-        "max_pause_sec",
-        "max_recording_sec",
-    }
-)
-"""Settings on which a clip depends. Those of the split decide only where it goes; the others change no result."""
-SPLIT_SETTINGS = frozenset({"validation_share", "split_by", "seed"})
 
 
 @dataclass(frozen=True)
@@ -142,7 +131,7 @@ def describe_settings(config: Config, plugins: Plugins, sampling_rate: int) -> d
         "format": FORMAT,
         "sampling_rate": sampling_rate,
         "settings": {
-            **{name: settings[name] for name in sorted(CLIP_SETTINGS)},
+            **{name: settings[name] for name in sorted(deciding("clips", PrepareConfig))},
             "filters": list(used.filters),
             "options": redact({name: used.options.get(name, {}) for name in used.filters}),
         },
@@ -150,7 +139,7 @@ def describe_settings(config: Config, plugins: Plugins, sampling_rate: int) -> d
         "clips_version": CLIPS_VERSION,
         "versions": {name: version(name) for name in VERSIONS},
     }
-    split = {name: settings[name] for name in sorted(SPLIT_SETTINGS)}
+    split = {name: settings[name] for name in sorted(deciding("split", PrepareConfig))}
     return {**clips, "split": split, "clips_sha256": _sha256(clips)}
 
 
