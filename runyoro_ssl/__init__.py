@@ -1,6 +1,33 @@
-"""Continued self-supervised pre-training of wav2vec 2.0 on a language with very little data."""
+"""Continued self-supervised pre-training of wav2vec 2.0 on a language with very little data.
 
-from typing import Any
+The tasks are functions here, for notebooks and scripts. Options and settings are keywords, by the names that
+`runyoro-ssl TASK --help` shows; a result object comes back; what goes wrong is raised as a `RunyoroError`:
+
+    from runyoro_ssl import manifest, prepare, train
+
+    manifest(audio_dir="recordings", output="m.jsonl", speaker_from="^([^/]+)/")
+    prepared = prepare(manifest_path="m.jsonl", output_dir="dataset", profile="mps-m4")
+    result = train(processed_dataset_path="dataset", output_dir="run", max_steps=100, set={"train.adam_beta2": 0.95})
+    result.best["eval/contrastive_loss"]
+
+Nothing heavy is imported before it is used.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from runyoro_ssl.commands.bench import bench as bench
+    from runyoro_ssl.commands.doctor import doctor as doctor
+    from runyoro_ssl.commands.manifest import manifest as manifest
+    from runyoro_ssl.commands.plugins import plugins as plugins
+    from runyoro_ssl.commands.prepare import prepare as prepare
+    from runyoro_ssl.commands.smoke import smoke as smoke
+    from runyoro_ssl.commands.train import train as train
 
 __version__ = "0.1.0"
 
@@ -16,3 +43,50 @@ except ImportError:  # torch and transformers alone: `python -m runyoro_ssl.benc
         return function
 
     hookspec = hookimpl = _unmarked  # type: ignore[assignment]
+
+FUNCTIONS = ("manifest", "smoke", "plugins", "doctor")
+PACKAGES = ("prepare", "train", "bench")
+"""Tasks whose name is that of the package with their stage: the package can be called."""
+
+
+def __getattr__(name: str) -> Any:
+    if name in PACKAGES:
+        return import_module(f"runyoro_ssl.{name}")
+    if name in FUNCTIONS:
+        return _task(name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *FUNCTIONS, *PACKAGES})
+
+
+def _task(name: str) -> Any:
+    """The function of a task, imported now."""
+    return getattr(import_module(f"runyoro_ssl.commands.{name}"), name)
+
+
+class _CallablePackage(ModuleType):
+    """A package that is also its task: `from runyoro_ssl import train` gives it, whatever was imported before."""
+
+    def __call__(self, **given: Any) -> Any:
+        """Do the task: see its function in `runyoro_ssl.commands`."""
+        return _task(self.__name__.rpartition(".")[2])(**given)
+
+    @property
+    def __signature__(self) -> Any:
+        import inspect
+
+        return inspect.signature(_task(self.__name__.rpartition(".")[2]))
+
+
+class _FrontDoor(ModuleType):
+    """This package. The import system sets each subpackage as its attribute: those that are tasks become callable."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in PACKAGES and isinstance(value, ModuleType):
+            value.__class__ = _CallablePackage
+        super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _FrontDoor

@@ -21,6 +21,7 @@ from runyoro_ssl.redaction import redact
 from runyoro_ssl.setting import (
     DOCTOR,
     MANIFEST,
+    PLUGINS,
     PREPARE,
     TRAIN,
     PathOrAddress,
@@ -70,7 +71,7 @@ class HardwareConfig(Section):
 class ModelConfig(Section):
     """The base model, and what of its own config to change for this run. None keeps the checkpoint's value."""
 
-    model_name_or_path: str = setting(
+    model_name_or_path: PathOrAddress = setting(
         "facebook/wav2vec2-xls-r-300m", decides="nothing", flag_of=PREPARE + TRAIN + DOCTOR
     )
     """A folder saved by transformers, or a Hugging Face hub id."""
@@ -262,7 +263,9 @@ class PluginsConfig(Section):
 
     dir: Path = setting(Path("plugins"), decides="nothing")
     """Folder of the project's own plugins (`runyoro_*.py`)."""
-    built_in_only: bool = setting(default=False, decides="nothing")
+    built_in_only: bool = setting(
+        default=False, decides="nothing", flag_of=PREPARE + TRAIN + PLUGINS, flag="no_plugins"
+    )
     """Load no plugin but the built-in ones."""
     filters: tuple[str, ...] = setting(("duration", "silence", "clipping", "duplicates"), decides="clips")
     """Filters of `prepare`."""

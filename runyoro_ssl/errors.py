@@ -1,7 +1,9 @@
 """Errors a user can mend. Each message says what, where, the value seen and what to do next, in one line."""
 
+import difflib
 import sysconfig
 import traceback
+from collections.abc import Iterable
 from pathlib import Path
 
 
@@ -51,6 +53,12 @@ class TrainingError(RunyoroError):
 
 class LoaderError(TrainingError):
     """Batches can no longer be built; what was learned so far can be saved."""
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """The nearest of the known names, as a remark to put behind a wrong one; nothing if none is near."""
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return f' (did you mean "{close[0]}"?)' if close else ""
 
 
 def describe(error: BaseException) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -12,18 +11,18 @@ from pydantic import ValidationError
 
 from runyoro_ssl.config import Config
 from runyoro_ssl.devices import available_devices
-from runyoro_ssl.errors import ConfigError
+from runyoro_ssl.errors import ConfigError, did_you_mean
 from runyoro_ssl.redaction import REDACTED
-from runyoro_ssl.setting import Section
+from runyoro_ssl.setting import Section, marks_of
 
 SECTIONS: dict[str, tuple[str, ...]] = {
     "manifest": ("hardware", "prepare"),
-    "smoke": ("train",),
-    "doctor": ("model",),
-    "prepare": ("prepare", "model", "hardware"),
-    "train": ("train", "model", "masking", "hardware"),
+    "prepare": ("prepare", "model", "hardware", "plugins"),
+    "train": ("train", "model", "masking", "hardware", "health", "plugins"),
+    "plugins": ("plugins", "prepare"),
+    "doctor": ("model", "hardware", "masking", "prepare"),
 }
-"""Where a task's flags live: the first section that has a field of the flag's name."""
+"""The sections that a task reads, those that matter most first."""
 
 
 def section_type(name: str) -> type[Section]:
@@ -55,7 +54,7 @@ def load_config(
     *,
     profile: str | None = None,
     config_file: str | None = None,
-    settings: Iterable[str] = (),
+    settings: Iterable[str] | Mapping[str, Any] = (),
     flags: Mapping[str, Any] | None = None,
 ) -> Config:
     """Resolve the configuration.
@@ -63,7 +62,7 @@ def load_config(
     Args:
         profile: Name of a hardware profile, or a path to one.
         config_file: A TOML file with any of the sections.
-        settings: `section.field=value` strings; a value is TOML, or a bare string.
+        settings: `section.field=value` strings, where a value is TOML or a bare string; or a mapping of such names.
         flags: Nested overrides, `{section: {field: value}}`, as `flags_to_overrides` makes them.
 
     Raises:
@@ -74,8 +73,9 @@ def load_config(
         _merge(values, {"hardware": _read_toml(_find_profile(profile))})
     if config_file is not None:
         _merge(values, _read_toml(Path(config_file)))
-    for setting in settings:
-        _merge(values, _parse_setting(setting))
+    pairs = settings.items() if isinstance(settings, Mapping) else map(_parse_setting, settings)
+    for name, value in pairs:
+        _merge(values, _nest(name, value))
     _merge(values, flags or {})
     _refuse_redacted(values)
     try:
@@ -94,17 +94,38 @@ def _refuse_redacted(value: Any, name: str = "") -> None:
 
 
 def flags_to_overrides(task: str, flags: Mapping[str, Any]) -> dict[str, Any]:
-    """Nest a task's flags by section; flags left at None are absent. `fp16`/`bf16` become `hardware.precision`."""
+    """Nest a task's flags by section; flags left at None are absent. `fp16`/`bf16` become `hardware.precision`.
+
+    Raises:
+        ConfigError: The task reads no setting of that name.
+    """
     overrides: dict[str, Any] = {}
-    for name, value in flags.items():
-        if value is None or name in ("fp16", "bf16"):
+    for flag, value in flags.items():
+        if value is None or flag in ("fp16", "bf16"):
             continue
-        section = next(section for section in SECTIONS[task] if name in section_type(section).model_fields)
+        section, name = find_setting(task, flag)
         overrides.setdefault(section, {})[name] = value
     precision = _precision(flags.get("fp16"), flags.get("bf16"))
     if precision is not None:
         overrides.setdefault("hardware", {})["precision"] = precision
     return overrides
+
+
+def find_setting(task: str, flag: str) -> tuple[str, str]:
+    """(section, field) of a flag of a task, or of the setting of that name in the first section that has one.
+
+    Raises:
+        ConfigError: There is none.
+    """
+    fields = [(section, *pair) for section in SECTIONS[task] for pair in section_type(section).model_fields.items()]
+    for section, name, field in fields:
+        marks = marks_of(field)
+        if task in marks["flag_of"] and flag == (marks["flag"] or name):
+            return section, name
+    for section, name, _ in fields:
+        if flag == name:
+            return section, name
+    raise ConfigError(f'{task} has no setting "{flag}"{did_you_mean(flag, (name for _, name, _ in fields))}')
 
 
 def _precision(fp16: Any, bf16: Any) -> str | None:
@@ -130,7 +151,7 @@ def _find_profile(profile: str) -> Path:
         return Path(profile)
     profiles = list_profiles()
     if profile not in profiles:
-        raise ConfigError(f'no profile "{profile}"{_did_you_mean(profile, profiles)}; there are: {", ".join(profiles)}')
+        raise ConfigError(f'no profile "{profile}"{did_you_mean(profile, profiles)}; there are: {", ".join(profiles)}')
     return profiles[profile]
 
 
@@ -143,15 +164,20 @@ def _read_toml(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path}: not a readable TOML file: {error}") from None
 
 
-def _parse_setting(setting: str) -> dict[str, Any]:
-    key, equals, text = setting.partition("=")
-    if not equals or not all(key.strip().split(".")):
+def _parse_setting(setting: str) -> tuple[str, Any]:
+    """The name and the value of `section.field=value`."""
+    name, equals, text = setting.partition("=")
+    if not equals or not all(name.strip().split(".")):
         raise ConfigError(f'--set "{setting}" is not section.field=value, e.g. --set train.learning_rate=1e-4')
     try:
-        value = tomllib.loads(f"value = {text}")["value"]
+        return name.strip(), tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
-        value = text
-    first, *rest = key.strip().split(".")
+        return name.strip(), text
+
+
+def _nest(name: str, value: Any) -> dict[str, Any]:
+    """`{"train": {"seed": 1}}` of `train.seed` and 1."""
+    first, *rest = name.split(".")
     for part in reversed(rest):
         value = {part: value}
     return {first: value}
@@ -171,7 +197,9 @@ def _explain(item: Mapping[str, Any]) -> str:
     name = ".".join(str(part) for part in where)
     if item["type"] == "extra_forbidden":
         known = _fields_beside(where)
-        return f'no setting "{name}"{_did_you_mean(str(where[-1]), known)}; there are: {", ".join(known)}'
+        elsewhere = [f"{other}.{where[-1]}" for other in _sections_with(str(where[-1]))]
+        hint = f' (did you mean "{elsewhere[0]}"?)' if elsewhere else did_you_mean(str(where[-1]), known)
+        return f'no setting "{name}"{hint}; there are: {", ".join(known)}'
     message = item["msg"].removeprefix("Value error, ")
     if item["type"] == "tuple_type":
         message = f"""a list is needed: --set '{name}=["{item["input"]}"]'"""
@@ -179,16 +207,16 @@ def _explain(item: Mapping[str, Any]) -> str:
     return f'{name} is "{item["input"]}": {message}' if item["type"] != "value_error" else f"{name}: {message}"
 
 
+def _sections_with(field: str) -> list[str]:
+    """The sections that have a field of this name."""
+    return [name for name in Config.model_fields if field in section_type(name).model_fields]
+
+
 def _fields_beside(where: Sequence[Any]) -> list[str]:
     section: Any = Config
     for part in where[:-1]:
         section = section.model_fields[part].annotation
     return list(section.model_fields)
-
-
-def _did_you_mean(name: str, known: Iterable[str]) -> str:
-    close = difflib.get_close_matches(name, list(known), n=1)
-    return f' (did you mean "{close[0]}"?)' if close else ""
 
 
 def best_profile() -> str:

@@ -13,7 +13,7 @@ Decides = Literal["clips", "split", "run", "machine", "nothing"]
 """Which finished work another value makes unusable. `clips`: what was decoded and cut; `split`: which clips are held
 out; `run`: what was learned, so that a run cannot be resumed; `machine`: none, the same is computed in another way;
 `nothing`: places, logs, limits."""
-MANIFEST, PREPARE, TRAIN, DOCTOR = ("manifest",), ("prepare",), ("train",), ("doctor",)
+MANIFEST, PREPARE, TRAIN, DOCTOR, PLUGINS = ("manifest",), ("prepare",), ("train",), ("doctor",), ("plugins",)
 """Tasks that take a setting as a flag; joined with +."""
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -37,13 +37,20 @@ Seconds = Annotated[PositiveFloat, BeforeValidator(parse_duration)]
 
 
 def setting(
-    default: Any, *, decides: Decides | tuple[Decides, ...], flag_of: tuple[str, ...] = (), **limits: Any
+    default: Any,
+    *,
+    decides: Decides | tuple[Decides, ...],
+    flag_of: tuple[str, ...] = (),
+    flag: str | None = None,
+    **limits: Any,
 ) -> Any:
     """A field: its default, what it decides, the tasks that take it as a flag, and pydantic's limits.
 
-    Its help is the docstring below it. What is no flag is set by `--set section.field=value`, or in a file.
+    Its help is the docstring below it; its flag has its name, unless `flag` is another. What is no flag is set by
+    `--set section.field=value`, or in a file.
     """
-    marks: dict[str, Any] = {"decides": (decides,) if isinstance(decides, str) else decides, "flag_of": flag_of}
+    decided = (decides,) if isinstance(decides, str) else decides
+    marks: dict[str, Any] = {"decides": decided, "flag_of": flag_of, "flag": flag}
     return Field(default, json_schema_extra=marks, **limits)
 
 
@@ -61,8 +68,9 @@ class Section(BaseModel):
 
 
 def marks_of(field: FieldInfo) -> dict[str, Any]:
-    """What `setting` was told of a field: `decides` and `flag_of`."""
-    return field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {"decides": (), "flag_of": ()}
+    """What `setting` was told of a field: `decides`, `flag_of`, `flag`; of a field that is no setting, nothing."""
+    marks = field.json_schema_extra
+    return marks if isinstance(marks, dict) else {"decides": (), "flag_of": (), "flag": None}
 
 
 def deciding(what: Decides, section: type[Section]) -> tuple[str, ...]:

@@ -175,15 +175,13 @@ def _real_speech(name: str) -> Path:
 @pytest.fixture
 def run_task(capfd: pytest.CaptureFixture[str]) -> Callable[[str], tuple[int, str, str]]:
     """A function (command line) -> (exit status, stdout, stderr): `invoke …`, in this process."""
-    from invoke.collection import Collection
-    from invoke.program import Program
-
-    import tasks
+    from runyoro_ssl.commands.program import make_program
+    from runyoro_ssl.commands.tasks import ALL
 
     def run(command: str) -> tuple[int, str, str]:
         capfd.readouterr()
         status = 0
-        program = Program(namespace=Collection.from_module(tasks))
+        program = make_program(ALL, binary="invoke")
         try:
             program.run(["invoke", *shlex.split(command)])
         except SystemExit as stopped:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import inspect
 from pathlib import Path
 
 import pytest
 
-import tasks
 from runyoro_ssl.config import Config
 from runyoro_ssl.errors import ConfigError
-from runyoro_ssl.resolve import SECTIONS, flags_to_overrides, list_profiles, load_config, section_type
+from runyoro_ssl.resolve import flags_to_overrides, list_profiles, load_config
 
 
 def test_precedence(tmp_path: Path) -> None:
@@ -37,34 +35,6 @@ def test_every_profile_is_valid_and_holds_hardware_only() -> None:
         config = load_config(profile=name)
         assert config.hardware.device == device
         assert config.model_copy(update={"hardware": Config().hardware}) == Config()
-
-
-@pytest.mark.parametrize("task", ["prepare", "train"])
-def test_every_flag_of_a_task_is_a_setting(task: str) -> None:
-    """No option is parsed and not used: each is a field of a section its task reads."""
-    parameters = list(inspect.signature(getattr(tasks, task).body).parameters)
-    handled = {"_context", "profile", "config", "set", "overwrite", "dry_run", "fp16", "bf16", "no_plugins"}
-    fields = {name for section in SECTIONS[task] for name in section_type(section).model_fields}
-    assert {name for name in parameters if name not in handled} <= fields
-
-
-def test_the_seeds_options_are_all_there() -> None:
-    """The reference workflow's options, by their names."""
-    prepare = "manifest_path output_dir model_name_or_path max_duration_sec min_duration_sec num_workers"
-    train = """
-        processed_dataset_path model_name_or_path output_dir num_train_epochs max_steps per_device_train_batch_size
-        gradient_accumulation_steps learning_rate warmup_steps weight_decay logging_steps save_steps save_total_limit
-        fp16 bf16 seed gradient_checkpointing dataloader_num_workers
-        mask_time_prob mask_time_length mask_feature_prob mask_feature_length
-    """
-    assert set(prepare.split()) <= inspect.signature(tasks.prepare.body).parameters.keys()
-    assert set(train.split()) <= inspect.signature(tasks.train.body).parameters.keys()
-    defaults = Config()
-    assert str(defaults.prepare.manifest_path) == "data/manifest/audio_manifest.jsonl"
-    assert str(defaults.prepare.output_dir) == "data/processed/ssl_dataset"
-    assert defaults.model.model_name_or_path == "facebook/wav2vec2-xls-r-300m"
-    assert (defaults.prepare.max_duration_sec, defaults.prepare.min_duration_sec) == (15, 2)
-    assert str(defaults.train.output_dir) == "models/ssl/runyoro-wav2vec2-xls-r-300m-continued-training"
 
 
 @pytest.mark.parametrize(

@@ -12,48 +12,12 @@ import numpy as np
 import torch
 
 from runyoro_ssl.batches.build import BatchBuilder
+from runyoro_ssl.bench.sizes import SIZES
 from runyoro_ssl.torchaudio_compat import import_transformers
 from runyoro_ssl.train.optim import build_optimizer
 from runyoro_ssl.train.step import Stepper
 
 SAMPLE_RATE = 16_000
-XLS_R: dict[str, Any] = {
-    "feat_extract_norm": "layer",
-    "do_stable_layer_norm": True,
-    "conv_bias": True,
-    "codevector_dim": 768,
-    "proj_codevector_dim": 768,
-}
-SIZES: dict[str, dict[str, Any]] = {
-    "small": {
-        **XLS_R,
-        "hidden_size": 256,
-        "num_hidden_layers": 6,
-        "num_attention_heads": 4,
-        "intermediate_size": 512,
-        "conv_dim": (256,) * 7,
-        "codevector_dim": 256,
-        "proj_codevector_dim": 256,
-    },
-    "base": {"proj_codevector_dim": 256},
-    "xls-r-300m": {
-        **XLS_R,
-        "hidden_size": 1024,
-        "num_hidden_layers": 24,
-        "num_attention_heads": 16,
-        "intermediate_size": 4096,
-    },
-    "xls-r-1b": {
-        **XLS_R,
-        "hidden_size": 1280,
-        "num_hidden_layers": 48,
-        "num_attention_heads": 16,
-        "intermediate_size": 5120,
-        "codevector_dim": 1024,
-        "proj_codevector_dim": 1024,
-    },
-}
-"""Shapes: of the toolkit's own smallest runs, of wav2vec2-base, and of the two XLS-R models."""
 NO_DROPOUT = dict.fromkeys(
     ("hidden_dropout", "attention_dropout", "activation_dropout", "feat_proj_dropout", "layerdrop"), 0.0
 )

@@ -16,6 +16,7 @@ from runyoro_ssl.batches.loader import load_batches
 from runyoro_ssl.batches.plan import MicroBatch, PlanSettings, Update, plan_epoch
 from runyoro_ssl.bench.flops import count_flops
 from runyoro_ssl.bench.measure import Row, What, alternate, peak_bytes
+from runyoro_ssl.bench.options import PARTS
 from runyoro_ssl.bench.reference import Reference
 from runyoro_ssl.bench.subjects import SAMPLE_RATE, Noise, build_batches, build_model, build_stepper, uniform_lengths
 from runyoro_ssl.devices import is_out_of_memory
@@ -27,7 +28,6 @@ from runyoro_ssl.model.memory import BatchSettings, predict_memory
 from runyoro_ssl.model.objective import compute_objective
 from runyoro_ssl.model.precision import set_precision
 
-PARTS: tuple[What, ...] = ("objective", "feature_encoder", "step", "epoch")
 BATCH_SECONDS = {
     "cpu": {"small": 30.0, "base": 15.0, "xls-r-300m": 15.0, "xls-r-1b": 15.0},
     "mps": {"small": 60.0, "base": 30.0, "xls-r-300m": 30.0, "xls-r-1b": 15.0},

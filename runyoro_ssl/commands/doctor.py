@@ -1,16 +1,18 @@
-"""`invoke doctor`: what this machine is, what will work on it, and what memory a training run needs."""
+"""`doctor`: what this machine is, what will work on it, and what memory a training run needs."""
 
 from __future__ import annotations
 
 import os
 import platform
 import shutil
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runyoro_ssl import __version__
+from runyoro_ssl.commands.given import resolve
+from runyoro_ssl.config import Config
 from runyoro_ssl.devices import available_devices
 from runyoro_ssl.errors import CheckpointError
 from runyoro_ssl.logs import print_table
@@ -19,7 +21,6 @@ from runyoro_ssl.resolve import best_profile, list_profiles, load_config, profil
 from runyoro_ssl.torchaudio_compat import torchaudio_form
 
 if TYPE_CHECKING:
-    from runyoro_ssl.config import Config
     from runyoro_ssl.model.memory import BatchSettings, Memory
 
 LIBRARIES = ("torch", "torchaudio", "transformers", "datasets", "accelerate", "soundfile", "soxr", "wandb")
@@ -28,11 +29,40 @@ CUDA_MARGIN = 2 * GIB
 """Of a GPU's memory, for what torch does not count: context, libraries, fragmentation. An allowance, not measured."""
 
 
-def describe_machine() -> None:
-    """Print three tables: the machine, the libraries, the profiles."""
-    print_table("Machine", ["what", "found"], _machine())
-    print_table("Libraries", ["what", "found"], _libraries())
-    print_table("Profiles", ["profile", "device", "works here"], _profiles())
+@dataclass(frozen=True)
+class Diagnosis:
+    """Rows of each table. `memory` is empty where nothing was said about a run."""
+
+    machine: list[list[str]]
+    libraries: list[list[str]]
+    profiles: list[list[str]]
+    memory: list[list[str]]
+    model: str
+
+
+def doctor(**given: Any) -> Diagnosis:
+    """Say what this machine is, what will work on it, and, with any option, what memory training needs.
+
+    Args:
+        **given: `model_name_or_path`, `profile`, `config`, `set`, and any setting of `model`, `hardware`, `masking` and
+            `prepare`.
+
+    Raises:
+        RunyoroError: A setting that is wrong, or a model that cannot be had.
+    """
+    about_a_run = any(value not in (None, (), []) for value in given.values())
+    config = resolve("doctor", given) if about_a_run else Config()
+    memory = memory_rows(config) if about_a_run else []
+    return Diagnosis(_machine(), _libraries(), _profiles(), memory, config.model.model_name_or_path)
+
+
+def show(found: Diagnosis) -> None:
+    """Print the tables."""
+    print_table("Machine", ["what", "found"], found.machine)
+    print_table("Libraries", ["what", "found"], found.libraries)
+    print_table("Profiles", ["profile", "device", "works here"], found.profiles)
+    if found.memory:
+        print_table(f"Memory of training {found.model}", ["what", "bytes"], found.memory)
 
 
 def _machine() -> list[list[str]]:

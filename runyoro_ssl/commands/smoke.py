@@ -1,4 +1,4 @@
-"""`invoke smoke`: the whole way in miniature, with every claim checked.
+"""`smoke`: the whole way in miniature, with every claim checked.
 
 Synthesises speech (or takes a folder of recordings), builds a tiny random wav2vec 2.0, and runs manifest, prepare,
 train and a reload in plain transformers. The checks say whether the pieces work together and the model learns.
@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from runyoro_ssl.commands.given import own_options
+from runyoro_ssl.commands.options import SmokeOptions
 from runyoro_ssl.config import Config
 from runyoro_ssl.errors import DatasetError, TrainingError
 from runyoro_ssl.logs import get_logger, print_table
@@ -59,7 +61,7 @@ MODEL: dict[str, Any] = {
 
 @dataclass
 class SmokeReport:
-    """What each stage took and gave; the first failed check ends the run."""
+    """What each stage took and gave: rows of (stage, seconds, result). The first failed check ends the run."""
 
     rows: list[list[str]] = field(default_factory=list)
 
@@ -73,17 +75,32 @@ class SmokeReport:
         log.info("smoke_stage_done", stage=name)
 
 
-def run_smoke(*, audio_dir: str | None, work_dir: str | None, seed: int) -> None:
-    """Run every stage and check it. Raises TrainingError naming the check that failed."""
+def smoke(**given: Any) -> SmokeReport:
+    """Run the whole way, small, and check what it claims: no network, data or GPU needed.
+
+    Args:
+        **given: `audio_dir`, `work_dir`, `seed`.
+
+    Raises:
+        RunyoroError: A check that failed, by name; or something that you can mend.
+    """
+    options = own_options(SmokeOptions, given)
     report = SmokeReport()
     with tempfile.TemporaryDirectory(prefix="runyoro-smoke-") as scratch:
-        folder = Path(work_dir or scratch)
-        if work_dir and folder.exists() and any(folder.iterdir()):
+        folder = options.work_dir or Path(scratch)
+        if options.work_dir and folder.exists() and any(folder.iterdir()):
             raise DatasetError(f"--work-dir {folder} is not empty; give a new folder")
         try:
-            _run_stages(report, folder, Path(audio_dir) if audio_dir else None, seed)
-        finally:
-            print_table("Smoke", ["stage", "seconds", "result"], report.rows)
+            _run_stages(report, folder, options.audio_dir, options.seed)
+        except BaseException:
+            show(report)
+            raise
+    return report
+
+
+def show(report: SmokeReport) -> None:
+    """Print what each stage took and gave."""
+    print_table("Smoke", ["stage", "seconds", "result"], report.rows)
 
 
 def _run_stages(report: SmokeReport, folder: Path, audio_dir: Path | None, seed: int) -> None:

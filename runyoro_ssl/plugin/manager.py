@@ -16,7 +16,7 @@ from typing import Any, Literal, cast
 import pluggy
 
 from runyoro_ssl.config import Config
-from runyoro_ssl.errors import PluginError, RunyoroError, describe
+from runyoro_ssl.errors import PluginError, RunyoroError, describe, did_you_mean
 from runyoro_ssl.plugin import spec as hookspecs
 from runyoro_ssl.plugin.sources import find_modules
 from runyoro_ssl.plugin.spec import Augmentation, Collator, LoggingBackend, OpenExecutor
@@ -46,6 +46,11 @@ class Plugin:
     def requires(self) -> str | None:
         """The versions of runyoro_ssl that it declares to be made for."""
         return getattr(self.module, DECLARATION, None)
+
+    @property
+    def described_source(self) -> str:
+        """Where a user finds it, and for which versions it is."""
+        return f"{self.source}, for runyoro_ssl {self.requires}" if self.requires else self.source
 
 
 @dataclass(frozen=True)
@@ -113,15 +118,18 @@ class Plugins:
         for name in self.config.plugins.options:
             if name not in known:
                 raise PluginError(
-                    f'plugins.options.{name}: no plugin has the name "{name}"; there are: {_list(known)}'
+                    f'plugins.options.{name}: no plugin has the name "{name}"{did_you_mean(name, known)}; there are: '
+                    f"{_list(known)}"
                     f"{self._hidden()}"
                 )
 
     def _find(self, kind: Kind, name: str) -> Registration:
         found = self.registered[kind].get(name)
         if found is None:
+            there = self.registered[kind]
             raise PluginError(
-                f'no {kind} "{name}" in the loaded plugins; there are: {_list(self.registered[kind])}{self._hidden()}. '
+                f'no {kind} "{name}" in the loaded plugins{did_you_mean(name, there)}; there are: {_list(there)}'
+                f"{self._hidden()}. "
                 f"Run `invoke plugins`, or put a file runyoro_*.py that registers it into {self.config.plugins.dir}/"
             )
         return found

@@ -17,12 +17,13 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from conftest import ROOT, TINY, transformers
 from runyoro_ssl.batches.plan import MicroBatch
-from runyoro_ssl.bench import subjects, training
+from runyoro_ssl.bench import sizes, subjects, training
 from runyoro_ssl.bench.flops import count_flops
 from runyoro_ssl.bench.measure import Row, alternate, peak_bytes
+from runyoro_ssl.bench.options import PARTS, BenchOptions
 from runyoro_ssl.bench.reference import Reference
 from runyoro_ssl.bench.run import resolve_settings
-from runyoro_ssl.bench.training import PARTS, TrainingBench
+from runyoro_ssl.bench.training import TrainingBench
 from runyoro_ssl.config import MaskingConfig, TrainConfig
 from runyoro_ssl.errors import TrainingError
 from runyoro_ssl.model.objective import compute_objective
@@ -33,8 +34,8 @@ RunTask = Callable[[str], tuple[int, str, str]]
 @pytest.fixture(autouse=True)
 def _tiny_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every size is a toy; so is the matrix product."""
-    for size in subjects.SIZES:
-        monkeypatch.setitem(subjects.SIZES, size, {name: value for name, value in TINY.items() if name != "layerdrop"})
+    for size in sizes.SIZES:
+        monkeypatch.setitem(sizes.SIZES, size, {name: value for name, value in TINY.items() if name != "layerdrop"})
     monkeypatch.setitem(training.GEMM_SIZE, "cpu", 64)
 
 
@@ -63,7 +64,7 @@ def test_rows_of_a_bench(run_task: RunTask, tmp_path: Path) -> None:
     ("options", "complaint"),
     [
         ("--size huge", r'--size is "huge"; it can be small, base'),
-        ("--device tpu", r'--device is "tpu"; it can be cuda, mps, cpu'),
+        ("--device tpu", r'--device is "tpu" (did you mean "cpu"?); it can be cuda, mps, cpu'),
         ("--steps many", r'--steps is "many"; it must be a number above 0'),
         ("--steps 0", r'--steps is "0"'),
         ("--parts step,loss", r'--parts is "loss"'),
@@ -94,8 +95,9 @@ def test_bare_checkout_runs_it(tmp_path: Path) -> None:
     code = (
         "import sys, runpy\n"
         f"for name in {absent}: sys.modules[name] = None\n"
-        "import runyoro_ssl.bench.subjects as subjects, runyoro_ssl.bench.training as training\n"
-        f"subjects.SIZES['small'] = { ({**TINY, 'layerdrop': 0.0})!r}\n"
+        "import runyoro_ssl.bench.sizes as sizes, runyoro_ssl.bench.subjects as subjects\n"
+        "import runyoro_ssl.bench.training as training\n"
+        f"sizes.SIZES['small'] = { ({**TINY, 'layerdrop': 0.0})!r}\n"
         "subjects.NO_DROPOUT.pop('layerdrop'); training.GEMM_SIZE['cpu'] = 64\n"
         "sys.argv = ['bench', '--device', 'cpu', '--steps', '1', '--clip-seconds', '2', '--batch-seconds', '4',"
         f" '--json', {str(tmp_path / 'rows.json')!r}]\n"
@@ -112,9 +114,8 @@ def test_bare_checkout_runs_it(tmp_path: Path) -> None:
 
 def bench(**options: Any) -> TrainingBench:
     """A bench on the CPU."""
-    return TrainingBench(
-        resolve_settings(device="cpu", steps=1, clip_seconds=2, batch_seconds=4, size="small", **options)
-    )
+    chosen = BenchOptions(device="cpu", steps=1, clip_seconds=2, batch_seconds=4, size="small", **options)
+    return TrainingBench(resolve_settings(chosen))
 
 
 def test_reference_out_of_memory_leaves_ours(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -135,7 +136,7 @@ def test_ours_out_of_memory_says_what_to_lower(monkeypatch: pytest.MonkeyPatch) 
     def exhausted(*_args: Any) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr("runyoro_ssl.batches.forward.run_objective", exhausted)
+    monkeypatch.setattr("runyoro_ssl.train.step.run_objective", exhausted)
     with pytest.raises(TrainingError, match=r"micro-batches of 4 s; use a smaller --batch-seconds"):
         list(bench(parts="step").rows())
 
@@ -260,7 +261,7 @@ def test_objective_flops() -> None:
 
 def test_xls_r_300m_costs_what_was_published() -> None:
     """119 GFLOP for an audio second at 15 s clips, of which feature encoder 14.7 and attention 11."""
-    config = SimpleNamespace(**vars(transformers.Wav2Vec2Config(**{**subjects.XLS_R, **LARGE})))
+    config = SimpleNamespace(**vars(transformers.Wav2Vec2Config(**{**sizes.XLS_R, **LARGE})))
     flops = count_flops(config, 240_000)
     assert flops.training / 15e9 == pytest.approx(119, abs=0.5)
     assert 3 * flops.feature_encoder / 15e9 == pytest.approx(14.7, abs=0.05)

@@ -119,7 +119,7 @@ def in_processes(count: int, config: Config, file: Path) -> None:
     """`torchrun -m runyoro_ssl.train`, over gloo."""
     file.write_text(config.to_toml())
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count)]
-    command += ["-m", "runyoro_ssl.train", "--profile", "cpu-smoke", "--config", str(file)]
+    command += ["-m", "runyoro_ssl", "train", "--profile", "cpu-smoke", "--config", str(file)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]

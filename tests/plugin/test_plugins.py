@@ -398,7 +398,7 @@ def test_no_plugins_says_what_it_hides(
 
 def test_no_plugins_in_the_module_form() -> None:
     """`python -m runyoro_ssl.train` knows it, too."""
-    command = [sys.executable, "-m", "runyoro_ssl.train", "--profile", "cpu-smoke", "--no-plugins"]
+    command = [sys.executable, "-m", "runyoro_ssl", "train", "--profile", "cpu-smoke", "--no-plugins"]
     command += ["--set", "plugins.collator=mine"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 1

@@ -52,7 +52,7 @@ def start_server() -> None:
 
 @dataclass(frozen=True)
 class Trainer:
-    """`python -m runyoro_ssl.train` with a configuration, into its output folder; log lines go to `log`."""
+    """`runyoro-ssl train` with a configuration, into its output folder; log lines go to `log`."""
 
     config: Config
     log: Path
@@ -104,7 +104,7 @@ class Trainer:
 
 def _train(arguments: list[str], log: str) -> None:
     """In the trainer's process: as from a shell."""
-    from runyoro_ssl.train.__main__ import main
+    from runyoro_ssl.__main__ import main
 
     os.setpgid(0, 0)
     torch.set_num_threads(1)
@@ -112,7 +112,7 @@ def _train(arguments: list[str], log: str) -> None:
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
-    sys.argv = ["runyoro_ssl.train", *arguments]
+    sys.argv = ["runyoro-ssl", "train", *arguments]
     print(BEGUN, flush=True)  # noqa: T201 - from here on, a signal meets the trainer's own code
     main()
 

@@ -172,7 +172,7 @@ def test_two_processes_give_the_parameters_of_one(train_config: MakeConfig, tmp_
     file = tmp_path / "two.toml"
     file.write_text(config.to_toml())
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    command += ["-m", "runyoro_ssl.train", "--profile", "cpu-smoke", "--config", str(file)]
+    command += ["-m", "runyoro_ssl", "train", "--profile", "cpu-smoke", "--config", str(file)]
     done = subprocess.run(
         command, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=False
     )

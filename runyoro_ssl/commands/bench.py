@@ -1,0 +1,73 @@
+"""`bench`: how fast the training step and the data path are, beside what a user would otherwise run."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from runyoro_ssl import logs
+from runyoro_ssl.commands.given import bench_options
+
+if TYPE_CHECKING:
+    from runyoro_ssl.bench.measure import Row
+    from runyoro_ssl.bench.options import BenchOptions
+
+
+def bench(**given: Any) -> list[Row]:
+    """Time the training step, or with `data` the data path, beside what a user would otherwise run.
+
+    Args:
+        **given: The options of the task, by name (`runyoro-ssl bench --help`).
+
+    Returns:
+        A row for each comparison: seconds of both sides, and what else was seen.
+
+    Raises:
+        RunyoroError: Something that you can mend.
+    """
+    from runyoro_ssl.bench.run import resolve_settings, save
+
+    options = bench_options(given)
+    settings = resolve_settings(options)
+    if options.protection:
+        from runyoro_ssl.bench.protection import bench_protection
+
+        rows = bench_protection(
+            size=settings.size,
+            device=settings.device,
+            precision=settings.precision,
+            runs=settings.steps,
+            audio_dir=options.audio_dir,
+        )
+    else:
+        rows = _bench_data(options, settings.steps) if options.data else _bench_step(settings)
+    save(options.json, settings.device, rows)
+    return rows
+
+
+def show(rows: list[Row]) -> None:
+    """Print them as a table."""
+    from runyoro_ssl.bench.report import COLUMNS, cells
+
+    runs = max((len(row.ours) for row in rows), default=0)
+    logs.print_table(f"Median (minimum to maximum) of {runs} alternating runs", COLUMNS, list(map(cells, rows)))
+
+
+def _bench_data(options: BenchOptions, runs: int) -> list[Row]:
+    from runyoro_ssl.bench.data import bench_data
+    from runyoro_ssl.bench.run import positive
+
+    minutes = positive("--minutes", options.minutes, float)
+    hours = None if options.hours is None else positive("--hours", options.hours, float)
+    return bench_data(audio_dir=options.audio_dir, runs=runs, minutes=minutes, hours=hours)
+
+
+def _bench_step(settings: Any) -> list[Row]:
+    from runyoro_ssl.bench.run import run_training_bench
+
+    rows: list[Row] = []
+    with logs.progress("parts") as bar:
+        task = bar.add_task(f"Measuring {settings.size} on {settings.device}", total=len(settings.parts))
+        for row in run_training_bench(settings):
+            rows.append(row)
+            bar.advance(task)
+    return rows

@@ -1,0 +1,76 @@
+"""`prepare`: a manifest to a dataset, or what would become of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from runyoro_ssl import logs
+from runyoro_ssl.commands.given import own_options, resolve
+from runyoro_ssl.commands.options import PrepareOptions
+
+if TYPE_CHECKING:
+    from runyoro_ssl.prepare.pipeline import Prepared
+
+
+@dataclass(frozen=True)
+class DryRun:
+    """What each filter would drop: rows of `prepare.dry_run.COLUMNS`."""
+
+    columns: list[str]
+    rows: list[list[str]]
+
+
+def prepare(**given: Any) -> Prepared | DryRun:
+    """Decode, cut, filter and split the manifest's recordings into a dataset.
+
+    Args:
+        **given: The options of the task, by name (`runyoro-ssl prepare --help`), and any setting of `prepare`, `model`,
+            `hardware` and `plugins`; `profile`, `config`, `set`.
+
+    Returns:
+        The dataset's folder and its report; with `dry_run`, what each filter would drop.
+
+    Raises:
+        RunyoroError: Something that you can mend.
+    """
+    from runyoro_ssl.plugin.manager import load_plugins
+
+    options = own_options(PrepareOptions, given)
+    config = resolve("prepare", given)
+    plugins = load_plugins(config)
+    if options.dry_run:
+        from runyoro_ssl.prepare.dry_run import COLUMNS, rehearse
+
+        return DryRun(COLUMNS, rehearse(config, plugins))
+    from runyoro_ssl.prepare.pipeline import prepare as prepare_dataset
+
+    return prepare_dataset(config, plugins, overwrite=options.overwrite)
+
+
+def show(done: Prepared | DryRun) -> None:
+    """Print the account of a preparation, or of what it would drop."""
+    if isinstance(done, DryRun):
+        logs.print_table("Nothing was written", done.columns, done.rows)
+        return
+    if done.up_to_date:
+        logs.get_logger().info("already_prepared", path=str(done.output_dir))
+    logs.print_table(f"{done.output_dir}", ["what", "clips", "seconds"], account_rows(done.report))
+
+
+def account_rows(report: Mapping[str, Any]) -> list[list[str]]:
+    """The account of a preparation: what came in, what was dropped and why, what was kept where."""
+    rows = [["in", str(report["lines_in"]), f"{report['seconds_in']:.1f}"]]
+    if report["lines_cut"]:
+        rows.append([f"cut into {report['pieces_of_cut_lines']} pieces", str(report["lines_cut"]), ""])
+    for reason, drop in report["dropped"].items():
+        rows.append([f"dropped: {reason}", str(drop["clips"]), f"{drop['seconds']:.1f}"])
+    rows.append(["kept", str(report["clips_kept"]), f"{report['seconds_kept']:.1f}"])
+    for name, split in report["splits"].items():
+        rows.append([f"  {name}", str(split["clips"]), f"{split['seconds']:.1f}"])
+    if report["flawed_recordings"]:
+        rows.append(["damaged, used as far as they go", str(len(report["flawed_recordings"])), ""])
+    if report["narrow_band_seconds"]:
+        rows.append(["telephone bandwidth, kept", "", f"{report['narrow_band_seconds']:.1f}"])
+    return rows

@@ -1,0 +1,49 @@
+"""An option of a task: what a command line, its help and a notebook need to know of one field of a schema."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+Kind = Literal["text", "path", "int", "float", "value", "switch", "list"]
+
+
+@dataclass(frozen=True)
+class Option:
+    """One option. `name` is that of its field; `group` is the heading it stands under; `default` is how help shows it.
+
+    A `switch` needs no value; where it `is_setting`, `--name=false` turns it off, else it is off when it is not given.
+    """
+
+    name: str
+    kind: Kind
+    help: str
+    group: str
+    default: str = ""
+    choices: tuple[str, ...] = ()
+    is_setting: bool = False
+
+    @property
+    def flag(self) -> str:
+        """As it is typed: `--max-steps`."""
+        return f"--{self.name.replace('_', '-')}"
+
+    @property
+    def usage(self) -> str:
+        """As help shows it: `--max-steps=INT`."""
+        if self.kind == "switch":
+            return self.flag
+        value = "|".join(self.choices) or {"list": "SECTION.FIELD=VALUE"}.get(self.kind, self.kind.upper())
+        return f"{self.flag}={value}"
+
+    @property
+    def explained(self) -> str:
+        """Its help, with its default."""
+        return f"{' '.join(self.help.split())}{f' [{self.default}]' if self.default else ''}"
+
+
+def shown(default: Any) -> str:
+    """A default value as help shows it; nothing for none, and for a switch that is off."""
+    if default is None or default is False or default == ():
+        return ""
+    return f"{default:g}" if isinstance(default, float) else str(default)

@@ -1,0 +1,106 @@
+"""Options: each has one home, its field; none appears or goes by accident."""
+
+from __future__ import annotations
+
+import pytest
+
+from runyoro_ssl.commands.options import OWN, options_of, task_names
+from runyoro_ssl.config import Config
+from runyoro_ssl.resolve import SECTIONS, find_setting, section_type
+from runyoro_ssl.setting import marks_of
+
+FROZEN = {
+    "manifest": """
+        audio-dir output speaker-from overwrite num-workers set
+    """,
+    "prepare": """
+        dry-run overwrite manifest-path output-dir max-duration-sec min-duration-sec segment allow-outside
+        executor model-name-or-path num-workers no-plugins profile config set
+    """,
+    "train": """
+        fp16 bf16 processed-dataset-path output-dir num-train-epochs max-steps learning-rate warmup-steps
+        weight-decay logging-steps save-steps save-total-limit resume-from-checkpoint override-mismatch
+        stop-after seed model-name-or-path allow-pickle mask-time-prob mask-time-length mask-feature-prob
+        mask-feature-length per-device-train-batch-size gradient-accumulation-steps dataloader-num-workers
+        gradient-checkpointing no-plugins profile config set
+    """,
+    "smoke": """
+        audio-dir work-dir seed
+    """,
+    "bench": """
+        size device precision reference-precision steps parts clip-seconds batch-seconds compile
+        without-reference protection data audio-dir minutes hours json
+    """,
+    "plugins": """
+        profile config set no-plugins
+    """,
+    "doctor": """
+        profile config set model-name-or-path
+    """,
+}
+"""Every option of every task, in the order of its help. Whoever adds one or takes one away says so here."""
+SEED = {
+    "prepare": "manifest_path output_dir model_name_or_path max_duration_sec min_duration_sec num_workers",
+    "train": """
+        processed_dataset_path model_name_or_path output_dir num_train_epochs max_steps per_device_train_batch_size
+        gradient_accumulation_steps learning_rate warmup_steps weight_decay logging_steps save_steps save_total_limit
+        fp16 bf16 seed gradient_checkpointing dataloader_num_workers
+        mask_time_prob mask_time_length mask_feature_prob mask_feature_length
+    """,
+}
+"""The options of the reference workflow."""
+
+
+@pytest.mark.parametrize("task", FROZEN)
+def test_options_are_the_frozen_ones(task: str) -> None:
+    """In this order, without repeats."""
+    assert [option.flag.removeprefix("--") for option in options_of(task)] == FROZEN[task].split()
+    assert task_names() == tuple(FROZEN)
+
+
+@pytest.mark.parametrize("task", SEED)
+def test_options_of_the_reference_workflow_are_all_there(task: str) -> None:
+    """By their names, with their defaults."""
+    assert set(SEED[task].split()) <= {option.name for option in options_of(task)}
+    defaults = Config()
+    assert str(defaults.prepare.manifest_path) == "data/manifest/audio_manifest.jsonl"
+    assert str(defaults.prepare.output_dir) == "data/processed/ssl_dataset"
+    assert defaults.model.model_name_or_path == "facebook/wav2vec2-xls-r-300m"
+    assert (defaults.prepare.max_duration_sec, defaults.prepare.min_duration_sec) == (15, 2)
+    assert str(defaults.train.output_dir) == "models/ssl/runyoro-wav2vec2-xls-r-300m-continued-training"
+
+
+@pytest.mark.parametrize("task", task_names())
+def test_every_option_says_what_it_does(task: str) -> None:
+    """A help text, from the docstring of its field; its default, where it has one."""
+    options = options_of(task)
+    assert [option.name for option in options if not option.help] == []
+    shown = {option.name: option.default for option in options}
+    if task == "train":
+        assert (shown["learning_rate"], shown["num_train_epochs"], shown["max_steps"]) == ("5e-05", "10", "")
+
+
+def test_choices_come_from_the_type() -> None:
+    """Of a Literal; they are how help shows what can be given."""
+    segment = next(option for option in options_of("prepare") if option.name == "segment")
+    assert segment.choices == ("vad", "fixed", "none")
+    assert segment.usage == "--segment=vad|fixed|none"
+
+
+@pytest.mark.parametrize("task", SECTIONS)
+def test_every_flag_leads_to_its_field(task: str) -> None:
+    """No option is parsed and not used: it is one of the task's own, or the field of a section that the task reads."""
+    own = {name for schema in OWN[task] for name in schema.model_fields}
+    for option in options_of(task):
+        if option.name not in own:
+            section, name = find_setting(task, option.name)
+            marks = marks_of(section_type(section).model_fields[name])
+            assert task in marks["flag_of"]
+
+
+def test_every_setting_says_what_it_decides() -> None:
+    """What must be made anew when it changes is not guessed; and every setting has a help text."""
+    for section in Config.model_fields:
+        for name, field in section_type(section).model_fields.items():
+            assert marks_of(field)["decides"], f"{section}.{name} does not say what it decides"
+            assert field.description, f"{section}.{name} has no docstring"
