@@ -15,7 +15,7 @@ from typing import Any
 
 from runyoro_ssl.bench.corpus import SAMPLE_RATE, synthesise, write_clips
 from runyoro_ssl.bench.long import bench_hours, bench_long
-from runyoro_ssl.bench.measure import Row, What, alternate
+from runyoro_ssl.bench.measure import Comparison, What, alternate
 from runyoro_ssl.bench.watched import core_seconds_of_children, prepare_config, remove_prepared
 from runyoro_ssl.config import Config
 from runyoro_ssl.errors import ManifestError
@@ -26,7 +26,9 @@ BATCH_SECONDS = 32.0
 """Audio seconds of one micro-batch when reading, padding included."""
 
 
-def bench_data(*, audio_dir: Path | None, runs: int, minutes: float = 20.0, hours: float | None = None) -> list[Row]:
+def bench_data(
+    *, audio_dir: Path | None, runs: int, minutes: float = 20.0, hours: float | None = None
+) -> list[Comparison]:
     """Rows "prepare" of WAV and of FLAC files, a row "read", and those of long recordings; all in a temporary folder.
 
     Args:
@@ -53,7 +55,7 @@ def bench_data(*, audio_dir: Path | None, runs: int, minutes: float = 20.0, hour
         return [*rows, _bench_read(folder, extractor, runs), *bench_long(folder, runs)]
 
 
-def _bench_prepare(folder: Path, extension: str, extractor: Any, runs: int) -> Row:
+def _bench_prepare(folder: Path, extension: str, extractor: Any, runs: int) -> Comparison:
     """`prepare` with one worker, its start included, beside `datasets.map`, which works in this process."""
     from runyoro_ssl.plugin.manager import load_plugins
     from runyoro_ssl.prepare.pipeline import prepare
@@ -131,7 +133,7 @@ def _start_worker(config: Config) -> float:
     return alternate(start, None, runs=1, warmup=0)[0][0]
 
 
-def _bench_read(folder: Path, extractor: Any, runs: int) -> Row:
+def _bench_read(folder: Path, extractor: Any, runs: int) -> Comparison:
     """Rows of the dataset on disk to normalised, padded batches, in the order of an epoch; one thread on both sides."""
     import torch
     from datasets import load_from_disk
@@ -211,10 +213,10 @@ def _alternate(what: str, ours: Callable[[], Any], reference: Callable[[], Any],
     return meters
 
 
-def _row(what: What, size: str, meters: list[_Meter], audio_seconds: float, extra: dict[str, Any]) -> Row:
+def _row(what: What, size: str, meters: list[_Meter], audio_seconds: float, extra: dict[str, Any]) -> Comparison:
     ours, reference = meters
     runs = len(ours.seconds)
-    return Row(
+    return Comparison(
         what=what,
         size=size,
         precision="int16",

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from runyoro_ssl.bench.corpus import SAMPLE_RATE
-from runyoro_ssl.bench.measure import Row, What, alternate
+from runyoro_ssl.bench.measure import Comparison, What, alternate
 from runyoro_ssl.bench.recordings import Recording, repeat, write_copies, write_recordings
 from runyoro_ssl.bench.watched import Usage, prepare_config, prepare_watched, remove_prepared
 from runyoro_ssl.config import Config
@@ -36,7 +36,7 @@ ROOM = 2.2
 
 
 @dataclass(frozen=True)
-class Kind:
+class LongSubject:
     """Recordings of one format, cut in one way. `hours` of them are prepared; `with_two`: with two workers, too."""
 
     format: str
@@ -51,10 +51,10 @@ class Kind:
 
 
 KINDS = (
-    Kind("wav48", "fixed", hours=6.0, with_two=True),
-    Kind("mp3", "fixed", hours=3.0, with_two=False),
-    Kind("m4a", "fixed", hours=3.0, with_two=False),
-    Kind("wav16", "vad", hours=3.0, with_two=True),
+    LongSubject("wav48", "fixed", hours=6.0, with_two=True),
+    LongSubject("mp3", "fixed", hours=3.0, with_two=False),
+    LongSubject("m4a", "fixed", hours=3.0, with_two=False),
+    LongSubject("wav16", "vad", hours=3.0, with_two=True),
 )
 
 
@@ -91,7 +91,7 @@ class Preparation:
         return {name: max(getattr(usage, name) for usage in self.usages) for name in names}
 
 
-def bench_long(folder: Path, runs: int) -> Iterator[Row]:
+def bench_long(folder: Path, runs: int) -> Iterator[Comparison]:
     """Rows "long", of each format with one worker, and "workers", of two workers beside one.
 
     A rate is a slope: it leaves out what a preparation of a few minutes costs, which is "start" in the row.
@@ -108,7 +108,9 @@ def bench_long(folder: Path, runs: int) -> Iterator[Row]:
             yield from _bench_kind(folder, kind, recordings[kind.format], runs, partial(bar.advance, task))
 
 
-def _bench_kind(folder: Path, kind: Kind, recording: Recording, runs: int, advance: Callable[[], Any]) -> Iterator[Row]:
+def _bench_kind(
+    folder: Path, kind: LongSubject, recording: Recording, runs: int, advance: Callable[[], Any]
+) -> Iterator[Comparison]:
     """A row "long", and perhaps one "workers"."""
     # An even number: two workers have the same to do.
     count = 2 * max(1, round(kind.hours * 3600 / recording.seconds / 2))
@@ -130,7 +132,7 @@ def _bench_kind(folder: Path, kind: Kind, recording: Recording, runs: int, advan
         remove_prepared(made.config.prepare.output_dir)
 
 
-def bench_hours(folder: Path, hours: float) -> Iterator[Row]:
+def bench_hours(folder: Path, hours: float) -> Iterator[Comparison]:
     """Rows "corpus": so many hours in pieces, and two recordings of 8 % of them each, cut at pauses; two workers, once.
 
     Raises:
@@ -184,5 +186,5 @@ def _rates(made: Preparation, start: Preparation) -> dict[str, Any]:
     }
 
 
-def _row(what: What, size: str, ours: Sequence[float], reference: Sequence[float], extra: dict[str, Any]) -> Row:
-    return Row(what, size, "int16", "int16", ours, reference, extra)
+def _row(what: What, size: str, ours: Sequence[float], reference: Sequence[float], extra: dict[str, Any]) -> Comparison:
+    return Comparison(what, size, "int16", "int16", ours, reference, extra)

@@ -21,7 +21,7 @@ What = Literal[
 
 
 @dataclass(frozen=True)
-class Row:
+class Comparison:
     """One comparison: seconds of `runs` alternating runs each, after warm-up. `reference` is empty if it cannot run.
 
     `extra` holds what else this row tells, e.g. audio seconds per second or peak memory; JSON values.
@@ -127,7 +127,7 @@ def describe_machine(device: str) -> dict[str, Any]:
     }
 
 
-def write_json(path: Path, machine: dict[str, Any], rows: Sequence[Row]) -> None:
+def write_json(path: Path, machine: dict[str, Any], rows: Sequence[Comparison]) -> None:
     """Write `{"machine": …, "rows": […]}`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps({"machine": machine, "rows": [row.to_json() for row in rows]}, indent=2)

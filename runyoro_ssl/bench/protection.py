@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from runyoro_ssl.bench.corpus import synthesise
-from runyoro_ssl.bench.measure import Row
+from runyoro_ssl.bench.measure import Comparison
 from runyoro_ssl.bench.subjects import build_model
 from runyoro_ssl.config import Config
 from runyoro_ssl.logs import progress
@@ -60,7 +60,7 @@ class _Timed(Plugins):
         return [("clock", self._clock)]
 
 
-def bench_protection(*, size: str, device: str, precision: str, runs: int, audio_dir: Path | None) -> list[Row]:
+def bench_protection(*, size: str, device: str, precision: str, runs: int, audio_dir: Path | None) -> list[Comparison]:
     """One row: seconds of `STEPS` steps with everything on ("ours") and off ("reference"), in turn."""
     with tempfile.TemporaryDirectory(prefix="runyoro-bench-") as scratch:
         folder = Path(scratch)
@@ -77,7 +77,7 @@ def bench_protection(*, size: str, device: str, precision: str, runs: int, audio
                         taken.append(spent)
                     bar.advance(task)
     extra = {"steps": STEPS, "save_steps": SAVE_STEPS}
-    return [Row("protection", size, precision, precision, seconds[0], seconds[1], extra)]
+    return [Comparison("protection", size, precision, precision, seconds[0], seconds[1], extra)]
 
 
 def _prepared(folder: Path, audio_dir: Path | None, size: str, device: str, precision: str) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from runyoro_ssl.bench.subjects import MASKING, Noise
+from runyoro_ssl.bench.subjects import MASKING, NoiseClips
 from runyoro_ssl.torchaudio_compat import import_transformers
 
 
@@ -55,7 +55,7 @@ class Reference:
         self.optimizer.step()
         self.optimizer.zero_grad()
 
-    def epoch(self, clips: Noise, *, batch_size: int, seed: int = 0) -> None:
+    def epoch(self, clips: NoiseClips, *, batch_size: int, seed: int = 0) -> None:
         """One pass over the clips in random batches of a fixed number."""
         for rows in self._random_batches(len(clips.samples), batch_size, seed):
             self.step(self.collate([clips.waveform(row) for row in rows]))

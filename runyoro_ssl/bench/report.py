@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from runyoro_ssl.bench.measure import Row
+from runyoro_ssl.bench.measure import Comparison
 
 COLUMNS = ["what", "size", "precision", "ours", "reference", "ratio", "more"]
 MIB = 1 << 20
 
 
-def cells(row: Row) -> list[str]:
+def cells(row: Comparison) -> list[str]:
     """A row of the table: medians with their range, the ratio, and what else is worth a look."""
     values = row.to_json()
     ratio = "-" if row.ratio is None else f"{row.ratio:.2f}x"
@@ -27,7 +27,7 @@ def cells(row: Row) -> list[str]:
     ]
 
 
-def print_plain(rows: Sequence[Row]) -> None:
+def print_plain(rows: Sequence[Comparison]) -> None:
     """The table in plain text, for a machine without rich."""
     table = [COLUMNS, *map(cells, rows)]
     widths = [max(len(line[column]) for line in table) for column in range(len(COLUMNS))]

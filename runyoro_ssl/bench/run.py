@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
-from runyoro_ssl.bench.measure import Row, describe_machine, write_json
+from runyoro_ssl.bench.measure import Comparison, describe_machine, write_json
 from runyoro_ssl.bench.options import DEVICES, PARTS, PRECISIONS, BenchOptions
 from runyoro_ssl.bench.sizes import SIZES
 from runyoro_ssl.bench.training import BenchSettings, TrainingBench
@@ -61,12 +61,12 @@ def positive(option: str, value: Any, kind: type[Number]) -> Number:
     return number
 
 
-def run_training_bench(settings: BenchSettings) -> Iterator[Row]:
+def run_training_bench(settings: BenchSettings) -> Iterator[Comparison]:
     """Rows as they are measured."""
     yield from TrainingBench(settings).rows()
 
 
-def save(path: Path | str | None, device: str, rows: list[Row]) -> None:
+def save(path: Path | str | None, device: str, rows: list[Comparison]) -> None:
     """Write the JSON file, if one was asked for."""
     if path is not None:
         write_json(Path(path), describe_machine(device), rows)

@@ -48,13 +48,13 @@ TRAINING = SimpleNamespace(
 
 
 @dataclass(frozen=True)
-class Noise:
+class NoiseClips:
     """Clips of noise in memory, kept as int16 like a prepared dataset's."""
 
     samples: tuple[np.ndarray, ...]
 
     @classmethod
-    def of(cls, lengths: Sequence[int], *, seed: int = 0) -> Noise:
+    def of(cls, lengths: Sequence[int], *, seed: int = 0) -> NoiseClips:
         """One clip for each length, in samples."""
         generator = np.random.default_rng(seed)
         return cls(tuple((3000 * generator.standard_normal(length)).astype(np.int16) for length in lengths))
@@ -99,7 +99,7 @@ def _refuse_to_split(_num_parts: int) -> None:
     raise torch.OutOfMemoryError("out of memory")
 
 
-def build_batches(model: Any, clips: Noise) -> BatchBuilder:
+def build_batches(model: Any, clips: NoiseClips) -> BatchBuilder:
     """Our batches: padded, normalised, masked."""
     from runyoro_ssl.builtins.collators import PaddedCollator
 

@@ -15,10 +15,17 @@ import torch
 from runyoro_ssl.batches.loader import load_batches
 from runyoro_ssl.batches.plan import MicroBatch, PlanSettings, Update, plan_epoch
 from runyoro_ssl.bench.flops import count_flops
-from runyoro_ssl.bench.measure import Row, What, alternate, peak_bytes
+from runyoro_ssl.bench.measure import Comparison, What, alternate, peak_bytes
 from runyoro_ssl.bench.options import PARTS
 from runyoro_ssl.bench.reference import Reference
-from runyoro_ssl.bench.subjects import SAMPLE_RATE, Noise, build_batches, build_model, build_stepper, uniform_lengths
+from runyoro_ssl.bench.subjects import (
+    SAMPLE_RATE,
+    NoiseClips,
+    build_batches,
+    build_model,
+    build_stepper,
+    uniform_lengths,
+)
 from runyoro_ssl.devices import is_out_of_memory
 from runyoro_ssl.errors import TrainingError
 from runyoro_ssl.evaluate.metrics import Meter
@@ -71,13 +78,13 @@ class TrainingBench:
             for layer in self.model.wav2vec2.encoder.layers:
                 layer.compile(dynamic=True)
 
-    def rows(self) -> Iterator[Row]:
+    def rows(self) -> Iterator[Comparison]:
         """One row for each part, as soon as it is measured."""
         for part in self.settings.parts:
             gc.collect()
             yield getattr(self, part)()
 
-    def objective(self) -> Row:
+    def objective(self) -> Comparison:
         """Quantiser, projections and loss, forward and backward, for given outputs of the network."""
         batch, theirs = self.batch, self.reference_batch
         shape = (*batch.masks.time_mask.shape, self.model.config.hidden_size)
@@ -108,7 +115,7 @@ class TrainingBench:
             memory["reference_peak_bytes"] = peak_bytes(reference, self.settings.device)
         return _with(row, memory)
 
-    def feature_encoder(self) -> Row:
+    def feature_encoder(self) -> Comparison:
         """The convolutional feature encoder, forward and backward."""
         encoder, waveforms = self.model.wav2vec2.feature_extractor, self.batch.waveforms
 
@@ -124,7 +131,7 @@ class TrainingBench:
             lambda: run(lambda x: encoder(x.clone()).transpose(1, 2), self.reference_accelerator),
         )
 
-    def step(self) -> Row:
+    def step(self) -> Comparison:
         """The whole step on one unpadded micro-batch, optimizer included, data ready on the device."""
         update = Update(1, 0.0, (self.batch.plan,))
         row = self._compare(
@@ -148,9 +155,9 @@ class TrainingBench:
             },
         )
 
-    def epoch(self) -> Row:
+    def epoch(self) -> Comparison:
         """An epoch of clips of 2 to 15 s, from int16 samples in memory: our plan against random padded batches."""
-        clips = Noise.of(lengths := uniform_lengths(EPOCH_BATCHES * self.batch_seconds))
+        clips = NoiseClips.of(lengths := uniform_lengths(EPOCH_BATCHES * self.batch_seconds))
         seconds = sum(lengths) / SAMPLE_RATE
         samples = self.batch_seconds * SAMPLE_RATE
         settings = PlanSettings(batch_samples=samples, update_samples=samples)
@@ -173,7 +180,7 @@ class TrainingBench:
         """One micro-batch of equal clips, on the device."""
         length = round(self.settings.clip_seconds * SAMPLE_RATE)
         count = max(1, round(self.batch_seconds * SAMPLE_RATE / length))
-        self._clips = Noise.of([length] * count)
+        self._clips = NoiseClips.of([length] * count)
         return build_batches(self.model, self._clips)[MicroBatch.of(range(count))].to(self.accelerator.device)
 
     @cached_property
@@ -203,7 +210,7 @@ class TrainingBench:
         taken, _ = alternate(lambda: one @ other, None, runs=10, device=self.settings.device, warmup=3)
         return float(2 * size**3 / min(taken) / 1e12)
 
-    def _compare(self, what: What, ours: Callable[[], Any], reference: Callable[[], Any]) -> Row:
+    def _compare(self, what: What, ours: Callable[[], Any], reference: Callable[[], Any]) -> Comparison:
         """Alternating runs; each side alone, without the other's optimizer, where both do not fit into memory."""
         settings = self.settings
         extra: dict[str, Any] = {}
@@ -235,7 +242,7 @@ class TrainingBench:
                 ) from None
             extra = {"alternating": False, **({} if alone[1] else {"reference_error": "out of memory"})}
             seconds = alone
-        return Row(what, settings.size, settings.precision, settings.reference_precision, *seconds, extra)
+        return Comparison(what, settings.size, settings.precision, settings.reference_precision, *seconds, extra)
 
     def _alone(self, function: Callable[[], Any]) -> list[float]:
         """Seconds of one side's runs, with neither optimizer's state of before; empty if it does not fit."""
@@ -277,7 +284,7 @@ def _accelerator(device: str, precision: str) -> Any:
     return Accelerator(mixed_precision=set_precision(device, precision), cpu=device == "cpu")
 
 
-def _speeds(row: Row, audio_seconds: float) -> dict[str, float | None]:
+def _speeds(row: Comparison, audio_seconds: float) -> dict[str, float | None]:
     medians = row.to_json()
     return {
         "audio_seconds_per_second": audio_seconds / medians["ours"],
@@ -285,5 +292,5 @@ def _speeds(row: Row, audio_seconds: float) -> dict[str, float | None]:
     }
 
 
-def _with(row: Row, extra: dict[str, Any]) -> Row:
+def _with(row: Comparison, extra: dict[str, Any]) -> Comparison:
     return replace(row, extra={**row.extra, **extra})

@@ -8,11 +8,11 @@ from runyoro_ssl import logs
 from runyoro_ssl.commands.given import bench_options
 
 if TYPE_CHECKING:
-    from runyoro_ssl.bench.measure import Row
+    from runyoro_ssl.bench.measure import Comparison
     from runyoro_ssl.bench.options import BenchOptions
 
 
-def bench(**given: Any) -> list[Row]:
+def bench(**given: Any) -> list[Comparison]:
     """Time the training step, or with `data` the data path, beside what a user would otherwise run.
 
     Args:
@@ -44,7 +44,7 @@ def bench(**given: Any) -> list[Row]:
     return rows
 
 
-def show(rows: list[Row]) -> None:
+def show(rows: list[Comparison]) -> None:
     """Print them as a table."""
     from runyoro_ssl.bench.report import COLUMNS, cells
 
@@ -52,7 +52,7 @@ def show(rows: list[Row]) -> None:
     logs.print_table(f"Median (minimum to maximum) of {runs} alternating runs", COLUMNS, list(map(cells, rows)))
 
 
-def _bench_data(options: BenchOptions, runs: int) -> list[Row]:
+def _bench_data(options: BenchOptions, runs: int) -> list[Comparison]:
     from runyoro_ssl.bench.data import bench_data
     from runyoro_ssl.bench.run import positive
 
@@ -61,10 +61,10 @@ def _bench_data(options: BenchOptions, runs: int) -> list[Row]:
     return bench_data(audio_dir=options.audio_dir, runs=runs, minutes=minutes, hours=hours)
 
 
-def _bench_step(settings: Any) -> list[Row]:
+def _bench_step(settings: Any) -> list[Comparison]:
     from runyoro_ssl.bench.run import run_training_bench
 
-    rows: list[Row] = []
+    rows: list[Comparison] = []
     with logs.progress("parts") as bar:
         task = bar.add_task(f"Measuring {settings.size} on {settings.device}", total=len(settings.parts))
         for row in run_training_bench(settings):

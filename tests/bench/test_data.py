@@ -36,7 +36,7 @@ def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture(autouse=True)
 def _few_hours(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of long recordings one format, a minute and a half."""
-    monkeypatch.setattr(long, "KINDS", (long.Kind("wav48", "fixed", hours=0.025, with_two=True),))
+    monkeypatch.setattr(long, "KINDS", (long.LongSubject("wav48", "fixed", hours=0.025, with_two=True),))
     monkeypatch.setattr(long, "START_SEC", 10.0)
 
 

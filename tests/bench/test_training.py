@@ -19,7 +19,7 @@ from conftest import ROOT, TINY, transformers
 from runyoro_ssl.batches.plan import MicroBatch
 from runyoro_ssl.bench import sizes, subjects, training
 from runyoro_ssl.bench.flops import count_flops
-from runyoro_ssl.bench.measure import Row, alternate, peak_bytes
+from runyoro_ssl.bench.measure import Comparison, alternate, peak_bytes
 from runyoro_ssl.bench.options import PARTS, BenchOptions
 from runyoro_ssl.bench.reference import Reference
 from runyoro_ssl.bench.run import resolve_settings
@@ -184,7 +184,7 @@ def test_alternating_runs_take_turns() -> None:
 
 def test_row_without_reference_has_no_ratio() -> None:
     """JSON null, not 0."""
-    row = Row("step", "small", "fp32", "fp32", [2.0, 1.0, 4.0], []).to_json()
+    row = Comparison("step", "small", "fp32", "fp32", [2.0, 1.0, 4.0], []).to_json()
     assert (row["ours"], row["ours_min"], row["ours_max"], row["reference"], row["ratio"]) == (
         2.0,
         1.0,
@@ -243,7 +243,7 @@ def test_backward_costs_two_forwards() -> None:
 def test_objective_flops() -> None:
     """Of the masked frames only, to 2 %."""
     made = bench()
-    masks = subjects.build_batches(made.model, subjects.Noise.of([32_000]))[MicroBatch.of([0])].masks
+    masks = subjects.build_batches(made.model, subjects.NoiseClips.of([32_000]))[MicroBatch.of([0])].masks
     shape = (*masks.time_mask.shape, 32)
 
     with FlopCounterMode(display=False) as counter:
