@@ -9,7 +9,6 @@ import traceback
 from collections.abc import Callable
 from typing import Any, NoReturn, ParamSpec, TypeVar
 
-from runyoro_ssl import logs
 from runyoro_ssl.errors import RunyoroError
 from runyoro_ssl.processes import SIGNAL_EXIT
 from runyoro_ssl.redaction import redact
@@ -34,6 +33,8 @@ def command(function: Callable[Parameters, Result]) -> Callable[Parameters, Resu
 
     @functools.wraps(function)
     def run(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
+        from runyoro_ssl import logs  # rich and structlog: a tenth of a second that --list and --help need not wait for
+
         logs.configure()
         previous = _handle_signals()
         try:
@@ -72,6 +73,8 @@ def _terminate(number: int, _frame: Any) -> NoReturn:
 
 def end(message: str, *, status: int = EXIT_MENDABLE) -> NoReturn:
     """Leave with a line and a status."""
+    from runyoro_ssl import logs
+
     logs.console.print(
         f"[bold red]error[/] {_plain(message)}" if status == EXIT_MENDABLE else _plain(message), soft_wrap=True
     )
@@ -79,6 +82,8 @@ def end(message: str, *, status: int = EXIT_MENDABLE) -> NoReturn:
 
 
 def _report_bug() -> NoReturn:
+    from runyoro_ssl import logs
+
     sys.stderr.write(redact(traceback.format_exc()))
     logs.console.print("[bold red]bug[/] this should not happen: please report it with the lines above", soft_wrap=True)
     sys.exit(EXIT_BUG)

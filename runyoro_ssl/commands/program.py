@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from invoke.collection import Collection
 from invoke.exceptions import Exit, ParseError
+from invoke.parser.argument import Argument
 from invoke.parser.context import ParserContext, to_flag
+from invoke.parser.parser import ParseResult
 from invoke.program import Program
-from invoke.tasks import Task, task
+from invoke.tasks import Task
 
 from runyoro_ssl import __version__
-from runyoro_ssl.commands.options import options_of
 from runyoro_ssl.errors import did_you_mean
 
 if TYPE_CHECKING:
@@ -26,35 +27,38 @@ LACKING = re.compile(r"Flag <Argument: (?P<name>\S+).*> needed value")
 """How Invoke says that it does not know a word of the command line, and that an option lacks its value."""
 
 
-def as_task(function: Callable[..., None]) -> Task[Callable[..., None]]:
-    """A task of Invoke that calls a function with the options that were given, by name; its name is the function's.
+class SchemaTask(Task[Callable[..., None]]):
+    """A task of Invoke whose options are those of the schema; they are looked up when they are needed."""
 
-    The options are those of the schema, whatever the function's own signature.
-    """
-    options = options_of(function.__name__)
+    def get_arguments(self, ignore_unknown_help: bool | None = None) -> list[Argument]:  # noqa: ARG002, FBT001 - Invoke's
+        """Its options, as Invoke reads them."""
+        from runyoro_ssl.commands.options import options_of
+
+        return [_as_argument(option) for option in options_of(self.name)]
+
+
+def as_task(function: Callable[..., None]) -> SchemaTask:
+    """A task that calls a function with the options that were given, by name; its name and help are the function's."""
 
     def body(_context: Any, **given: Any) -> None:
         function(**{name: value for name, value in given.items() if value not in (None, False, [])})
 
     body.__doc__ = function.__doc__
-    body.__name__ = function.__name__
-    parameters = [inspect.Parameter("_context", inspect.Parameter.POSITIONAL_OR_KEYWORD)]
-    parameters += [
-        inspect.Parameter(option.name, inspect.Parameter.KEYWORD_ONLY, default=_unset(option)) for option in options
-    ]
-    body.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    made: Task[Callable[..., None]] = task(
-        auto_shortflags=False,
-        iterable=[option.name for option in options if option.kind == "list"],
-        optional=[option.name for option in options if option.kind == "switch" and option.is_setting],
-        help={option.name: option.explained for option in options},
-    )(body)
-    return made
+    return SchemaTask(body, name=function.__name__, positional=(), auto_shortflags=False)
 
 
-def _unset(option: Option) -> Any:
-    """What Invoke gives where nothing was given. A setting has three states: true, false, and left to the profile."""
-    return False if option.kind == "switch" and not option.is_setting else None
+def _as_argument(option: Option) -> Argument:
+    """A switch that is a setting has three states: true, false, and left to the profile."""
+    three_states = option.kind == "switch" and option.is_setting
+    kind: Any = {"switch": str if three_states else bool, "list": list}.get(option.kind, str)
+    return Argument(
+        names=(option.flag.removeprefix("--"),),
+        attr_name=option.name if "_" in option.name else None,  # an alias of itself has no end
+        kind=kind,
+        default={bool: False, list: []}.get(kind),
+        optional=three_states,
+        help=option.explained,
+    )
 
 
 READ_TASKS = Program.parse_tasks
@@ -66,6 +70,9 @@ class TaskProgram(Program):
 
     def parse_tasks(self) -> None:
         """Read the tasks and their options. Ends with status 1 and one line where one is not known."""
+        if not self.core.unparsed and not isinstance(self.args.help.value, str) and not self.args.complete.value:
+            self.tasks = ParseResult()  # nothing to read: nobody waits for the schema
+            return
         self.core.unparsed[:] = map(_with_dashes, self.core.unparsed)
         try:
             READ_TASKS(self)
@@ -74,6 +81,8 @@ class TaskProgram(Program):
 
     def print_task_help(self, name: str) -> None:
         """Print what a task does and its options, in groups, with their defaults."""
+        from runyoro_ssl.commands.options import options_of
+
         print(f"Usage: {self.binary} {name} [--options]\n")  # noqa: T201 - the result of --help
         print(f"{inspect.getdoc(self.collection[name])}\n")  # noqa: T201
         options = options_of(name)
@@ -117,7 +126,7 @@ def _with_dashes(word: str) -> str:
     return name.replace("_", "-") + equals + value if re.fullmatch(r"--[a-z][a-z0-9_-]*", name) else word
 
 
-def make_program(tasks: list[Task[Any]], *, binary: str) -> TaskProgram:
+def make_program(tasks: Sequence[SchemaTask], *, binary: str) -> TaskProgram:
     """A program of its own that offers these tasks from any folder."""
     collection = Collection(*tasks)
     return TaskProgram(namespace=collection, name="runyoro_ssl", binary=binary, version=__version__)

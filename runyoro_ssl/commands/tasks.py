@@ -6,7 +6,6 @@ from importlib import import_module
 from typing import Any
 
 from runyoro_ssl.commands.ending import command
-from runyoro_ssl.commands.options import task_names
 from runyoro_ssl.commands.program import as_task
 
 
@@ -59,4 +58,4 @@ def doctor(**given: Any) -> None:
     run("doctor", given)
 
 
-ALL = [globals()[name] for name in task_names()]
+ALL = (manifest, prepare, train, smoke, bench, plugins, doctor)
