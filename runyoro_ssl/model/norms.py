@@ -105,17 +105,20 @@ def _call(function: Callable[..., Any], *args: Any) -> Any:
 
 @functools.cache
 def fused(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function compiled, for tensors of any sizes; as it is where Triton is missing or cannot compile it."""
+    """The function compiled; as it is where Triton is missing."""
     from torch.utils._triton import has_triton
 
-    if not has_triton():
-        return function
-    compiled = torch.compile(function, dynamic=True)
+    return compiled(function) if has_triton() else function
+
+
+def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function compiled, for tensors of any sizes; where torch cannot compile it, it runs as it is."""
+    made = torch.compile(function, dynamic=True)
 
     def run(*args: Any) -> Any:
         # Detached: compiled code is kept for each setting of requires_grad, which means nothing here.
         detached = [arg.detach() if isinstance(arg, torch.Tensor) else arg for arg in args]
         with torch._dynamo.config.patch(suppress_errors=True):  # noqa: SLF001 - its documented way back to eager
-            return compiled(*detached)
+            return made(*detached)
 
     return run

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -90,6 +92,24 @@ def test_frozen_encoder_keeps_nothing() -> None:
     assert not encode_waveforms(encoder, torch.randn(2, 8000)).requires_grad
 
 
+@pytest.fixture
+def frames() -> Iterator[Counter[str]]:
+    """How many functions torch.compile was given ("total") and made ("ok"). What it keeps goes with the test."""
+    from torch._dynamo.utils import counters
+    from torch._inductor.cpp_builder import get_cpp_compiler
+    from torch._inductor.exc import InvalidCxxCompiler
+
+    try:
+        get_cpp_compiler()
+    except InvalidCxxCompiler:
+        pytest.skip("torch.compile needs a C++ compiler on the CPU, and finds none")
+    torch._dynamo.reset()
+    counters.clear()
+    yield counters["frames"]
+    counters.clear()
+    torch._dynamo.reset()
+
+
 @pytest.mark.parametrize(
     ("function", "setting"),
     [
@@ -99,24 +119,35 @@ def test_frozen_encoder_keeps_nothing() -> None:
         (norms._group_norm_backward, (1e-5, 50)),
     ],
 )
-def test_fused_norms_are_the_same_norms(monkeypatch: pytest.MonkeyPatch, function: Any, setting: Any) -> None:
-    """What runs on CUDA, compiled for the CPU: equal to what runs elsewhere, for any number of rows."""
-    monkeypatch.setattr("torch.utils._triton.has_triton", lambda: True)
-    norms.fused.cache_clear()
+def test_compiled_norms_are_the_same_norms(frames: Counter[str], function: Any, setting: Any) -> None:
+    """What runs on CUDA, compiled for the CPU: equal to what runs elsewhere; compiled once for any number of rows."""
     generator = torch.Generator().manual_seed(0)
-    compiled = norms.fused(function)
-    assert compiled is not function
+    compiled = norms.compiled(function)
     for num_rows in (64, 128):
         rows, gradient = torch.randn(2, 2, num_rows, 16, generator=generator)
-        weight, bias = torch.randn(2, 16, generator=generator)
+        weight, bias = torch.randn(2, 16, generator=generator).requires_grad_(num_rows == 64)
         arguments = [*([gradient] if "backward" in function.__name__ else []), rows, weight, bias]
-        torch.testing.assert_close(compiled(setting, *arguments), function(setting, *arguments), rtol=1e-4, atol=1e-5)
+        found, expected = compiled(setting, *arguments), function(setting, *arguments)
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+    assert frames == {"total": 1, "ok": 1}  # else it compared the function with itself: errors lead back to eager
+
+
+@pytest.fixture
+def _nothing_fused() -> Iterator[None]:
+    """What was found of Triton is asked for again, here and in later tests."""
+    norms.fused.cache_clear()
+    yield
     norms.fused.cache_clear()
 
 
-def test_without_triton_norms_stay_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("_nothing_fused")
+@pytest.mark.parametrize("has_triton", [True, False])
+def test_norms_are_compiled_where_triton_is(monkeypatch: pytest.MonkeyPatch, *, has_triton: bool) -> None:
     """torch.compile needs Triton on CUDA; without it nothing is compiled."""
-    monkeypatch.setattr("torch.utils._triton.has_triton", lambda: False)
-    norms.fused.cache_clear()
-    assert norms.fused(norms._layer_norm_forward) is norms._layer_norm_forward
-    norms.fused.cache_clear()
+    asked: list[Any] = []
+    # Before torch.compile imports anything: what is imported now would keep the answer.
+    monkeypatch.setattr(norms, "compiled", asked.append)
+    monkeypatch.setattr("torch.utils._triton.has_triton", lambda: has_triton)
+    function = norms._layer_norm_forward
+    assert norms.fused(function) is (None if has_triton else function)
+    assert asked == [function] * has_triton
