@@ -24,6 +24,7 @@ def test_takes_and_skips_are_slices(seed: int) -> None:
     held, at = Held(), 0
     for block in blocks(seed):
         held.add(block)
+    assert held.num_samples == len(STREAM)
     while held.num_samples:
         count = int(rng.integers(0, 90))
         if rng.integers(2):
@@ -52,6 +53,8 @@ def test_bounds_are_taken_and_nothing_is_read_beyond_them() -> None:
     """Adjoining, apart, at the start, within one block and over many."""
     bounds = [(0, 3), (3, 250), (260, 261), (600, 640)]
     todo = iter(blocks(1))
-    for (start, stop), waveform in take(todo, bounds):
+    taken = list(take(todo, bounds))
+    assert [place for place, _ in taken] == bounds
+    for (start, stop), waveform in taken:
         np.testing.assert_array_equal(waveform, STREAM[start:stop])
     assert float(next(block for block in todo if len(block))[0]) < 640 + 200

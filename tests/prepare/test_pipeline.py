@@ -150,6 +150,7 @@ def test_number_of_workers_changes_nothing(corpus_manifest: Path, tiny_model: Pa
         )
         run(config)
         contents.append([path.read_bytes() for path in sorted((tmp_path / str(workers)).rglob("*.arrow"))])
+    assert len(contents[0]) == 2, "a file for each split"
     assert contents[0] == contents[1]
 
 

@@ -143,7 +143,9 @@ def test_parts_of_a_stream(block: int) -> None:
     waveform = np.arange(500, dtype=np.float32)
     bounds = [(0, 3), (3, 50), (120, 121), (121, 300), (450, 460)]
     read = in_blocks(waveform, block)
-    for (start, stop), part in take(read, bounds):
+    taken = list(take(read, bounds))
+    assert [place for place, _ in taken] == bounds
+    for (start, stop), part in taken:
         np.testing.assert_array_equal(part, waveform[start:stop])
     assert sum(map(len, read)) == max(0, 500 - -(-460 // block) * block)
 

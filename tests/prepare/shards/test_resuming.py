@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import datasets
 import numpy as np
 import pytest
 from structlog.testing import capture_logs
@@ -146,6 +147,8 @@ def test_rows_are_saved_alike_from_any_shards(tmp_path: Path, seed: int) -> None
                     writer.add(row)
         chosen = [places[index] for index in wanted]
         save_splits({"train": chosen}, tmp_path / name / "saved", digest="0" * 64, advance=lambda _count: None)
+        read = datasets.load_from_disk(str(tmp_path / name / "saved"))["train"]
+        assert list(read) == [{**rows[index], "audio": rows[index]["audio"].tolist()} for index in wanted]
         saved.append(contents(tmp_path / name / "saved"))
     assert saved[0] == saved[1] == saved[2] == saved[3]
 
