@@ -60,6 +60,25 @@ def test_spans_have_their_length() -> None:
     assert int(runs.min()) >= 10
 
 
+def test_spans_start_anywhere() -> None:
+    """From the first frame to the last that leaves room for a whole span."""
+    masks = [
+        sample_span_mask(30, prob=0.3, length=10, min_spans=1, generator=derive_generator(draw)) for draw in range(600)
+    ]
+    starts = {int(mask.int().argmax()) for mask in masks if int(mask.sum()) == 10}
+    assert starts == set(range(21))
+
+
+def test_a_frame_masked_alone_is_left() -> None:
+    """It would have no negative: the clip adds nothing."""
+    one = MaskingConfig(mask_time_prob=0.0, mask_time_length=1, mask_time_min_spans=1)
+    masks = make_masks([5, 5], [(0, 0), (0, 1)], one, num_negatives=3, hidden_size=8)
+    assert not masks.time_mask.any()
+    assert not masks.valid.any()
+    two = MaskingConfig(mask_time_prob=0.0, mask_time_length=2, mask_time_min_spans=1)
+    assert int(make_masks([5], [(0, 0)], two, num_negatives=3, hidden_size=8).valid.sum()) == 2
+
+
 def test_negatives_are_uniform_and_never_the_positive() -> None:
     """No frame is its own negative; every other frame is drawn about equally often."""
     drawn = sample_negatives(11, 20_000, derive_generator("negatives"))
