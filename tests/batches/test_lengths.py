@@ -8,7 +8,8 @@ import random
 import numpy as np
 import pytest
 
-from runyoro_ssl.batches.lengths import ENOUGH, Lengths, Piece, choose_lengths
+from runyoro_ssl.batches import lengths
+from runyoro_ssl.batches.lengths import ENOUGH, HALVING_STEP, Lengths, Piece, choose_lengths
 from runyoro_ssl.model.draws import derive_generator
 
 SIZES = random.Random(1).choices(range(32_000, 240_000), k=300)  # noqa: S311
@@ -37,6 +38,9 @@ def test_clips_are_halved_only_as_far_as_needed() -> None:
     assert min(SIZES) < spread.halve_from < max(SIZES)
     pieces = [piece.num_samples(SIZES[piece.clip]) for piece in spread.pieces(SIZES)]
     assert distance(pieces, spread.values) <= ENOUGH
+    fewer = Lengths((), round(spread.halve_from / HALVING_STEP)).pieces(SIZES)
+    _, waste = lengths._medians(np.array([piece.num_samples(SIZES[piece.clip]) for piece in fewer]), 6)
+    assert waste > ENOUGH
 
 
 @pytest.mark.parametrize(
