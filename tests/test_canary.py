@@ -134,6 +134,9 @@ def test_no_canary_gets_out(run_task: RunTask, home: Path, monkeypatch: pytest.M
         assert canary not in printed, kind
 
     published = [path for path in run.iterdir() if path.name.startswith(("checkpoint-", "model", "config", "prep"))]
+    names = {path.name for path in published}
+    assert names == {"checkpoint-2", "model.safetensors", "config.json", "preprocessor_config.json"}
+    assert (run / "README.md").read_text()
     for kind in ("speaker", "recording"):
         assert holding(PRIVATE[kind], *published) == [], kind
     models = [path for path in published if path.is_file()]
@@ -144,25 +147,44 @@ def test_no_canary_gets_out(run_task: RunTask, home: Path, monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize(
-    "command",
+    ("command", "complaint"),
     [
-        "prepare --manifest-path https://me:{secret}@host/m.jsonl",
-        "prepare --set model.model_name_or_path=https://{secret}@host/model --manifest-path {home}/m.jsonl",
-        "train --profile cpu-smoke --model-name-or-path https://me:{secret}@host/model",
-        "train --processed-dataset-path https://me:{secret}@host/d --model-name-or-path {home}/base",
-        "train --set train.max_steps=hf://me:{secret}@host",
-        "train --set plugins.options.x.token={secret} --set plugins.dir={home}/plugins",
-        "train --set plugins.options.x.token={secret} --set plugins.options.x=3",
-        "plugins --set plugins.options.x={{token='{secret}'}}",
-        "plugins --set password={secret}",
-        "doctor --model-name-or-path https://me:{secret}@host/model",
+        (
+            "prepare --manifest-path https://me:{secret}@host/m.jsonl",
+            "[redacted]@host/m.jsonl: no such manifest",
+        ),
+        (
+            "prepare --set model.model_name_or_path=https://{secret}@host/model --manifest-path {home}/m.jsonl",
+            'model "https://[redacted]@host/model": no such folder',
+        ),
+        (
+            "train --profile cpu-smoke --model-name-or-path https://me:{secret}@host/model",
+            'model "https://[redacted]@host/model": no such folder',
+        ),
+        (
+            "train --processed-dataset-path https://me:{secret}@host/d --model-name-or-path {home}/base",
+            "https:/[redacted]@host/d: no such dataset",
+        ),
+        ("train --set train.max_steps=hf://me:{secret}@host", 'train.max_steps is "hf://[redacted]@host"'),
+        (
+            "train --set plugins.options.x.token={secret} --set plugins.dir={home}/plugins",
+            'no plugin has the name "x"',
+        ),
+        (
+            "train --set plugins.options.x.token={secret} --set plugins.options.x=3",
+            'plugins.options.x is "3"',
+        ),
+        ("plugins --set plugins.options.x={{token='{secret}'}}", 'plugins.options.x is "{token=[redacted]'),
+        ("plugins --set password={secret}", 'no setting "password"'),
+        ("doctor --model-name-or-path https://me:{secret}@host/model", 'model "https://[redacted]@host/model"'),
     ],
 )
-def test_no_canary_in_the_line_of_an_error(run_task: RunTask, home: Path, command: str) -> None:
+def test_no_canary_in_the_line_of_an_error(run_task: RunTask, home: Path, command: str, complaint: str) -> None:
     """What is wrong with a setting is said without its credentials."""
     secret = SECRETS["command line"]
     status, out, err = run_task(command.format(secret=secret, home=home))
     assert status == 1, err
+    assert complaint in " ".join(err.split())
     assert secret not in out + err
 
 
