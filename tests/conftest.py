@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shlex
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
+import structlog
 
 from runyoro_ssl.audio.synth import write_corpus
 from runyoro_ssl.config import Config
@@ -44,6 +47,7 @@ TINY: dict[str, Any] = {
     "layerdrop": 0.1,
 }
 """XLS-R's architecture at toy size, with its dropouts."""
+QUIETED = ("transformers", "datasets", "huggingface_hub", "httpx", "accelerate", "torch", "tensorboard")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -200,6 +204,18 @@ def _forget_plugin_files(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for name in [name for name in sys.modules if name.startswith("runyoro_") and name != "runyoro_ssl"]:
         if not name.startswith("runyoro_ssl."):
             del sys.modules[name]
+
+
+@pytest.fixture(autouse=True)
+def _fresh_logs_and_environment() -> Iterator[None]:
+    """A task sets up the log, quiets libraries and sets variables for its process; each test starts without."""
+    loggers = [logging.getLogger(name) for name in QUIETED]
+    levels = [logger.level for logger in loggers]
+    with mock.patch.dict(os.environ):
+        yield
+    structlog.reset_defaults()
+    for logger, level in zip(loggers, levels, strict=True):
+        logger.setLevel(level)
 
 
 @pytest.fixture(autouse=True)

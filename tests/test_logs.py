@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import structlog
 import tomli_w
 
 from runyoro_ssl import logs, redaction
@@ -24,12 +22,6 @@ CANARY = "canary-4711-sings"
 @pytest.fixture
 def _nothing_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(redaction, "_hidden", set())
-
-
-@pytest.fixture
-def _forget_log_settings() -> Iterator[None]:
-    yield
-    structlog.reset_defaults()
 
 
 @pytest.mark.parametrize(
@@ -166,7 +158,6 @@ def test_secrets_of_the_settings_are_found_where_others_quote_them() -> None:
     assert redact(quoted) == "login as [redacted] failed; it said '[redacted]'"
 
 
-@pytest.mark.usefixtures("_forget_log_settings")
 def test_log_lines_and_tables_hold_no_secret(capfd: pytest.CaptureFixture[str]) -> None:
     """Events, keys and values of a log line, objects among them; titles and cells of a table."""
     logs.configure()
