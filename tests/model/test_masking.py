@@ -71,11 +71,11 @@ def test_spans_start_anywhere() -> None:
 
 def test_a_frame_masked_alone_is_left() -> None:
     """It would have no negative: the clip adds nothing."""
-    one = MaskingConfig(mask_time_prob=0.0, mask_time_length=1, mask_time_min_spans=1)
+    one = MaskingConfig(mask_time_prob=1e-6, mask_time_length=1, mask_time_min_spans=1)
     masks = make_masks([5, 5], [(0, 0), (0, 1)], one, num_negatives=3, hidden_size=8)
     assert not masks.time_mask.any()
     assert not masks.valid.any()
-    two = MaskingConfig(mask_time_prob=0.0, mask_time_length=2, mask_time_min_spans=1)
+    two = MaskingConfig(mask_time_prob=1e-6, mask_time_length=2, mask_time_min_spans=1)
     assert int(make_masks([5], [(0, 0)], two, num_negatives=3, hidden_size=8).valid.sum()) == 2
 
 
