@@ -13,7 +13,7 @@ from runyoro_ssl.config import Config
 from runyoro_ssl.errors import CheckpointError
 from runyoro_ssl.train.checkpoints.folder import find_newest
 from runyoro_ssl.train.checkpoints.format import verify_checkpoint, write_checkpoint
-from support.trainer import Trainer, build_saveable, equal, metrics, weights
+from support.trainer import Trainer, build_saveable, cut_back, equal, metrics, spoil_metrics, weights
 
 KINDS = ("bit", "byte", "truncate", "extend", "delete", "zeros", "swap")
 
@@ -62,6 +62,7 @@ def test_every_damage_is_noticed(tiny_model: Path, tmp_path: Path, pytestconfig:
             assert (out / "damaged-checkpoint-5").is_dir()
         shutil.rmtree(newest, ignore_errors=True)
         shutil.copytree(whole, newest)
+    assert count
     print(f"{count} damages, each noticed")  # noqa: T201 - the figure
 
 
@@ -89,7 +90,8 @@ def test_run_goes_on_from_the_one_before(train_config: Callable[..., Config], tm
     calm.finish()
     run = Trainer(train_config("run", "train.max_steps=8", "train.save_total_limit=0"), tmp_path / "run.log")
     shutil.copytree(calm.out, run.out)
-    shutil.rmtree(run.out / "checkpoint-8")
+    cut_back(run.out, 6)
+    spoil_metrics(run.out, 4)
     damage(run.out / "checkpoint-6" / "model.safetensors", "bit", np.random.default_rng(0))
     run.finish("--resume-from-checkpoint", "last")
     assert (run.out / "damaged-checkpoint-6").is_dir()

@@ -18,9 +18,8 @@ from runyoro_ssl.batches.plan import PlanSettings, RunPlan
 from runyoro_ssl.batches.regroup import Regroup
 from runyoro_ssl.config import Config
 from runyoro_ssl.plugin.manager import load_plugins
-from runyoro_ssl.train.checkpoints.folder import list_checkpoints
 from runyoro_ssl.train.run import train
-from support.trainer import equal, metrics, weights
+from support.trainer import cut_back, equal, metrics, weights
 
 MakeConfig = Callable[..., Config]
 STEPS = 24
@@ -53,10 +52,7 @@ def stop_points(count: int) -> list[int]:
 def resumed(whole: Config, parted: Config, step: int) -> None:
     """Go on from a checkpoint of a finished run, in another folder, and compare the ends."""
     shutil.copytree(whole.train.output_dir, parted.train.output_dir)
-    for number, folder in list_checkpoints(parted.train.output_dir):
-        if number > step:
-            shutil.rmtree(folder)
-    (parted.train.output_dir / "model.safetensors").unlink()
+    cut_back(parted.train.output_dir, step)
     run(parted)
     assert metrics(parted.train.output_dir) == metrics(whole.train.output_dir)
     for name in (".", f"checkpoint-{whole.train.max_steps}"):
@@ -119,7 +115,7 @@ def in_processes(count: int, config: Config, file: Path) -> None:
     """`torchrun -m runyoro_ssl.train`, over gloo."""
     file.write_text(config.to_toml())
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count)]
-    command += ["-m", "runyoro_ssl", "train", "--profile", "cpu-smoke", "--config", str(file)]
+    command += ["-m", "runyoro_ssl.train", "--profile", "cpu-smoke", "--config", str(file)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
@@ -136,10 +132,7 @@ def test_resumed_with_another_number_of_processes(train_config: MakeConfig, tmp_
         shutil.copytree(whole.train.output_dir, out)
     else:
         in_processes(2, train_config("parted", *settings), tmp_path / "two.toml")
-    for number, folder in list_checkpoints(out):
-        if number > 3:
-            shutil.rmtree(folder)
-    (out / "model.safetensors").unlink()
+    cut_back(out, 3)
     rest = train_config("parted", *settings, "train.resume_from_checkpoint=last")
     if begin == 1:
         in_processes(2, rest, tmp_path / "two.toml")
@@ -185,10 +178,7 @@ def test_resumed_with_other_micro_batches(train_config: MakeConfig, capfd: pytes
     parted = train_config("parted", *settings, "hardware.batch_seconds=20", "hardware.update_seconds=48",
                           "train.resume_from_checkpoint=last")  # fmt: skip
     shutil.copytree(whole.train.output_dir, parted.train.output_dir)
-    for number, folder in list_checkpoints(parted.train.output_dir):
-        if number > 3:
-            shutil.rmtree(folder)
-    (parted.train.output_dir / "model.safetensors").unlink()
+    cut_back(parted.train.output_dir, 3)
     capfd.readouterr()
     run(parted)
     said = capfd.readouterr()

@@ -7,6 +7,7 @@ import json
 import multiprocessing
 import os
 import re
+import shutil
 import signal
 import sys
 import time
@@ -99,7 +100,7 @@ class Trainer:
 
     def steps_logged(self) -> int:
         """The last step in metrics.jsonl."""
-        return max((line["step"] for line in metrics(self.out)), default=0)
+        return max((line["step"] for line in _whole_lines(self.out)), default=0)
 
 
 def _train(arguments: list[str], log: str) -> None:
@@ -160,11 +161,36 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
 
 
 def metrics(out: Path) -> list[dict[str, Any]]:
-    """metrics.jsonl without what depends on the clock; a line being written is left out."""
+    """metrics.jsonl, in which something must be, without what depends on the clock."""
+    lines = _whole_lines(out)
+    assert lines, f"{out}: nothing was logged"
+    return [{name: value for name, value in line.items() if name not in TIMES} for line in lines]
+
+
+def _whole_lines(out: Path) -> list[dict[str, Any]]:
+    """metrics.jsonl as far as there is any; a line being written is left out."""
     path = out / "metrics.jsonl"
     lines = path.read_text().splitlines(keepends=True) if path.exists() else []
-    whole = [json.loads(line) for line in lines if line.endswith("\n")]
-    return [{name: value for name, value in line.items() if name not in TIMES} for line in whole]
+    return [json.loads(line) for line in lines if line.endswith("\n")]
+
+
+def cut_back(out: Path, step: int) -> None:
+    """Make a finished run one that was killed after a step: later checkpoints and the final model are gone.
+
+    Later numbers stay, as after a kill, but are spoiled: a run that does nothing is not taken for one that went on.
+    """
+    for number, folder in list_checkpoints(out):
+        if number > step:
+            shutil.rmtree(folder)
+    (out / "model.safetensors").unlink()
+    spoil_metrics(out, step)
+
+
+def spoil_metrics(out: Path, step: int) -> None:
+    """Make the numbers logged after a step wrong, so that they must be replaced."""
+    lines = [{"step": line["step"], "spoiled": 1.0} if line["step"] > step else line for line in _whole_lines(out)]
+    assert "spoiled" in lines[-1]
+    (out / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
 
 
 def equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
