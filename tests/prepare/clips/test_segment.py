@@ -12,7 +12,7 @@ import soundfile as sf
 
 from runyoro_ssl.audio.vad import WINDOW, WINDOW_SEC, speech_probabilities
 from runyoro_ssl.errors import AudioError
-from runyoro_ssl.prepare.clips import speech
+from runyoro_ssl.prepare.clips.make import speech
 from runyoro_ssl.prepare.clips.segment import Bounds, PauseSettings, cut_at_pauses, cut_evenly, cut_stream, take
 from runyoro_ssl.prepare.clips.speech import SpeechTrack, listen
 
@@ -108,6 +108,13 @@ def test_too_long_a_talk_is_cut_at_its_longest_pauses() -> None:
     track = track_of([(1, 6), (6.2, 10), (10.9, 16), (16.3, 21)], 25)
     (first, second) = cut_at_pauses(track, SETTINGS)
     assert 10 < first[1] / RATE <= second[0] / RATE < 10.9
+
+
+@pytest.mark.parametrize(("pause_sec", "num_clips"), [(0.3, 1), (0.9, 1), (1.1, 2), (3.0, 2)])
+def test_talk_is_joined_over_pauses_up_to_the_limit(pause_sec: float, num_clips: int) -> None:
+    """Of a second, here; both together would fit into a clip."""
+    bounds = cut_at_pauses(track_of([(2, 6), (6 + pause_sec, 10 + pause_sec)], 20), SETTINGS)
+    assert len(bounds) == num_clips
 
 
 def test_short_speech_takes_in_silence_and_a_cough_is_left_out() -> None:
