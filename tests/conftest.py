@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import shlex
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -194,6 +195,16 @@ def run_task(capfd: pytest.CaptureFixture[str]) -> Callable[[str], tuple[int, st
         return status, out, err
 
     return run
+
+
+@pytest.fixture
+def heard_signals() -> Iterator[None]:
+    """SIGINT and SIGHUP as a terminal gives them to what a test starts; in the background or under nohup, not heard."""
+    handlers = {signal.SIGINT: signal.default_int_handler, signal.SIGHUP: signal.SIG_DFL}
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture(autouse=True)

@@ -145,6 +145,7 @@ def test_secrets_stay_out_of_messages_and_logs(capsys: pytest.CaptureFixture[str
         assert secret not in err
 
 
+@pytest.mark.usefixtures("heard_signals")
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_signal_ends_the_real_program_after_saving(
     dataset: Path, tiny_model: Path, tmp_path: Path, number: signal.Signals, status: int
@@ -170,6 +171,7 @@ def test_signal_ends_the_real_program_after_saving(
     assert list((tmp_path / "run").glob("checkpoint-*"))
 
 
+@pytest.mark.usefixtures("heard_signals")
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_signal_ends_preparation_without_leftovers(
     tiny_model: Path, tmp_path: Path, number: signal.Signals, status: int

@@ -18,6 +18,7 @@ from conftest import ROOT
 from runyoro_ssl.processes import SIGNALS
 from runyoro_ssl.train.stopping.signals import TOGETHER_SEC, StopSignal
 
+pytestmark = pytest.mark.usefixtures("heard_signals")
 APART_SEC = TOGETHER_SEC + 0.2
 BUSY = """
 import sys, time
@@ -44,7 +45,8 @@ SAVES = """
 import sys, time
 from pathlib import Path
 from runyoro_ssl import logs
-from runyoro_ssl.train.stopping.signals import SIGNAL_EXIT, StopSignal
+from runyoro_ssl.train.stopping.signals import StopSignal
+from runyoro_ssl.processes import SIGNAL_EXIT
 logs.configure()
 with StopSignal() as stop, logs.progress("steps") as bar:
     bar.add_task("Training", total=None)
@@ -115,11 +117,15 @@ def test_closed_terminal_does_not_cost_the_checkpoint(tmp_path: Path) -> None:
     if pid == 0:
         os.chdir(ROOT)
         os.execv(sys.executable, [sys.executable, "-c", SAVES, str(tmp_path / "saved"), "0.3"])  # noqa: S606
+    late = threading.Timer(20, os.kill, (pid, signal.SIGKILL))
+    late.start()
     seen = b""
     while b"ready" not in seen:
         seen += os.read(terminal, 1000)
     os.close(terminal)
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 128 + signal.SIGHUP
+    status = os.waitpid(pid, 0)[1]
+    late.cancel()
+    assert os.waitstatus_to_exitcode(status) == 128 + signal.SIGHUP
     assert (tmp_path / "saved").exists()
 
 
