@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +37,10 @@ def tiny(tmp_path: Path, **overrides: Any) -> Any:
     return without_dropout(load_model(ModelConfig(model_name_or_path=str(tmp_path)), HardwareConfig()))
 
 
-def make_batch(model: Any, num_samples: tuple[int, ...], **masking: Any) -> TrainingBatch:
-    """A training batch of seeded noise."""
+def make_batch(
+    model: Any, num_samples: tuple[int, ...], *, rows: Sequence[int] | None = None, **masking: Any
+) -> TrainingBatch:
+    """A training batch of seeded noise, or of some rows of it."""
     generator = torch.Generator().manual_seed(1)
     clips = ClipsInMemory((0.1 * torch.randn(size, generator=generator)).numpy() for size in num_samples)
     group_norm = model.config.feat_extract_norm == "group"
@@ -51,7 +54,7 @@ def make_batch(model: Any, num_samples: tuple[int, ...], **masking: Any) -> Trai
         use_attention_mask=not group_norm,
         seed=0,
     )
-    return builder[MicroBatch.of(range(len(clips)))]
+    return builder[MicroBatch.of(range(len(clips)) if rows is None else rows)]
 
 
 def run_ours(model: Any, batch: TrainingBatch, noise: torch.Tensor | None) -> Objective:
@@ -131,6 +134,29 @@ def test_collapsed_codebook_is_no_success(tmp_path: Path) -> None:
     assert perplexity(ours.code_mass).item() == pytest.approx(2.0)
 
 
+def test_equal_targets_are_no_success(tmp_path: Path) -> None:
+    """When all codevectors are zero, no target is nearer than another: the loss is that of guessing, accuracy 0."""
+    model = tiny(tmp_path).eval()
+    with torch.no_grad():
+        model.quantizer.codevectors.zero_()
+        ours = run_ours(model, make_batch(model, UNPADDED), None)
+    assert ours.contrastive_loss.item() == pytest.approx(ours.chance_loss.item(), rel=1e-5)
+    assert ours.num_correct.item() == 0
+
+
+def test_sums_are_those_of_the_clips(tmp_path: Path) -> None:
+    """Each by itself, where nothing is padded; what stands at the padding of a batch counts for nothing."""
+    model = tiny(tmp_path).eval()
+    lengths = (48_000, 32_000, 37_777, 21_000, 44_444, 16_000)
+    with torch.no_grad():
+        whole = run_ours(model, make_batch(model, lengths), None)
+        alone = [run_ours(model, make_batch(model, lengths, rows=[row]), None) for row in range(len(lengths))]
+    assert whole.num_correct.item() > 0
+    for name in ("contrastive_loss", "num_correct", "chance_loss", "code_mass"):
+        parts = torch.stack([getattr(one, name) for one in alone]).sum(dim=0)
+        torch.testing.assert_close(getattr(whole, name), parts, rtol=1e-4, atol=1e-4)
+
+
 def test_dead_code_has_a_finite_gradient(tmp_path: Path) -> None:
     """A code whose probability underflows to 0 everywhere: transformers' gradient is NaN there, ours is not."""
     model = tiny(tmp_path)
@@ -140,7 +166,9 @@ def test_dead_code_has_a_finite_gradient(tmp_path: Path) -> None:
     ours = run_ours(model, batch, None)
     torch.autograd.backward(ours.loss)
     assert ours.code_mass.flatten()[3] == 0
-    assert all(gradient.isfinite().all() for gradient in gradients(model).values())
+    ours_found = gradients(model)
+    assert len(ours_found) > 40
+    assert all(gradient.isfinite().all() for gradient in ours_found.values())
 
     model.zero_grad()
     torch.autograd.backward(transformers_forward(model, batch, UNPADDED).loss)
@@ -157,11 +185,12 @@ def test_clip_without_masks_adds_nothing(tmp_path: Path) -> None:
     assert both.code_mass.sum().item() == alone.code_mass.sum().item()
 
 
-def test_logits_put_the_positive_first() -> None:
+@pytest.mark.parametrize("length", [1.0, 1e-4])
+def test_logits_put_the_positive_first(length: float) -> None:
     """Cosine similarity over the temperature: 1 / 0.1 for the positive itself, 0 for orthogonal negatives."""
     targets = torch.eye(3)[None]
     negatives = torch.tensor([[[1, 2], [0, 2], [0, 1]]])
-    logits = contrastive_logits(targets, targets, torch.tensor([[0, 1, 2]]), negatives, temperature=0.1)
+    logits = contrastive_logits(length * targets, targets, torch.tensor([[0, 1, 2]]), negatives, temperature=0.1)
     assert logits.argmax(dim=-1).tolist() == [[0, 0, 0]]
     assert logits[0, 0].tolist() == pytest.approx([10.0, 0.0, 0.0])
 
