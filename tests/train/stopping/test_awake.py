@@ -78,10 +78,10 @@ def test_failing_command_is_one_warning(mac: Path) -> None:
 def test_nothing_is_started_elsewhere_or_unasked(mac: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """On Linux, or with `train.keep_awake=false`."""
     install(mac, "exec /bin/sleep 60")
+    before = psutil.Process().children()
     with keep_awake(enabled=False):
-        pass
+        assert psutil.Process().children() == before
     monkeypatch.setattr(sys, "platform", "linux")
     with keep_awake(enabled=True):
-        pass
-    time.sleep(0.1)
+        assert psutil.Process().children() == before
     assert not (mac / "started").exists()
