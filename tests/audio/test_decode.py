@@ -415,12 +415,12 @@ from runyoro_ssl.audio.decode import AudioError, probe, stream
 def peak_mb():
     return int(re.search(r"VmHWM:\\s*(\\d+)", Path("/proc/self/status").read_text())[1]) // 1024
 
-before = peak_mb()
+before, minutes = peak_mb(), {}
 for path in map(Path, sys.argv[1:]):
     for use in (probe, lambda path: sum(len(block) for block in stream(path, sample_rate=16_000))):
-        try: use(path)
+        try: minutes[path.name] = use(path)
         except AudioError: pass
-print(peak_mb() - before)
+print(peak_mb() - before, minutes["bomb.flac"] // 960_000, minutes["bomb.mka"] // 960_000)
 """
 
 
@@ -440,8 +440,9 @@ def test_memory_is_bounded_whatever_unpacks(tmp_path: Path) -> None:
         at = lie.index(tag) + behind
         lie[at : at + 4] = b"\xff\xff\xff\x7f"
         (tmp_path / f"lie{behind}.{name}").write_bytes(lie)
-    added = int(in_another_process(PEAK, *sorted(tmp_path.iterdir())))
+    added, *minutes = map(int, in_another_process(PEAK, *sorted(tmp_path.iterdir())).split())
     assert added < 60
+    assert minutes == [120, 30]
 
 
 MESSY_FAILURES = {
