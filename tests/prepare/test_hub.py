@@ -69,10 +69,12 @@ def run(config: Config) -> dict[str, Any]:
     return prepare(config, load_plugins(config)).report
 
 
-def test_dataset_of_the_hub(hub_dataset: Path, corpus: Path, tiny_model: Path, tmp_path: Path) -> None:
+def test_dataset_of_the_hub(
+    hub_dataset: Path, corpus: Path, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Bytes as they are, without torchcodec; columns by their meaning; the licence of the card; broken rows listed."""
+    monkeypatch.setitem(sys.modules, "torchcodec", None)
     report = run(config_for(f"hf://{hub_dataset}", tiny_model, tmp_path))
-    assert "torchcodec" not in sys.modules
     assert report["lines_in"] == 7
     assert report["licences"] == {"cc-by-4.0": pytest.approx(report["seconds_kept"])}
     rows = [row for split in load_splits(tmp_path / "dataset", sampling_rate=RATE).values() for row in split]
@@ -104,6 +106,7 @@ def test_fetched_again_it_is_the_same(hub_dataset: Path, tiny_model: Path, tmp_p
 def test_folder_of_recordings(corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_model: Path) -> None:
     """The other layout of the hub: files and a table. `datasets` alone would want torchcodec for it."""
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
+    monkeypatch.setitem(sys.modules, "torchcodec", None)
     (tmp_path / "folder" / "train").mkdir(parents=True)
     paths = sorted(corpus.rglob("*.wav"))[:8]
     table = ["file_name,speaker,license", *(f"{n}.wav,{path.parent.name},cc0" for n, path in enumerate(paths))]
@@ -113,7 +116,6 @@ def test_folder_of_recordings(corpus: Path, tmp_path: Path, monkeypatch: pytest.
     report = run(config_for(f"hf://{tmp_path / 'folder'}", tiny_model, tmp_path))
     assert (report["clips_kept"], set(report["licences"])) == (8, {"cc0"})
     assert set(report["speakers"]) == {path.parent.name for path in paths}
-    assert "torchcodec" not in sys.modules
 
 
 def test_split_is_chosen(hub_dataset: Path, tiny_model: Path, tmp_path: Path) -> None:
@@ -151,7 +153,7 @@ def test_address(address: str, expected: tuple[str, str | None, str]) -> None:
     [
         ("hf://", "no dataset is named"),
         ("hf://org/name?splits=train", 'no option "splits"'),
-        ("hf://?x=1", "option|named"),
+        ("hf://?x=1", 'no option "x"'),
     ],
 )
 def test_impossible_address(address: str, complaint: str) -> None:
