@@ -88,10 +88,12 @@ def test_normalisation_does_not_depend_on_the_number_of_threads() -> None:
     wave = 0.1 * torch.randn(240_000, generator=torch.Generator().manual_seed(0))
     made = []
     threads = torch.get_num_threads()
-    for num_threads in (1, 4):
-        torch.set_num_threads(num_threads)
-        made.append(normalize(PaddedCollator()([Clip(0, wave)], [])))
-    torch.set_num_threads(threads)
+    try:
+        for num_threads in (1, 4):
+            torch.set_num_threads(num_threads)
+            made.append(normalize(PaddedCollator()([Clip(0, wave)], [])))
+    finally:
+        torch.set_num_threads(threads)
     assert torch.equal(made[0], made[1])
 
 

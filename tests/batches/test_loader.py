@@ -215,6 +215,7 @@ def test_nothing_delivered_is_kept() -> None:
         seen += map(weakref.ref, group)
         assert sum(batch() is not None for batch in seen) <= 2
         assert sum(plan() is not None for plan in planned) < 100
+    assert len(seen) == len(planned) == 300
 
 
 def _noted(plan: MicroBatch, planned: list[weakref.ref[MicroBatch]]) -> MicroBatch:
@@ -227,9 +228,9 @@ def test_workers_leave_signals_to_the_trainer() -> None:
     batches = load_batches(builder(), PLAN, num_workers=1)
     next(batches)
     with capture_logs() as logs:
-        for worker in multiprocessing.active_children():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                os.kill(int(worker.pid or 0), number)
+        (worker,) = multiprocessing.active_children()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            os.kill(int(worker.pid or 0), number)
         assert len(list(batches)) == len(PLAN) - 1
     assert not logs
 
