@@ -91,5 +91,6 @@ def test_validation_goes_without_them(train_config: Callable[..., Config]) -> No
     expected = validate(setup.accelerator, setup.model, setup.eval_batches, [MicroBatch.of([0])])
     with capture_logs() as logs:
         got = validate(setup.accelerator, setup.model, replace(setup.eval_batches, clips=Damaged()), plan)
+    assert expected is not None
     assert got == expected
     assert [line["row"] for line in logs] == [1, 2]

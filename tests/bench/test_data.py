@@ -134,7 +134,9 @@ def test_both_sides_read_the_same_batches(corpus: Path, dataset: Path, tmp_path:
     features = datasets.Features({name: features[name] for name in ("audio", "num_samples")})
     ours = datasets.Dataset.from_dict({"audio": samples, "num_samples": list(map(len, samples))}, features=features)
     builder = BatchBuilder(Clips(ours), None, MaskingConfig(), PaddedCollator(), (), True, True, 0)  # noqa: FBT003
-    for plan in plan_reading(ours):
+    plans = list(plan_reading(ours))
+    assert sorted(clip for plan in plans for clip in plan.clips) == list(range(len(samples)))
+    for plan in plans:
         padded = extractor.pad([mapped[clip] for clip in plan.clips], padding=True, return_tensors="pt")
         torch.testing.assert_close(builder.read(plan).waveforms, padded["input_values"], atol=2e-5, rtol=0)
 

@@ -81,6 +81,7 @@ def test_changed_and_differently_cut_copy_is_found(
     """Two thirds of an earlier clip from an odd sample on, then other speech: of 20 at least 19, and no original."""
     earlier, other = clips[0::2], clips[1::2]
     chosen = [number for number, clip in enumerate(earlier) if len(clip) > 3 * RATE][::3][:20]
+    assert len(chosen) == 20
     copies = []
     for number in chosen:
         clip, tail = earlier[number], other[number]

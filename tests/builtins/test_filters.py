@@ -62,7 +62,9 @@ def candidate(number: int, *, seconds: float = 10.0, **fields: Any) -> Candidate
 @pytest.fixture(scope="module")
 def clean(bantu: Path) -> list[np.ndarray]:
     """Every 10th real clip."""
-    return [sf.read(path, dtype="float32")[0] for path in sorted(bantu.rglob("*.flac"))[::10]]
+    found = [sf.read(path, dtype="float32")[0] for path in sorted(bantu.rglob("*.flac"))[::10]]
+    assert len(found) > 90
+    return found
 
 
 def babble_of_frames(seconds: float = 4.0) -> np.ndarray:
@@ -177,7 +179,9 @@ def test_guide_tells_of_every_default(name: str) -> None:
     """The table of plugins/README.md has each option of each filter, with its default."""
     table = (ROOT / "plugins" / "README.md").read_text().partition("## The built-in filters")[2]
     rows = {cells[3]: cells[5] for cells in (line.split("|") for line in _rows_of(table, name))}
-    for option, parameter in inspect.signature(build_factory(name)).parameters.items():
+    parameters = inspect.signature(build_factory(name)).parameters
+    assert parameters
+    for option, parameter in parameters.items():
         assert float(rows[f" `{option}` "].partition(":")[0]) == parameter.default
 
 
