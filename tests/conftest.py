@@ -200,7 +200,7 @@ def run_task(capfd: pytest.CaptureFixture[str]) -> Callable[[str], tuple[int, st
 @pytest.fixture
 def heard_signals() -> Iterator[None]:
     """SIGINT and SIGHUP as a terminal gives them to what a test starts; in the background or under nohup, not heard."""
-    handlers = {signal.SIGINT: signal.default_int_handler, signal.SIGHUP: signal.SIG_DFL}
+    handlers: dict[int, Any] = {signal.SIGINT: signal.default_int_handler, signal.SIGHUP: signal.SIG_DFL}
     before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     yield
     for number, handler in before.items():

@@ -26,7 +26,9 @@ ABSENT = ("pydantic", "datasets", "soundfile", "structlog", "invoke", "soxr", "p
 
 def sources() -> list[Path]:
     """Every module of the package, and the tasks."""
-    return [*sorted(PACKAGE.rglob("*.py")), ROOT / "tasks.py"]
+    found = sorted(PACKAGE.rglob("*.py"))
+    assert found
+    return [*found, ROOT / "tasks.py"]
 
 
 @pytest.mark.parametrize("module", LIGHT.split())

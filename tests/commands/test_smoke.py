@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from runyoro_ssl.commands import smoke
-from runyoro_ssl.commands.smoke import _check_learning, run_smoke
+from runyoro_ssl.commands.smoke import _check_learning
 from runyoro_ssl.errors import DatasetError, TrainingError
 
 GOOD = {
@@ -44,7 +44,7 @@ def test_work_dir_with_content_is_refused(tmp_path_factory: pytest.TempPathFacto
     folder = tmp_path_factory.mktemp("work")
     (folder / "precious.txt").write_text("mine")
     with pytest.raises(DatasetError, match="is not empty"):
-        run_smoke(audio_dir=None, work_dir=str(folder), seed=0)
+        smoke.smoke(work_dir=str(folder))
 
 
 def test_whole_run_in_miniature(
@@ -54,7 +54,7 @@ def test_whole_run_in_miniature(
     monkeypatch.setattr(smoke, "STEPS", 10)
     monkeypatch.setattr(smoke, "NUM_CLIPS", 24)
     with pytest.raises(TrainingError, match=r"smoke check failed: the (held-out contrastive loss|accuracy) ended at"):
-        run_smoke(audio_dir=None, work_dir=str(tmp_path_factory.mktemp("smoke") / "new"), seed=0)
+        smoke.smoke(work_dir=str(tmp_path_factory.mktemp("smoke") / "new"))
     stages = [line.split("│")[1].strip() for line in capfd.readouterr().out.splitlines() if line.count("│") == 4]
     assert [stage for stage in stages if stage][-6:] == [
         "synthesise", "manifest", "tiny model", "prepare", "train", "reload",

@@ -19,6 +19,7 @@ from accelerate.state import AcceleratorState
 
 from conftest import ROOT, transformers
 from runyoro_ssl import logs
+from runyoro_ssl.batches import forward
 from runyoro_ssl.batches.plan import MicroBatch, Update
 from runyoro_ssl.config import Config
 from runyoro_ssl.errors import ConfigError, DatasetError, PluginError, TrainingError
@@ -436,7 +437,7 @@ def test_out_of_memory_splits_micro_batches_and_keeps_the_update(
     whole = meter.read("train")
     assert whole["train/contrastive_loss"] > 1
 
-    real = step.run_objective
+    real = forward.run_objective
     told: list[int] = []
 
     def short_of_memory(accelerator: Any, model: Any, batch: Any) -> Any:
@@ -460,7 +461,7 @@ def test_validation_short_of_memory_gives_the_same_numbers(
     setup = build(config)
     assert max(len(batch.clips) for batch in setup.eval_plan) > 2
     whole = validated(setup)
-    real = step.run_objective
+    real = forward.run_objective
 
     def short_of_memory(accelerator: Any, model: Any, batch: Any) -> Any:
         if len(batch.waveforms) > 1:
@@ -476,7 +477,7 @@ def test_out_of_memory_run_goes_on(
     train_config: MakeConfig, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """It says so once, and the run finishes; a resumed run goes on in parts, for these decide what is drawn."""
-    real = step.run_objective
+    real = forward.run_objective
 
     def short_of_memory(accelerator: Any, model: Any, batch: Any) -> Any:
         if model.training and len(batch.waveforms) > 1:

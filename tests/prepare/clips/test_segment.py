@@ -12,7 +12,7 @@ import soundfile as sf
 
 from runyoro_ssl.audio.vad import WINDOW, WINDOW_SEC, speech_probabilities
 from runyoro_ssl.errors import AudioError
-from runyoro_ssl.prepare.clips.make import speech
+from runyoro_ssl.prepare.clips import speech
 from runyoro_ssl.prepare.clips.segment import Bounds, PauseSettings, cut_at_pauses, cut_evenly, cut_stream, take
 from runyoro_ssl.prepare.clips.speech import SpeechTrack, listen
 
