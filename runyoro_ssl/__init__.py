@@ -10,13 +10,15 @@ The tasks are functions here, for notebooks and scripts. Options and settings ar
     result = train(processed_dataset_path="dataset", output_dir="run", max_steps=100, set={"train.adam_beta2": 0.95})
     result.best["eval/contrastive_loss"]
 
-Nothing heavy is imported before it is used.
+Nothing heavy is imported before it is used. In a script, put the calls below `if __name__ == "__main__":`, for the
+processes that decode import it again.
 """
 
 from __future__ import annotations
 
 import sys
 from importlib import import_module
+from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -44,21 +46,19 @@ except ImportError:  # torch and transformers alone: `python -m runyoro_ssl.benc
 
     hookspec = hookimpl = _unmarked  # type: ignore[assignment]
 
-FUNCTIONS = ("manifest", "smoke", "plugins", "doctor")
-PACKAGES = ("prepare", "train", "bench")
-"""Tasks whose name is that of the package with their stage: the package can be called."""
+TASKS = ("manifest", "prepare", "train", "smoke", "bench", "plugins", "doctor")
 
 
 def __getattr__(name: str) -> Any:
-    if name in PACKAGES:
+    if name not in TASKS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if (Path(__file__).parent / name).is_dir():  # the package of its stage has its name: that can be called
         return import_module(f"runyoro_ssl.{name}")
-    if name in FUNCTIONS:
-        return _task(name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return _task(name)
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *FUNCTIONS, *PACKAGES})
+    return sorted({*globals(), *TASKS})
 
 
 def _task(name: str) -> Any:
@@ -84,7 +84,7 @@ class _FrontDoor(ModuleType):
     """This package. The import system sets each subpackage as its attribute: those that are tasks become callable."""
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if name in PACKAGES and isinstance(value, ModuleType):
+        if name in TASKS and isinstance(value, ModuleType):
             value.__class__ = _CallablePackage
         super().__setattr__(name, value)
 

@@ -60,8 +60,8 @@ class HardwareConfig(Section):
     gradient_checkpointing: bool = setting(default=False, decides="machine", flag_of=TRAIN)
     """Recompute each layer in the backward pass: less memory, about a third more time."""
     keep_freed_memory: bool | None = setting(None, decides="machine")
-    """On a CPU with glibc: keep what is freed for the next step, faster, but up to three times the memory. None: where
-    there is so much."""
+    """On a CPU with glibc: keep what is freed for the next step, faster, but up to three times the memory. Not set:
+    where there is so much."""
     attention: Literal["sdpa", "eager"] = setting("sdpa", decides="machine")
     """Implementation of attention: fused where the device has it, or plain."""
     compile: bool = setting(default=False, decides="machine")
@@ -175,7 +175,7 @@ class TrainConfig(Section):
     learning_rate: PositiveFloat = setting(5e-5, decides="run", flag_of=TRAIN)
     """Peak rate, after warm-up; falls linearly to 0 at the last step."""
     warmup_steps: NonNegativeInt | None = setting(None, decides="run", flag_of=TRAIN)
-    """Steps over which the rate rises from 0. None: a tenth of the run."""
+    """Steps over which the rate rises from 0. Not set: a tenth of the run."""
     weight_decay: NonNegativeFloat = setting(0.01, decides="run", flag_of=TRAIN)
     """Of AdamW, on matrices only."""
     adam_beta1: float = setting(0.9, decides="run", ge=0.0, lt=1.0)
@@ -197,7 +197,7 @@ class TrainConfig(Section):
     logging_steps: PositiveInt = setting(10, decides="nothing", flag_of=TRAIN)
     """Steps between log lines."""
     eval_steps: PositiveInt | None = setting(None, decides="nothing")
-    """Steps between validations; None: as often as checkpoints."""
+    """Steps between validations; Not set: as often as checkpoints."""
     save_steps: PositiveInt = setting(500, decides="nothing", flag_of=TRAIN)
     """Steps between checkpoints."""
     save_total_limit: NonNegativeInt = setting(3, decides="nothing", flag_of=TRAIN)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-Kind = Literal["text", "path", "int", "float", "value", "switch", "list"]
+Kind = Literal["text", "path", "int", "float", "duration", "switch", "list"]
 
 
 @dataclass(frozen=True)

@@ -13,16 +13,7 @@ from runyoro_ssl.config import Config
 from runyoro_ssl.devices import available_devices
 from runyoro_ssl.errors import ConfigError, did_you_mean
 from runyoro_ssl.redaction import REDACTED
-from runyoro_ssl.setting import Section, marks_of
-
-SECTIONS: dict[str, tuple[str, ...]] = {
-    "manifest": ("hardware", "prepare"),
-    "prepare": ("prepare", "model", "hardware", "plugins"),
-    "train": ("train", "model", "masking", "hardware", "health", "plugins"),
-    "plugins": ("plugins", "prepare"),
-    "doctor": ("model", "hardware", "masking", "prepare"),
-}
-"""The sections that a task reads, those that matter most first."""
+from runyoro_ssl.setting import Section
 
 
 def section_type(name: str) -> type[Section]:
@@ -63,7 +54,7 @@ def load_config(
         profile: Name of a hardware profile, or a path to one.
         config_file: A TOML file with any of the sections.
         settings: `section.field=value` strings, where a value is TOML or a bare string; or a mapping of such names.
-        flags: Nested overrides, `{section: {field: value}}`, as `flags_to_overrides` makes them.
+        flags: Nested overrides, `{section: {field: value}}`, as a task makes them of its flags.
 
     Raises:
         ConfigError: Names the setting, the value seen and what is accepted.
@@ -91,59 +82,6 @@ def _refuse_redacted(value: Any, name: str = "") -> None:
             _refuse_redacted(inner, f"{name}.{key}" if name else str(key))
     elif isinstance(value, str) and REDACTED in value:
         raise ConfigError(f'{name} is "{value}": the file does not hold this secret; give it with --set {name}=...')
-
-
-def flags_to_overrides(task: str, flags: Mapping[str, Any]) -> dict[str, Any]:
-    """Nest a task's flags by section; flags left at None are absent. `fp16`/`bf16` become `hardware.precision`.
-
-    Raises:
-        ConfigError: The task reads no setting of that name.
-    """
-    overrides: dict[str, Any] = {}
-    for flag, value in flags.items():
-        if value is None or flag in ("fp16", "bf16"):
-            continue
-        section, name = find_setting(task, flag)
-        overrides.setdefault(section, {})[name] = value
-    precision = _precision(flags.get("fp16"), flags.get("bf16"))
-    if precision is not None:
-        overrides.setdefault("hardware", {})["precision"] = precision
-    return overrides
-
-
-def find_setting(task: str, flag: str) -> tuple[str, str]:
-    """(section, field) of a flag of a task, or of the setting of that name in the first section that has one.
-
-    Raises:
-        ConfigError: There is none.
-    """
-    fields = [(section, *pair) for section in SECTIONS[task] for pair in section_type(section).model_fields.items()]
-    for section, name, field in fields:
-        marks = marks_of(field)
-        if task in marks["flag_of"] and flag == (marks["flag"] or name):
-            return section, name
-    for section, name, _ in fields:
-        if flag == name:
-            return section, name
-    raise ConfigError(f'{task} has no setting "{flag}"{did_you_mean(flag, (name for _, name, _ in fields))}')
-
-
-def _precision(fp16: Any, bf16: Any) -> str | None:
-    wanted = {name: _is_true(name, value) for name, value in (("fp16", fp16), ("bf16", bf16)) if value is not None}
-    chosen = [name for name, yes in wanted.items() if yes]
-    if len(chosen) > 1:
-        raise ConfigError("--fp16 and --bf16 exclude each other; give one")
-    if chosen:
-        return chosen[0]
-    return "fp32" if wanted else None
-
-
-def _is_true(name: str, value: Any) -> bool:
-    if isinstance(value, bool):
-        return value
-    if str(value).lower() in ("true", "1", "yes", "false", "0", "no"):
-        return str(value).lower() in ("true", "1", "yes")
-    raise ConfigError(f'--{name} is "{value}"; use --{name}, or --{name}=false')
 
 
 def _find_profile(profile: str) -> Path:

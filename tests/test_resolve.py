@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from runyoro_ssl.commands.given import nested
 from runyoro_ssl.config import Config
 from runyoro_ssl.errors import ConfigError
-from runyoro_ssl.resolve import flags_to_overrides, list_profiles, load_config
+from runyoro_ssl.resolve import list_profiles, load_config
 
 
 def test_precedence(tmp_path: Path) -> None:
@@ -48,7 +49,7 @@ def test_every_profile_is_valid_and_holds_hardware_only() -> None:
 )
 def test_precision_flags_have_three_states(flags: dict[str, object], precision: str | None) -> None:
     """Given, denied, or left to the profile."""
-    assert flags_to_overrides("train", flags).get("hardware", {}).get("precision") == precision
+    assert nested("train", flags).get("hardware", {}).get("precision") == precision
 
 
 @pytest.mark.parametrize(
@@ -88,9 +89,9 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
 def test_precision_flags_exclude_each_other() -> None:
     """Both at once is a mistake, and so is a value that is neither yes nor no."""
     with pytest.raises(ConfigError, match="exclude each other"):
-        flags_to_overrides("train", {"fp16": True, "bf16": True})
+        nested("train", {"fp16": True, "bf16": True})
     with pytest.raises(ConfigError, match='--fp16 is "maybe"'):
-        flags_to_overrides("train", {"fp16": "maybe"})
+        nested("train", {"fp16": "maybe"})
 
 
 def test_configuration_survives_toml(tmp_path: Path) -> None:

@@ -22,24 +22,24 @@ def _about(kind: Kind, text: str, *, choices: tuple[str, ...] = (), needs_all: b
 
 @dataclass(frozen=True)
 class BenchOptions:
-    """What to measure. None: what suits the machine."""
+    """What to measure. Not given: what suits the machine."""
 
     size: str = field(default="small", metadata=_about("text", "Model, of random weights.", choices=tuple(SIZES)))
     device: str | None = field(
-        default=None, metadata=_about("text", "Where to compute. None: the best device present.", choices=DEVICES)
+        default=None, metadata=_about("text", "Where to compute. Not given: the best device present.", choices=DEVICES)
     )
     precision: str | None = field(
-        default=None, metadata=_about("text", "Of our side. None: bf16 on CUDA, else fp32.", choices=PRECISIONS)
+        default=None, metadata=_about("text", "Of our side. Not given: bf16 on CUDA, else fp32.", choices=PRECISIONS)
     )
     reference_precision: str | None = field(
         default=None,
-        metadata=_about("text", "Of transformers' side. None: fp32 on a CPU, else as ours.", choices=PRECISIONS),
+        metadata=_about("text", "Of transformers' side. Not given: fp32 on a CPU, else as ours.", choices=PRECISIONS),
     )
     steps: int = field(default=5, metadata=_about("int", "Timed runs of each side."))
     parts: str = field(default=",".join(PARTS), metadata=_about("text", "What to measure."))
     clip_seconds: float = field(default=15.0, metadata=_about("float", "Length of the clips of a step."))
     batch_seconds: float | None = field(
-        default=None, metadata=_about("float", "Audio of a micro-batch. None: by size and device.")
+        default=None, metadata=_about("float", "Audio of a micro-batch. Not given: by size and device.")
     )
     compile: bool = field(default=False, metadata=_about("switch", "torch.compile each Transformer layer on our side."))
     without_reference: bool = field(default=False, metadata=_about("switch", "Measure ours alone."))

@@ -10,19 +10,17 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from runyoro_ssl.bench.options import BenchOptions
-from runyoro_ssl.commands.options import OWN
+from runyoro_ssl.commands.options import TASKS
 from runyoro_ssl.config import Config
 from runyoro_ssl.errors import ConfigError, did_you_mean
 from runyoro_ssl.logs import get_logger
 from runyoro_ssl.redaction import hide
-from runyoro_ssl.resolve import best_profile, flags_to_overrides, load_config
-from runyoro_ssl.setting import Section
+from runyoro_ssl.resolve import best_profile, load_config, section_type
+from runyoro_ssl.setting import Section, marks_of
 
 Own = TypeVar("Own", bound=Section)
 SOURCES = ("profile", "config", "set")
 """Options that say where settings come from."""
-CHOOSES_PROFILE = ("train", "doctor")
-"""Tasks that take the profile for the best device present where none is given."""
 
 
 def own_options(schema: type[Own], given: Mapping[str, Any]) -> Own:
@@ -51,20 +49,75 @@ def resolve(task: str, given: Mapping[str, Any]) -> Config:
     Raises:
         ConfigError: Names the setting, the value seen and what is accepted.
     """
-    own = {name for schema in OWN[task] for name in schema.model_fields} - {"fp16", "bf16"}
+    own = {name for schema in TASKS[task].own for name in schema.model_fields} - {"fp16", "bf16"}
     flags = {name: value for name, value in given.items() if name not in own and name not in SOURCES}
     profile, config_file, settings = (given.get(name) for name in SOURCES)
-    if profile is None and task in CHOOSES_PROFILE:
+    if profile is None and TASKS[task].chooses_profile:
         profile = best_profile()
         get_logger().info("profile_chosen", profile=profile, because="it suits the best device present")
     config = load_config(
         profile=None if profile is None else str(profile),
         config_file=None if config_file is None else str(config_file),
         settings=settings or (),
-        flags=flags_to_overrides(task, flags),
+        flags=nested(task, flags),
     )
     hide(config.model_dump(mode="json"))
     return config
+
+
+def nested(task: str, flags: Mapping[str, Any]) -> dict[str, Any]:
+    """Nest a task's flags by section; flags left at None are absent. `fp16`/`bf16` become `hardware.precision`.
+
+    Raises:
+        ConfigError: The task reads no setting of that name.
+    """
+    overrides: dict[str, Any] = {}
+    for flag, value in flags.items():
+        if value is None or flag in ("fp16", "bf16"):
+            continue
+        section, name = find_setting(task, flag)
+        overrides.setdefault(section, {})[name] = value
+    precision = _precision(flags.get("fp16"), flags.get("bf16"))
+    if precision is not None:
+        overrides.setdefault("hardware", {})["precision"] = precision
+    return overrides
+
+
+def find_setting(task: str, flag: str) -> tuple[str, str]:
+    """(section, field) of a flag of a task, or of the setting of that name in the first section that has one.
+
+    Raises:
+        ConfigError: There is none.
+    """
+    fields = [
+        (section, *pair) for section in TASKS[task].sections for pair in section_type(section).model_fields.items()
+    ]
+    for section, name, field in fields:
+        marks = marks_of(field)
+        if task in marks["flag_of"] and flag == (marks["flag"] or name):
+            return section, name
+    for section, name, _ in fields:
+        if flag == name:
+            return section, name
+    raise ConfigError(f'{task} has no setting "{flag}"{did_you_mean(flag, (name for _, name, _ in fields))}')
+
+
+def _precision(fp16: Any, bf16: Any) -> str | None:
+    wanted = {name: _is_true(name, value) for name, value in (("fp16", fp16), ("bf16", bf16)) if value is not None}
+    chosen = [name for name, yes in wanted.items() if yes]
+    if len(chosen) > 1:
+        raise ConfigError("--fp16 and --bf16 exclude each other; give one")
+    if chosen:
+        return chosen[0]
+    return "fp32" if wanted else None
+
+
+def _is_true(name: str, value: Any) -> bool:
+    if isinstance(value, bool):
+        return value
+    if str(value).lower() in ("true", "1", "yes", "false", "0", "no"):
+        return str(value).lower() in ("true", "1", "yes")
+    raise ConfigError(f'--{name} is "{value}"; use --{name}, or --{name}=false')
 
 
 def bench_options(given: Mapping[str, Any]) -> BenchOptions:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import types
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -13,8 +14,8 @@ from pydantic.fields import FieldInfo
 
 from runyoro_ssl.bench.options import options_of_bench
 from runyoro_ssl.option import Kind, Option, shown
-from runyoro_ssl.resolve import SECTIONS, section_type
-from runyoro_ssl.setting import Section, marks_of
+from runyoro_ssl.resolve import section_type
+from runyoro_ssl.setting import Seconds, Section, marks_of
 
 KINDS: dict[type, Kind] = {bool: "switch", int: "int", float: "float", Path: "path", str: "text", tuple: "list"}
 
@@ -47,7 +48,7 @@ class SmokeOptions(Section):
     audio_dir: Path | None = None
     """Real recordings to use instead of synthetic speech."""
     work_dir: Path | None = None
-    """New folder to keep everything in. None: a temporary one."""
+    """New folder to keep everything in. Not given: a temporary one."""
     seed: int = Field(0, ge=0, lt=2**32)
     """Of the corpus, the weights and the run."""
 
@@ -65,7 +66,7 @@ class SourceOptions(Section):
     """Where settings come from: defaults < profile < file < --set < options."""
 
     profile: str | None = None
-    """Hardware profile, or a TOML file. None: for `train` and `doctor`, the one for the best device present."""
+    """Hardware profile, or a TOML file. `train` and `doctor` choose the one for the best device if none is given."""
     config: Path | None = None
     """TOML file with settings of any section, such as a run.toml."""
     set: tuple[str, ...] = ()
@@ -79,31 +80,42 @@ class FilelessSourceOptions(Section):
     """Any setting of runyoro_ssl/config.py, e.g. prepare.max_recording_sec=7200; a value is TOML. Repeatable."""
 
 
-OWN: dict[str, tuple[type[Section], ...]] = {
-    "manifest": (ManifestOptions, FilelessSourceOptions),
-    "prepare": (PrepareOptions, SourceOptions),
-    "train": (PrecisionOptions, SourceOptions),
-    "smoke": (SmokeOptions,),
-    "bench": (),
-    "plugins": (SourceOptions,),
-    "doctor": (SourceOptions,),
+@dataclass(frozen=True)
+class TaskOptions:
+    """What a task takes: `own` options, which are no settings, and settings of `sections`, the most telling first.
+
+    `chooses_profile`: where none is given, it takes the one for the best device present.
+    """
+
+    own: tuple[type[Section], ...] = ()
+    sections: tuple[str, ...] = ()
+    chooses_profile: bool = False
+
+
+TASKS: dict[str, TaskOptions] = {
+    "manifest": TaskOptions((ManifestOptions, FilelessSourceOptions), ("hardware", "prepare")),
+    "prepare": TaskOptions((PrepareOptions, SourceOptions), ("prepare", "model", "hardware", "plugins")),
+    "train": TaskOptions(
+        (PrecisionOptions, SourceOptions),
+        ("train", "model", "masking", "hardware", "health", "plugins"),
+        chooses_profile=True,
+    ),
+    "smoke": TaskOptions((SmokeOptions,)),
+    "bench": TaskOptions(),  # its options are in `bench.options`, which works where there is no pydantic
+    "plugins": TaskOptions((SourceOptions,), ("plugins", "prepare")),
+    "doctor": TaskOptions((SourceOptions,), ("model", "hardware", "masking", "prepare"), chooses_profile=True),
 }
-"""What each task takes that is no setting; the keys are the tasks there are."""
-
-
-def task_names() -> tuple[str, ...]:
-    """The names of all tasks."""
-    return tuple(OWN)
 
 
 def options_of(task: str) -> list[Option]:
     """What a task takes on the command line: its own options, then the settings that name it, by section."""
     if task == "bench":
         return options_of_bench()
-    first, *rest = [list(_options_of_section(section, _heading(section))) for section in OWN[task]] or [[]]
+    takes = TASKS[task]
+    first, *rest = [list(_options_of_section(section, _heading(section))) for section in takes.own] or [[]]
     settings = [
         option
-        for name in SECTIONS.get(task, ())
+        for name in takes.sections
         for option in _options_of_section(section_type(name), f"{name}: {_heading(section_type(name))}", task=task)
     ]
     return [*first, *settings, *(option for options in rest for option in options)]
@@ -135,7 +147,7 @@ def _kind(annotation: Any) -> tuple[Kind, tuple[str, ...]]:
     if get_origin(annotation) in (Union, types.UnionType):
         annotation = next(part for part in get_args(annotation) if part is not types.NoneType)
     if get_origin(annotation) is Annotated:
-        return _kind(get_args(annotation)[0])
+        return ("duration", ()) if annotation == Seconds else _kind(get_args(annotation)[0])
     if get_origin(annotation) is Literal:
         return "text", get_args(annotation)
     return KINDS[get_origin(annotation) or annotation], ()

@@ -28,23 +28,23 @@ LACKING = re.compile(r"Flag <Argument: (?P<name>\S+).*> needed value")
 
 
 class SchemaTask(Task[Callable[..., None]]):
-    """A task of Invoke whose options are those of the schema; they are looked up when they are needed."""
+    """A task of Invoke that calls a function with the options that were given, by name.
+
+    Its options are those of the schema; they are looked up when they are needed.
+    """
+
+    def __init__(self, name: str, text: str, function: Callable[..., None]) -> None:
+        def body(_context: Any, **given: Any) -> None:
+            function(**{option: value for option, value in given.items() if value not in (None, False, [])})
+
+        body.__doc__ = text
+        super().__init__(body, name=name, positional=(), auto_shortflags=False)
 
     def get_arguments(self, ignore_unknown_help: bool | None = None) -> list[Argument]:  # noqa: ARG002, FBT001 - Invoke's
         """Its options, as Invoke reads them."""
         from runyoro_ssl.commands.options import options_of
 
         return [_as_argument(option) for option in options_of(self.name)]
-
-
-def as_task(function: Callable[..., None]) -> SchemaTask:
-    """A task that calls a function with the options that were given, by name; its name and help are the function's."""
-
-    def body(_context: Any, **given: Any) -> None:
-        function(**{name: value for name, value in given.items() if value not in (None, False, [])})
-
-    body.__doc__ = function.__doc__
-    return SchemaTask(body, name=function.__name__, positional=(), auto_shortflags=False)
 
 
 def _as_argument(option: Option) -> Argument:
@@ -86,7 +86,7 @@ class TaskProgram(Program):
         print(f"Usage: {self.binary} {name} [--options]\n")  # noqa: T201 - the result of --help
         print(f"{inspect.getdoc(self.collection[name])}\n")  # noqa: T201
         options = options_of(name)
-        width = max(len(option.usage) for option in options)
+        width = max((len(option.usage) for option in options), default=0)
         for group, members in groupby(options, key=lambda option: option.group):
             print(f"{group}:")  # noqa: T201
             self.print_columns([(option.usage.ljust(width), option.explained) for option in members])

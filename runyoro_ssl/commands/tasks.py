@@ -1,61 +1,32 @@
-"""The tasks, as `invoke`, `runyoro-ssl` and `python -m runyoro_ssl` offer them."""
+"""The tasks of `invoke`, `runyoro-ssl` and `python -m runyoro_ssl`: the file of its name, beside this, does each."""
 
 from __future__ import annotations
 
+from functools import partial
 from importlib import import_module
 from typing import Any
 
 from runyoro_ssl.commands.ending import command
-from runyoro_ssl.commands.program import as_task
+from runyoro_ssl.commands.program import SchemaTask
+
+HELP = {
+    "manifest": "List the readable recordings of a folder, with their real durations.",
+    "prepare": "Decode, cut, filter and split the manifest's recordings into a dataset.",
+    "train": "Adapt the base model to the prepared dataset.",
+    "smoke": "Run the whole way, small, and check what it claims: no network, data or GPU needed.",
+    "bench": "Time the training step, or with --data the data path, beside what a user would otherwise run.",
+    "plugins": "List the plugins: where each comes from, what it offers, what the configuration uses.",
+    "doctor": "Say what this machine is, what will work on it, and, with any option, what memory training needs.",
+}
+"""What each task does. Nothing else of it is imported before it is called, so that lists and help come at once."""
 
 
 @command
-def run(name: str, given: dict[str, Any]) -> None:
-    """Do what a task does, with the options that were given, and show what came of it."""
+def do_and_show(name: str, **given: Any) -> None:
+    """Do what a task does, with the options that were given, and show what came of it; end with the right status."""
     module = import_module(f"runyoro_ssl.commands.{name}")
     module.show(getattr(module, name)(**given))
 
 
-@as_task
-def manifest(**given: Any) -> None:
-    """List the readable recordings of a folder, with their real durations."""
-    run("manifest", given)
-
-
-@as_task
-def prepare(**given: Any) -> None:
-    """Decode, cut, filter and split the manifest's recordings into a dataset."""
-    run("prepare", given)
-
-
-@as_task
-def train(**given: Any) -> None:
-    """Adapt the base model to the prepared dataset."""
-    run("train", given)
-
-
-@as_task
-def smoke(**given: Any) -> None:
-    """Run the whole way, small, and check what it claims: no network, data or GPU needed."""
-    run("smoke", given)
-
-
-@as_task
-def bench(**given: Any) -> None:
-    """Time the training step, or with --data the data path, beside what a user would otherwise run."""
-    run("bench", given)
-
-
-@as_task
-def plugins(**given: Any) -> None:
-    """List the plugins: where each comes from, what it offers, what the configuration uses."""
-    run("plugins", given)
-
-
-@as_task
-def doctor(**given: Any) -> None:
-    """Say what this machine is, what will work on it, and, with any option, what memory training needs."""
-    run("doctor", given)
-
-
-ALL = (manifest, prepare, train, smoke, bench, plugins, doctor)
+ALL = tuple(SchemaTask(name, text, partial(do_and_show, name)) for name, text in HELP.items())
+manifest, prepare, train, smoke, bench, plugins, doctor = ALL

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from runyoro_ssl.commands.options import OWN, options_of, task_names
+import runyoro_ssl
+from runyoro_ssl.commands.given import find_setting
+from runyoro_ssl.commands.options import TASKS, options_of
+from runyoro_ssl.commands.tasks import HELP
 from runyoro_ssl.config import Config
-from runyoro_ssl.resolve import SECTIONS, find_setting, section_type
+from runyoro_ssl.resolve import section_type
 from runyoro_ssl.setting import marks_of
 
 FROZEN = {
@@ -55,7 +58,7 @@ SEED = {
 def test_options_are_the_frozen_ones(task: str) -> None:
     """In this order, without repeats."""
     assert [option.flag.removeprefix("--") for option in options_of(task)] == FROZEN[task].split()
-    assert task_names() == tuple(FROZEN)
+    assert list(HELP) == list(TASKS) == list(runyoro_ssl.TASKS) == list(FROZEN)
 
 
 @pytest.mark.parametrize("task", SEED)
@@ -70,7 +73,7 @@ def test_options_of_the_reference_workflow_are_all_there(task: str) -> None:
     assert str(defaults.train.output_dir) == "models/ssl/runyoro-wav2vec2-xls-r-300m-continued-training"
 
 
-@pytest.mark.parametrize("task", task_names())
+@pytest.mark.parametrize("task", TASKS)
 def test_every_option_says_what_it_does(task: str) -> None:
     """A help text, from the docstring of its field; its default, where it has one."""
     options = options_of(task)
@@ -87,10 +90,10 @@ def test_choices_come_from_the_type() -> None:
     assert segment.usage == "--segment=vad|fixed|none"
 
 
-@pytest.mark.parametrize("task", SECTIONS)
+@pytest.mark.parametrize("task", [name for name, takes in TASKS.items() if takes.sections])
 def test_every_flag_leads_to_its_field(task: str) -> None:
     """No option is parsed and not used: it is one of the task's own, or the field of a section that the task reads."""
-    own = {name for schema in OWN[task] for name in schema.model_fields}
+    own = {name for schema in TASKS[task].own for name in schema.model_fields}
     for option in options_of(task):
         if option.name not in own:
             section, name = find_setting(task, option.name)
