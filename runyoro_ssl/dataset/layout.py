@@ -7,7 +7,6 @@ Columns: `id` string, `audio` int16 samples (mono, the model's rate, unnormalise
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -40,11 +39,6 @@ def dataset_features() -> Any:
             "metadata": text,
         }
     )
-
-
-def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    """Write a JSON file for people: indented, UTF-8."""
-    path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def read_fingerprint(dataset_dir: Path) -> dict[str, Any]:

@@ -21,10 +21,10 @@ from typing import Any, Self
 from urllib.parse import parse_qs, urlsplit
 
 from runyoro_ssl.config import Config
+from runyoro_ssl.disk.durable import write_jsonl
 from runyoro_ssl.errors import AudioError, ConfigError, ManifestError
 from runyoro_ssl.logs import get_logger, progress
 from runyoro_ssl.model.source import hub_reachable
-from runyoro_ssl.prepare.manifest import write_jsonl
 from runyoro_ssl.prepare.scan import probe_all, rejected_path
 from runyoro_ssl.redaction import redact
 

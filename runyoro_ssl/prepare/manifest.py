@@ -1,11 +1,8 @@
-"""The manifest: JSON Lines, one clip a line. Reading, with every line checked; writing, safely."""
+"""The manifest, JSON Lines, one clip a line: read, with every line checked."""
 
 from __future__ import annotations
 
-import hashlib
 import json
-import tempfile
-from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -66,29 +63,6 @@ def read_manifest(path: Path) -> list[ManifestEntry]:
     if not entries:
         raise ManifestError(f"{path}: the manifest is empty; run `invoke manifest` on a folder that has recordings")
     return entries
-
-
-def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Write rows as JSON Lines, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".writing-", dir=path.parent) as scratch:
-        temporary = Path(scratch) / path.name
-        with temporary.open("w", encoding="utf-8") as file:
-            for row in rows:
-                file.write(json.dumps(row, ensure_ascii=False) + "\n")
-        temporary.replace(path)
-
-
-def manifest_digest(path: Path, entries: Iterable[ManifestEntry]) -> str:
-    """SHA-256 over the manifest, and size and time of each file it names: changes when the input does."""
-    digest = hashlib.sha256(path.read_bytes())
-    for name in dict.fromkeys(entry.audio_filepath for entry in entries):
-        try:
-            found = (path.parent / name).stat()
-            digest.update(f"{name}\0{found.st_size}\0{found.st_mtime_ns}\n".encode())
-        except (OSError, ValueError):  # missing, or no possible name
-            digest.update(f"{name}\0missing\n".encode())
-    return digest.hexdigest()
 
 
 def _without_secrets(value: Any) -> Any:

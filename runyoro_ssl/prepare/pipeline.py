@@ -19,17 +19,17 @@ from runyoro_ssl.dataset.layout import (
     REPORT,
     load_splits,
     read_fingerprint,
-    write_json,
 )
 from runyoro_ssl.dataset.read import Clips
 from runyoro_ssl.dataset.write import Row, save_splits
+from runyoro_ssl.disk.durable import write_json, write_jsonl, write_text
 from runyoro_ssl.errors import ConfigError, DatasetError
 from runyoro_ssl.logs import get_logger, progress
 from runyoro_ssl.plugin.manager import Plugins
 from runyoro_ssl.prepare.accounts import PASSING, ClipFacts, Tally
 from runyoro_ssl.prepare.clips.corpus_filtering import select
 from runyoro_ssl.prepare.hub import SCHEME, local_manifest
-from runyoro_ssl.prepare.manifest import read_manifest, write_jsonl
+from runyoro_ssl.prepare.manifest import read_manifest
 from runyoro_ssl.prepare.report import build_report, clip_rows, content_digest, write_corpus_page
 from runyoro_ssl.prepare.shards.job import Job, describe_job
 from runyoro_ssl.prepare.shards.run import make_clips
@@ -74,7 +74,7 @@ def prepare(config: Config, plugins: Plugins, *, overwrite: bool = False) -> Pre
     store = Store.beside(settings.output_dir.resolve())
     # What is wrong with a local manifest is told before any folder is made.
     job = None if settings.manifest_path.startswith(SCHEME) else _describe(config, plugins, store)
-    with store.alone():
+    with store.locked() as lock:
         job = job or _describe(config, plugins, store)
         if overwrite:
             check_replaceable(store.output_dir, overwrite=True)
@@ -87,6 +87,7 @@ def prepare(config: Config, plugins: Plugins, *, overwrite: bool = False) -> Pre
         made = make_clips(config, plugins, job, shards)
         clips, tally = _choose(job, made)
         report = _save(config, job, clips, tally, store.finished)
+        lock.check()
         store.put_in_place()
         store.clean_up(shards, [found.arrow for found in made], keep_shards=settings.keep_shards)
     return Prepared(settings.output_dir, report, up_to_date=False)
@@ -162,7 +163,7 @@ def _write(
         save_splits(rows, finished, digest=digest, advance=lambda count: bar.advance(task, count))
     write_json(finished / REPORT, report)
     write_jsonl(finished / DROPPED, (vars(drop) for drop in tally.drops))
-    (finished / KEYS).write_text("".join(f"{line.content}\n" for line in job.lines), encoding="utf-8")
+    write_text(finished / KEYS, "".join(f"{line.content}\n" for line in job.lines))
     unsettled = sorted({drop.source for drop in tally.drops if drop.reason in PASSING})
     fingerprint = {**job.origin, "splits": report["splits"], "unsettled": unsettled, "content_sha256": digest}
     write_json(finished / FINGERPRINT, fingerprint)

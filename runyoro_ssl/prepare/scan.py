@@ -14,9 +14,9 @@ from typing import Any
 from runyoro_ssl.audio.decode import AudioInfo, probe
 from runyoro_ssl.builtins.executors.processes import ProcessExecutor
 from runyoro_ssl.config import Config
+from runyoro_ssl.disk.durable import write_jsonl
 from runyoro_ssl.errors import AudioError, ConfigError, ManifestError
 from runyoro_ssl.logs import progress
-from runyoro_ssl.prepare.manifest import write_jsonl
 from runyoro_ssl.prepare.workers import at_rest, lost, opened, run_ordered, still_alive
 
 EXTENSIONS = """

@@ -9,12 +9,13 @@ from pathlib import Path
 
 from runyoro_ssl.config import Config
 from runyoro_ssl.dataset.layout import dataset_features
+from runyoro_ssl.disk.durable import sweep
 from runyoro_ssl.errors import ConfigError, DatasetError
 from runyoro_ssl.logs import get_logger, progress
 from runyoro_ssl.plugin.manager import Plugins
 from runyoro_ssl.prepare.accounts import Account, Drop
 from runyoro_ssl.prepare.shards.job import Job
-from runyoro_ssl.prepare.shards.shard import Found, Line, MakeShard, Shard, TryShard, find_done, plan, sweep
+from runyoro_ssl.prepare.shards.shard import Found, Line, MakeShard, Shard, TryShard, find_done, plan
 from runyoro_ssl.prepare.workers import Done, lost, opened, run
 
 log = get_logger()
@@ -30,7 +31,7 @@ Result = list[Account] | None
 def make_clips(config: Config, plugins: Plugins, job: Job, folder: Path) -> list[Found]:
     """The account of every line, in order, and where its rows are. What `folder` holds is not done again."""
     folder.mkdir(parents=True, exist_ok=True)
-    sweep(folder, ())
+    sweep(folder)
     wanted = [line.key for line in job.lines]
     done = find_done(folder, wanted)
     todo = plan(job.lines, done, config.prepare.shard_seconds)

@@ -17,13 +17,12 @@ from pathlib import Path
 from typing import Any
 
 from runyoro_ssl.dataset.write import RowWriter
+from runyoro_ssl.disk.durable import TEMPORARY, put_in_place
 from runyoro_ssl.errors import DatasetError
 from runyoro_ssl.prepare.accounts import Account
 from runyoro_ssl.prepare.clips.make import ClipMaker
 from runyoro_ssl.prepare.manifest import ManifestEntry
 from runyoro_ssl.prepare.workers import at_rest
-
-TEMPORARY = ".writing-"
 
 
 @dataclass(frozen=True)
@@ -157,32 +156,12 @@ def find_done(folder: Path, wanted: Iterable[str], *, settled: bool = True) -> d
     return found
 
 
-def sweep(folder: Path, used: Iterable[Path]) -> None:
-    """Remove from a folder of shards what killed writers left, and, given those in use, all other shards."""
-    keep = {path.stem for path in used}
-    for path in folder.iterdir():
-        if path.name.startswith(TEMPORARY) or (keep and path.stem not in {*keep, "settings"}):
-            path.unlink()
-
-
 def cannot_write(folder: Path, error: OSError) -> DatasetError:
     """The disk is full, mostly."""
     why = os.strerror(error.errno) if error.errno else str(error)
     return DatasetError(
         f"{folder}: cannot write ({why}); make room, and run the same again: what is done stays, and is not done again"
     )
-
-
-def put_in_place(temporary: Path, path: Path) -> int:
-    """Give a written file its name, on the disk before it has it. Returns its size in bytes."""
-    descriptor = os.open(temporary, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-        num_bytes = os.fstat(descriptor).st_size
-    finally:
-        os.close(descriptor)
-    temporary.replace(path)
-    return num_bytes
 
 
 def _read_accounts(path: Path) -> Iterator[Found]:

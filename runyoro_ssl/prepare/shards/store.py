@@ -6,20 +6,24 @@ import json
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from runyoro_ssl.dataset.layout import FINGERPRINT, write_json
+from runyoro_ssl.dataset.layout import FINGERPRINT
+from runyoro_ssl.disk.durable import flush, flush_all, sweep, write_json
+from runyoro_ssl.disk.lock import FolderLock, Words
 from runyoro_ssl.errors import ConfigError
 from runyoro_ssl.logs import get_logger
 from runyoro_ssl.prepare.shards.job import Job
-from runyoro_ssl.prepare.shards.shard import TEMPORARY, put_in_place, sweep
+from runyoro_ssl.prepare.shards.shard import cannot_write
 
 log = get_logger()
 
-LOCK, SETTINGS, JOBS = "lock", "settings.json", "jobs"
+LOCK, SETTINGS, JOBS = "prepare.lock", "settings.json", "jobs"
+LOCK_BEFORE = "lock"
+"""The lock file of versions without CLIPS_VERSION, which they leave behind."""
 
 
 @dataclass(frozen=True)
@@ -50,32 +54,30 @@ class Store:
         return self.folder / "replaced"
 
     @contextmanager
-    def alone(self) -> Iterator[None]:
-        """Hold the store; one that is left without anything in it goes. What a kill interrupted is put right first.
+    def locked(self) -> Iterator[FolderLock]:
+        """Hold the store for this process; one that is left without anything in it goes.
+
+        What a kill interrupted is put right first.
 
         Raises:
             ConfigError: Another process holds it.
+            DatasetError: The disk is full, or does not take a file.
         """
-        from filelock import FileLock, Timeout
-
-        self.folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(self.folder / LOCK)
+        if_lost = "If nothing else prepares it, run the same again: what is done stays, and is not done again"
+        lock = FolderLock(self.folder / LOCK, Words("invoke prepare", self.output_dir, if_lost, ConfigError))
         try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            raise ConfigError(
-                f"{self.output_dir}: another `invoke prepare` is writing it; wait for that, or give another "
-                "--output-dir"
-            ) from None
+            lock.acquire()
+        except OSError as error:
+            raise cannot_write(self.folder, error) from None
         try:
             if self.replaced.exists() and not self.output_dir.exists():
                 self.replaced.rename(self.output_dir)
             shutil.rmtree(self.finished, ignore_errors=True)
-            yield
+            yield lock
         finally:
-            if {path.name for path in self.folder.iterdir()} <= {LOCK}:
-                shutil.rmtree(self.folder, ignore_errors=True)
             lock.release()
+            with suppress(OSError):
+                self.folder.rmdir()
 
     def shards_of(self, job: Job) -> Path:
         """Where shards with the settings of a job are, if there are any."""
@@ -91,16 +93,13 @@ class Store:
             log.warning("settings_changed", changed=_differences(before, now), so="all clips are made anew")
         shards.mkdir(exist_ok=True)
         if not (shards / SETTINGS).exists():
-            write_json(shards / f"{TEMPORARY}{SETTINGS}", now)
-            put_in_place(shards / f"{TEMPORARY}{SETTINGS}", shards / SETTINGS)
+            write_json(shards / SETTINGS, now)
         return shards
 
     def put_in_place(self) -> None:
         """Give the finished dataset its name; a power cut does not undo it."""
         check_replaceable(self.output_dir, overwrite=True)
-        for path in self.finished.rglob("*.*"):
-            with path.open("rb") as file:
-                os.fsync(file.fileno())
+        flush_all(self.finished)
         shutil.rmtree(self.replaced, ignore_errors=True)
         if self.output_dir.exists():
             self.output_dir.rename(self.replaced)
@@ -110,6 +109,7 @@ class Store:
             if self.replaced.exists():
                 self.replaced.rename(self.output_dir)
             raise
+        flush(self.output_dir.parent)
 
     def is_untidy(self, *, keep_shards: bool) -> bool:
         """Whether a preparation was killed while it cleaned up."""
@@ -119,7 +119,8 @@ class Store:
         """Remove what no later preparation with these settings can use."""
         keep = {shards, self.downloads} if keep_shards else set()
         if keep and shards.exists():
-            sweep(shards, used)
+            _remove_unused(shards, used)
+        (self.folder / LOCK_BEFORE).unlink(missing_ok=True)
         ours = set(self.folder.glob(16 * "[0-9a-f]"))
         ours |= {self.downloads, self.finished, self.replaced, self.folder / JOBS}
         for path in sorted(ours - keep, key=lambda path: path == self.replaced):
@@ -139,6 +140,15 @@ def check_replaceable(output_dir: Path, *, overwrite: bool) -> None:
         raise ConfigError(f"{output_dir} exists and is not a prepared dataset; give another --output-dir")
     if not overwrite:
         raise ConfigError(f"{output_dir} already holds a dataset; add --overwrite to replace it")
+
+
+def _remove_unused(shards: Path, used: Iterable[Path]) -> None:
+    """Remove from a folder of shards what killed writers left, and the shards whose Arrow files are not in use."""
+    sweep(shards)
+    keep = {path.stem for path in used}
+    for path in shards.iterdir():
+        if keep and path.name != SETTINGS and path.stem not in keep:
+            path.unlink()
 
 
 def _decisive(job: Job) -> dict[str, dict[str, Any]]:

@@ -122,7 +122,7 @@ def test_worker_ends_with_its_parent() -> None:
 def test_rows_are_saved_alike_from_any_shards(tmp_path: Path, seed: int) -> None:
     """One shard, one for each row, and chance in between: the same bytes, although Arrow writes what it was given."""
     rng = np.random.default_rng(seed)
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             **dict.fromkeys(("id", "recording", "source", "metadata"), "x" * int(rng.integers(9))),
             **{name: None if rng.random() < 0.3 else "y" * index for name in ("speaker", "language")},
@@ -229,7 +229,7 @@ def test_second_preparation_stops(preparation: Prepare, run_task: Callable[[str]
         assert wait_until(lambda: len(first.shards()) > 0, process)
         status, _, complaint = run_task(first.task)
         assert (status, complaint.count("\n")) == (1, 1), complaint
-        assert "another `invoke prepare` is writing it" in complaint
+        assert "`invoke prepare` is already writing here (pid" in complaint
         process.wait(60)
     assert process.returncode == 0
 
