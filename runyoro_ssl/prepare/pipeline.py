@@ -17,11 +17,9 @@ from runyoro_ssl.dataset.layout import (
     KEYS,
     PAGE,
     REPORT,
-    load_splits,
-    read_fingerprint,
 )
-from runyoro_ssl.dataset.read import Clips
-from runyoro_ssl.dataset.write import Row, save_splits
+from runyoro_ssl.dataset.read import Clips, load_splits, read_fingerprint
+from runyoro_ssl.dataset.write import RowPlace, save_splits
 from runyoro_ssl.disk.durable import write_json, write_jsonl, write_text
 from runyoro_ssl.errors import ConfigError, DatasetError
 from runyoro_ssl.logs import get_logger, progress
@@ -56,7 +54,7 @@ class Clip:
 
     facts: ClipFacts
     file: str
-    row: Row
+    row: RowPlace
 
 
 def prepare(config: Config, plugins: Plugins, *, overwrite: bool = False) -> Prepared:

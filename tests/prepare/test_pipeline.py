@@ -14,7 +14,7 @@ import pytest
 import soundfile as sf
 
 from runyoro_ssl.config import Config
-from runyoro_ssl.dataset.layout import load_splits
+from runyoro_ssl.dataset.read import load_splits
 from runyoro_ssl.errors import ConfigError, DatasetError, PluginError
 from runyoro_ssl.plugin.manager import load_plugins
 from runyoro_ssl.prepare.pipeline import prepare
