@@ -9,6 +9,7 @@ import numpy as np
 import soundfile as sf
 
 from runyoro_ssl.audio.decoder import block_frames
+from runyoro_ssl.audio.reasons import Reason
 from runyoro_ssl.errors import AudioError
 
 MAX_STATED_SEC = 7 * 86_400
@@ -39,7 +40,7 @@ class SoundFileSource:
             for block in self._read_blocks(self._file.frames if count is None else count):
                 yield block[:, 0] if self.num_channels == 1 else block.mean(axis=1)
         except sf.LibsndfileError as error:
-            raise AudioError("unreadable", explain(error)) from None
+            raise AudioError(Reason.UNREADABLE, explain(error)) from None
 
     def close(self) -> None:
         """As `Source.close`."""

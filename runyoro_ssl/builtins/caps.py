@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from runyoro_ssl import hookimpl
+from runyoro_ssl.audio.reasons import Reason
 
 if TYPE_CHECKING:
     from runyoro_ssl.config import Config
@@ -65,10 +66,10 @@ def runyoro_manifest_filters(register: Register, config: Config) -> None:
     seed = config.prepare.seed
 
     def speaker_cap(max_minutes: float = 60.0) -> CapFilter:
-        return CapFilter("speaker", "speaker cap", max_minutes, seed)
+        return CapFilter("speaker", Reason.SPEAKER_CAP, max_minutes, seed)
 
     def recording_cap(max_minutes: float = 30.0) -> CapFilter:
-        return CapFilter("recording", "recording cap", max_minutes, seed)
+        return CapFilter("recording", Reason.RECORDING_CAP, max_minutes, seed)
 
     register("speaker_cap", speaker_cap)
     register("recording_cap", recording_cap)

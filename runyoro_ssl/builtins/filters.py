@@ -13,6 +13,7 @@ import numpy as np
 
 from runyoro_ssl import hookimpl
 from runyoro_ssl.audio.measures import measure_utterance
+from runyoro_ssl.audio.reasons import Reason
 
 if TYPE_CHECKING:
     from runyoro_ssl.config import Config
@@ -32,7 +33,7 @@ class DurationFilter:
     def __call__(self, utterance: Utterance) -> str | None:
         """Compare in samples: an exact minimum passes."""
         minimum = round(self.min_duration_sec * utterance.sample_rate)
-        return "too short" if utterance.num_samples < minimum else None
+        return Reason.TOO_SHORT if utterance.num_samples < minimum else None
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ class SilenceFilter:
         frames = wave[: len(wave) // size * size].reshape(-1, size) if len(wave) >= size else wave[None, :]
         power = np.einsum("ft,ft->f", frames, frames) / frames.shape[1]
         active = np.mean(power > 10.0 ** (self.threshold_dbfs / 10.0))
-        return "silence" if active < self.min_active_share else None
+        return Reason.SILENCE if active < self.min_active_share else None
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ class ClippingFilter:
     def __call__(self, utterance: Utterance) -> str | None:
         """Compare the share of clipped samples with the maximum."""
         num_clipped = np.count_nonzero(np.abs(utterance.waveform) >= self.level)
-        return "clipping" if num_clipped / utterance.num_samples > self.max_clipped_share else None
+        return Reason.CLIPPING if num_clipped / utterance.num_samples > self.max_clipped_share else None
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,7 @@ class SpeechFilter:
 
             probabilities = speech_probabilities(utterance.waveform, utterance.sample_rate)
             share = float(np.mean(probabilities >= SPEECH_PROBABILITY)) if len(probabilities) else 0.0
-        return "little speech" if share < self.min_share else None
+        return Reason.LITTLE_SPEECH if share < self.min_share else None
 
 
 @dataclass(frozen=True)
@@ -118,7 +119,7 @@ class SnrFilter:
 
     def __call__(self, utterance: Utterance) -> str | None:
         """Compare the estimate with the minimum."""
-        return "noise" if measure_utterance(utterance).snr_db < self.min_db else None
+        return Reason.NOISE if measure_utterance(utterance).snr_db < self.min_db else None
 
 
 @dataclass(frozen=True)
@@ -135,7 +136,7 @@ class DcOffsetFilter:
 
     def __call__(self, utterance: Utterance) -> str | None:
         """Compare the magnitude of the mean with the maximum."""
-        return "DC offset" if abs(measure_utterance(utterance).dc_offset) > self.max_share else None
+        return Reason.DC_OFFSET if abs(measure_utterance(utterance).dc_offset) > self.max_share else None
 
 
 @dataclass(frozen=True)
@@ -153,7 +154,7 @@ class HumFilter:
 
     def __call__(self, utterance: Utterance) -> str | None:
         """Compare with the maximum."""
-        return "hum" if measure_utterance(utterance).hum_db > self.max_db else None
+        return Reason.HUM if measure_utterance(utterance).hum_db > self.max_db else None
 
 
 @dataclass(frozen=True)
@@ -171,7 +172,7 @@ class BandwidthFilter:
 
     def __call__(self, utterance: Utterance) -> str | None:
         """Compare with the minimum."""
-        return "narrow band" if measure_utterance(utterance).bandwidth_hz < self.min_hz else None
+        return Reason.NARROW_BAND if measure_utterance(utterance).bandwidth_hz < self.min_hz else None
 
 
 @dataclass(frozen=True)
@@ -189,7 +190,7 @@ class MusicFilter:
 
     def __call__(self, utterance: Utterance) -> str | None:
         """Compare with the maximum."""
-        return "music" if measure_utterance(utterance).music > self.max_likelihood else None
+        return Reason.MUSIC if measure_utterance(utterance).music > self.max_likelihood else None
 
 
 def _check(option: str, value: float, low: float, high: float) -> None:

@@ -9,12 +9,20 @@ from __future__ import annotations
 
 from typing import Any
 
+TRAIN, VALIDATION = SPLITS = ("train", "validation")
+"""The splits, in the order in which they are written."""
 FINGERPRINT = "fingerprint.json"
+"""What the dataset was made from, and how."""
 REPORT = "prepare_report.json"
-DROPPED = "dropped.jsonl"
-CLIPS = "clips.jsonl"
-KEYS = "input_keys.txt"
+"""Where every second of the input went."""
 PAGE = "prepare_report.html"
+"""The report to look at and to listen to."""
+CLIPS = "clips.jsonl"
+"""A line for each kept clip."""
+DROPPED = "dropped.jsonl"
+"""A line for each stretch of audio that was dropped, with the reason."""
+KEYS = "input_keys.txt"
+"""A line for each manifest line: a hash of it, and of its file's size and time."""
 FORMAT = 1
 """Raised when a reader of the older layout would go wrong."""
 

@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from runyoro_ssl.audio.decode import AudioInfo, probe
+from runyoro_ssl.audio.reasons import Reason
 from runyoro_ssl.builtins.executors.processes import ProcessExecutor
 from runyoro_ssl.config import Config
 from runyoro_ssl.disk.durable import write_jsonl
 from runyoro_ssl.errors import AudioError, ConfigError, ManifestError
 from runyoro_ssl.logs import progress
-from runyoro_ssl.prepare.workers import at_rest, lost, opened, run_ordered, still_alive
+from runyoro_ssl.prepare.workers import opened, run_ordered, still_alive, stop_watch, why_lost
 
 EXTENSIONS = """
     wav wave w64 rf64 flac mp3 mp2 mpga ogg oga opus spx aif aiff aifc caf au snd gsm m4a m4b aac 3gp 3g2 3gpp amr awb
@@ -150,7 +151,7 @@ def _walk(audio_dir: Path) -> tuple[list[Path], list[tuple[str, str, str]], int]
 
     def refused(error: OSError) -> None:
         unreached.append(
-            (_printable(os.path.relpath(error.filename, audio_dir)), "unreadable folder", str(error.strerror))
+            (_printable(os.path.relpath(error.filename, audio_dir)), Reason.UNREADABLE_FOLDER, str(error.strerror))
         )
 
     for folder, subfolders, names in os.walk(audio_dir, onerror=refused):
@@ -159,7 +160,7 @@ def _walk(audio_dir: Path) -> tuple[list[Path], list[tuple[str, str, str]], int]
             link = Path(folder, name)
             if link.is_symlink():
                 unreached.append(
-                    (_printable(os.path.relpath(link, audio_dir)), "linked folder", "links are not followed")
+                    (_printable(os.path.relpath(link, audio_dir)), Reason.LINKED_FOLDER, "links are not followed")
                 )
         for name in sorted(names):
             if name.startswith("."):
@@ -194,13 +195,13 @@ class _Probe:
     def __call__(self, path: Path) -> AudioInfo | AudioError:
         try:
             str(path).encode()
-            return probe(path, max_seconds=self.max_recording_sec, heard=partial(still_alive, self.time_limit_sec))
+            return probe(path, max_seconds=self.max_recording_sec, on_block=partial(still_alive, self.time_limit_sec))
         except UnicodeEncodeError:
-            return AudioError("file name is not UTF-8", "rename the file")
+            return AudioError(Reason.FILE_NAME, "rename the file")
         except AudioError as error:
             return error
         finally:
-            at_rest()
+            stop_watch()
 
 
 def probe_all(files: list[Path], config: Config) -> Iterator[tuple[Path, AudioInfo | AudioError]]:
@@ -211,7 +212,7 @@ def probe_all(files: list[Path], config: Config) -> Iterator[tuple[Path, AudioIn
         task = bar.add_task("Reading recordings", total=len(files))
         for done in run_ordered(executor, measure, files, in_flight=8 * num_workers):
             bar.advance(task)
-            yield done.item, done.result or lost(done, config.prepare.time_limit_sec)
+            yield done.item, done.result or why_lost(done, config.prepare.time_limit_sec)
 
 
 def _row(path: Path, relative: str, info: AudioInfo, output: Path, speaker: str | None) -> dict[str, Any]:

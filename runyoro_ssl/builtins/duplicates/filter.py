@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from runyoro_ssl import hookimpl
+from runyoro_ssl.audio.reasons import Reason
 from runyoro_ssl.builtins.duplicates.landmarks import MAX_STEP, PEAK, hashes, peaks
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ class DuplicateFilter:
             kept = [(start, stop) for earlier, start, stop in stretches if reasons[earlier] is None]
             heard = _stretches(landmarks[clip]["frame"].astype(np.int64))
             if _union(kept) >= self.min_overlap * _union(heard):
-                reasons[clip] = "near-duplicate"
+                reasons[clip] = Reason.NEAR_DUPLICATE
         return reasons
 
 

@@ -80,7 +80,7 @@ class Slurm:
         """Prepare to queue jobs."""
         from runyoro_ssl.builtins.executors.clusters import SlurmExecutor
 
-        return SlurmExecutor(folder / "jobs", self.cluster, self.parameters or {})
+        return SlurmExecutor(folder, self.cluster, self.parameters or {})
 
 
 @hookimpl

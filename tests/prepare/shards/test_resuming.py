@@ -184,12 +184,15 @@ def test_changed_setting_makes_all_anew(preparation: Prepare, few: Path) -> None
     changed, fresh = preparation("changed", manifest=few), preparation("fresh", manifest=few)
     changed.here()
     before = changed.shards()
-    with pytest.raises(ConfigError, match=r"settings differ\); add --overwrite"):
+    with pytest.raises(
+        ConfigError,
+        match=r"prepare.max_duration_sec 15.0 -> 9.0; add --overwrite to replace it \(all clips are made anew\)",
+    ):
         changed.here("prepare.max_duration_sec=9")
     with capture_logs() as logs:
         changed.here("prepare.max_duration_sec=9", overwrite=True)
-    (said,) = [line for line in logs if line["event"] == "settings_changed"]
-    assert said["changed"] == "max_duration_sec 15.0 -> 9.0"
+    (said,) = [line for line in logs if line["event"] == "replacing_dataset"]
+    assert (said["because"], said["so"]) == ("prepare.max_duration_sec 15.0 -> 9.0", "all clips are made anew")
     assert not before.keys() & changed.shards().keys()
     fresh.here("prepare.max_duration_sec=9")
     assert contents(changed.dataset) == contents(fresh.dataset)
@@ -241,7 +244,7 @@ def test_kill_between_the_last_two_steps(preparation: Prepare, few: Path) -> Non
     expected = contents(struck.dataset)
     shutil.copytree(struck.dataset, struck.store / "finished")
     struck.dataset.rename(struck.store / "replaced")
-    with pytest.raises(ConfigError, match="settings differ"):
+    with pytest.raises(ConfigError, match=r"max_duration_sec 15.0 -> 9.0"):
         struck.here("prepare.max_duration_sec=9")
     assert contents(struck.dataset) == expected
     assert struck.leftovers() == []
