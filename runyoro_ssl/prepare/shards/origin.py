@@ -69,7 +69,7 @@ def compare(before: Mapping[str, Any], now: Mapping[str, Any]) -> Differences:
     """How an origin, or the fingerprint or the settings beside shards that hold it, differs from the one asked for."""
     if "clips_version" not in before:
         who = before.get("versions", {}).get("runyoro_ssl", "of unknown version")
-        return Differences((f"it was written by runyoro_ssl {who}, before there was a CLIPS_VERSION",), ())
+        return Differences((f"it was written by runyoro_ssl {who}, before there was a CLIPS_VERSION (train reads it as it is)",), ())
     return Differences(
         _changes(_name_clip_deciders(before), _name_clip_deciders(now)),
         _changes(_name_settings(before.get("split", {})), _name_settings(now["split"])),
