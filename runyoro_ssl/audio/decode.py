@@ -1,4 +1,4 @@
-"""Decode recordings to mono float32 at the model's rate, trusting the samples and not the header."""
+"""Recordings decoded to mono float32 at the model's rate, trusting the samples and not the header."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class AudioInfo:
 
     @property
     def duration_sec(self) -> float:
-        """Seconds of audio that really decode."""
+        """The seconds of audio that really decode."""
         return self.num_frames / self.sample_rate
 
 
@@ -132,13 +132,13 @@ def decode(path: Path, *, sample_rate: int, offset_sec: float = 0.0, duration_se
 
 
 def check_length(duration_sec: float, stated_sec: float, reason: str, who: str) -> None:
-    """Raise AudioError(`reason`) when audio is much shorter than `who` states."""
+    """Raise AudioError(`reason`) if audio is much shorter than `who` states."""
     if is_shorter(duration_sec, stated_sec):
         raise AudioError(reason, f"{duration_sec:.2f} s decode, {who} says {stated_sec:.2f} s")
 
 
 def is_shorter(duration_sec: float, stated_sec: float) -> bool:
-    """Whether the difference is more than rounding and padding explain."""
+    """Whether audio is shorter than stated by more than rounding and padding explain."""
     return duration_sec < stated_sec - max(LENGTH_TOLERANCE_SEC, min(0.02 * stated_sec, MAX_TOLERANCE_SEC))
 
 

@@ -46,7 +46,7 @@ beyond its end; IndexError when a stream appears midway (MPEG-TS)."""
 
 
 class PyAVSource:
-    """The first audio stream of a container; its rate and channels are those of the first decoded frame.
+    """A recording open in PyAV: the first audio stream of a container, as its first decoded frame says.
 
     Priming samples and edit lists are FFmpeg's business: the encoder delay that the container declares (AAC in MP4,
     Opus in WebM) is skipped, as players do, and an edit list is obeyed, so that second 0 is what a player plays first.
@@ -67,7 +67,7 @@ class PyAVSource:
         self.stated_sec = self._stated_sec()
 
     def blocks(self, start: int, count: int | None) -> Iterator[np.ndarray]:
-        """As `Source.blocks`."""
+        """Decode mono blocks, as `Source.blocks` says."""
         try:
             position, frames = self._frames_before(start)
             parts = _cut((self._mono(frame) for frame in frames), start - position, count)
@@ -76,7 +76,7 @@ class PyAVSource:
             raise AudioError(Reason.UNREADABLE, _explain(error)) from None
 
     def close(self) -> None:
-        """As `Source.close`."""
+        """Free the decoder, as `Source.close` says."""
         self._frames.close()
         self._container.close()
 

@@ -40,10 +40,10 @@ class CapFilter:
             raise ValueError(f"max_minutes is {self.max_minutes!r}, and must be a number of minutes above 0")
 
     def measure(self, utterance: Utterance) -> None:
-        """Need nothing of the samples."""
+        """Measure nothing: the samples do not matter."""
 
     def select(self, candidates: Sequence[Candidate]) -> list[str | None]:
-        """The reason for every clip that no longer fits."""
+        """Give the reason for every clip that no longer fits."""
         taken_sec: dict[str, float] = defaultdict(float)
         reasons: list[str | None] = [None] * len(candidates)
         for index in sorted(range(len(candidates)), key=lambda index: self._rank(candidates[index])):

@@ -104,12 +104,12 @@ class Clips:
         return Clips, (self._split,)
 
     def num_samples(self, clip: int) -> int:
-        """Length of the clip, without reading it."""
+        """The length of a clip, without reading it."""
         _, begin, end = self._find(clip)
         return end - begin
 
     def waveform(self, clip: int, start: int = 0, num_samples: int | None = None) -> np.ndarray:
-        """float32 (T,) in [-1, 1], unnormalised: the clip from sample `start`, at most `num_samples` of it."""
+        """Read a clip from sample `start`, at most `num_samples` of it: float32 (T,) in [-1, 1], unnormalised."""
         samples, begin, end = self._find(clip)
         begin += start
         if num_samples is not None:

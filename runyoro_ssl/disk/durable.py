@@ -21,7 +21,7 @@ NO_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP}
 
 @contextmanager
 def new_folder(final: Path) -> Iterator[Path]:
-    """A folder to write into; it gets the name `final` when the block ends well, sealed and flushed, else it goes.
+    """Make a folder to write into; it gets the name `final` when the block ends well, sealed and flushed, else it goes.
 
     A kill at any moment leaves either nothing under `final`, or all of it.
     """
@@ -49,7 +49,7 @@ def seal(folder: Path) -> None:
 
 
 def verify(folder: Path) -> str | None:
-    """What is wrong with a sealed folder, or None: it holds the files its manifest names, byte for byte."""
+    """Say what is wrong with a sealed folder; None if it holds the files its manifest names, byte for byte."""
     if not folder.is_dir():
         return "no such folder"
     try:
@@ -83,7 +83,7 @@ def _compare(path: Path, num_bytes: int, digest: str) -> str | None:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A file to write, beside `path`; it takes the place of `path` when the block ends well, else it goes.
+    """Name a file to write, beside `path`; it takes the place of `path` when the block ends well, else it goes.
 
     A kill at any moment leaves the old content under `path`, or the new one.
     """
@@ -172,7 +172,7 @@ def flush_all(folder: Path) -> None:
 
 
 def _full_sync(descriptor: int) -> None:
-    """On macOS, fsync leaves the data in the drive's cache: fcntl(2), F_FULLFSYNC. Not every file system has that."""
+    """Flush an open file. On macOS, fsync leaves the data in the drive's cache, see fcntl(2), F_FULLFSYNC."""
     import fcntl
 
     if hasattr(fcntl, "F_FULLFSYNC"):
@@ -185,6 +185,6 @@ def _full_sync(descriptor: int) -> None:
 
 
 def sha256(path: Path) -> str:
-    """Hex digest of a file's content."""
+    """The hex digest of a file's content."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

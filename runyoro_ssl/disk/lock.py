@@ -1,4 +1,4 @@
-"""One process writes into a folder at a time.
+"""A lock by which one process at a time writes into a folder.
 
 The lock file names its owner: the process that holds the OS lock (flock) on what has that name. The lock vanishes with
 its process, so nothing that a kill leaves behind blocks. A file system shared between machines may not carry it from
@@ -103,7 +103,7 @@ class FolderLock:
         self._beats.start()
 
     def check(self) -> None:
-        """To be called before anything is written.
+        """Make sure that the folder is still held, before anything is written.
 
         Raises:
             RunyoroError: `words.error`: the folder is no longer this process's. It is not taken again, even if nobody

@@ -52,7 +52,7 @@ class Histogram:
 
 @dataclass(frozen=True)
 class NamedBar:
-    """A horizontal bar with a name: `part` of the whole, `width` of the longest. `is_named` is False for the rest."""
+    """A horizontal bar: `part` of the whole, `width` of the longest. `is_named` is False for those of the rest."""
 
     name: str
     seconds: float
@@ -89,7 +89,7 @@ def histogram(title: str, unit: str, hint: str, values: np.ndarray, is_upper: np
 
 
 def nice_step(span: float, parts: int, least: float = 0.0) -> float:
-    """The smallest of 1, 2, 5 times a power of ten that goes at most `parts` times into `span`."""
+    """Choose the smallest of 1, 2, 5 times a power of ten that goes at most `parts` times into `span`."""
     raw = max(span / parts, least) or 1.0
     power: float = 10.0 ** math.floor(math.log10(raw))
     return next(factor * power for factor in (1, 2, 5, 10) if factor * power >= raw * (1 - 1e-9))
@@ -156,7 +156,7 @@ def seconds_by(pairs: Iterable[tuple[str | None, float]]) -> dict[str | None, fl
 
 
 def named_bars(sums: Mapping[str | None, float]) -> list[NamedBar]:
-    """A bar for each of the MAX_BARS largest sums of seconds, one for the rest of them, one for what is not known."""
+    """Draw a bar for each of the MAX_BARS largest sums of seconds, one for the rest, one for what is not known."""
     named = [(name, seconds) for name, seconds in sums.items() if name is not None]
     listed = [(name, seconds, True) for name, seconds in named[:MAX_BARS]]
     if rest := named[MAX_BARS:]:

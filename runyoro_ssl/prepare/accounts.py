@@ -76,7 +76,7 @@ class Account:
 
     @property
     def samples_kept(self) -> int:
-        """Samples of its clips."""
+        """The samples of its clips."""
         return sum(clip.num_samples for clip in self.clips)
 
     @property
@@ -110,7 +110,7 @@ class Tally:
     drops: list[Drop] = field(default_factory=list)
 
     def add(self, account: Account, source: str) -> None:
-        """Count a manifest line."""
+        """Add the account of a manifest line of this source."""
         self.lines_in += 1
         self.samples_in += account.samples_in
         self.lines_cut += account.cut

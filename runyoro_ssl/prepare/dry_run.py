@@ -20,7 +20,7 @@ COLUMNS = ["what", "enabled", "clips", "minutes", "after those above"]
 
 
 def rehearse(config: Config, plugins: Plugins) -> list[list[str]]:
-    """Rows of `COLUMNS`: audio in, what cannot be used, what each filter drops, what is kept.
+    """Try a preparation, and tell in rows of `COLUMNS`: audio in, what cannot be used, what filters drop, what is kept.
 
     "minutes" is what a filter would drop alone. "after those above" is what it drops when the enabled filters above
     it come first; for one that is not enabled, what enabling it last would drop.

@@ -1,4 +1,4 @@
-"""What the output folder holds already: just what is asked for, a part of it, or a dataset that was made otherwise."""
+"""The dataset that an output folder holds already: what is asked for, a part of it, or one that was made otherwise."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class ExistingDataset:
         return differing <= {"sha256", "input_sha256"} and self.keys <= {line.content for line in job.lines}
 
     def input_differences(self, job: Job) -> list[str]:
-        """What is no longer so of the manifest, in words."""
+        """Tell in words what is no longer so of the manifest."""
         num_gone = len(self.keys - {line.content for line in job.lines})
         return [f"{num_gone} of {len(self.keys)} manifest lines, or their files, changed or are gone"] * bool(num_gone)
 

@@ -16,7 +16,7 @@ MAX_SECONDS = 1e6
 
 
 class ManifestEntry(BaseModel):
-    """One line, without secrets. Fields beyond these are kept in `model_extra` and carried into the dataset."""
+    """One line of a manifest, without secrets. Other fields are kept in `model_extra` and carried into the dataset."""
 
     model_config = ConfigDict(frozen=True, extra="allow", allow_inf_nan=False)
 
@@ -37,12 +37,12 @@ class ManifestEntry(BaseModel):
 
     @property
     def recording_id(self) -> str:
-        """What the splits keep together: the named recording, or the file."""
+        """The recording that splits keep together: the one that is named, or the file."""
         return self.recording or self.source
 
 
 def read_manifest(path: Path) -> list[ManifestEntry]:
-    """Read and check every line.
+    """Read a manifest and check every line.
 
     Raises:
         ManifestError: A missing or empty file, or the first line that is wrong, with its number and the value seen.

@@ -33,7 +33,7 @@ _WATCHED: ContextVar[bool] = ContextVar("watched", default=False)
 
 @dataclass(frozen=True)
 class Done(Generic[Item, Result]):
-    """What became of an item: its result, or, if its process died, how long after it was sent and what is known.
+    """An item that was worked on: its result, or, if its process died, how long after it was sent and what is known.
 
     `exitcode` is that of the process, -N for signal N, if the executor tells.
     """

@@ -13,7 +13,7 @@ from runyoro_ssl.prepare.clips.filtering import call_filter, checked_reason
 def apply_corpus_filters(
     clips: Sequence[ClipRecord], filters: Sequence[tuple[str, CorpusFilter]], sample_rate: int
 ) -> dict[int, str]:
-    """Number of each clip that a filter drops -> the reason; each filter sees what those before it let pass.
+    """Drop clips by number, with the reason; each filter sees what those before it let pass.
 
     Raises:
         PluginError: A filter raised, or did not answer for every clip.
@@ -30,7 +30,7 @@ def apply_corpus_filters(
 def ask_corpus_filter(
     name: str, filter_: CorpusFilter, clips: Sequence[ClipRecord], sample_rate: int
 ) -> dict[int, str]:
-    """Number of each of these clips that one filter would drop -> the reason.
+    """Ask one filter which of these clips it would drop, by number, and the reason.
 
     Raises:
         PluginError: It raised, or did not answer for every clip.

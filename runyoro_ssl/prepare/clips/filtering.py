@@ -16,7 +16,7 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class FilterAnswers:
-    """What filters say of a clip: the first reason to drop it, all of them by filter, what corpus filters measured."""
+    """What filters say of a clip: the first reason to drop it, all reasons by filter, what corpus filters measured."""
 
     reason: str | None
     drop_reasons: dict[str, str] = field(default_factory=dict)

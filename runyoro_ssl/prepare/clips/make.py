@@ -1,4 +1,4 @@
-"""Manifest lines to clips: decode, cut, filter. This is what worker processes run."""
+"""Clips made of manifest lines: decoded, cut, filtered. This is what worker processes run."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ Keep = Callable[[dict[str, Any]], None]
 
 @dataclass(frozen=True)
 class ClipMaker:
-    """Turns manifest lines into kept clips and an account of the rest. Picklable: workers receive it."""
+    """The maker of clips: turns manifest lines into kept clips and an account of the rest. Picklable, for workers."""
 
     manifest_dir: Path
     sample_rate: int
@@ -42,7 +42,7 @@ class ClipMaker:
     max_recording_sec: float
 
     def make(self, key: str, entry: ManifestEntry, keep: Keep) -> Account:
-        """The account of a line; each row of the dataset (without split) goes to `keep` as soon as it is made."""
+        """Make the clips of a line: each row goes to `keep` as soon as it is made; returns the account."""
         account = Account(key)
         try:
             for cut in self._cuts(entry, account):
@@ -206,7 +206,7 @@ class _Counted:
 
 
 def to_row(utterance: Utterance) -> dict[str, Any]:
-    """A row of the dataset; samples as int16, full scale = 32768."""
+    """Make the row of a clip; samples as int16, full scale = 32768."""
     samples = np.clip(np.rint(utterance.waveform * 32768.0), -32768, 32767).astype(np.int16)
     return {
         "id": utterance.id,

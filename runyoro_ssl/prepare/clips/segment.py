@@ -1,4 +1,4 @@
-"""Where recordings are cut into clips: at pauses, where voice activity tells them, or into fixed lengths."""
+"""Cutting of recordings into clips: at pauses, where voice activity tells them, or into fixed lengths."""
 
 from __future__ import annotations
 

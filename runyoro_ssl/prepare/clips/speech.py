@@ -17,7 +17,7 @@ STRETCH_WINDOWS = 10_000
 
 @dataclass(frozen=True)
 class SpeechTrack:
-    """What segmentation needs to know of a recording, a value for every 32 ms: 1 MB an hour.
+    """The speech of a recording as cutting needs it, a value for every 32 ms: 1 MB an hour.
 
     `speech` is the probability of speech, `power` the mean square; both float32 (W,). `num_samples` at
     `sample_rate` decoded; `error` is why no more did.
@@ -34,7 +34,7 @@ class SpeechTrack:
         return min(self.num_samples, _samples(window, self.sample_rate))
 
     def speech_share(self, start: int, stop: int, threshold: float) -> float:
-        """Share of the windows between two samples that are speech."""
+        """The share of the windows between two samples that are speech."""
         first, last = (round(sample / (WINDOW_SEC * self.sample_rate)) for sample in (start, stop))
         return float(np.mean(self.speech[first : max(last, first + 1)] >= threshold))
 

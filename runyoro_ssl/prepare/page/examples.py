@@ -63,7 +63,7 @@ def choose_examples(clips: Sequence[ClipRecord]) -> tuple[list[Example], list[Ex
 
 
 def bad_deviations(clips: Sequence[ClipRecord]) -> np.ndarray:
-    """How bad each clip is in each of FAULTS: float64 (len(FAULTS), len(clips)), 0 to WORST_DEVIATION."""
+    """Compute how bad each clip is in each of FAULTS: float64 (len(FAULTS), len(clips)), 0 to WORST_DEVIATION."""
     rows = [fault.sign * _deviation(column(clips, fault.measure), fault.least) for fault in FAULTS]
     terms: np.ndarray = np.clip(np.stack(rows), 0.0, WORST_DEVIATION)
     return terms

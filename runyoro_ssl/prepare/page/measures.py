@@ -22,7 +22,7 @@ class Measure:
     scale: float = 1.0
 
     def text(self, value: float) -> str:
-        """The value in its unit."""
+        """A value in the unit of the measure."""
         return f"{number(value * self.scale, self.digits)} {self.unit}".rstrip()
 
 
@@ -48,6 +48,6 @@ def column(clips: Sequence[ClipRecord], name: str) -> np.ndarray:
 
 
 def measured(clip: ClipRecord) -> list[tuple[str, str]]:
-    """(label, text) of every measure that is known of the clip."""
+    """The measures that are known of a clip, as (label, text)."""
     known = ((measure, clip.measures.get(name, math.nan)) for name, measure in MEASURES.items())
     return [(measure.label, measure.text(value)) for measure, value in known if math.isfinite(value)]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from runyoro_ssl.audio.reasons import Reason
-from runyoro_ssl.config import Config
+from runyoro_ssl.config import Config, PrepareConfig
 from runyoro_ssl.errors import ManifestError
 from runyoro_ssl.model.source import load_feature_extractor
 from runyoro_ssl.plugin.manager import Plugins, ensure_picklable
@@ -26,7 +26,7 @@ from runyoro_ssl.prepare.split import SplitItem
 
 @dataclass(frozen=True)
 class Job:
-    """One preparation.
+    """One preparation, described.
 
     `lines` are the manifest's without repeats, `repeats` is the account of those. `origin` is all that decides the
     dataset, see `describe_origin`, and the input.
@@ -50,7 +50,7 @@ class Job:
         return str(self.origin["clips_sha256"])
 
     def split_item(self, line: Line) -> SplitItem:
-        """What decides in which split a line may be, before it is decoded."""
+        """A line as the split sees it, before it is decoded."""
         entry = line.entry
         file = real_path(self.maker.manifest_dir, entry)
         return SplitItem(file, entry.recording_id, entry.speaker, round(entry.duration * self.sample_rate))
@@ -80,24 +80,8 @@ def describe_job(
     ensure_picklable("filter", built)
     filters = tuple((name, one) for name, one in built if not isinstance(one, CorpusFilter))
     corpus_filters = tuple((name, one) for name, one in built if isinstance(one, CorpusFilter))
-    pauses = PauseSettings(
-        settings.min_duration_sec,
-        settings.max_duration_sec,
-        settings.vad_threshold,
-        settings.speech_pad_sec,
-        settings.max_pause_sec,
-    )
     clip_filters = ClipFilters(filters, corpus_filters, ask_all=every_filter)
-    # Absolute: the workers of a cluster have other working directories.
-    maker = ClipMaker(
-        manifest.parent.absolute(),
-        rate,
-        settings.segment,
-        pauses,
-        clip_filters,
-        settings.time_limit_sec,
-        settings.max_recording_sec,
-    )
+    maker = _clip_maker(settings, manifest, rate, clip_filters)
     unique, repeats = without_repeats(maker, entries)
     origin = describe_origin(config, plugins, rate)
     lines = with_keys(unique, manifest.parent, origin["clips_sha256"])
@@ -106,8 +90,27 @@ def describe_job(
     return Job(maker, lines, repeats, corpus_filters, origin, round(sum(entry.duration for entry in entries), 6))
 
 
+def _clip_maker(settings: PrepareConfig, manifest: Path, sample_rate: int, filters: ClipFilters) -> ClipMaker:
+    pauses = PauseSettings(
+        settings.min_duration_sec,
+        settings.max_duration_sec,
+        settings.vad_threshold,
+        settings.speech_pad_sec,
+        settings.max_pause_sec,
+    )
+    return ClipMaker(
+        manifest.parent.absolute(),  # the workers of a cluster have other working directories
+        sample_rate,
+        settings.segment,
+        pauses,
+        filters,
+        settings.time_limit_sec,
+        settings.max_recording_sec,
+    )
+
+
 def tried_filters(plugins: Plugins) -> list[str]:
-    """The enabled filters, in order, then every other that is built in. Others may need options, or fail."""
+    """The filters of a dry run: those enabled, in order, then every other that is built in."""
     enabled = list(plugins.enabled("filter"))
     return enabled + [
         name
@@ -144,7 +147,7 @@ def real_path(manifest_dir: Path, entry: ManifestEntry) -> str:
 
 
 def without_repeats(maker: ClipMaker, entries: Sequence[ManifestEntry]) -> tuple[list[ManifestEntry], Tally]:
-    """The entries without those that name the same part of the same file again, and the tally of the repeats."""
+    """Leave out entries that name the same part of the same file again; their tally is the second result."""
     seen: set[tuple[str, float, float]] = set()
     unique: list[ManifestEntry] = []
     tally = Tally()

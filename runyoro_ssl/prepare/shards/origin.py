@@ -35,7 +35,7 @@ class Differences:
 
 
 def describe_origin(config: Config, plugins: Plugins, sampling_rate: int) -> dict[str, Any]:
-    """All but the input that decides a dataset. `clips_sha256` is over what decides its clips."""
+    """Describe all but the input that decides a dataset; `clips_sha256` is over what decides its clips."""
     settings = config.prepare.model_dump(mode="json")
     used = config.plugins
     clips = {
@@ -66,10 +66,11 @@ def versions(libraries: tuple[str, ...]) -> dict[str, str]:
 
 
 def compare(before: Mapping[str, Any], now: Mapping[str, Any]) -> Differences:
-    """How an origin, or the fingerprint or the settings beside shards that hold it, differs from the one asked for."""
+    """Tell how an origin (or a fingerprint, or the settings beside shards) differs from the one that is asked for."""
     if "clips_version" not in before:
         who = before.get("versions", {}).get("runyoro_ssl", "of unknown version")
-        return Differences((f"it was written by runyoro_ssl {who}, before there was a CLIPS_VERSION (train reads it as it is)",), ())
+        words = f"it was written by runyoro_ssl {who}, before there was a CLIPS_VERSION (train reads it as it is)"
+        return Differences((words,), ())
     return Differences(
         _changes(_name_clip_deciders(before), _name_clip_deciders(now)),
         _changes(_name_settings(before.get("split", {})), _name_settings(now["split"])),

@@ -1,4 +1,4 @@
-"""Run the shards of a job on its executor; a file that kills its worker costs itself, and nothing else."""
+"""The shards of a job, run on its executor; a file that kills its worker costs itself, and nothing else."""
 
 from __future__ import annotations
 

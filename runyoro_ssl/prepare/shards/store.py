@@ -1,4 +1,4 @@
-"""The store, the folder beside a dataset: what is done of it before it has its name, and what the next one can use."""
+"""The store beside a dataset: what is done of it before it has its name, and what the next one can use."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ class Store:
         return shards
 
     def last_settings(self, job: Job) -> dict[str, Any] | None:
-        """What decided the clips of the newest shards, if a job can use none that are here; {} if that is damaged."""
+        """What decided the newest shards, if there are some and a job can use none; {} if that is damaged."""
         others = list(self.folder.glob(f"*/{SETTINGS}"))
         if not others or self.shards_of(job).exists():
             return None
