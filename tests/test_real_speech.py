@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from runyoro_ssl.config import Config
-from runyoro_ssl.dataset.layout import load_splits
+from runyoro_ssl.dataset.read import load_splits
 from runyoro_ssl.plugin.manager import load_plugins
 from runyoro_ssl.prepare.pipeline import prepare
 from runyoro_ssl.prepare.scan import scan

@@ -1,4 +1,4 @@
-"""Blocks of a stream, regrouped."""
+"""Blocks of a stream, regrouped into the lengths that are needed."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections import deque
 import numpy as np
 
 
-class Held:
-    """Samples that have come and are not yet used. Whatever is taken from the front is copied once at most."""
+class SampleQueue:
+    """Samples that have come and are not yet used. What is taken from the front is copied once at most."""
 
     def __init__(self) -> None:
         self.num_samples = 0

@@ -1,4 +1,4 @@
-"""Decode recordings to mono float32 at the model's rate, trusting the samples and not the header."""
+"""Recordings decoded to mono float32 at the model's rate, trusting the samples and not the header."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import soundfile as sf
 import soxr
 
 from runyoro_ssl.audio.decoder import Source
+from runyoro_ssl.audio.reasons import Reason
 from runyoro_ssl.audio.sndfile import SoundFileSource, explain, is_unknown_format
 from runyoro_ssl.errors import AudioError
 
@@ -45,33 +46,35 @@ class AudioInfo:
 
     @property
     def duration_sec(self) -> float:
-        """Seconds of audio that really decode."""
+        """The seconds of audio that really decode."""
         return self.num_frames / self.sample_rate
 
 
-def probe(path: Path, *, max_seconds: float = MAX_RECORDING_SEC, heard: Callable[[], None] = lambda: None) -> AudioInfo:
+def probe(
+    path: Path, *, max_seconds: float = MAX_RECORDING_SEC, on_block: Callable[[], None] = lambda: None
+) -> AudioInfo:
     """Decode a whole file, a block at a time, and measure it.
 
     Args:
         path: As for `stream`.
         max_seconds: A file that states or decodes to more is refused; a header that says so costs nothing more.
-        heard: Called at the start, and with every block: a sign that decoding does not stand still.
+        on_block: Called at the start, and with every block: a sign that decoding does not stand still.
 
     Raises:
         AudioError: As `stream`; or with reason "too long", or "truncated" (much shorter than its header says). But if
             `USEFUL_SEC` and more decode before, that is a flaw of the result.
     """
-    heard()
+    on_block()
     with _open(path) as source:
         stated_sec = source.stated_sec
         limit = f"the limit is {timedelta(seconds=round(max_seconds))}; split it into shorter files"
         if stated_sec is not None and stated_sec > max_seconds:
-            raise AudioError("too long", f"its header says {timedelta(seconds=round(stated_sec))}, {limit}")
+            raise AudioError(Reason.TOO_LONG, f"its header says {timedelta(seconds=round(stated_sec))}, {limit}")
         num_frames = 0
         flaw = None
         try:
             for block in _finite(source.blocks(0, None)):
-                heard()
+                on_block()
                 num_frames += len(block)
                 if num_frames > max_seconds * source.sample_rate:
                     break
@@ -79,13 +82,13 @@ def probe(path: Path, *, max_seconds: float = MAX_RECORDING_SEC, heard: Callable
             flaw = error
         info = AudioInfo(num_frames, source.sample_rate, source.num_channels, flaw)
     if info.duration_sec > max_seconds:
-        raise AudioError("too long", f"more decodes than is allowed: {limit}")
+        raise AudioError(Reason.TOO_LONG, f"more decodes than is allowed: {limit}")
     if flaw is None and stated_sec is not None and is_shorter(info.duration_sec, stated_sec):
-        flaw = AudioError("truncated", f"{info.duration_sec:.2f} s decode, its header says {stated_sec:.2f} s")
+        flaw = AudioError(Reason.TRUNCATED, f"{info.duration_sec:.2f} s decode, its header says {stated_sec:.2f} s")
     if flaw is not None and info.duration_sec < USEFUL_SEC:
         raise flaw
     if num_frames == 0:
-        raise AudioError("no samples", "the file decodes to nothing")
+        raise AudioError(Reason.NO_SAMPLES, "the file decodes to nothing")
     return replace(info, flaw=flaw)
 
 
@@ -120,7 +123,7 @@ def stream(
             num_samples += len(block)
             yield block
     if num_samples == 0:
-        raise AudioError("no samples", f"nothing decodes after second {offset_sec:g}")
+        raise AudioError(Reason.NO_SAMPLES, f"nothing decodes after second {offset_sec:g}")
 
 
 def decode(path: Path, *, sample_rate: int, offset_sec: float = 0.0, duration_sec: float | None = None) -> np.ndarray:
@@ -129,13 +132,13 @@ def decode(path: Path, *, sample_rate: int, offset_sec: float = 0.0, duration_se
 
 
 def check_length(duration_sec: float, stated_sec: float, reason: str, who: str) -> None:
-    """Raise AudioError(`reason`) when audio is much shorter than `who` states."""
+    """Raise AudioError(`reason`) if audio is much shorter than `who` states."""
     if is_shorter(duration_sec, stated_sec):
         raise AudioError(reason, f"{duration_sec:.2f} s decode, {who} says {stated_sec:.2f} s")
 
 
 def is_shorter(duration_sec: float, stated_sec: float) -> bool:
-    """Whether the difference is more than rounding and padding explain."""
+    """Whether audio is shorter than stated by more than rounding and padding explain."""
     return duration_sec < stated_sec - max(LENGTH_TOLERANCE_SEC, min(0.02 * stated_sec, MAX_TOLERANCE_SEC))
 
 
@@ -144,18 +147,18 @@ def _open(path: Path) -> Iterator[Source]:
     """Open a file with the decoder that knows it, and refuse what no recorder writes."""
     try:
         if not path.is_file():
-            raise AudioError("missing file", "no such file")
+            raise AudioError(Reason.MISSING_FILE, "no such file")
         if path.stat().st_size == 0:
-            raise AudioError("empty file", "0 bytes")
+            raise AudioError(Reason.EMPTY_FILE, "0 bytes")
         file = path.open("rb", buffering=0)
     except OSError as error:
-        reason = "unreadable" if error.errno in NO_FILE else "cannot be opened"
+        reason = Reason.UNREADABLE if error.errno in NO_FILE else Reason.NOT_OPENED
         raise AudioError(reason, str(error.strerror)) from None
     with file, closing(_source(file)) as source:
         if not MIN_SAMPLE_RATE <= source.sample_rate <= MAX_SAMPLE_RATE:
-            raise AudioError("implausible sample rate", f"{source.sample_rate} Hz")
+            raise AudioError(Reason.SAMPLE_RATE, f"{source.sample_rate} Hz")
         if source.num_channels > MAX_CHANNELS:
-            raise AudioError("implausible channels", f"{source.num_channels}")
+            raise AudioError(Reason.CHANNELS, f"{source.num_channels}")
         yield source
 
 
@@ -171,16 +174,16 @@ def _source(file: BinaryIO) -> Source:
     try:
         return PyAVSource(file)
     except AudioError as error:
-        if is_unknown_format(refusal) or error.reason != "unreadable":
+        if is_unknown_format(refusal) or error.reason != Reason.UNREADABLE:
             raise
-        raise AudioError("unreadable", explain(refusal)) from None
+        raise AudioError(Reason.UNREADABLE, explain(refusal)) from None
 
 
 def _finite(blocks: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
     """The blocks, up to the first that holds NaN or infinity."""
     for block in blocks:
         if not np.isfinite(block).all():
-            raise AudioError("non-finite samples", "NaN or infinity in the audio")
+            raise AudioError(Reason.NON_FINITE, "NaN or infinity in the audio")
         yield block
 
 

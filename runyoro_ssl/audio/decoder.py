@@ -1,4 +1,4 @@
-"""What every decoder offers: mono blocks at the file's own rate, and what the header states."""
+"""The interface of a decoder: mono blocks at the file's own rate, and what the header states."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 
 class Source(Protocol):
-    """An open recording."""
+    """An open recording, whatever library decodes it."""
 
     sample_rate: int
     num_channels: int
@@ -17,7 +17,7 @@ class Source(Protocol):
     """Length by the header; None where it states none, or where what it states is known to be a guess."""
 
     def blocks(self, start: int, count: int | None) -> Iterator[np.ndarray]:
-        """Mono float32 blocks (T,), T <= `block_frames`, from frame `start`, at most `count` frames; call it once.
+        """Decode mono float32 blocks (T,), T <= `block_frames`, from frame `start`, `count` frames at most. Once only.
 
         Raises:
             AudioError: With reason "unreadable", after the blocks that precede the damage.
@@ -34,5 +34,5 @@ MAX_BLOCK_VALUES = 1 << 19
 
 
 def block_frames(sample_rate: int, num_channels: int) -> int:
-    """Frames decoded at a time: a header that lies about its length costs one block, not its claim."""
+    """The frames to decode at a time: a header that lies about its length costs one block, not its claim."""
     return max(1, min(MAX_BLOCK_SEC * sample_rate, MAX_BLOCK_VALUES // max(1, num_channels)))

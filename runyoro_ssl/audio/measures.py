@@ -1,4 +1,4 @@
-"""What the signal of a clip tells: level, noise, clipping, DC offset, hum, bandwidth, music. Pure numpy.
+"""Measures of a clip's signal: level, noise, clipping, DC offset, hum, bandwidth, music. Pure numpy.
 
 Computed for every clip of `prepare`, so it looks at a 32 ms frame every 128 ms, in blocks that stay in the cache:
 0.06 ms of one core for a second of a 15 s clip at 16 kHz, 0.08 ms for one of a 6 s clip.
@@ -8,12 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import numpy as np
-
-if TYPE_CHECKING:
-    from runyoro_ssl.plugin.spec import Utterance
 
 FRAME_SEC, HOP_SEC = 0.032, 0.128
 BLOCK_FRAMES = 32
@@ -32,7 +29,7 @@ BANDWIDTH_DB = 50.0
 """A band counts when its loud frames come this near to those of the loudest band."""
 TONE_HZ = (950.0, 4050.0)
 """Below, the harmonics of a speaking voice move by less than a bin in 300 ms, like those of an instrument."""
-HELD_FRAMES = 3
+STEADY_FRAMES = 3
 """Frames (288 ms with the first and the last) over which a spectral peak must hold still to be a tone."""
 MODULATION_HZ = (2.5, 7.0)
 """The rate of syllables."""
@@ -48,7 +45,7 @@ TINY = 1e-12
 
 @dataclass(frozen=True)
 class Measures:
-    """The signal of one clip in numbers; all are finite, whatever the clip.
+    """The signal of one clip in numbers, all of them finite, whatever the clip.
 
     `active_share` is the share of 25 ms frames above -55 dBFS. `snr_db` compares the mean power of 250 Hz bands up to
     4 kHz with their quiet frames (-20 to 80). `hum_db` is how far 50 or 60 Hz and their harmonics stand above
@@ -66,8 +63,22 @@ class Measures:
     active_share: float
 
 
-def measure_utterance(utterance: Utterance) -> Measures:
-    """`measure` of its waveform."""
+class Sound(Protocol):
+    """Anything with a waveform: an utterance, which filters see."""
+
+    @property
+    def waveform(self) -> np.ndarray:
+        """The samples, float32 (T,)."""
+        ...
+
+    @property
+    def sample_rate(self) -> int:
+        """Samples a second."""
+        ...
+
+
+def measure_utterance(utterance: Sound) -> Measures:
+    """Measure the waveform of an utterance, as `measure` does."""
     return measure(utterance.waveform, utterance.sample_rate)
 
 
@@ -108,7 +119,7 @@ def _measure(waveform: np.ndarray, sample_rate: int) -> Measures:
     power = float(np.mean(frame_power))
     peak = max(float(waveform.max()), -float(waveform.min()))
     dc_offset = float(waveform.mean())
-    bands, held_share = _spectral(waveform, sample_rate)
+    bands, steady_share = _spectral(waveform, sample_rate)
     return Measures(
         level_dbfs=_decibels(power),
         peak_dbfs=_decibels(peak**2),
@@ -117,7 +128,7 @@ def _measure(waveform: np.ndarray, sample_rate: int) -> Measures:
         dc_offset=dc_offset,
         hum_db=_hum_db(waveform, sample_rate, power - dc_offset**2),
         bandwidth_hz=_bandwidth_hz(bands, sample_rate),
-        music=_music(held_share, frame_power),
+        music=_music(steady_share, frame_power),
         active_share=float(np.mean(frame_power > 10.0 ** (ACTIVE_DBFS / 10.0))),
     )
 
@@ -150,7 +161,7 @@ def _spectral(waveform: np.ndarray, sample_rate: int) -> tuple[np.ndarray, float
         in_bands = power[:, 1 : 1 + num_bands * per_band].reshape(len(power), num_bands, per_band)
         np.einsum("fbk->fb", in_bands, out=bands[start : start + BLOCK_FRAMES])
         peaks.append(_peaks(power[:, low:high]))
-    return bands, _held_share(np.concatenate(peaks))
+    return bands, _steady_share(np.concatenate(peaks))
 
 
 @lru_cache(maxsize=8)
@@ -168,24 +179,24 @@ def _peaks(power: np.ndarray) -> np.ndarray:
     return found
 
 
-def _held_share(peaks: np.ndarray) -> float:
-    """The share of the peaks that stay within a bin over `HELD_FRAMES` frames in a row."""
-    num_starts = len(peaks) - HELD_FRAMES + 1
+def _steady_share(peaks: np.ndarray) -> float:
+    """The share of the peaks that stay within a bin over `STEADY_FRAMES` frames in a row."""
+    num_starts = len(peaks) - STEADY_FRAMES + 1
     num_peaks = np.count_nonzero(peaks)
     if num_starts < 1 or num_peaks == 0:
         return 0.0
     near = peaks.copy()
     near[:, 1:] |= peaks[:, :-1]
     runs = near[:num_starts].copy()
-    for later in range(1, HELD_FRAMES):
+    for later in range(1, STEADY_FRAMES):
         runs &= near[later : later + num_starts]
-    held = np.zeros_like(peaks)
-    for later in range(HELD_FRAMES):
-        held[later : later + num_starts] |= runs
-    return float(np.count_nonzero(held & peaks)) / num_peaks
+    steady = np.zeros_like(peaks)
+    for later in range(STEADY_FRAMES):
+        steady[later : later + num_starts] |= runs
+    return float(np.count_nonzero(steady & peaks)) / num_peaks
 
 
-def _music(held_share: float, frame_power: np.ndarray) -> float:
+def _music(steady_share: float, frame_power: np.ndarray) -> float:
     """Logistic in two features: peaks that hold still, and how little the level moves at the rate of syllables."""
     level = np.sqrt(frame_power)
     mean = float(level.mean())
@@ -195,7 +206,7 @@ def _music(held_share: float, frame_power: np.ndarray) -> float:
     hz = np.fft.rfftfreq(len(level), LEVEL_FRAME_SEC)
     syllabic = spectrum[(hz > MODULATION_HZ[0]) & (hz < MODULATION_HZ[1])].sum()
     modulation = np.sqrt(2.0 * syllabic) / len(level)
-    return float(1.0 / (1.0 + np.exp(9.0 + 3.0 * modulation - 18.0 * np.sqrt(held_share))))
+    return float(1.0 / (1.0 + np.exp(9.0 + 3.0 * modulation - 18.0 * np.sqrt(steady_share))))
 
 
 def _snr_db(bands: np.ndarray) -> float:

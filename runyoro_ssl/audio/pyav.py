@@ -15,6 +15,7 @@ from av.audio.stream import AudioStream
 from av.container import InputContainer
 
 from runyoro_ssl.audio.decoder import MAX_BLOCK_VALUES, block_frames
+from runyoro_ssl.audio.reasons import Reason
 from runyoro_ssl.errors import AudioError
 
 DEMUXERS = "aac,ac3,aiff,amr,asf,avi,caf,eac3,flac,flv,loas,matroska,mov,mp3,mpeg,mpegts,ogg,rm,wav,w64,wv"
@@ -45,7 +46,7 @@ beyond its end; IndexError when a stream appears midway (MPEG-TS)."""
 
 
 class PyAVSource:
-    """The first audio stream of a container; its rate and channels are those of the first decoded frame.
+    """A recording open in PyAV: the first audio stream of a container, as its first decoded frame says.
 
     Priming samples and edit lists are FFmpeg's business: the encoder delay that the container declares (AAC in MP4,
     Opus in WebM) is skipped, as players do, and an edit list is obeyed, so that second 0 is what a player plays first.
@@ -66,16 +67,16 @@ class PyAVSource:
         self.stated_sec = self._stated_sec()
 
     def blocks(self, start: int, count: int | None) -> Iterator[np.ndarray]:
-        """As `Source.blocks`."""
+        """Decode mono blocks, as `Source.blocks` says."""
         try:
             position, frames = self._frames_before(start)
             parts = _cut((self._mono(frame) for frame in frames), start - position, count)
             yield from _gather(parts, block_frames(self.sample_rate, self.num_channels))
         except BROKEN as error:
-            raise AudioError("unreadable", _explain(error)) from None
+            raise AudioError(Reason.UNREADABLE, _explain(error)) from None
 
     def close(self) -> None:
-        """As `Source.close`."""
+        """Free the decoder, as `Source.close` says."""
         self._frames.close()
         self._container.close()
 
@@ -91,18 +92,18 @@ class PyAVSource:
             self._frames = self._decoded()
             first = next(self._frames, None)
         except BROKEN as error:
-            raise AudioError("unreadable", _explain(error)) from None
+            raise AudioError(Reason.UNREADABLE, _explain(error)) from None
         if first is None:
-            raise AudioError("no samples", "the file decodes to nothing")
+            raise AudioError(Reason.NO_SAMPLES, "the file decodes to nothing")
         self._first: AudioFrame = first
 
     def _audio_stream(self) -> AudioStream:
         if not self._container.streams.audio:
-            raise AudioError("unreadable", "no audio in it")
+            raise AudioError(Reason.UNREADABLE, "no audio in it")
         stream = self._container.streams.audio[0]
         codec: str | None = getattr(stream.codec_context, "name", None)
         if codec not in DECODERS.split(","):
-            raise AudioError("unreadable", f"its audio codec ({codec or 'unknown'}) is not one we decode")
+            raise AudioError(Reason.UNREADABLE, f"its audio codec ({codec or 'unknown'}) is not one we decode")
         stream.codec_context.thread_count = 1
         return stream
 
@@ -130,7 +131,7 @@ class PyAVSource:
                 continue
             yield from frames
         if num_bad > max(1, MAX_BAD_SHARE * num_packets):
-            raise AudioError("unreadable", f"{num_bad} of {num_packets} packets do not decode")
+            raise AudioError(Reason.UNREADABLE, f"{num_bad} of {num_packets} packets do not decode")
 
     def _frames_before(self, start: int) -> tuple[int, Iterator[AudioFrame]]:
         """Decoded frames from `start` or earlier, and the position of the first of them.
@@ -155,11 +156,11 @@ class PyAVSource:
         """float32 (T,): the mean of a frame's channels."""
         num_channels, name = frame.layout.nb_channels, frame.format.name.removesuffix("p")
         if frame.sample_rate != self.sample_rate:
-            raise AudioError("unreadable", f"from {self.sample_rate} to {frame.sample_rate} Hz midway")
+            raise AudioError(Reason.UNREADABLE, f"from {self.sample_rate} to {frame.sample_rate} Hz midway")
         if frame.format.is_planar and num_channels > MAX_PLANES:
-            raise AudioError("implausible channels", f"{num_channels}, at most {MAX_PLANES} are read from this format")
+            raise AudioError(Reason.CHANNELS, f"{num_channels}, at most {MAX_PLANES} are read from this format")
         if name not in FULL_SCALE:
-            raise AudioError("unreadable", f"samples of the kind {name}")
+            raise AudioError(Reason.UNREADABLE, f"samples of the kind {name}")
         values: np.ndarray = frame.to_ndarray()
         if not frame.format.is_planar:
             values = values.reshape(-1, num_channels).T

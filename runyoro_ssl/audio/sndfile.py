@@ -9,6 +9,7 @@ import numpy as np
 import soundfile as sf
 
 from runyoro_ssl.audio.decoder import block_frames
+from runyoro_ssl.audio.reasons import Reason
 from runyoro_ssl.errors import AudioError
 
 MAX_STATED_SEC = 7 * 86_400
@@ -16,7 +17,7 @@ MAX_STATED_SEC = 7 * 86_400
 
 
 class SoundFileSource:
-    """An open file. Raises soundfile.LibsndfileError if libsndfile cannot open it."""
+    """A recording open in libsndfile. Raises soundfile.LibsndfileError if that cannot open it."""
 
     def __init__(self, file: BinaryIO) -> None:
         # By descriptor: given a path, libsndfile believes the extension of headerless files.
@@ -27,7 +28,7 @@ class SoundFileSource:
         self.stated_sec = stated_sec if stated_sec < MAX_STATED_SEC else None
 
     def blocks(self, start: int, count: int | None) -> Iterator[np.ndarray]:
-        """As `Source.blocks`."""
+        """Decode mono blocks, as `Source.blocks` says."""
         if start >= self._file.frames:
             return
         try:
@@ -39,10 +40,10 @@ class SoundFileSource:
             for block in self._read_blocks(self._file.frames if count is None else count):
                 yield block[:, 0] if self.num_channels == 1 else block.mean(axis=1)
         except sf.LibsndfileError as error:
-            raise AudioError("unreadable", explain(error)) from None
+            raise AudioError(Reason.UNREADABLE, explain(error)) from None
 
     def close(self) -> None:
-        """As `Source.close`."""
+        """Free the decoder, as `Source.close` says."""
         self._file.close()
 
     def _read_blocks(self, num_frames: int) -> Iterator[np.ndarray]:
@@ -65,11 +66,11 @@ class SoundFileSource:
 
 
 def explain(error: sf.LibsndfileError) -> str:
-    """Libsndfile's own words, without the descriptor."""
+    """Say what is wrong in libsndfile's own words, without the file's descriptor."""
     return str(error.error_string).removeprefix("Error : ").strip(" .")
 
 
 def is_unknown_format(error: sf.LibsndfileError) -> bool:
-    """Whether libsndfile did not know the format at all, rather than finding damage in one that it knows."""
+    """Whether libsndfile does not know the format at all; else it found damage in one that it knows."""
     # 1: format not recognised; 7: "file does not exist", its word for an MP3 without one good frame.
     return error.code in {1, 7}

@@ -66,7 +66,7 @@ class Voice:
 
 
 def make_voices(num_voices: int, rng: np.random.Generator) -> list[Voice]:
-    """Voices spread from low and long to high and short, each with its own rate."""
+    """Make voices that spread from low and long to high and short, each with its own rate."""
     spread = np.linspace(0.0, 1.0, num_voices)
     return [
         Voice(
@@ -81,7 +81,7 @@ def make_voices(num_voices: int, rng: np.random.Generator) -> list[Voice]:
 
 
 def make_lexicon(num_words: int, rng: np.random.Generator) -> list[list[str]]:
-    """Words of two or three consonant-vowel syllables."""
+    """Make words of two or three consonant-vowel syllables."""
     return [
         [
             phone

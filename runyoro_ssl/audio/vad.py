@@ -13,14 +13,14 @@ WINDOW = round(WINDOW_SEC * VAD_RATE)
 LANES = 16
 """Stretches of one waveform that the network runs over side by side: five times as fast as one after the other."""
 WARM_UP = 31
-"""Windows (1 s) by which a lane starts early, to have heard what came before: decisions then differ from those of one
+"""Windows (1 s) by which a lane starts early, to know what came before: decisions then differ from those of one
 long pass in 0.6 % of windows, all of them at the edges of speech."""
 MIN_LANE = 62
 """Windows (2 s): a shorter waveform has fewer lanes, or it would be all warm-up."""
 
 
 def speech_probabilities(waveform: np.ndarray, sample_rate: int = VAD_RATE) -> np.ndarray:
-    """Probability of speech in each window of 32 ms.
+    """Compute the probability of speech in each window of 32 ms.
 
     Args:
         waveform: float32 (T,) in [-1, 1]; at other rates than 16 kHz it is resampled first.

@@ -141,8 +141,7 @@ def _bench_read(folder: Path, extractor: Any, runs: int) -> Comparison:
     from runyoro_ssl.batches.build import BatchBuilder
     from runyoro_ssl.builtins.collators import PaddedCollator
     from runyoro_ssl.config import MaskingConfig
-    from runyoro_ssl.dataset.layout import load_splits
-    from runyoro_ssl.dataset.read import Clips
+    from runyoro_ssl.dataset.read import Clips, load_splits
 
     split = load_splits(folder / "wav-prepared", sampling_rate=SAMPLE_RATE)["train"]
     mapped = load_from_disk(str(folder / "wav-mapped"))

@@ -74,7 +74,7 @@ def write_copies(recording: Recording, folder: Path, count: int, seconds: float 
     Returns:
         The manifest.
     """
-    from runyoro_ssl.prepare.manifest import write_jsonl
+    from runyoro_ssl.disk.durable import write_jsonl
 
     folder.mkdir()
     names = [f"{index:05d}" for index in range(count)]

@@ -1,1 +1,1 @@
-"""What is built in, registered through the same hooks as everything else."""
+"""Built-in plugins, registered through the same hooks as any other."""

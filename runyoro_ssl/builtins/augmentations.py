@@ -19,7 +19,7 @@ SAMPLE_RATE = 16_000
 
 @dataclass(frozen=True)
 class Noise:
-    """Adds white Gaussian noise at a signal-to-noise ratio drawn uniformly, in dB, to a share of the clips."""
+    """Augmentation that adds white Gaussian noise to a share of the clips, at an SNR drawn uniformly, in dB."""
 
     min_snr_db: float = 5.0
     max_snr_db: float = 25.0
@@ -38,7 +38,7 @@ class Noise:
 
 @dataclass(frozen=True)
 class Speed:
-    """Plays the clip at one of `factors`, drawn uniformly: tempo and pitch change together (Ko et al., 2015)."""
+    """Augmentation that plays the clip at one of `factors`, drawn uniformly, tempo and pitch (Ko et al., 2015)."""
 
     factors: Sequence[float] = (0.9, 1.0, 1.1)
 
@@ -54,7 +54,7 @@ class Speed:
 
 @dataclass(frozen=True)
 class Gain:
-    """Scales by a gain drawn uniformly, in dB. Only a model whose feature extractor does not normalise can tell."""
+    """Augmentation that scales by a gain drawn uniformly, in dB; a model that normalises its input cannot tell."""
 
     min_db: float = -6.0
     max_db: float = 6.0
@@ -75,7 +75,7 @@ def _torchaudio_functional() -> Any:
 
 @hookimpl
 def runyoro_augmentations(register: Register) -> None:
-    """Register the three augmentations."""
+    """Register the augmentations."""
     register("noise", Noise)
     register("speed", Speed)
     register("gain", Gain)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from runyoro_ssl import hookimpl
+from runyoro_ssl.audio.reasons import Reason
 
 if TYPE_CHECKING:
     from runyoro_ssl.config import Config
@@ -39,10 +40,10 @@ class CapFilter:
             raise ValueError(f"max_minutes is {self.max_minutes!r}, and must be a number of minutes above 0")
 
     def measure(self, utterance: Utterance) -> None:
-        """Need nothing of the samples."""
+        """Measure nothing: the samples do not matter."""
 
     def select(self, candidates: Sequence[Candidate]) -> list[str | None]:
-        """The reason for every clip that no longer fits."""
+        """Give the reason for every clip that no longer fits."""
         taken_sec: dict[str, float] = defaultdict(float)
         reasons: list[str | None] = [None] * len(candidates)
         for index in sorted(range(len(candidates)), key=lambda index: self._rank(candidates[index])):
@@ -65,10 +66,10 @@ def runyoro_manifest_filters(register: Register, config: Config) -> None:
     seed = config.prepare.seed
 
     def speaker_cap(max_minutes: float = 60.0) -> CapFilter:
-        return CapFilter("speaker", "speaker cap", max_minutes, seed)
+        return CapFilter("speaker", Reason.SPEAKER_CAP, max_minutes, seed)
 
     def recording_cap(max_minutes: float = 30.0) -> CapFilter:
-        return CapFilter("recording", "recording cap", max_minutes, seed)
+        return CapFilter("recording", Reason.RECORDING_CAP, max_minutes, seed)
 
     register("speaker_cap", speaker_cap)
     register("recording_cap", recording_cap)

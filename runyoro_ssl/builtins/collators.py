@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PaddedCollator:
-    """Zero-pads every clip to the longest: keeps all audio. Buckets by length keep the padding small."""
+    """Collator that zero-pads every clip to the longest: keeps all audio. Buckets by length keep the padding small."""
 
     def __call__(self, clips: Sequence[Clip], _generators: Sequence[torch.Generator]) -> Batch:
         """Pad. Clips of any lengths -> (B, max T)."""
@@ -25,7 +25,7 @@ class PaddedCollator:
 
 @dataclass(frozen=True)
 class CroppedCollator:
-    """Crops every clip at a random place to the shortest: no padding, so attention needs no mask. As fairseq does."""
+    """Collator that crops every clip at a random place to the shortest, as fairseq does: attention needs no mask."""
 
     def __call__(self, clips: Sequence[Clip], generators: Sequence[torch.Generator]) -> Batch:
         """Crop. Clips of any lengths -> (B, min T)."""
@@ -51,6 +51,6 @@ def _pad(waveforms: Sequence[torch.Tensor]) -> Batch:
 
 @hookimpl
 def runyoro_collators(register: Register) -> None:
-    """Register the two collators."""
+    """Register the collators."""
     register("padded", PaddedCollator)
     register("cropped", CroppedCollator)

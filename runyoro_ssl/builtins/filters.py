@@ -13,6 +13,7 @@ import numpy as np
 
 from runyoro_ssl import hookimpl
 from runyoro_ssl.audio.measures import measure_utterance
+from runyoro_ssl.audio.reasons import Reason
 
 if TYPE_CHECKING:
     from runyoro_ssl.config import Config
@@ -25,19 +26,19 @@ SPEECH_PROBABILITY = 0.5
 
 @dataclass(frozen=True)
 class DurationFilter:
-    """Drops clips shorter than the minimum. Longer ones were cut before, so there is no maximum."""
+    """Filter that drops clips shorter than the minimum. Longer ones were cut before, so there is no maximum."""
 
     min_duration_sec: float
 
     def __call__(self, utterance: Utterance) -> str | None:
-        """Compare in samples: an exact minimum passes."""
+        """Compare the length with the minimum, in samples: an exact minimum passes."""
         minimum = round(self.min_duration_sec * utterance.sample_rate)
-        return "too short" if utterance.num_samples < minimum else None
+        return Reason.TOO_SHORT if utterance.num_samples < minimum else None
 
 
 @dataclass(frozen=True)
 class SilenceFilter:
-    """Drops clips with hardly any frame above a level: recorders left running, dead channels.
+    """Filter that drops clips with hardly any frame above a level: recorders left running, dead channels.
 
     A 25 ms frame is active when its RMS exceeds `threshold_dbfs` (dB re full scale); a clip passes when at least
     `min_active_share` of its frames are. Of the real clips none has less than 0.66.
@@ -57,12 +58,12 @@ class SilenceFilter:
         frames = wave[: len(wave) // size * size].reshape(-1, size) if len(wave) >= size else wave[None, :]
         power = np.einsum("ft,ft->f", frames, frames) / frames.shape[1]
         active = np.mean(power > 10.0 ** (self.threshold_dbfs / 10.0))
-        return "silence" if active < self.min_active_share else None
+        return Reason.SILENCE if active < self.min_active_share else None
 
 
 @dataclass(frozen=True)
 class ClippingFilter:
-    """Drops clips whose samples sit at full scale: overdriven recordings.
+    """Filter that drops clips whose samples sit at full scale: overdriven recordings.
 
     A sample is clipped when its magnitude is at least `level` of full scale.
     """
@@ -77,12 +78,12 @@ class ClippingFilter:
     def __call__(self, utterance: Utterance) -> str | None:
         """Compare the share of clipped samples with the maximum."""
         num_clipped = np.count_nonzero(np.abs(utterance.waveform) >= self.level)
-        return "clipping" if num_clipped / utterance.num_samples > self.max_clipped_share else None
+        return Reason.CLIPPING if num_clipped / utterance.num_samples > self.max_clipped_share else None
 
 
 @dataclass(frozen=True)
 class SpeechFilter:
-    """Drops clips with less speech than `min_share`, by the segmenter's figure or else by voice activity detection.
+    """Filter that drops clips with less speech than `min_share`, by the segmenter's figure or else by voice activity.
 
     Of the real clips none has less than 0.43; white noise has none.
     """
@@ -100,12 +101,12 @@ class SpeechFilter:
 
             probabilities = speech_probabilities(utterance.waveform, utterance.sample_rate)
             share = float(np.mean(probabilities >= SPEECH_PROBABILITY)) if len(probabilities) else 0.0
-        return "little speech" if share < self.min_share else None
+        return Reason.LITTLE_SPEECH if share < self.min_share else None
 
 
 @dataclass(frozen=True)
 class SnrFilter:
-    """Drops clips whose estimated signal-to-noise ratio is below `min_db`.
+    """Filter that drops clips whose estimated signal-to-noise ratio is below `min_db`.
 
     No real clip is below 3 dB. White or pink noise added at 0 dB measures -3 to 3 dB, at 10 dB 7 to 13; babble measures
     4 dB more, for it pauses too.
@@ -118,12 +119,12 @@ class SnrFilter:
 
     def __call__(self, utterance: Utterance) -> str | None:
         """Compare the estimate with the minimum."""
-        return "noise" if measure_utterance(utterance).snr_db < self.min_db else None
+        return Reason.NOISE if measure_utterance(utterance).snr_db < self.min_db else None
 
 
 @dataclass(frozen=True)
 class DcOffsetFilter:
-    """Drops clips whose mean is more than `max_share` of full scale away from zero: a broken sound card.
+    """Filter that drops clips whose mean is more than `max_share` of full scale away from zero: a broken sound card.
 
     The largest of the real clips is 0.003.
     """
@@ -135,12 +136,12 @@ class DcOffsetFilter:
 
     def __call__(self, utterance: Utterance) -> str | None:
         """Compare the magnitude of the mean with the maximum."""
-        return "DC offset" if abs(measure_utterance(utterance).dc_offset) > self.max_share else None
+        return Reason.DC_OFFSET if abs(measure_utterance(utterance).dc_offset) > self.max_share else None
 
 
 @dataclass(frozen=True)
 class HumFilter:
-    """Drops clips in which mains hum, 50 or 60 Hz with harmonics, stands out by more than `max_db`.
+    """Filter that drops clips in which mains hum, 50 or 60 Hz with harmonics, stands out by more than `max_db`.
 
     Of the real clips 0.1 % exceed 20 dB, half exceed 8. Hum of four harmonics 20 dB below the speech measures 11 to
     35 dB, 10 dB below 20 to 44; a single line without harmonics measures a third of that, and passes.
@@ -152,13 +153,13 @@ class HumFilter:
         _check("max_db", self.max_db, 0.0, 200.0)
 
     def __call__(self, utterance: Utterance) -> str | None:
-        """Compare with the maximum."""
-        return "hum" if measure_utterance(utterance).hum_db > self.max_db else None
+        """Compare the measure with the maximum."""
+        return Reason.HUM if measure_utterance(utterance).hum_db > self.max_db else None
 
 
 @dataclass(frozen=True)
 class BandwidthFilter:
-    """Drops clips whose effective bandwidth is below `min_hz`; the default drops none, the report tells of them.
+    """Filter that drops clips whose bandwidth is below `min_hz`; the default drops none, the report tells of them.
 
     Speech through 8 kHz measures 3750 to 4000 Hz, whatever its rate now, real clips at 16 kHz 4500 to 8000: 4250
     parts the two. Upsampling by linear interpolation leaves images above 4 kHz, and is not seen.
@@ -170,13 +171,13 @@ class BandwidthFilter:
         _check("min_hz", self.min_hz, 0.0, 200_000.0)
 
     def __call__(self, utterance: Utterance) -> str | None:
-        """Compare with the minimum."""
-        return "narrow band" if measure_utterance(utterance).bandwidth_hz < self.min_hz else None
+        """Compare the measure with the minimum."""
+        return Reason.NARROW_BAND if measure_utterance(utterance).bandwidth_hz < self.min_hz else None
 
 
 @dataclass(frozen=True)
 class MusicFilter:
-    """Drops clips that are music more likely than `max_likelihood`.
+    """Filter that drops clips that are music more likely than `max_likelihood`.
 
     Of the real clips none exceeds 0.6; all of 150 synthetic pieces with chords do, and drums alone do not. Speech over
     such music does in 8 % of clips at 20 dB, 61 % at 10 dB, 97 % at 0 dB. No real music was at hand to measure.
@@ -188,8 +189,8 @@ class MusicFilter:
         _check("max_likelihood", self.max_likelihood, 0.0, 1.0)
 
     def __call__(self, utterance: Utterance) -> str | None:
-        """Compare with the maximum."""
-        return "music" if measure_utterance(utterance).music > self.max_likelihood else None
+        """Compare the measure with the maximum."""
+        return Reason.MUSIC if measure_utterance(utterance).music > self.max_likelihood else None
 
 
 def _check(option: str, value: float, low: float, high: float) -> None:

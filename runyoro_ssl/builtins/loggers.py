@@ -19,13 +19,14 @@ from runyoro_ssl.logs import console
 if TYPE_CHECKING:
     from runyoro_ssl.plugin.spec import Register, Run
 
-
+METRICS, TENSORBOARD = "metrics.jsonl", "tensorboard"
+"""What the backends of these names write into a run's folder."""
 WANDB_KEEPS_OUT = {"x_disable_meta": True, "disable_git": True, "disable_code": True, "console": "off"}
 """wandb would record the command line, the address of the git remote and the code: any may hold a token or a name."""
 
 
 class ConsoleLogger:
-    """One line for each logged step and each validation, above the progress bar."""
+    """Backend that prints a line for each logged step and each validation, above the progress bar."""
 
     SHOWN = (
         ("loss", "loss", "{:.4f}"),
@@ -59,13 +60,13 @@ class ConsoleLogger:
 
 @dataclass
 class JsonlLogger:
-    """Appends every number to `metrics.jsonl` in the run's folder, one object a line: `step`, `epoch`, metrics.
+    """Backend that appends every number to `metrics.jsonl` in the run's folder: an object a line, by name.
 
     A resumed run first removes the lines past its checkpoint, so that each step stands there once. When the disk is
     full, lines wait in memory until there is room.
     """
 
-    file_name: str = "metrics.jsonl"
+    file_name: str = METRICS
     _file: IO[bytes] | None = field(default=None, init=False, repr=False)
     _waiting: bytes = field(default=b"", init=False, repr=False)
 
@@ -115,16 +116,16 @@ def _is_part_of(run: Run, line: bytes) -> bool:
 
 
 class TensorBoardLogger:
-    """Scalars for TensorBoard, in `tensorboard/` of the run's folder."""
+    """Backend that writes scalars for TensorBoard, in `tensorboard/` of the run's folder."""
 
     def open(self, run: Run) -> None:
         """Open a writer; curves past `run.start_step` of an earlier try are hidden."""
         from torch.utils.tensorboard import SummaryWriter
 
         if run.is_new:
-            shutil.rmtree(run.output_dir / "tensorboard", ignore_errors=True)
+            shutil.rmtree(run.output_dir / TENSORBOARD, ignore_errors=True)
         purge_step = None if run.is_new else run.start_step + 1
-        self._writer: Any = SummaryWriter(str(run.output_dir / "tensorboard"), purge_step=purge_step)
+        self._writer: Any = SummaryWriter(str(run.output_dir / TENSORBOARD), purge_step=purge_step)
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
         """Write each number under its name."""
@@ -138,7 +139,7 @@ class TensorBoardLogger:
 
 @dataclass
 class WandbLogger:
-    """Weights & Biases. Offline unless `mode = "online"`: nothing leaves the machine without being asked."""
+    """Backend for Weights & Biases, offline unless `mode = "online"`: nothing leaves the machine unasked."""
 
     project: str = "runyoro-ssl"
     mode: Literal["offline", "online"] = "offline"
@@ -172,7 +173,7 @@ class WandbLogger:
 
 @hookimpl
 def runyoro_logging_backends(register: Register) -> None:
-    """Register the four backends. wandb needs the extra of that name."""
+    """Register the backends. wandb needs the extra of that name."""
     register("console", ConsoleLogger)
     register("jsonl", JsonlLogger)
     register("tensorboard", TensorBoardLogger)

@@ -1,17 +1,72 @@
-"""Read the clips of a prepared split, or windows of them, straight from its memory-mapped Arrow files."""
+"""Read a prepared dataset: its fingerprint, its splits, and their clips straight from memory-mapped Arrow files."""
 
 from __future__ import annotations
 
+import json
 from bisect import bisect_right
 from itertools import accumulate
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from runyoro_ssl.dataset.layout import FINGERPRINT, FORMAT
 from runyoro_ssl.errors import DatasetError
 
 STEP = 1 / 32768
 """Of int16 in [-1, 1]: a power of two, so that scaling is exact."""
+
+
+def read_fingerprint(dataset_dir: Path) -> dict[str, Any]:
+    """Read what a dataset was made from, and how.
+
+    Raises:
+        DatasetError: Not a folder that `invoke prepare` finished.
+    """
+    path = dataset_dir / FINGERPRINT
+    remedy = f"make it with `invoke prepare --output-dir {dataset_dir}`"
+    if not dataset_dir.is_dir():
+        raise DatasetError(f"{dataset_dir}: no such dataset; {remedy}")
+    try:
+        fingerprint = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise DatasetError(f"{dataset_dir}: not a prepared dataset (no {FINGERPRINT}); {remedy}") from None
+    except (OSError, ValueError) as error:
+        raise DatasetError(f"{path}: damaged ({error}); {remedy} --overwrite") from None
+    version = fingerprint.get("format") if isinstance(fingerprint, dict) else None
+    if version != FORMAT or not {"sampling_rate", "splits", "sha256", "content_sha256"} <= fingerprint.keys():
+        raise DatasetError(f"{path}: format {version}, this version reads {FORMAT}; {remedy} --overwrite")
+    return fingerprint  # type: ignore[no-any-return]
+
+
+def load_splits(dataset_dir: Path, *, sampling_rate: int) -> Any:
+    """Open the DatasetDict, memory-mapped, after checking that it suits a model of this sampling rate (Hz).
+
+    Raises:
+        DatasetError: Missing, damaged, incomplete, empty, or prepared for another rate.
+    """
+    from datasets import load_from_disk
+
+    fingerprint = read_fingerprint(dataset_dir)
+    if fingerprint["sampling_rate"] != sampling_rate:
+        raise DatasetError(
+            f"{dataset_dir}: prepared at {fingerprint['sampling_rate']} Hz, the model takes {sampling_rate} Hz; "
+            "run `invoke prepare` with this model's --model-name-or-path"
+        )
+    try:
+        splits = load_from_disk(str(dataset_dir))
+    except Exception as error:  # noqa: BLE001 - Arrow and datasets raise a dozen types for a damaged folder
+        raise DatasetError(
+            f"{dataset_dir}: damaged ({type(error).__name__}: {str(error)[:120]}); run `invoke prepare --overwrite`"
+        ) from None
+    for name, expected in fingerprint["splits"].items():
+        found = len(splits[name]) if name in splits else 0
+        if found == 0 or found != expected["clips"]:
+            raise DatasetError(
+                f"{dataset_dir}: split {name} has {found} clips, its fingerprint says {expected['clips']}; "
+                "run `invoke prepare --overwrite`"
+            )
+    return splits
 
 
 class Clips:
@@ -49,12 +104,12 @@ class Clips:
         return Clips, (self._split,)
 
     def num_samples(self, clip: int) -> int:
-        """Length of the clip, without reading it."""
+        """The length of a clip, without reading it."""
         _, begin, end = self._find(clip)
         return end - begin
 
     def waveform(self, clip: int, start: int = 0, num_samples: int | None = None) -> np.ndarray:
-        """float32 (T,) in [-1, 1], unnormalised: the clip from sample `start`, at most `num_samples` of it."""
+        """Read a clip from sample `start`, at most `num_samples` of it: float32 (T,) in [-1, 1], unnormalised."""
         samples, begin, end = self._find(clip)
         begin += start
         if num_samples is not None:

@@ -1,4 +1,7 @@
-"""Rows of many shards to a Hugging Face DatasetDict on disk, the same bytes whatever the shards were."""
+"""Write rows of a dataset: to shards as they come, and from many shards to a Hugging Face DatasetDict.
+
+The DatasetDict has the same bytes whatever the shards were.
+"""
 
 from __future__ import annotations
 
@@ -16,13 +19,17 @@ from runyoro_ssl.dataset.layout import dataset_features
 
 MAX_FILE_BYTES = 500_000_000
 """As large as `datasets` makes its own files."""
+BATCH_ROWS = 32
+"""Rows written at a time: 15 MB of clips of 15 s; ..."""
+BATCH_SAMPLES = 1 << 24
+"""... and fewer of longer ones: 32 MB."""
 
-Row = tuple[Path, int]
-"""A shard, and the number of a row in it."""
+RowPlace = tuple[Path, int]
+"""The Arrow file of a shard, and the number of a row in it."""
 
 
 def save_splits(
-    splits: Mapping[str, Sequence[Row]], folder: Path, *, digest: str, advance: Callable[[int], None]
+    splits: Mapping[str, Sequence[RowPlace]], folder: Path, *, digest: str, advance: Callable[[int], None]
 ) -> None:
     """Write each split, and what `datasets.load_from_disk` asks for beside it.
 
@@ -39,7 +46,7 @@ def save_splits(
     (folder / "dataset_dict.json").write_text(json.dumps({"splits": list(splits)}), encoding="utf-8")
 
 
-def _write_files(rows: Sequence[Row], folder: Path, advance: Callable[[int], None]) -> list[str]:
+def _write_files(rows: Sequence[RowPlace], folder: Path, advance: Callable[[int], None]) -> list[str]:
     """Arrow stream files of batches of `BATCH_ROWS` rows. Returns their names."""
     import pyarrow as pa
 
@@ -59,7 +66,7 @@ def _write_files(rows: Sequence[Row], folder: Path, advance: Callable[[int], Non
     return [path.rename(name).name for path, name in zip(written, named, strict=True)]
 
 
-def _batches(rows: Sequence[Row], schema: Any) -> Iterator[Any]:
+def _batches(rows: Sequence[RowPlace], schema: Any) -> Iterator[Any]:
     """The rows, `BATCH_ROWS` at a time."""
     import pyarrow as pa
 
@@ -79,7 +86,7 @@ def _read(path: Path) -> Any:
     return pa.ipc.open_stream(pa.memory_map(str(path))).read_all()
 
 
-def _stretches(rows: Iterable[Row]) -> Iterator[tuple[Path, int, int]]:
+def _stretches(rows: Iterable[RowPlace]) -> Iterator[tuple[Path, int, int]]:
     """Rows that follow each other in a shard, as (shard, first, number)."""
     stretch: list[int] = []
     shard: Path | None = None
@@ -108,13 +115,6 @@ def _write_state(folder: Path, files: Sequence[str], digest: str, split: str) ->
         "_split": split,
     }
     (folder / "state.json").write_text(json.dumps(state, indent=2, sort_keys=True), encoding="utf-8")
-
-
-BATCH_ROWS = 32
-"""Rows written at a time: 15 MB of clips of 15 s; ..."""
-
-BATCH_SAMPLES = 1 << 24
-"""... and fewer of longer ones: 32 MB."""
 
 
 class RowWriter:

@@ -1,12 +1,13 @@
-"""Folders that are on the disk whole, or not at all; and whether they still are what was written."""
+"""Files and folders that are on the disk whole, or not at all; and whether they still are what was written."""
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,13 @@ from typing import Any
 MANIFEST = "MANIFEST.json"
 TEMPORARY = ".tmp-"
 TRASH = ".trash-"
+NO_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP}
+"""Errors of file systems, some network shares among them, that flush files and cannot flush folders."""
 
 
 @contextmanager
 def new_folder(final: Path) -> Iterator[Path]:
-    """A folder to write into; it gets the name `final` when the block ends well, sealed and flushed, else it goes.
+    """Make a folder to write into; it gets the name `final` when the block ends well, sealed and flushed, else it goes.
 
     A kill at any moment leaves either nothing under `final`, or all of it.
     """
@@ -46,7 +49,7 @@ def seal(folder: Path) -> None:
 
 
 def verify(folder: Path) -> str | None:
-    """What is wrong with a sealed folder, or None: it holds the files its manifest names, byte for byte."""
+    """Say what is wrong with a sealed folder; None if it holds the files its manifest names, byte for byte."""
     if not folder.is_dir():
         return "no such folder"
     try:
@@ -78,23 +81,52 @@ def _compare(path: Path, num_bytes: int, digest: str) -> str | None:
     return None
 
 
-def replace_file(path: Path, text: str) -> None:
-    """Give a file another content: after a kill it has the old one or the new one."""
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Name a file to write, beside `path`; it takes the place of `path` when the block ends well, else it goes.
+
+    A kill at any moment leaves the old content under `path`, or the new one.
+    """
     temporary = path.with_name(f"{TEMPORARY}{path.name}")
-    write_text(temporary, text)
+    try:
+        yield temporary
+        put_in_place(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def put_in_place(temporary: Path, path: Path) -> int:
+    """Give a written file the name `path`, when the disk holds its content. Returns its size in bytes."""
+    flush(temporary)
+    num_bytes = temporary.stat().st_size
     temporary.replace(path)
     flush(path.parent)
+    return num_bytes
+
+
+def replace_file(path: Path, text: str) -> None:
+    """Give a file another content: after a kill it has the old one or the new one."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 def copy_file(source: Path, path: Path) -> None:
-    """Copy a file in the same way."""
-    temporary = path.with_name(f"{TEMPORARY}{path.name}")
-    try:
+    """Copy a file: after a kill, `path` has its old content or the new one."""
+    with replacing(path) as temporary:
         shutil.copyfile(source, temporary)
-        flush(temporary)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Write a JSON file for people, indented, UTF-8: whole or not at all."""
+    replace_file(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write rows as JSON Lines, UTF-8, into a folder that is made if need be: whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+        for row in rows:
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")
 
 
 def write_text(path: Path, text: str) -> None:
@@ -112,7 +144,7 @@ def remove_folder(folder: Path) -> None:
 
 
 def sweep(parent: Path) -> None:
-    """Remove what a kill left of `new_folder`, `replace_file` and `remove_folder`."""
+    """Remove what a kill left of `new_folder`, `replacing` and `remove_folder`."""
     for path in [*parent.glob(f"{TEMPORARY}*"), *parent.glob(f"{TRASH}*")]:
         if path.is_dir():
             shutil.rmtree(path)
@@ -125,12 +157,22 @@ def flush(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:
         _full_sync(descriptor)
+    except OSError as error:
+        if error.errno not in NO_SYNC or not path.is_dir():
+            raise
     finally:
         os.close(descriptor)
 
 
+def flush_all(folder: Path) -> None:
+    """Have the disk hold a folder and all that is in it, at any depth."""
+    for path in folder.rglob("*"):
+        flush(path)
+    flush(folder)
+
+
 def _full_sync(descriptor: int) -> None:
-    """On macOS, fsync leaves the data in the drive's cache: fcntl(2), F_FULLFSYNC. Not every file system has that."""
+    """Flush an open file. On macOS, fsync leaves the data in the drive's cache, see fcntl(2), F_FULLFSYNC."""
     import fcntl
 
     if hasattr(fcntl, "F_FULLFSYNC"):
@@ -143,6 +185,6 @@ def _full_sync(descriptor: int) -> None:
 
 
 def sha256(path: Path) -> str:
-    """Hex digest of a file's content."""
+    """The hex digest of a file's content."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

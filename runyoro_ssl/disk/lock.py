@@ -1,9 +1,9 @@
-"""One writer for a run's output folder.
+"""A lock by which one process at a time writes into a folder.
 
-The file `run.lock` names its owner: the process that holds the OS lock (flock) on what has that name. The lock vanishes
-with its process, so nothing that a kill leaves behind blocks. A file system shared between machines may not carry it
-from one to the other; therefore the owner also changes the file at every beat, and what another machine left is taken
-over only after it stayed the same for `PATIENCE` beats. No clocks and no file times are compared.
+The lock file names its owner: the process that holds the OS lock (flock) on what has that name. The lock vanishes with
+its process, so nothing that a kill leaves behind blocks. A file system shared between machines may not carry it from
+one to the other; therefore the owner also changes the file at every beat, and what another machine left is taken over
+only after it stayed the same for `PATIENCE` beats. No clocks and no file times are compared.
 
 A record is written and locked under another name and then given its own: it is never seen half written or without its
 lock, and whoever lost the name (file removed, or taken over while the machine slept) finds another inode there.
@@ -19,14 +19,17 @@ import threading
 import time
 import uuid
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 from runyoro_ssl.disk.owner import Owner
-from runyoro_ssl.errors import TrainingError
+from runyoro_ssl.errors import RunyoroError
+from runyoro_ssl.logs import get_logger
 
-LOCK = "run.lock"
+log = get_logger()
+
 BEAT_SEC = 10.0
 PATIENCE = 2.5
 """Beats without a change after which an owner on another machine is taken for dead."""
@@ -36,12 +39,26 @@ NO_FLOCK = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
 """Errors of file systems without OS locks."""
 
 
-class RunLock:
-    """Holds `folder` for one run, from `acquire` to `release`, or while entered."""
+@dataclass(frozen=True)
+class Words:
+    """What people are told about a lock.
 
-    def __init__(self, folder: Path, *, beat_sec: float = BEAT_SEC) -> None:
-        self.folder = folder
-        self.path = folder / LOCK
+    `command` holds it, to write `place`; `if_lost` is what to do when another process has taken it. `error` is what a
+    refusal and a loss raise.
+    """
+
+    command: str
+    place: Path
+    if_lost: str
+    error: type[RunyoroError]
+
+
+class FolderLock:
+    """Holds the folder of a lock file for one process, from `acquire` to `release`, or while entered."""
+
+    def __init__(self, path: Path, words: Words, *, beat_sec: float = BEAT_SEC) -> None:
+        self.path = path
+        self._words = words
         self._beat_sec = beat_sec
         self._file: int | None = None
         self._ended = threading.Event()
@@ -61,13 +78,14 @@ class RunLock:
         """Become the one writer; nothing if this already is. Makes the folder.
 
         Raises:
-            TrainingError: Another run is writing there.
+            RunyoroError: `words.error`: another process is writing there.
         """
         if self._file is not None:
             return
-        self._made_folders = [path for path in (self.folder, *self.folder.parents) if not path.exists()]
-        self.folder.mkdir(parents=True, exist_ok=True)
-        owner, draft = Owner.here(), self.folder / f".{LOCK}-{uuid.uuid4().hex}"
+        folder = self.path.parent
+        self._made_folders = [path for path in (folder, *folder.parents) if not path.exists()]
+        folder.mkdir(parents=True, exist_ok=True)
+        owner, draft = Owner.here(), folder / f".{self.path.name}-{uuid.uuid4().hex}"
         file = os.open(draft, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
         try:
             os.write(file, owner.record(0))
@@ -85,22 +103,23 @@ class RunLock:
         self._beats.start()
 
     def check(self) -> None:
-        """To be called before anything is written.
+        """Make sure that the folder is still held, before anything is written.
 
         Raises:
-            TrainingError: The folder is no longer this run's. It is not taken again, even if nobody has it now: a run
-                that has ended since may have got further.
+            RunyoroError: `words.error`: the folder is no longer this process's. It is not taken again, even if nobody
+                has it now: one that has ended since may have got further.
         """
         if self._file is not None and _has_name(self._file, self.path):
             return
         content = _read(self.path)
         if content is None:
-            what = f"{LOCK} is gone: removed by hand, or by a run that took it over and has ended since"
+            what = f"{self.path.name} is gone: removed by hand, or by a run that took it over and has ended since"
         else:
-            what = f"another `invoke train` has taken it over ({Owner.read(content) or 'its record is damaged'})"
-        raise TrainingError(
-            f"{self.folder}: {what}, perhaps while this machine slept; nothing was written there now. Look at its "
-            "checkpoints; if nothing else is training there, go on with --resume-from-checkpoint last"
+            owner = Owner.read(content) or "its record is damaged"
+            what = f"another `{self._words.command}` has taken it over ({owner})"
+        raise self._words.error(
+            f"{self._words.place}: {what}, perhaps while this machine slept; nothing was written there now. "
+            f"{self._words.if_lost}"
         )
 
     def release(self) -> None:
@@ -109,7 +128,7 @@ class RunLock:
             return
         self._ended.set()
         self._beats.join()
-        # What cannot be removed has lost its OS lock and its beat: the next run takes it over.
+        # What cannot be removed has lost its OS lock and its beat: the next process takes it over.
         with suppress(OSError):
             if _has_name(self._file, self.path):
                 self.path.unlink()
@@ -141,11 +160,11 @@ class RunLock:
             os.close(theirs)
         if not (locked and same_kernel):
             self._settle(file)
-        _log().warning("stale_lock_taken", path=str(self.path), **Owner.names(found))
+        log.warning("stale_lock_taken", path=str(self.path), **Owner.names(found))
         return True
 
     def _create(self, draft: Path, file: int) -> bool:
-        """The same where nothing is: no other machine can do it at the same moment."""
+        """Give the draft a name that is free: no other machine can do it at the same moment. False: it was taken."""
         try:
             os.link(draft, self.path)
         except FileExistsError:
@@ -159,10 +178,10 @@ class RunLock:
         """Watch a record whose owner cannot be asked. False: it was removed.
 
         Raises:
-            TrainingError: It changed: its owner lives, or another run was quicker.
+            RunyoroError: It changed: its owner lives, or another process was quicker.
         """
         patience = PATIENCE * self._beat_sec
-        _log().warning(
+        log.warning(
             "lock_found",
             path=str(self.path),
             **Owner.names(found),
@@ -183,12 +202,12 @@ class RunLock:
         if not _has_name(file, self.path):
             raise self._taken()
 
-    def _taken(self) -> TrainingError:
+    def _taken(self) -> RunyoroError:
         content = _read(self.path)
-        who = Owner.read(content) if content else None
-        return TrainingError(
-            f"{self.folder}: `invoke train` is already writing here ({who or 'its record does not say which'}); wait "
-            "for it, or stop it, or give another --output-dir"
+        who = (Owner.read(content) if content else None) or "its record does not say which"
+        return self._words.error(
+            f"{self._words.place}: `{self._words.command}` is already writing here ({who}); wait for it, or stop it, "
+            "or give another --output-dir"
         )
 
     def _beat(self, owner: Owner, file: int, ended: threading.Event) -> None:
@@ -233,9 +252,3 @@ def _read(path: Path) -> bytes | None:
         return path.read_bytes()
     except FileNotFoundError:
         return None
-
-
-def _log() -> Any:
-    from runyoro_ssl.logs import get_logger
-
-    return get_logger()

@@ -1,4 +1,4 @@
-"""Which process a lock belongs to."""
+"""The owner of a lock: a process, as its record in the lock file names it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Owner:
 
     @classmethod
     def here(cls) -> Self:
-        """This process."""
+        """The owner that this process is."""
         import psutil
 
         since = datetime.fromtimestamp(psutil.Process().create_time(), tz=UTC).astimezone()
@@ -39,12 +39,12 @@ class Owner:
             return None
 
     def record(self, beat: int) -> bytes:
-        """What the file holds: as long at every beat, so that it can be written over."""
+        """The content of the lock file at a beat: always as long, so that it can be written over."""
         return json.dumps({**asdict(self), "beat": f"{beat:012d}"}).encode() + b"\n"
 
     @staticmethod
     def names(owner: Owner | None) -> dict[str, str | int | None]:
-        """Its host and pid for the log; None for those of a record that cannot be read."""
+        """The host and pid of an owner for the log; None for those of a record that cannot be read."""
         return {"host": owner.host if owner else None, "pid": owner.pid if owner else None}
 
     def __str__(self) -> str:

@@ -1,1 +1,1 @@
-"""Pieces of an HTML page that stands alone: charts, pictures, amounts in words."""
+"""Pieces of HTML pages that stand alone: rendering, charts, pictures, amounts in words."""

@@ -1,4 +1,4 @@
-"""The geometry of the page's charts, in per cent of the drawing area; templates draw it."""
+"""Charts as geometry, in per cent of the drawing area; `charts.html.jinja` draws it."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from runyoro_ssl.page.amounts import number, plural, share
+from runyoro_ssl.page.amounts import amount_of_time, number, plural, share
 
 NUM_BINS = 36
 OUTER_SHARE = 0.5
-"""Per cent of the clips at either end that may lie outside the axis of a histogram."""
-MAX_ROWS = 20
+"""Per cent of the values at either end that may lie outside the axis of a histogram."""
+MAX_BARS = 20
 
 
 @dataclass(frozen=True)
@@ -26,18 +26,18 @@ class Tick:
 
 @dataclass(frozen=True)
 class Bin:
-    """A bar of a histogram: validation stands on train."""
+    """A bar of a histogram in two parts: the upper stands on the lower."""
 
     left: float
     width: float
-    train: float
-    validation: float
+    lower: float
+    upper: float
     text: str
 
 
 @dataclass(frozen=True)
 class Histogram:
-    """A drawn distribution. Without bins: the measure is not known of any clip."""
+    """A drawn distribution. Without bins: no value is known."""
 
     title: str
     unit: str
@@ -51,41 +51,45 @@ class Histogram:
 
 
 @dataclass(frozen=True)
-class Row:
-    """A horizontal bar: `part` of the whole, `width` of the longest."""
+class NamedBar:
+    """A horizontal bar: `part` of the whole, `width` of the longest. `is_named` is False for those of the rest."""
 
     name: str
     seconds: float
+    amount: str
     width: float
     part: str
     is_named: bool = True
 
 
-def histogram(title: str, unit: str, hint: str, values: np.ndarray, held_out: np.ndarray) -> Histogram:
-    """The distribution of float64 (clips,) values, NaN = not known; `held_out` bool (clips,) marks validation."""
+def histogram(title: str, unit: str, hint: str, values: np.ndarray, is_upper: np.ndarray, *, noun: str) -> Histogram:
+    """Draw the distribution of float64 (N,) values, NaN = not known.
+
+    `is_upper` bool (N,) marks those that stand on the others; `noun` is what one value is of, e.g. "clip".
+    """
     known = np.isfinite(values)
     if not known.any():
         return Histogram(title, unit, hint)
     edges = _edges(values[known])
     low, high = edges[0], edges[-1]
-    counts = [np.histogram(values[chosen], edges)[0] for chosen in (~held_out, held_out)]
+    counts = [np.histogram(values[chosen], edges)[0] for chosen in (~is_upper, is_upper)]
     step = nice_step(float((counts[0] + counts[1]).max()), 3, least=1.0)
     top = step * math.ceil((counts[0] + counts[1]).max() / step) or step
     return Histogram(
         title,
         unit,
         hint,
-        summary=_summary(values[known], unit),
-        note=_note(known, int(known.sum() - counts[0].sum() - counts[1].sum())),
+        summary=_summary(values[known], unit, noun),
+        note=_note(known, int(known.sum() - counts[0].sum() - counts[1].sum()), noun),
         median=_place(float(np.median(values[known])), low, high),
-        bins=_bins(edges, counts, top, unit),
+        bins=_bins(edges, counts, top, unit, noun),
         x_ticks=_ticks(low, high, nice_step(high - low, 6)),
         y_ticks=_ticks(0.0, top, step),
     )
 
 
 def nice_step(span: float, parts: int, least: float = 0.0) -> float:
-    """The smallest of 1, 2, 5 times a power of ten that goes at most `parts` times into `span`."""
+    """Choose the smallest of 1, 2, 5 times a power of ten that goes at most `parts` times into `span`."""
     raw = max(span / parts, least) or 1.0
     power: float = 10.0 ** math.floor(math.log10(raw))
     return next(factor * power for factor in (1, 2, 5, 10) if factor * power >= raw * (1 - 1e-9))
@@ -98,19 +102,19 @@ def _edges(values: np.ndarray) -> np.ndarray:
     return np.arange(first, last + 1) * step
 
 
-def _bins(edges: np.ndarray, counts: Sequence[np.ndarray], top: float, unit: str) -> list[Bin]:
+def _bins(edges: np.ndarray, counts: Sequence[np.ndarray], top: float, unit: str, noun: str) -> list[Bin]:
     width = 100 / (len(edges) - 1)
     digits = _digits(float(edges[1] - edges[0]))
     return [
         Bin(
             round(place * width, 3),
             round(width, 3),
-            round(100 * float(train) / top, 3),
-            round(100 * float(validation) / top, 3),
+            round(100 * float(lower) / top, 3),
+            round(100 * float(upper) / top, 3),
             f"{number(edges[place], digits)} to {number(edges[place + 1], digits)} {unit}: "
-            f"{plural(int(train + validation), 'clip')}",
+            f"{plural(int(lower + upper), noun)}",
         )
-        for place, (train, validation) in enumerate(zip(*counts, strict=True))
+        for place, (lower, upper) in enumerate(zip(*counts, strict=True))
     ]
 
 
@@ -128,39 +132,41 @@ def _digits(step: float) -> int:
     return max(0, -math.floor(math.log10(step) + 1e-9))
 
 
-def _summary(values: np.ndarray, unit: str) -> str:
+def _summary(values: np.ndarray, unit: str, noun: str) -> str:
     low, median, high = np.percentile(values, [10, 50, 90])
     digits = _digits(max(float(high - low), 0.1) / 10)
     low_text, median_text, high_text = (number(float(value), digits) for value in (low, median, high))
     if low_text == high_text:
-        return f"{median_text} {unit} for nearly every clip."
-    return f"Median {median_text} {unit}; eight of ten clips from {low_text} to {high_text}."
+        return f"{median_text} {unit} for nearly every {noun}."
+    return f"Median {median_text} {unit}; eight of ten {noun}s from {low_text} to {high_text}."
 
 
-def _note(known: np.ndarray, num_outside: int) -> str:
-    parts = [f"Known of {number(known.sum())} of {plural(len(known), 'clip')}."] if not known.all() else []
-    parts += [f"{plural(num_outside, 'clip')} beyond the axis."] if num_outside else []
+def _note(known: np.ndarray, num_outside: int, noun: str) -> str:
+    parts = [f"Known of {number(known.sum())} of {plural(len(known), noun)}."] if not known.all() else []
+    parts += [f"{plural(num_outside, noun)} beyond the axis."] if num_outside else []
     return " ".join(parts)
 
 
 def seconds_by(pairs: Iterable[tuple[str | None, float]]) -> dict[str | None, float]:
-    """Seconds summed by name, the most first, equal ones by name; None gathers what is not known."""
+    """Sum seconds by name, the most first, equal ones by name; None gathers what is not known."""
     sums: dict[str | None, float] = {}
     for name, seconds in pairs:
         sums[name] = sums.get(name, 0.0) + seconds
     return dict(sorted(sums.items(), key=lambda item: (-item[1], item[0] or "")))
 
 
-def rows(sums: Mapping[str | None, float]) -> list[Row]:
-    """The MAX_ROWS largest, then one row for the rest of them, then one for what is not known."""
+def named_bars(sums: Mapping[str | None, float]) -> list[NamedBar]:
+    """Draw a bar for each of the MAX_BARS largest sums of seconds, one for the rest, one for what is not known."""
     named = [(name, seconds) for name, seconds in sums.items() if name is not None]
-    listed = [(name, seconds, True) for name, seconds in named[:MAX_ROWS]]
-    if rest := named[MAX_ROWS:]:
+    listed = [(name, seconds, True) for name, seconds in named[:MAX_BARS]]
+    if rest := named[MAX_BARS:]:
         listed.append((plural(len(rest), "other"), sum(seconds for _, seconds in rest), False))
     if None in sums:
         listed.append(("not known", sums[None], False))
     longest, whole = max((seconds for _, seconds, _ in listed), default=0.0) or 1.0, sum(sums.values())
     return [
-        Row(name, seconds, round(100 * seconds / longest, 2), share(seconds, whole), is_named)
+        NamedBar(
+            name, seconds, amount_of_time(seconds), round(100 * seconds / longest, 2), share(seconds, whole), is_named
+        )
         for name, seconds, is_named in listed
     ]

@@ -25,7 +25,7 @@ NUM_COLOURS = 64
 
 
 def audio_uri(waveform: np.ndarray, sampling_rate: int) -> str:
-    """A float32 (T,) waveform as MP3, mono, PLAYER_KBITS; its level is left as it is."""
+    """Encode a float32 (T,) waveform as MP3, mono, PLAYER_KBITS; its level is left as it is."""
     if sampling_rate != PLAYER_RATE:
         waveform = soxr.resample(waveform, sampling_rate, PLAYER_RATE)
     most, least = FULL_RANGE_KBITS
@@ -43,7 +43,7 @@ def audio_uri(waveform: np.ndarray, sampling_rate: int) -> str:
 
 
 def spectrogram_uri(waveform: np.ndarray, sampling_rate: int) -> str:
-    """A PNG of the log-mel spectrogram of a float32 (T,) waveform, low frequencies at the bottom."""
+    """Draw a PNG of the log-mel spectrogram of a float32 (T,) waveform, low frequencies at the bottom."""
     from PIL import Image
 
     levels = np.rint((NUM_COLOURS - 1) * log_mel(waveform, sampling_rate)).astype(np.uint8)
@@ -55,7 +55,7 @@ def spectrogram_uri(waveform: np.ndarray, sampling_rate: int) -> str:
 
 
 def log_mel(waveform: np.ndarray, sampling_rate: int) -> np.ndarray:
-    """Log-mel power, (NUM_MELS, columns <= MAX_COLUMNS); 1 = the clip's loudest, 0 = DYNAMIC_RANGE_DB below or less."""
+    """Compute log-mel power, (NUM_MELS, columns <= MAX_COLUMNS): 1 = loudest, 0 = DYNAMIC_RANGE_DB below or less."""
     size, hop = round(WINDOW_SEC * sampling_rate), round(HOP_SEC * sampling_rate)
     padded = np.pad(waveform, (0, max(0, size - len(waveform))))
     frames = np.lib.stride_tricks.sliding_window_view(padded, size)[::hop]
@@ -69,20 +69,20 @@ def log_mel(waveform: np.ndarray, sampling_rate: int) -> np.ndarray:
 
 
 def mel_filters(num_bins: int, sampling_rate: int) -> np.ndarray:
-    """Triangles of equal height, evenly spaced in mel from 0 to half the rate: (NUM_MELS, num_bins // 2 + 1)."""
+    """Make triangular filters, evenly spaced in mel from 0 to half the rate: (NUM_MELS, num_bins // 2 + 1)."""
     place = mel_place(np.fft.rfftfreq(num_bins, 1 / sampling_rate), sampling_rate) * (NUM_MELS + 1)
     centres = np.arange(1, NUM_MELS + 1)[:, None]
     return np.maximum(0.0, 1.0 - np.abs(place[None, :] - centres))
 
 
 def mel_place(hertz: np.ndarray, sampling_rate: int) -> np.ndarray:
-    """Where a frequency stands on the picture: 0 = bottom, 1 = top (half the rate). Mel after O'Shaughnessy."""
+    """Place a frequency on the picture: 0 = bottom, 1 = top (half the rate). Mel after O'Shaughnessy."""
     place: np.ndarray = np.log1p(np.asarray(hertz) / 700.0) / np.log1p(sampling_rate / 2 / 700.0)
     return place
 
 
 def palette() -> bytes:
-    """NUM_COLOURS RGB triples between the stops of matplotlib's magma: dark is faint, bright is loud."""
+    """Mix NUM_COLOURS RGB triples between the stops of matplotlib's magma: dark is faint, bright is loud."""
     stops = np.array([list(bytes.fromhex(stop)) for stop in MAGMA], dtype=np.float64)
     place = np.linspace(0, len(stops) - 1, NUM_COLOURS)
     columns = [np.interp(place, np.arange(len(stops)), stops[:, channel]) for channel in range(3)]

@@ -18,7 +18,7 @@ import pluggy
 from runyoro_ssl.config import Config
 from runyoro_ssl.errors import PluginError, RunyoroError, describe, did_you_mean
 from runyoro_ssl.plugin import spec as hookspecs
-from runyoro_ssl.plugin.sources import find_modules
+from runyoro_ssl.plugin.sources import BUILT_IN, find_modules
 from runyoro_ssl.plugin.spec import Augmentation, Collator, LoggingBackend, OpenExecutor
 from runyoro_ssl.plugin.versions import DECLARATION
 
@@ -105,8 +105,9 @@ class Plugins:
         }[kind]
 
     def sources(self, kind: Kind) -> dict[str, str]:
-        """SHA-256 of the file that defines each enabled plugin of a kind: changes when its code does."""
-        files = {name: Path(str(self._find(kind, name).plugin.module.__file__)) for name in self.enabled(kind)}
+        """SHA-256 of the file that defines each enabled plugin of a kind that is not built in: it tells its code."""
+        plugins = {name: self._find(kind, name).plugin for name in self.enabled(kind)}
+        files = {name: Path(str(one.module.__file__)) for name, one in plugins.items() if one.source != BUILT_IN}
         return {name: hashlib.sha256(file.read_bytes()).hexdigest() for name, file in files.items()}
 
     def check(self) -> None:

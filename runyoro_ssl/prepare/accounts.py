@@ -1,4 +1,7 @@
-"""What became of every sample: kept in a clip, or dropped for a reason. Written as JSON beside each shard."""
+"""Accounts of audio: what became of every sample of a manifest line, kept in a clip or dropped for a reason.
+
+They are written as JSON beside each shard; their sum is the account of a preparation.
+"""
 
 from __future__ import annotations
 
@@ -8,13 +11,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-PASSING = frozenset({"cannot be opened", "changed while it was read", "out of memory", "process crashed", "time limit"})
+from runyoro_ssl.audio.reasons import Reason
+
+TRANSIENT = frozenset(
+    {Reason.NOT_OPENED, Reason.CHANGED, Reason.OUT_OF_MEMORY, Reason.PROCESS_CRASHED, Reason.TIME_LIMIT}
+)
 """Reasons that may not hold another time: on another day, with other limits, on another machine."""
 
 
 @dataclass(frozen=True)
 class Drop:
-    """Audio that did not make it: `num_samples` at the model's rate, and why."""
+    """A stretch of audio that is not in the dataset: `num_samples` at the model's rate, and why."""
 
     source: str
     offset_sec: float
@@ -24,11 +31,12 @@ class Drop:
 
 
 @dataclass(frozen=True)
-class ClipFacts:
-    """What stays known of a clip once its samples are on disk.
+class ClipRecord:
+    """All that `prepare` keeps of a clip beside its samples: shards, splits, report and page read it.
 
-    `measures` are those of `audio.measures`; `measured` is what each corpus filter wants to know, by its name;
-    `objections` are the reasons of the filters that would drop it, by name: empty for a clip on disk.
+    It begins `offset_sec` into `source`, the path of the manifest. `measures` are those of `audio.measures`; `measured`
+    is what each corpus filter wants to know, by its name; `drop_reasons` are those of the filters that would drop it,
+    by name: empty for a clip on disk. `split` is the one it was put into, "" before that.
     """
 
     id: str
@@ -42,16 +50,17 @@ class ClipFacts:
     crc32: int
     measures: dict[str, float]
     measured: dict[str, Any] = field(default_factory=dict)
-    objections: dict[str, str] = field(default_factory=dict)
+    drop_reasons: dict[str, str] = field(default_factory=dict)
+    split: str = ""
 
     def drop(self, reason: str) -> Drop:
-        """The clip as one that did not make it."""
+        """The clip as audio that was dropped."""
         return Drop(self.source, self.offset_sec, self.num_samples, reason)
 
 
 @dataclass
 class Account:
-    """One manifest line: `samples_in` = samples of its clips + of its drops, exactly.
+    """What became of one manifest line: `samples_in` = samples of its clips + of its drops, exactly.
 
     `key` tells the line, its file's size and time, and the settings apart from all others. `cut` is whether its audio
     was cut, into `num_pieces`. `flaw` is what was wrong with a recording that was used nevertheless, as far as it went.
@@ -62,34 +71,34 @@ class Account:
     cut: bool = False
     num_pieces: int = 0
     flaw: str | None = None
-    clips: list[ClipFacts] = field(default_factory=list)
+    clips: list[ClipRecord] = field(default_factory=list)
     drops: list[Drop] = field(default_factory=list)
 
     @property
     def samples_kept(self) -> int:
-        """Samples of its clips."""
+        """The samples of its clips."""
         return sum(clip.num_samples for clip in self.clips)
 
     @property
     def is_settled(self) -> bool:
-        """Whether doing it again would give the same."""
-        return not any(drop.reason in PASSING for drop in self.drops)
+        """Whether working on the line again would give the same."""
+        return not any(drop.reason in TRANSIENT for drop in self.drops)
 
     def to_json(self) -> dict[str, Any]:
-        """For `from_json`."""
+        """The account as a JSON value, for `from_json`."""
         clips = [{**vars(clip), "measured": _encode(clip.measured)} for clip in self.clips]
         return {**vars(self), "clips": clips, "drops": [vars(drop) for drop in self.drops]}
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Self:
-        """From what `to_json` gave."""
-        clips = [ClipFacts(**{**clip, "measured": _decode(clip["measured"])}) for clip in value["clips"]]
+        """The account that `to_json` gave."""
+        clips = [ClipRecord(**{**clip, "measured": _decode(clip["measured"])}) for clip in value["clips"]]
         return cls(**{**value, "clips": clips, "drops": [Drop(**drop) for drop in value["drops"]]})
 
 
 @dataclass
 class Tally:
-    """The account of a preparation, in samples at the model's rate: in = kept + dropped, exactly."""
+    """The sum of many accounts, in samples at the model's rate: in = kept + dropped, exactly."""
 
     lines_in: int = 0
     samples_in: int = 0
@@ -101,7 +110,7 @@ class Tally:
     drops: list[Drop] = field(default_factory=list)
 
     def add(self, account: Account, source: str) -> None:
-        """Count a manifest line."""
+        """Add the account of a manifest line of this source."""
         self.lines_in += 1
         self.samples_in += account.samples_in
         self.lines_cut += account.cut
@@ -112,14 +121,14 @@ class Tally:
         if account.flaw:
             self.flaws[source] = account.flaw
 
-    def drop(self, clip: ClipFacts, reason: str) -> None:
-        """A clip that was counted as kept is not, after all."""
+    def drop(self, clip: ClipRecord, reason: str) -> None:
+        """Count a clip as dropped that was counted as kept."""
         self.clips_kept -= 1
         self.samples_kept -= clip.num_samples
         self.drops.append(clip.drop(reason))
 
     def dropped(self) -> dict[str, tuple[int, int]]:
-        """Reason -> (times, samples), largest first."""
+        """What was dropped: reason -> (times, samples), largest first."""
         times: Counter[str] = Counter()
         samples: Counter[str] = Counter()
         for drop in self.drops:

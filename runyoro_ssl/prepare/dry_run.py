@@ -9,8 +9,8 @@ from pathlib import Path
 from runyoro_ssl.config import Config
 from runyoro_ssl.plugin.manager import Plugins
 from runyoro_ssl.plugin.spec import CorpusFilter
-from runyoro_ssl.prepare.accounts import ClipFacts
-from runyoro_ssl.prepare.clips.corpus_filtering import objections_of
+from runyoro_ssl.prepare.accounts import ClipRecord
+from runyoro_ssl.prepare.clips.corpus_filtering import ask_corpus_filter
 from runyoro_ssl.prepare.hub import local_manifest
 from runyoro_ssl.prepare.manifest import read_manifest
 from runyoro_ssl.prepare.shards.job import Job, describe_job
@@ -20,7 +20,7 @@ COLUMNS = ["what", "enabled", "clips", "minutes", "after those above"]
 
 
 def rehearse(config: Config, plugins: Plugins) -> list[list[str]]:
-    """Rows of `COLUMNS`: audio in, what cannot be used, what each filter drops, what is kept.
+    """Try a preparation, and tell in rows of `COLUMNS`: audio in, what cannot be used, what filters drop, what is kept.
 
     "minutes" is what a filter would drop alone. "after those above" is what it drops when the enabled filters above
     it come first; for one that is not enabled, what enabling it last would drop.
@@ -46,9 +46,9 @@ def rehearse(config: Config, plugins: Plugins) -> list[list[str]]:
     return rows + _filter_rows(job, plugins.enabled("filter"), clips)
 
 
-def _filter_rows(job: Job, enabled: tuple[str, ...], clips: list[ClipFacts]) -> list[list[str]]:
+def _filter_rows(job: Job, enabled: tuple[str, ...], clips: list[ClipRecord]) -> list[list[str]]:
     corpus = dict(job.corpus_filters)
-    simple = [name for name, _ in job.maker.judge.filters]
+    simple = [name for name, _ in job.maker.filters.filters]
     # Corpus filters come after the others, as in `prepare`; those that are not enabled come last.
     order = [name for name in [*simple, *corpus] if name in enabled]
     order += [name for name in [*simple, *corpus] if name not in enabled]
@@ -74,15 +74,15 @@ def _filter_rows(job: Job, enabled: tuple[str, ...], clips: list[ClipFacts]) -> 
 
 
 def _dropped(
-    name: str, corpus: Mapping[str, CorpusFilter], clips: list[ClipFacts], sample_rate: int
-) -> list[ClipFacts]:
+    name: str, corpus: Mapping[str, CorpusFilter], clips: list[ClipRecord], sample_rate: int
+) -> list[ClipRecord]:
     """Those of the clips that one filter drops."""
     if name not in corpus:
-        return [clip for clip in clips if name in clip.objections]
-    return [clips[index] for index, _ in objections_of(name, corpus[name], clips, sample_rate)]
+        return [clip for clip in clips if name in clip.drop_reasons]
+    return [clips[index] for index in ask_corpus_filter(name, corpus[name], clips, sample_rate)]
 
 
-def _samples(clips: list[ClipFacts]) -> int:
+def _samples(clips: list[ClipRecord]) -> int:
     return sum(clip.num_samples for clip in clips)
 
 

@@ -21,10 +21,10 @@ from typing import Any, Self
 from urllib.parse import parse_qs, urlsplit
 
 from runyoro_ssl.config import Config
+from runyoro_ssl.disk.durable import write_jsonl
 from runyoro_ssl.errors import AudioError, ConfigError, ManifestError
 from runyoro_ssl.logs import get_logger, progress
 from runyoro_ssl.model.source import hub_reachable
-from runyoro_ssl.prepare.manifest import write_jsonl
 from runyoro_ssl.prepare.scan import probe_all, rejected_path
 from runyoro_ssl.redaction import redact
 
@@ -52,7 +52,7 @@ class HubAddress:
 
     @classmethod
     def parse(cls, address: str) -> Self:
-        """From `hf://org/name?config=...&split=...`; the split is `train` unless said.
+        """Parse `hf://org/name?config=...&split=...`; the split is `train` unless said.
 
         Raises:
             ConfigError: No name, an option that does not exist, or credentials.
@@ -74,7 +74,7 @@ class HubAddress:
 
     @property
     def is_local(self) -> bool:
-        """Whether it is a folder of this machine."""
+        """Whether the dataset is a folder of this machine."""
         return Path(self.name).is_dir()
 
     def __str__(self) -> str:
@@ -83,7 +83,7 @@ class HubAddress:
 
 
 def local_manifest(config: Config, downloads: Path) -> Path:
-    """The manifest's path; for a dataset of the hub, of one that is written with its recordings into `downloads`.
+    """The path of the manifest; that of a dataset of the hub is written, with its recordings, into `downloads`.
 
     Raises:
         ConfigError: An address that cannot be one.

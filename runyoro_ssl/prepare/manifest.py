@@ -1,11 +1,8 @@
-"""The manifest: JSON Lines, one clip a line. Reading, with every line checked; writing, safely."""
+"""The manifest, JSON Lines, one clip a line: read, with every line checked."""
 
 from __future__ import annotations
 
-import hashlib
 import json
-import tempfile
-from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +16,7 @@ MAX_SECONDS = 1e6
 
 
 class ManifestEntry(BaseModel):
-    """One line, without secrets. Fields beyond these are kept in `model_extra` and carried into the dataset."""
+    """One line of a manifest, without secrets. Other fields are kept in `model_extra` and carried into the dataset."""
 
     model_config = ConfigDict(frozen=True, extra="allow", allow_inf_nan=False)
 
@@ -40,12 +37,12 @@ class ManifestEntry(BaseModel):
 
     @property
     def recording_id(self) -> str:
-        """What the splits keep together: the named recording, or the file."""
+        """The recording that splits keep together: the one that is named, or the file."""
         return self.recording or self.source
 
 
 def read_manifest(path: Path) -> list[ManifestEntry]:
-    """Read and check every line.
+    """Read a manifest and check every line.
 
     Raises:
         ManifestError: A missing or empty file, or the first line that is wrong, with its number and the value seen.
@@ -66,29 +63,6 @@ def read_manifest(path: Path) -> list[ManifestEntry]:
     if not entries:
         raise ManifestError(f"{path}: the manifest is empty; run `invoke manifest` on a folder that has recordings")
     return entries
-
-
-def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Write rows as JSON Lines, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".writing-", dir=path.parent) as scratch:
-        temporary = Path(scratch) / path.name
-        with temporary.open("w", encoding="utf-8") as file:
-            for row in rows:
-                file.write(json.dumps(row, ensure_ascii=False) + "\n")
-        temporary.replace(path)
-
-
-def manifest_digest(path: Path, entries: Iterable[ManifestEntry]) -> str:
-    """SHA-256 over the manifest, and size and time of each file it names: changes when the input does."""
-    digest = hashlib.sha256(path.read_bytes())
-    for name in dict.fromkeys(entry.audio_filepath for entry in entries):
-        try:
-            found = (path.parent / name).stat()
-            digest.update(f"{name}\0{found.st_size}\0{found.st_mtime_ns}\n".encode())
-        except (OSError, ValueError):  # missing, or no possible name
-            digest.update(f"{name}\0missing\n".encode())
-    return digest.hexdigest()
 
 
 def _without_secrets(value: Any) -> Any:

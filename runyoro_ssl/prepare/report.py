@@ -1,28 +1,29 @@
-"""The account of a preparation, as numbers and as a page."""
+"""The report of a preparation: its account in numbers, and a line for each kept clip."""
 
 from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
-from runyoro_ssl.prepare.accounts import ClipFacts, Tally
-from runyoro_ssl.prepare.page import ClipSummary, write_page
+from runyoro_ssl.dataset.layout import SPLITS
+from runyoro_ssl.prepare.accounts import ClipRecord, Tally
 
 NARROW_BAND_HZ = 4_200.0
 """What reaches less high came over a telephone, whatever its sampling rate is now."""
 
-Splits = Mapping[str, Sequence[ClipFacts]]
 
+def build_report(
+    tally: Tally, clips: Sequence[ClipRecord], sampling_rate: int, seconds_in_manifest: float
+) -> dict[str, Any]:
+    """The content of prepare_report.json, of the kept clips and the account of everything.
 
-def build_report(tally: Tally, splits: Splits, sampling_rate: int, seconds_in_manifest: float) -> dict[str, Any]:
-    """The account. `samples` hold exactly: in = kept + the sum of dropped; seconds are samples / sampling_rate."""
+    `samples` hold exactly: in = kept + the sum of dropped; seconds are samples / sampling_rate.
+    """
     dropped = tally.dropped()
-    clips = [clip for part in splits.values() for clip in part]
     return {
         "sampling_rate": sampling_rate,
         "lines_in": tally.lines_in,
@@ -42,7 +43,7 @@ def build_report(tally: Tally, splits: Splits, sampling_rate: int, seconds_in_ma
             "kept": tally.samples_kept,
             "dropped": {reason: samples for reason, (_, samples) in dropped.items()},
         },
-        "splits": describe_splits(splits, sampling_rate),
+        "splits": _describe_splits(clips, sampling_rate),
         "speakers": _seconds_by(clips, sampling_rate, lambda clip: clip.speaker),
         "languages": _seconds_by(clips, sampling_rate, lambda clip: clip.language),
         "licences": _seconds_by(clips, sampling_rate, lambda clip: clip.licence),
@@ -56,8 +57,33 @@ def build_report(tally: Tally, splits: Splits, sampling_rate: int, seconds_in_ma
     }
 
 
-def describe_splits(splits: Splits, sampling_rate: int) -> dict[str, dict[str, Any]]:
+def content_digest(clips: Sequence[ClipRecord]) -> str:
+    """SHA-256 over every clip (id, length, checksum of its samples) and its split: the same data, the same digest."""
+    digest = hashlib.sha256()
+    for clip in clips:
+        digest.update(f"{clip.split}\0{clip.id}\0{clip.num_samples}\0{clip.crc32}\n".encode())
+    return digest.hexdigest()
+
+
+def clip_rows(clips: Sequence[ClipRecord], sampling_rate: int) -> Iterable[dict[str, Any]]:
+    """A line for each kept clip: where in its source it is, and what was measured of it."""
+    for clip in clips:
+        yield {
+            "id": clip.id,
+            "split": clip.split,
+            "audio_filepath": clip.source,
+            "offset": clip.offset_sec,
+            "duration": clip.num_samples / sampling_rate,
+            "recording": clip.recording,
+            "speaker": clip.speaker,
+            "language": clip.language,
+            "measures": clip.measures,
+        }
+
+
+def _describe_splits(clips: Sequence[ClipRecord], sampling_rate: int) -> dict[str, dict[str, Any]]:
     """Clips, seconds, recordings and speakers of each split."""
+    parts = {name: [clip for clip in clips if clip.split == name] for name in SPLITS}
     return {
         name: {
             "clips": len(part),
@@ -65,66 +91,12 @@ def describe_splits(splits: Splits, sampling_rate: int) -> dict[str, dict[str, A
             "recordings": len({clip.recording for clip in part}),
             "speakers": len({clip.speaker for clip in part} - {None}),
         }
-        for name, part in splits.items()
+        for name, part in parts.items()
     }
 
 
-def content_digest(splits: Splits) -> str:
-    """SHA-256 over every clip (id, length, checksum of its samples) and its split: the same data, the same digest."""
-    digest = hashlib.sha256()
-    for name, part in splits.items():
-        for clip in part:
-            digest.update(f"{name}\0{clip.id}\0{clip.num_samples}\0{clip.crc32}\n".encode())
-    return digest.hexdigest()
-
-
-def clip_rows(splits: Splits, sampling_rate: int) -> Iterable[dict[str, Any]]:
-    """A line for each kept clip: where in its source it is, and what was measured of it."""
-    for name, part in splits.items():
-        for clip in part:
-            yield {
-                "id": clip.id,
-                "split": name,
-                "audio_filepath": clip.source,
-                "offset": clip.offset_sec,
-                "duration": clip.num_samples / sampling_rate,
-                "recording": clip.recording,
-                "speaker": clip.speaker,
-                "language": clip.language,
-                "measures": clip.measures,
-            }
-
-
-def write_corpus_page(
-    path: Path,
-    report: Mapping[str, Any],
-    splits: Splits,
-    waveform_of: Callable[[str, int], np.ndarray],
-    *,
-    title: str,
-) -> None:
-    """The page. `waveform_of` gives float32 (T,) of a split's clip of this number."""
-    places = [(name, index) for name, part in splits.items() for index in range(len(part))]
-    clips = [
-        ClipSummary(
-            id=clip.id,
-            recording=clip.recording,
-            speaker=clip.speaker,
-            language=clip.language,
-            source=clip.source,
-            offset_sec=clip.offset_sec,
-            num_samples=clip.num_samples,
-            split=name,
-            measures=clip.measures,
-        )
-        for name, part in splits.items()
-        for clip in part
-    ]
-    write_page(path, report, clips, lambda index: waveform_of(*places[index]), title=title)
-
-
 def _seconds_by(
-    clips: Sequence[ClipFacts], sampling_rate: int, key: Callable[[ClipFacts], str | None]
+    clips: Sequence[ClipRecord], sampling_rate: int, key: Callable[[ClipRecord], str | None]
 ) -> dict[str, float]:
     """Seconds kept of each speaker, language or licence that is known, most first."""
     samples: Counter[str] = Counter()
@@ -135,7 +107,7 @@ def _seconds_by(
     return {name: count / sampling_rate for name, count in sorted(samples.items(), key=lambda one: (-one[1], one[0]))}
 
 
-def _describe_measures(clips: Sequence[ClipFacts]) -> dict[str, dict[str, float]]:
+def _describe_measures(clips: Sequence[ClipRecord]) -> dict[str, dict[str, float]]:
     """5th, 50th and 95th percentile of each measure over the kept clips."""
     names = dict.fromkeys(name for clip in clips for name in clip.measures)
     described = {}

@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from runyoro_ssl.audio.decode import AudioInfo, probe
+from runyoro_ssl.audio.reasons import Reason
 from runyoro_ssl.builtins.executors.processes import ProcessExecutor
 from runyoro_ssl.config import Config
+from runyoro_ssl.disk.durable import write_jsonl
 from runyoro_ssl.errors import AudioError, ConfigError, ManifestError
 from runyoro_ssl.logs import progress
-from runyoro_ssl.prepare.manifest import write_jsonl
-from runyoro_ssl.prepare.workers import at_rest, lost, opened, run_ordered, still_alive
+from runyoro_ssl.prepare.workers import opened, run_ordered, still_alive, stop_watch, why_lost
 
 EXTENSIONS = """
     wav wave w64 rf64 flac mp3 mp2 mpga ogg oga opus spx aif aiff aifc caf au snd gsm m4a m4b aac 3gp 3g2 3gpp amr awb
@@ -29,7 +30,7 @@ AUDIO_EXTENSIONS = frozenset(f".{name}" for name in EXTENSIONS.split())
 
 @dataclass(frozen=True)
 class Scan:
-    """What `invoke manifest` found.
+    """The result of `invoke manifest`.
 
     `num_flawed` recordings are damaged, and listed as far as they go. `rejected` holds (path, reason, detail);
     `num_other` files are not audio.
@@ -46,12 +47,12 @@ class Scan:
 
     @property
     def rejected_path(self) -> Path:
-        """Where the rejected files are listed."""
+        """The file that lists the rejected files."""
         return rejected_path(self.output)
 
     @property
     def rejected_by_reason(self) -> Counter[str]:
-        """Files by reason."""
+        """The number of rejected files for each reason."""
         return Counter(reason for _, reason, _ in self.rejected)
 
 
@@ -80,21 +81,11 @@ def scan(
     pattern = _compile(speaker_from)
     if not audio_dir.is_dir():
         raise ConfigError(f"{audio_dir}: no such folder; give the folder of your recordings as --audio-dir")
-    for path in (output, rejected_path(output)):
-        if path.is_dir() or (path.exists() and not overwrite):
-            advice = (
-                "give another --output" if path.is_dir() else "add --overwrite to replace it, or give another --output"
-            )
-            raise ConfigError(f"{path} exists; {advice}")
+    _check_output(output, overwrite=overwrite)
     output.parent.mkdir(parents=True, exist_ok=True)
 
     files, unreached, others = _walk(audio_dir)
-    if pattern is not None and files and not any(_speaker(pattern, path, audio_dir) for path in files):
-        example = files[0].relative_to(audio_dir)
-        raise ConfigError(
-            f'--speaker-from "{speaker_from}" matches none of {len(files)} paths, e.g. "{example}"; '
-            "it is searched in the path relative to --audio-dir"
-        )
+    _check_matches(pattern, files, audio_dir)
     rows: list[dict[str, Any]] = []
     rejected: list[tuple[str, str, str]] = list(unreached)
     for path, found in probe_all(files, config or Config()):
@@ -105,12 +96,16 @@ def scan(
             rows.append(_row(path, relative, found, output, _speaker(pattern, path, audio_dir)))
     if not rows:
         raise ManifestError(_nothing_found(audio_dir, rejected, others))
-    speakers = [row["speaker"] for row in rows if "speaker" in row]
     write_jsonl(
         rejected_path(output),
         ({"audio_filepath": path, "reason": reason, "detail": detail} for path, reason, detail in rejected),
     )
     write_jsonl(output, rows)
+    return _summarise(output, rows, rejected, others)
+
+
+def _summarise(output: Path, rows: list[dict[str, Any]], rejected: list[tuple[str, str, str]], num_other: int) -> Scan:
+    speakers = [row["speaker"] for row in rows if "speaker" in row]
     return Scan(
         output=output,
         num_files=len(rows),
@@ -119,12 +114,32 @@ def scan(
         num_without_speaker=len(rows) - len(speakers),
         num_flawed=sum("flaw" in row for row in rows),
         rejected=rejected,
-        num_other=others,
+        num_other=num_other,
     )
 
 
+def _check_output(output: Path, *, overwrite: bool) -> None:
+    """Raise ConfigError if the manifest, or the list of what is rejected, would replace something unasked."""
+    for path in (output, rejected_path(output)):
+        if path.is_dir() or (path.exists() and not overwrite):
+            advice = (
+                "give another --output" if path.is_dir() else "add --overwrite to replace it, or give another --output"
+            )
+            raise ConfigError(f"{path} exists; {advice}")
+
+
+def _check_matches(pattern: re.Pattern[str] | None, files: list[Path], audio_dir: Path) -> None:
+    """Raise ConfigError if a pattern finds a speaker in none of the paths."""
+    if pattern is not None and files and not any(_speaker(pattern, path, audio_dir) for path in files):
+        example = files[0].relative_to(audio_dir)
+        raise ConfigError(
+            f'--speaker-from "{pattern.pattern}" matches none of {len(files)} paths, e.g. "{example}"; '
+            "it is searched in the path relative to --audio-dir"
+        )
+
+
 def rejected_path(output: Path) -> Path:
-    """Where the rejected files of a manifest are listed."""
+    """The file that lists what was rejected for a manifest."""
     return output.with_name(f"{output.stem}.rejected.jsonl")
 
 
@@ -150,7 +165,7 @@ def _walk(audio_dir: Path) -> tuple[list[Path], list[tuple[str, str, str]], int]
 
     def refused(error: OSError) -> None:
         unreached.append(
-            (_printable(os.path.relpath(error.filename, audio_dir)), "unreadable folder", str(error.strerror))
+            (_printable(os.path.relpath(error.filename, audio_dir)), Reason.UNREADABLE_FOLDER, str(error.strerror))
         )
 
     for folder, subfolders, names in os.walk(audio_dir, onerror=refused):
@@ -159,7 +174,7 @@ def _walk(audio_dir: Path) -> tuple[list[Path], list[tuple[str, str, str]], int]
             link = Path(folder, name)
             if link.is_symlink():
                 unreached.append(
-                    (_printable(os.path.relpath(link, audio_dir)), "linked folder", "links are not followed")
+                    (_printable(os.path.relpath(link, audio_dir)), Reason.LINKED_FOLDER, "links are not followed")
                 )
         for name in sorted(names):
             if name.startswith("."):
@@ -194,24 +209,24 @@ class _Probe:
     def __call__(self, path: Path) -> AudioInfo | AudioError:
         try:
             str(path).encode()
-            return probe(path, max_seconds=self.max_recording_sec, heard=partial(still_alive, self.time_limit_sec))
+            return probe(path, max_seconds=self.max_recording_sec, on_block=partial(still_alive, self.time_limit_sec))
         except UnicodeEncodeError:
-            return AudioError("file name is not UTF-8", "rename the file")
+            return AudioError(Reason.FILE_NAME, "rename the file")
         except AudioError as error:
             return error
         finally:
-            at_rest()
+            stop_watch()
 
 
 def probe_all(files: list[Path], config: Config) -> Iterator[tuple[Path, AudioInfo | AudioError]]:
-    """Every file with what was found; one that kills its worker, with that."""
+    """Measure every file in a worker; one that kills its worker comes back with that as its error."""
     num_workers = config.hardware.num_workers
     measure = _Probe(config.prepare.max_recording_sec, config.prepare.time_limit_sec)
     with progress("files") as bar, opened(ProcessExecutor(num_workers)) as executor:
         task = bar.add_task("Reading recordings", total=len(files))
         for done in run_ordered(executor, measure, files, in_flight=8 * num_workers):
             bar.advance(task)
-            yield done.item, done.result or lost(done, config.prepare.time_limit_sec)
+            yield done.item, done.result or why_lost(done, config.prepare.time_limit_sec)
 
 
 def _row(path: Path, relative: str, info: AudioInfo, output: Path, speaker: str | None) -> dict[str, Any]:

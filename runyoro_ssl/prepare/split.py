@@ -1,4 +1,4 @@
-"""Hold out a validation split that shares no recording, and no known speaker, with training."""
+"""The validation split: held out so that it shares no recording, and no known speaker, with training."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from runyoro_ssl.errors import DatasetError
 
 @dataclass(frozen=True)
 class SplitItem:
-    """What decides where a clip goes. `file` is the real path: the same audio under two names stays together."""
+    """A clip as the split sees it. `file` is the real path: the same audio under two names stays together."""
 
     file: str
     recording: str
@@ -24,7 +24,7 @@ class SplitItem:
 def choose_validation(
     items: Sequence[SplitItem], *, share: float, by: Literal["speaker", "recording"], seed: int
 ) -> list[bool]:
-    """Whether each clip is held out.
+    """Choose whether each clip is held out.
 
     Clips that share a recording (and, with `by="speaker"`, a speaker) form a group; whole groups are drawn in an
     order that follows from `seed` while they bring the held-out seconds nearer to `share` of all.

@@ -1,4 +1,4 @@
-"""Run work on an executor, where any piece may kill the process that does it."""
+"""Work on an executor, where any item may kill the process that works on it."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, Generic, TypeVar
 
+from runyoro_ssl.audio.reasons import Reason
 from runyoro_ssl.errors import AudioError, PluginError, RunyoroError
 
 Item = TypeVar("Item")
@@ -32,7 +33,7 @@ _WATCHED: ContextVar[bool] = ContextVar("watched", default=False)
 
 @dataclass(frozen=True)
 class Done(Generic[Item, Result]):
-    """What became of an item: its result, or, if its process died, how long after it was sent and what is known.
+    """An item that was worked on: its result, or, if its process died, how long after it was sent and what is known.
 
     `exitcode` is that of the process, -N for signal N, if the executor tells.
     """
@@ -46,7 +47,7 @@ class Done(Generic[Item, Result]):
 
 @contextmanager
 def opened(executor: Executor) -> Iterator[Executor]:
-    """The executor, and no work of it left when the block ends: an error or Ctrl-C does not wait for it."""
+    """Use an executor; no work of it is left when the block ends, and an error or Ctrl-C does not wait for it."""
     try:
         yield executor
     except BaseException:
@@ -79,7 +80,7 @@ def run(
 def run_ordered(
     executor: Executor, function: Callable[[Item], Result], items: Iterable[Item], *, in_flight: int
 ) -> Iterator[Done[Item, Result]]:
-    """The same in the order of the items."""
+    """Call `function` on every item, as `run` does, and give what became of each in the order of the items."""
     early: dict[int, Done[tuple[int, Item], Result]] = {}
     expected = 0
     for done in run(executor, _Second(function), enumerate(items), in_flight=in_flight):
@@ -92,7 +93,7 @@ def run_ordered(
 
 @dataclass(frozen=True)
 class _Second(Generic[Item, Result]):
-    """The function, on the second of a pair."""
+    """A function, applied to the second of a pair."""
 
     function: Callable[[Item], Result]
 
@@ -100,16 +101,16 @@ class _Second(Generic[Item, Result]):
         return self.function(pair[1])
 
 
-def lost(done: Done[Any, Any], time_limit_sec: float) -> AudioError:
-    """Why a file that killed its process cannot be used: the decoder or a filter did it, there is no telling."""
+def why_lost(done: Done[Any, Any], time_limit_sec: float) -> AudioError:
+    """The reason why a file that killed its process cannot be used: the decoder or a filter, there is no telling."""
     seconds, exitcode = done.lost_after_sec, done.exitcode
     if seconds is not None and seconds >= time_limit_sec and exitcode in (None, ENDED_BY_WATCH):
-        return AudioError("time limit", f"stood still for {time_limit_sec:g} s, in the decoder or a filter")
-    return AudioError("process crashed", f"in the decoder or a filter{_how(exitcode)}")
+        return AudioError(Reason.TIME_LIMIT, f"stood still for {time_limit_sec:g} s, in the decoder or a filter")
+    return AudioError(Reason.PROCESS_CRASHED, f"in the decoder or a filter{_how(exitcode)}")
 
 
 def _how(exitcode: int | None) -> str:
-    """The same for every executor that tells."""
+    """How the process ended, alike for every executor that tells."""
     if exitcode is None:
         return ""
     if exitcode == -signal.SIGKILL:
@@ -118,7 +119,7 @@ def _how(exitcode: int | None) -> str:
 
 
 def still_alive(time_limit_sec: float) -> None:
-    """End this process unless this is called again, or `at_rest`, within the limit. For workers.
+    """End this process unless this is called again, or `stop_watch`, within the limit. For workers.
 
     A thread of C watches: it strikes even where a decoder hangs and holds the interpreter's lock. Work in a thread of
     the main process is not watched.
@@ -127,8 +128,8 @@ def still_alive(time_limit_sec: float) -> None:
         faulthandler.dump_traceback_later(time_limit_sec, exit=True, file=_null())
 
 
-def at_rest() -> None:
-    """The work is done: nothing is watched."""
+def stop_watch() -> None:
+    """End what `still_alive` began: the work is done, and nothing is watched."""
     if _WATCHED.get():
         faulthandler.cancel_dump_traceback_later()
 

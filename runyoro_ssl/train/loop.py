@@ -30,7 +30,7 @@ from runyoro_ssl.train.stopping.ending import Ending
 if TYPE_CHECKING:
     from runyoro_ssl.batches.build import TrainingBatch
     from runyoro_ssl.batches.plan import Update
-    from runyoro_ssl.disk.lock import RunLock
+    from runyoro_ssl.disk.lock import FolderLock
     from runyoro_ssl.train.checkpoints.saver import Saver
     from runyoro_ssl.train.loggers import Loggers
     from runyoro_ssl.train.stopping.ending import Stopping
@@ -47,7 +47,7 @@ class Loop:
     loggers: Loggers
     saver: Saver
     stopping: Stopping
-    lock: RunLock | None
+    lock: FolderLock | None
     guard: Guard = field(init=False)
     sleep: SleepWatch = field(default_factory=SleepWatch)
     unreadable: Unreadable = field(init=False)

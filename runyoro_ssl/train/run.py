@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from runyoro_ssl.devices import is_out_of_memory
 from runyoro_ssl.disk.durable import sweep
-from runyoro_ssl.disk.lock import RunLock
+from runyoro_ssl.disk.lock import FolderLock
 from runyoro_ssl.errors import TrainingError
 from runyoro_ssl.logs import get_logger, print_table
 from runyoro_ssl.train.checkpoints.folder import bring_in, set_aside_later
@@ -21,6 +21,7 @@ from runyoro_ssl.train.final import save_final_model
 from runyoro_ssl.train.health import journal
 from runyoro_ssl.train.loggers import open_loggers
 from runyoro_ssl.train.loop import Loop
+from runyoro_ssl.train.run_lock import lock_run
 from runyoro_ssl.train.setup import build_run, make_accelerator, try_first_batch
 from runyoro_ssl.train.stopping.awake import keep_awake
 from runyoro_ssl.train.stopping.clock import Deadline, process_started
@@ -63,7 +64,7 @@ def train(config: Config, plugins: Plugins) -> TrainResult:
     accelerator = make_accelerator(config.hardware)
     with ExitStack() as stack:
         # Only the main process writes.
-        lock = stack.enter_context(RunLock(config.train.output_dir)) if accelerator.is_main_process else None
+        lock = stack.enter_context(lock_run(config.train.output_dir)) if accelerator.is_main_process else None
         checkpoint = find_start(config, accelerator)
         run = build_run(config, plugins, accelerator, checkpoint)
         start_step = run.step
@@ -110,7 +111,7 @@ def _begin(run: TrainingRun, checkpoint: Path | None) -> None:
     run.stepper.rate_scale = run.watch.learning_rate_scale
 
 
-def _enter_loop(stack: ExitStack, run: TrainingRun, plugins: Plugins, lock: RunLock | None) -> Loop:
+def _enter_loop(stack: ExitStack, run: TrainingRun, plugins: Plugins, lock: FolderLock | None) -> Loop:
     """The loop, and around it what must end with it, whatever happens."""
     config = run.config
     stack.enter_context(explain_out_of_memory(config.hardware))

@@ -14,8 +14,7 @@ from runyoro_ssl.batches.plan import PlanSettings, RunPlan
 from runyoro_ssl.batches.regroup import Regroup
 from runyoro_ssl.batches.unreadable import Unreadable
 from runyoro_ssl.config import Config, HardwareConfig, MaskingConfig
-from runyoro_ssl.dataset.layout import load_splits, read_fingerprint
-from runyoro_ssl.dataset.read import Clips
+from runyoro_ssl.dataset.read import Clips, load_splits, read_fingerprint
 from runyoro_ssl.errors import CheckpointError, ConfigError, TrainingError
 from runyoro_ssl.evaluate.heldout import plan_validation
 from runyoro_ssl.evaluate.metrics import Meter

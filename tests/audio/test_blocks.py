@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from runyoro_ssl.audio.blocks import Held
-from runyoro_ssl.prepare.clips.segment import cut_evenly, cut_stream, take
+from runyoro_ssl.audio.blocks import SampleQueue
+from runyoro_ssl.prepare.clips.segment import cut_evenly, cut_stream, take_bounds
 
 STREAM = np.arange(1000, dtype=np.float32)
 
@@ -21,7 +21,7 @@ def blocks(seed: int) -> list[np.ndarray]:
 def test_takes_and_skips_are_slices(seed: int) -> None:
     """Of the stream that was added; beyond its end they are shorter."""
     rng = np.random.default_rng([seed, 1])
-    held, at = Held(), 0
+    held, at = SampleQueue(), 0
     for block in blocks(seed):
         held.add(block)
     assert held.num_samples == len(STREAM)
@@ -53,7 +53,7 @@ def test_bounds_are_taken_and_nothing_is_read_beyond_them() -> None:
     """Adjoining, apart, at the start, within one block and over many."""
     bounds = [(0, 3), (3, 250), (260, 261), (600, 640)]
     todo = iter(blocks(1))
-    taken = list(take(todo, bounds))
+    taken = list(take_bounds(todo, bounds))
     assert [place for place, _ in taken] == bounds
     for (start, stop), waveform in taken:
         np.testing.assert_array_equal(waveform, STREAM[start:stop])

@@ -19,9 +19,10 @@ from structlog.testing import capture_logs
 
 from conftest import ROOT
 from runyoro_ssl.disk import lock
-from runyoro_ssl.disk.lock import LOCK, PATIENCE, RunLock
+from runyoro_ssl.disk.lock import PATIENCE, FolderLock, Words
 from runyoro_ssl.disk.owner import Owner
-from runyoro_ssl.errors import TrainingError
+from runyoro_ssl.errors import ConfigError, TrainingError
+from runyoro_ssl.train.run_lock import LOCK, lock_run
 
 BEAT_SEC = 0.1
 OBEY = """
@@ -29,11 +30,11 @@ import sys
 from pathlib import Path
 from runyoro_ssl import logs
 from runyoro_ssl.errors import TrainingError
-from runyoro_ssl.disk.lock import RunLock
+from runyoro_ssl.train.run_lock import lock_run
 logs.configure()
 print("ready", flush=True)
 for line in sys.stdin:
-    held = RunLock(Path(line.strip()))
+    held = lock_run(Path(line.strip()))
     try:
         held.acquire()
     except TrainingError as error:
@@ -50,11 +51,11 @@ import os, sys, time
 from contextlib import suppress
 from pathlib import Path
 from runyoro_ssl.errors import TrainingError
-from runyoro_ssl.disk.lock import RunLock
+from runyoro_ssl.train.run_lock import lock_run
 folder, held = Path(sys.argv[1]), 0
 end = time.monotonic() + 0.8
 while time.monotonic() < end:
-    with suppress(TrainingError), RunLock(folder):
+    with suppress(TrainingError), lock_run(folder):
         os.close(os.open(folder / "inside", os.O_CREAT | os.O_EXCL))
         os.unlink(folder / "inside")
         held += 1
@@ -81,6 +82,11 @@ def start() -> Iterator[Callable[[], Peer]]:
         yield begin
 
 
+def beating(folder: Path, beat_sec: float = BEAT_SEC) -> FolderLock:
+    """A run's lock with a quicker beat."""
+    return FolderLock(folder / LOCK, lock_run(folder)._words, beat_sec=beat_sec)
+
+
 def tell(process: Peer, line: object) -> None:
     """Send one line."""
     assert process.stdin is not None
@@ -104,7 +110,7 @@ def leave_record(folder: Path, **changes: Any) -> Owner:
 
 def test_second_run_is_refused_and_told_who_writes(tmp_path: Path, start: Callable[[], Peer]) -> None:
     """With its number and host, and what to do; when the first ends, the folder is free and nothing is left in it."""
-    with RunLock(tmp_path / "run") as held:
+    with lock_run(tmp_path / "run") as held:
         held.acquire()
         record = json.loads((tmp_path / "run" / LOCK).read_text())
         assert (record["host"], record["pid"]) == (os.uname().nodename, os.getpid())
@@ -129,11 +135,11 @@ def test_killed_run_blocks_nobody(tmp_path: Path, start: Callable[[], Peer]) -> 
     tell(process, tmp_path)
     assert answer(process) == "held\n"
     with pytest.raises(TrainingError, match=f"pid {process.pid} on host"):
-        RunLock(tmp_path).acquire()
+        lock_run(tmp_path).acquire()
     process.kill()
     process.wait()
     assert (tmp_path / LOCK).exists()
-    with capture_logs() as lines, RunLock(tmp_path) as held:
+    with capture_logs() as lines, lock_run(tmp_path) as held:
         held.check()
     assert [(line["event"], line.get("pid")) for line in lines] == [("stale_lock_taken", process.pid)]
     assert lines[0]["host"] == os.uname().nodename
@@ -146,7 +152,7 @@ def test_stopped_process_still_holds(tmp_path: Path, start: Callable[[], Peer]) 
     assert answer(process) == "held\n"
     process.send_signal(signal.SIGSTOP)
     with pytest.raises(TrainingError, match=f"pid {process.pid} on host"):
-        RunLock(tmp_path, beat_sec=BEAT_SEC).acquire()
+        beating(tmp_path).acquire()
 
 
 @pytest.mark.parametrize("left", [False, True])
@@ -178,7 +184,7 @@ def test_nobody_enters_while_another_leaves(tmp_path: Path) -> None:
 def test_number_of_another_process_is_not_alive(tmp_path: Path) -> None:
     """A record of this machine whose pid now belongs to another process does not block, nor is it watched."""
     leave_record(tmp_path, pid=os.getppid())
-    with capture_logs() as lines, RunLock(tmp_path):
+    with capture_logs() as lines, lock_run(tmp_path):
         pass
     assert [line["event"] for line in lines] == ["stale_lock_taken"]
 
@@ -190,7 +196,7 @@ def test_still_record_of_another_machine_is_taken_over(tmp_path: Path, content: 
     if content is not None:
         (tmp_path / LOCK).write_bytes(content)
     begin = time.monotonic()
-    with capture_logs() as lines, RunLock(tmp_path, beat_sec=BEAT_SEC) as held:
+    with capture_logs() as lines, beating(tmp_path) as held:
         assert time.monotonic() - begin >= PATIENCE * BEAT_SEC
         held.check()
     assert [line["event"] for line in lines] == ["lock_found", "stale_lock_taken"]
@@ -201,7 +207,7 @@ def test_still_record_of_another_machine_is_taken_over(tmp_path: Path, content: 
 def test_record_is_watched_after_a_restart_of_this_machine(tmp_path: Path) -> None:
     """Another kernel may be that of a machine of the same name."""
     leave_record(tmp_path, boot="before")
-    with capture_logs() as lines, RunLock(tmp_path, beat_sec=BEAT_SEC):
+    with capture_logs() as lines, beating(tmp_path):
         pass
     assert [line["event"] for line in lines] == ["lock_found", "stale_lock_taken"]
 
@@ -222,7 +228,7 @@ def test_beating_record_of_another_machine_is_respected(tmp_path: Path) -> None:
     thread.start()
     try:
         with pytest.raises(TrainingError, match=r"pid 7 on host elsewhere.*wait for it"):
-            RunLock(tmp_path, beat_sec=BEAT_SEC).acquire()
+            beating(tmp_path).acquire()
     finally:
         ended.set()
         thread.join()
@@ -235,14 +241,14 @@ def test_record_removed_while_watched_is_no_obstacle(tmp_path: Path) -> None:
     leave_record(tmp_path, boot="other")
     timer = threading.Timer(BEAT_SEC, (tmp_path / LOCK).unlink)
     timer.start()
-    with capture_logs() as lines, RunLock(tmp_path, beat_sec=BEAT_SEC) as held:
+    with capture_logs() as lines, beating(tmp_path) as held:
         held.check()
     assert [line["event"] for line in lines] == ["lock_found"]
 
 
 def test_owner_beats_and_can_always_be_read(tmp_path: Path) -> None:
     """Every reading is a whole record, and another machine sees it change."""
-    with RunLock(tmp_path, beat_sec=0.001):
+    with beating(tmp_path, 0.001):
         seen = set()
         end = time.monotonic() + 0.5
         while time.monotonic() < end:
@@ -271,7 +277,7 @@ def test_of_two_machines_without_common_locks_one_wins(
         folder = tmp_path / str(number)
         if left:
             leave_record(folder, boot="other")
-        held, refused = come_together([RunLock(folder, beat_sec=BEAT_SEC) for _ in range(2)])
+        held, refused = come_together([beating(folder) for _ in range(2)])
         assert (len(held), len(refused)) == (1, 1)
         held[0].check()
         held[0].release()
@@ -288,11 +294,11 @@ def at_once(move: Callable[[Path, Path], Path]) -> Callable[[Path, Path], Path]:
     return moved
 
 
-def come_together(locks: list[RunLock]) -> tuple[list[RunLock], list[TrainingError]]:
+def come_together(locks: list[FolderLock]) -> tuple[list[FolderLock], list[TrainingError]]:
     """Acquire each in a thread of its own: who holds, and what the others were told."""
     barrier, held, refused = threading.Barrier(len(locks)), [], []
 
-    def come(one: RunLock) -> None:
+    def come(one: FolderLock) -> None:
         barrier.wait()
         try:
             one.acquire()
@@ -310,7 +316,7 @@ def come_together(locks: list[RunLock]) -> tuple[list[RunLock], list[TrainingErr
 
 def test_check_notices_that_the_file_was_removed(tmp_path: Path) -> None:
     """The folder is not taken again: who removed it may have gone further since."""
-    with RunLock(tmp_path) as held:
+    with lock_run(tmp_path) as held:
         held.check()
         (tmp_path / LOCK).unlink()
         with pytest.raises(
@@ -324,7 +330,7 @@ def test_run_that_was_replaced_learns_by_whom_and_disturbs_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A machine slept, another took over: `check` names it, and neither a beat nor the release touches its file."""
-    sleeper, other = RunLock(tmp_path, beat_sec=BEAT_SEC), RunLock(tmp_path, beat_sec=BEAT_SEC)
+    sleeper, other = beating(tmp_path), beating(tmp_path)
     sleeper.acquire()
     assert sleeper._beats is not None
     sleeper._ended.set()
@@ -344,9 +350,20 @@ def test_run_that_was_replaced_learns_by_whom_and_disturbs_nothing(
 
 def test_folder_made_for_nothing_goes(tmp_path: Path) -> None:
     """A start that fails leaves no trace; a folder that was there stays."""
-    with RunLock(tmp_path / "new"):
+    with lock_run(tmp_path / "new"):
         pass
     (tmp_path / "old").mkdir()
-    with RunLock(tmp_path / "old"):
+    with lock_run(tmp_path / "old"):
         pass
     assert [path.name for path in tmp_path.iterdir()] == ["old"]
+
+
+def test_words_are_those_of_the_command(tmp_path: Path) -> None:
+    """Who is refused, or has lost the folder, is told the command, the place and the remedy that the caller named."""
+    words = Words("invoke prepare", Path("data/set"), "Run the same again", ConfigError)
+    with FolderLock(tmp_path / "prepare.lock", words) as held:
+        with pytest.raises(ConfigError, match=r"^data/set: `invoke prepare` is already writing here \(pid"):
+            FolderLock(tmp_path / "prepare.lock", words).acquire()
+        (tmp_path / "prepare.lock").unlink()
+        with pytest.raises(ConfigError, match=r"^data/set: prepare.lock is gone.*Run the same again$"):
+            held.check()

@@ -21,10 +21,11 @@ from datasets import load_from_disk
 from conftest import build_tiny_model
 from runyoro_ssl.audio.synth import make_lexicon, make_voices, synthesise
 from runyoro_ssl.plugin.manager import load_plugins
+from runyoro_ssl.prepare.clips import CLIPS_VERSION
 from runyoro_ssl.prepare.pipeline import prepare
 from runyoro_ssl.prepare.scan import rejected_path, scan
 from runyoro_ssl.resolve import load_config
-from support.pins import check
+from support.pins import REWRITE, check, differences
 from support.preparation import read_lines, write_lines
 from support.recordings import Format, encode
 
@@ -32,6 +33,8 @@ BYTES = Path(__file__).with_name("bytes.json")
 MP3 = Path(__file__).with_name("voice.mp3.txt")
 RATE = 16_000
 TOLD_SAMPLES = 8
+DECIDED = ("split", "rows", "audio", "samples", "measures", "clips", "dropped")
+"""Parts that CLIPS_VERSION stands for: where one differs, what was prepared before is no longer what would be made."""
 DETAILS_OF_LIBRARIES = {"unreadable"}
 """Reasons whose detail is in the words of a decoder."""
 
@@ -175,7 +178,37 @@ def test_dataset_is_that_pinned(name: str, tmp_path: Path, pytestconfig: pytest.
     found: dict[str, Any] = {"inputs": digests(recordings), "manifest": read_lines(manifest)}
     if rejected_path(manifest).exists():
         found["rejected"] = [_without_words(row) for row in read_lines(rejected_path(manifest))]
-    check(pytestconfig, BYTES, (name,), found | describe(tmp_path / "dataset", recordings), tolerance)
+    found |= {"clips_version": CLIPS_VERSION} | describe(tmp_path / "dataset", recordings)
+    if changed := unannounced(json.loads(BYTES.read_text(encoding="utf-8")).get(name, {}), found):
+        pytest.fail(
+            f"{BYTES.name}, {name}: {', '.join(changed)} changed and CLIPS_VERSION did not: raise it in "
+            f"runyoro_ssl/prepare/clips/__init__.py, then {REWRITE}\n{differences_in(name, found)}",
+            pytrace=False,
+        )
+    check(pytestconfig, BYTES, (name,), found, tolerance)
+
+
+def unannounced(pinned: Mapping[str, Any], found: Mapping[str, Any]) -> list[str]:
+    """The parts that differ although the clips are of the version, and of the recordings, that were pinned."""
+    same = [pinned.get(name) == found[name] for name in ("clips_version", "inputs")]
+    return [part for part in differences(pinned, found, tolerance) if part in DECIDED] if all(same) else []
+
+
+def differences_in(name: str, found: Mapping[str, Any]) -> str:
+    """The first of what differs in each part."""
+    pinned = json.loads(BYTES.read_text(encoding="utf-8"))[name]
+    return "\n".join(f"{part}: {lines[0]}" for part, lines in differences(pinned, found, tolerance).items())
+
+
+@pytest.mark.parametrize("part", DECIDED)
+def test_changed_clips_need_a_new_version(part: str) -> None:
+    """Other clips under the same CLIPS_VERSION are refused, pinned anew or not; under a new one they are not."""
+    pinned = json.loads(BYTES.read_text(encoding="utf-8"))["messy"]
+    assert unannounced(pinned, pinned) == []
+    changed = {**pinned, part: "otherwise"}
+    assert unannounced(pinned, changed) == [part]
+    assert unannounced(pinned, changed | {"clips_version": pinned["clips_version"] + 1}) == []
+    assert unannounced(pinned, changed | {"inputs": {}}) == []
 
 
 def tolerance(path: str) -> tuple[float, float]:

@@ -18,7 +18,7 @@ from runyoro_ssl.config import Config
 from runyoro_ssl.errors import PluginError, where_raised
 from runyoro_ssl.plugin import spec as hookspecs
 from runyoro_ssl.plugin.manager import HOOKS, Plugins, ensure_picklable, load_plugins
-from runyoro_ssl.prepare.clips.filtering import Judge
+from runyoro_ssl.prepare.clips.filtering import ClipFilters
 from runyoro_ssl.prepare.workers import opened, run_ordered
 from runyoro_ssl.resolve import load_config
 
@@ -256,7 +256,7 @@ def test_filter_that_raises_in_a_worker_is_named_with_its_line(
     """The line is found where the traceback is; the error that comes home has none."""
     write_plugin("bad", f"{RAISING}\n@hookimpl\ndef runyoro_manifest_filters(register):\n    register('mine', Thing)\n")
     plugins = load('plugins.filters=["mine"]', "hardware.num_workers=1")
-    judge = Judge(tuple(plugins.filters()))
+    judge = ClipFilters(tuple(plugins.filters()))
     with (
         pytest.raises(PluginError, match=r'filter "mine" failed on clip@0: SystemExit: 3 \(runyoro_bad.py:13\)'),
         opened(plugins.executor(tmp_path)) as executor,

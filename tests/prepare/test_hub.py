@@ -14,7 +14,7 @@ import pytest
 import soundfile as sf
 
 from runyoro_ssl.config import Config
-from runyoro_ssl.dataset.layout import load_splits
+from runyoro_ssl.dataset.read import load_splits
 from runyoro_ssl.errors import ConfigError, ManifestError
 from runyoro_ssl.plugin.manager import load_plugins
 from runyoro_ssl.prepare.hub import HubAddress, local_manifest

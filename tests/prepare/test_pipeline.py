@@ -14,7 +14,7 @@ import pytest
 import soundfile as sf
 
 from runyoro_ssl.config import Config
-from runyoro_ssl.dataset.layout import load_splits
+from runyoro_ssl.dataset.read import load_splits
 from runyoro_ssl.errors import ConfigError, DatasetError, PluginError
 from runyoro_ssl.plugin.manager import load_plugins
 from runyoro_ssl.prepare.pipeline import prepare
@@ -161,7 +161,7 @@ def test_second_run_is_up_to_date_and_a_changed_one_refused(prepare_config: Make
     run(config)
     assert prepare(config, load_plugins(config)).up_to_date
     changed = prepare_config("prepare.max_duration_sec=10")
-    with pytest.raises(ConfigError, match=r"made otherwise \(settings differ\).*--overwrite"):
+    with pytest.raises(ConfigError, match=r"made otherwise: prepare.max_duration_sec 15.0 -> 10.0; add --overwrite"):
         run(changed)
     assert run(changed, overwrite=True)["pieces_of_cut_lines"] == 4
 
@@ -318,12 +318,14 @@ def test_what_decides_the_output_is_noticed(mixed: Path, prepare_config: MakeCon
     run(config)
     first = json.loads((mixed / "dataset" / "fingerprint.json").read_text())["content_sha256"]
     sf.write(mixed / "plain.wav", noise(5, seed=9), RATE)
-    with pytest.raises(ConfigError, match=r"input_sha256 differ"):
+    with pytest.raises(
+        ConfigError, match=r"made otherwise: 1 of 11 manifest lines, or their files, changed or are gone; add"
+    ):
         run(config)
     run(config, overwrite=True)
     assert json.loads((mixed / "dataset" / "fingerprint.json").read_text())["content_sha256"] != first
     (folder / "runyoro_keep.py").write_text(code + "# edited\n")
-    with pytest.raises(ConfigError, match=r"filters_sha256 differ"):
+    with pytest.raises(ConfigError, match=r'made otherwise: the file of filter "keep" \(\w{8}\) -> \(\w{8}\); add'):
         run(config)
     run(config, overwrite=True)
     shutil.rmtree(mixed / "dataset" / "train")

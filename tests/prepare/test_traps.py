@@ -12,7 +12,7 @@ import pytest
 
 from runyoro_ssl.audio.synth import SAMPLE_RATE, make_lexicon, make_voices, synthesise
 from runyoro_ssl.errors import AudioError
-from runyoro_ssl.prepare.clips.filtering import Judge
+from runyoro_ssl.prepare.clips.filtering import ClipFilters
 from runyoro_ssl.prepare.clips.make import ClipMaker
 from runyoro_ssl.prepare.clips.segment import PauseSettings
 from runyoro_ssl.prepare.manifest import ManifestEntry
@@ -119,7 +119,7 @@ def test_recording_that_changes_while_it_is_read(
 
     monkeypatch.setattr("runyoro_ssl.prepare.clips.make.stream", stream)
     pauses = PauseSettings(1.0, 10.0, 0.5, 0.15, 1.0)
-    maker = ClipMaker(tmp_path, SAMPLE_RATE, "vad", pauses, Judge(), 60.0, 3600.0)
+    maker = ClipMaker(tmp_path, SAMPLE_RATE, "vad", pauses, ClipFilters(), 60.0, 3600.0)
     rows: list[dict[str, Any]] = []
     account = maker.make("key", ManifestEntry(audio_filepath="a.wav", duration=len(wave) / SAMPLE_RATE), rows.append)
     assert account.samples_in == account.samples_kept + sum(drop.num_samples for drop in account.drops) == len(wave)

@@ -16,12 +16,12 @@ from runyoro_ssl.builtins.executors.processes import ProcessExecutor
 from runyoro_ssl.config import PrepareConfig
 from runyoro_ssl.dataset.layout import dataset_features
 from runyoro_ssl.errors import PluginError
-from runyoro_ssl.prepare.clips.filtering import Judge
+from runyoro_ssl.prepare.clips.filtering import ClipFilters
 from runyoro_ssl.prepare.clips.make import ClipMaker
 from runyoro_ssl.prepare.clips.segment import PauseSettings
 from runyoro_ssl.prepare.manifest import ManifestEntry
 from runyoro_ssl.prepare.shards.shard import Line, MakeShard, Shard
-from runyoro_ssl.prepare.workers import lost, opened, run, run_ordered, still_alive
+from runyoro_ssl.prepare.workers import opened, run, run_ordered, still_alive, why_lost
 
 
 def double(number: int) -> int:
@@ -58,7 +58,7 @@ def maker(folder: Path) -> ClipMaker:
     """A clip maker without filters."""
     config = PrepareConfig()
     pauses = PauseSettings(2.0, 15.0, config.vad_threshold, config.speech_pad_sec, config.max_pause_sec)
-    return ClipMaker(folder, 16_000, "vad", pauses, Judge(), 60.0, 86_400.0)
+    return ClipMaker(folder, 16_000, "vad", pauses, ClipFilters(), 60.0, 86_400.0)
 
 
 def heavy_modules_after(make: MakeShard) -> set[str]:
@@ -89,7 +89,7 @@ def test_death_of_a_worker_costs_its_item_alone() -> None:
     with opened(ProcessExecutor(2)) as executor:
         done = {one.item: one for one in run(executor, die_at_seven, range(20), in_flight=8)}
     assert [number for number in range(20) if done[number].result != number] == [7]
-    assert lost(done[7], 60).reason == "process crashed"
+    assert why_lost(done[7], 60).reason == "process crashed"
 
 
 def test_standstill_ends_at_the_limit() -> None:
@@ -99,7 +99,7 @@ def test_standstill_ends_at_the_limit() -> None:
         done = {one.item: one for one in run(executor, hang_at_three, range(6), in_flight=2)}
     assert time.monotonic() - started < 20
     assert [number for number in range(6) if done[number].result != number] == [3]
-    assert lost(done[3], 0.3).reason == "time limit"
+    assert why_lost(done[3], 0.3).reason == "time limit"
 
 
 @pytest.mark.parametrize(("function", "kind"), [(complain, PluginError), (stumble, RuntimeError)])

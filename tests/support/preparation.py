@@ -23,6 +23,7 @@ from conftest import ROOT
 from runyoro_ssl.audio.synth import write_corpus
 from runyoro_ssl.plugin.manager import load_plugins
 from runyoro_ssl.prepare.pipeline import prepare
+from runyoro_ssl.prepare.shards.store import LOCK, SETTINGS
 from runyoro_ssl.resolve import load_config
 
 LIGHT = """
@@ -150,7 +151,7 @@ def is_kept(path: Path) -> bool:
     if path.is_dir():
         return len(path.name) == 16
     whole = path.suffix == ".arrow" and path.with_suffix(".json").exists()
-    return path.name in ("lock", "settings.json") or (not path.name.startswith(".") and path.suffix == ".json") or whole
+    return path.name in (LOCK, SETTINGS) or (not path.name.startswith(".") and path.suffix == ".json") or whole
 
 
 def contents(folder: Path) -> dict[str, bytes]:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from runyoro_ssl import hookimpl
+from runyoro_ssl.audio.reasons import Reason
 from runyoro_ssl.builtins.duplicates.landmarks import MAX_STEP, PEAK, hashes, peaks
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ Stretch = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class DuplicateFilter:
-    """Drops clips of which at least `min_overlap` is in kept clips that come earlier in the manifest.
+    """Corpus filter that drops clips of which at least `min_overlap` is in kept clips earlier in the manifest.
 
     `min_overlap` is a share of the time in which the clip has spectral peaks. Copies are found through these, see
     `landmarks`, wherever they were cut. Of the 931 real clips one is dropped, an exact copy that two texts name. Of
@@ -56,20 +57,20 @@ class DuplicateFilter:
             raise ValueError(f"min_overlap is {self.min_overlap!r}, and must be above 0 and at most 1")
 
     def measure(self, utterance: Utterance) -> bytes:
-        """The clip's spectral peaks, about 70 bytes a second; takes 0.12 ms a second."""
+        """Find the spectral peaks of a clip, about 70 bytes a second; it takes 0.12 ms a second."""
         return peaks(utterance.waveform, utterance.sample_rate).tobytes()
 
     def select(self, candidates: Sequence[Candidate]) -> list[str | None]:
-        """Judge in manifest order: a copy of a dropped clip counts only as a copy of what was kept."""
+        """Decide in manifest order: a copy of a dropped clip counts only as a copy of what was kept."""
         reasons: list[str | None] = [None] * len(candidates)
         landmarks = [np.frombuffer(clip.measured, PEAK) for clip in candidates]
         if not candidates:
             return reasons
         for clip, stretches in sorted(_repeated(landmarks).items()):
             kept = [(start, stop) for earlier, start, stop in stretches if reasons[earlier] is None]
-            heard = _stretches(landmarks[clip]["frame"].astype(np.int64))
-            if _union(kept) >= self.min_overlap * _union(heard):
-                reasons[clip] = "near-duplicate"
+            whole = _stretches(landmarks[clip]["frame"].astype(np.int64))
+            if _union(kept) >= self.min_overlap * _union(whole):
+                reasons[clip] = Reason.NEAR_DUPLICATE
         return reasons
 
 
@@ -142,5 +143,5 @@ def _union(stretches: Sequence[tuple[int, int]]) -> int:
 
 @hookimpl
 def runyoro_manifest_filters(register: Register) -> None:
-    """Register the filter."""
+    """Register the duplicate filter."""
     register("duplicates", DuplicateFilter)

@@ -34,7 +34,7 @@ PEAK = np.dtype([("frame", "<u2"), ("bin", "u1")])
 
 
 def peaks(waveform: np.ndarray, sample_rate: int) -> np.ndarray:
-    """Spectral peaks of a mono waveform float32 (T,), in the order of time, as `PEAK` (num_peaks,)."""
+    """Find the spectral peaks of a mono waveform float32 (T,), in the order of time, as `PEAK` (num_peaks,)."""
     slow = np.pad(_decimate(waveform, max(1, round(sample_rate / RATE_HZ))), AROUND_FRAMES * HOP)
     frames = np.lib.stride_tricks.sliding_window_view(slow, FRAME)[::HOP][:MAX_FRAMES]
     found = [
@@ -93,7 +93,7 @@ def _window() -> np.ndarray:
 
 
 def hashes(frame: np.ndarray, bin_: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Hashes, uint32, of every three peaks that belong together, and the frame of the first, for many clips at once.
+    """Hash every three peaks that belong together, for many clips at once: uint32, and the frame of the first.
 
     `frame` must be ascending, with more than `MAX_STEP` frames between clips. A hash holds the three bins, 7 bits each,
     and the steps in time to the second and third, halved, 5 bits each.

@@ -1,1 +1,1 @@
-"""Where the work of prepare may run: processes of this machine, a Dask cluster, Slurm."""
+"""Executors, where the work of prepare runs: processes of this machine, a Dask cluster, Slurm."""

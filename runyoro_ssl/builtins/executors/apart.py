@@ -15,7 +15,7 @@ from typing import Any
 
 
 class ProcessDied(Exception):  # noqa: N818 - what happened, as pebble's ProcessExpired
-    """`exitcode` as multiprocessing has it: -N for signal N."""
+    """The error of a process that ended before its work; `exitcode` as multiprocessing has it, -N for signal N."""
 
     def __init__(self, exitcode: int) -> None:
         self.exitcode = exitcode
@@ -23,7 +23,7 @@ class ProcessDied(Exception):  # noqa: N818 - what happened, as pebble's Process
 
 
 def call_apart(function: Callable[..., Any], arguments: tuple[Any, ...]) -> tuple[int, Any]:
-    """(exit status of the process, what the function returned there)."""
+    """Call a function in a process of its own: (exit status of the process, what the function returned there)."""
     path = os.pathsep.join(os.path.abspath(place) for place in sys.path)  # noqa: PTH100 - "" is the working directory
     child = subprocess.Popen(
         [sys.executable, "-m", "runyoro_ssl.builtins.executors.apart"],

@@ -22,7 +22,7 @@ POLL_SEC = 2.0
 
 
 class DaskExecutor(Executor):
-    """Tasks of a Dask cluster, each in a process of its own there. The cluster outlives it."""
+    """Executor on a Dask cluster, each task in a process of its own there. The cluster outlives it."""
 
     def __init__(self, where: str) -> None:
         distributed = _import("distributed", "dask")
@@ -80,7 +80,7 @@ class DaskExecutor(Executor):
 
 
 class SlurmExecutor(Executor):
-    """Each task a job, through submitit; their files go to `folder`, which every node must see."""
+    """Executor on Slurm, each task a job, through submitit; files go to `folder`, which every node must see."""
 
     def __init__(self, folder: Path, cluster: str | None, parameters: dict[str, Any]) -> None:
         submitit = _import("submitit", "slurm")

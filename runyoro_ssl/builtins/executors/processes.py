@@ -16,7 +16,7 @@ from runyoro_ssl.plugin.spec import Register
 
 
 class ProcessExecutor(Executor):
-    """Fresh processes of this machine; one that dies costs the task it had, and is replaced."""
+    """Executor of fresh processes of this machine; one that dies costs the task it had, and is replaced."""
 
     def __init__(self, num_workers: int) -> None:
         import multiprocessing
@@ -44,7 +44,7 @@ class ProcessExecutor(Executor):
 
 @dataclass(frozen=True)
 class Processes:
-    """`processes`: this machine's; as many as `hardware.num_workers`."""
+    """Opens `processes`: those of this machine, as many as `hardware.num_workers`."""
 
     def __call__(self, _where: str, num_workers: int, _folder: Path) -> Executor:
         """Start them."""
@@ -53,7 +53,7 @@ class Processes:
 
 @dataclass(frozen=True)
 class Dask:
-    """`dask://HOST:PORT`: a running Dask scheduler; its workers see the same files under the same paths.
+    """Opens `dask://HOST:PORT`: a running Dask scheduler; its workers see the same files under the same paths.
 
     For each of `hardware.num_workers`, four units of work are with the cluster at a time.
     """
@@ -67,7 +67,7 @@ class Dask:
 
 @dataclass(frozen=True)
 class Slurm:
-    """`slurm`: a job for each unit of work, four at a time for each of `hardware.num_workers`.
+    """Opens `slurm`: a job for each unit of work, four at a time for each of `hardware.num_workers`.
 
     `plugins.options.slurm.parameters` are submitit's.
     """
@@ -80,12 +80,12 @@ class Slurm:
         """Prepare to queue jobs."""
         from runyoro_ssl.builtins.executors.clusters import SlurmExecutor
 
-        return SlurmExecutor(folder / "jobs", self.cluster, self.parameters or {})
+        return SlurmExecutor(folder, self.cluster, self.parameters or {})
 
 
 @hookimpl
 def runyoro_executors(register: Register) -> None:
-    """Register the three."""
+    """Register the executors."""
     register("processes", Processes)
     register("dask", Dask)
     register("slurm", Slurm)

@@ -1,4 +1,4 @@
-"""One recording to its clips: cut, measured, filtered."""
+"""The clips of a recording: cut, measured, filtered."""
 
 CLIPS_VERSION = 1
-"""Raised when the same recordings and settings give other clips: what was prepared before is then made anew."""
+"""Raised by one when the same recordings and settings give another dataset: what was prepared is then made anew."""

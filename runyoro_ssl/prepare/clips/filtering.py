@@ -1,4 +1,4 @@
-"""Ask the filters about a clip, and say which of them misbehaves."""
+"""Filters asked about one clip, and the error that names the one that misbehaves."""
 
 from __future__ import annotations
 
@@ -15,50 +15,53 @@ Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """The first reason to drop a clip, if any; all of them, if the judge is thorough; what corpus filters measured."""
+class FilterAnswers:
+    """What filters say of a clip: the first reason to drop it, all reasons by filter, what corpus filters measured."""
 
     reason: str | None
-    objections: dict[str, str] = field(default_factory=dict)
+    drop_reasons: dict[str, str] = field(default_factory=dict)
     measured: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
-class Judge:
-    """The filters, in order, with their names. `thorough` ones ask every filter, even after the first objection."""
+class ClipFilters:
+    """The filters of a preparation, in order, with their names.
+
+    With `ask_all`, every filter is asked, even after the first reason to drop a clip.
+    """
 
     filters: tuple[tuple[str, Filter], ...] = ()
     corpus_filters: tuple[tuple[str, CorpusFilter], ...] = ()
-    thorough: bool = False
+    ask_all: bool = False
 
-    def __call__(self, utterance: Utterance) -> Verdict:
-        """Judge a clip.
+    def __call__(self, utterance: Utterance) -> FilterAnswers:
+        """Ask the filters about a clip.
 
         Raises:
             PluginError: A filter raised, or returned something that is no reason; with its name, the clip, the line.
         """
-        objections: dict[str, str] = {}
-        for name, judge in self.filters:
-            reason = call_filter(name, utterance.id, lambda judge=judge: judge(utterance))  # type: ignore[misc]
+        drop_reasons: dict[str, str] = {}
+        for name, filter_ in self.filters:
+            reason = call_filter(name, utterance.id, lambda filter_=filter_: filter_(utterance))  # type: ignore[misc]
             if reason is None:
                 continue
-            objections[name] = checked_reason(name, utterance.id, reason)
-            if not self.thorough:
-                return Verdict(objections[name])
+            drop_reasons[name] = checked_reason(name, utterance.id, reason)
+            if not self.ask_all:
+                return FilterAnswers(drop_reasons[name])
         measured = {
-            name: call_filter(name, utterance.id, lambda judge=judge: _kept(judge.measure(utterance)))  # type: ignore[misc]
-            for name, judge in self.corpus_filters
+            name: call_filter(name, utterance.id, lambda filter_=filter_: _storable(filter_.measure(utterance)))  # type: ignore[misc]
+            for name, filter_ in self.corpus_filters
         }
-        return Verdict(next(iter(objections.values()), None), objections, measured)
+        return FilterAnswers(next(iter(drop_reasons.values()), None), drop_reasons, measured)
 
 
-def _kept(measured: Any) -> Any:
-    """What a shard gives back of it: bytes, or a JSON value. TypeError for anything else."""
+def _storable(measured: Any) -> Any:
+    """What a shard gives back of a measurement: bytes, or a JSON value. TypeError for anything else."""
     return measured if isinstance(measured, bytes) else json.loads(json.dumps(measured))
 
 
 def call_filter(name: str, clip: str, call: Callable[[], Result]) -> Result:
-    """What the call gives; a PluginError that names the filter, the clip and the place if it raises."""
+    """Call plugin code; if it raises, a PluginError names the filter, the clip and the place."""
     try:
         return call()
     except MemoryError:  # of this clip: its file is dropped
@@ -70,7 +73,11 @@ def call_filter(name: str, clip: str, call: Callable[[], Result]) -> Result:
 
 
 def checked_reason(name: str, clip: str, reason: Any) -> str:
-    """The reason, without secrets, if it is one."""
+    """The reason a filter gave, without secrets.
+
+    Raises:
+        PluginError: It is no string.
+    """
     if not isinstance(reason, str):
         raise PluginError(
             f'filter "{name}" returned {reason!r} for {clip}; it must return the reason to drop the clip, a string, '

@@ -1,4 +1,4 @@
-"""Manifest lines to clips: decode, cut, filter. This is what worker processes run."""
+"""Clips made of manifest lines: decoded, cut, filtered. This is what worker processes run."""
 
 from __future__ import annotations
 
@@ -13,11 +13,13 @@ import numpy as np
 
 from runyoro_ssl.audio.decode import LENGTH_TOLERANCE_SEC, check_length, is_shorter, stream
 from runyoro_ssl.audio.measures import measure_utterance
+from runyoro_ssl.audio.reasons import Reason
 from runyoro_ssl.errors import AudioError
 from runyoro_ssl.plugin.spec import Utterance
-from runyoro_ssl.prepare.accounts import Account, ClipFacts, Drop
-from runyoro_ssl.prepare.clips.filtering import Judge
-from runyoro_ssl.prepare.clips.segment import PauseSettings, Piece, cut_at_pauses, cut_evenly, cut_stream, take
+from runyoro_ssl.prepare.accounts import Account, ClipRecord, Drop
+from runyoro_ssl.prepare.clips.filtering import ClipFilters
+from runyoro_ssl.prepare.clips.segment import Cut, PauseSettings, cut_at_pauses, cut_evenly, cut_stream, take_bounds
+from runyoro_ssl.prepare.clips.speech import track_speech
 from runyoro_ssl.prepare.manifest import ManifestEntry
 from runyoro_ssl.prepare.workers import still_alive
 
@@ -29,27 +31,27 @@ Keep = Callable[[dict[str, Any]], None]
 
 @dataclass(frozen=True)
 class ClipMaker:
-    """Turns manifest lines into kept clips and an account of the rest. Picklable: workers receive it."""
+    """The maker of clips: turns manifest lines into kept clips and an account of the rest. Picklable, for workers."""
 
     manifest_dir: Path
     sample_rate: int
     segment: str
     pauses: PauseSettings
-    judge: Judge
+    filters: ClipFilters
     time_limit_sec: float
     max_recording_sec: float
 
     def make(self, key: str, entry: ManifestEntry, keep: Keep) -> Account:
-        """The account of a line; each row of the dataset (without split) goes to `keep` as soon as it is made."""
+        """Make the clips of a line: each row goes to `keep` as soon as it is made; returns the account."""
         account = Account(key)
         try:
-            for piece in self._pieces(entry, account):
+            for cut in self._cuts(entry, account):
                 account.num_pieces += account.cut
-                self._judge(self._utterance(entry, piece), account, keep)
+                self._filter(self._utterance(entry, cut), account, keep)
         except AudioError as error:
             self._give_up(entry, account, error)
         except MemoryError:
-            self._give_up(entry, account, AudioError("out of memory", f"{entry.duration:.1f} s are stated"))
+            self._give_up(entry, account, AudioError(Reason.OUT_OF_MEMORY, f"{entry.duration:.1f} s are stated"))
         return account
 
     def _give_up(self, entry: ManifestEntry, account: Account, error: AudioError) -> None:
@@ -59,51 +61,49 @@ class ClipMaker:
         account.samples_in = told + rest
         account.drops.append(_drop(entry, told / self.sample_rate, rest, error))
 
-    def _pieces(self, entry: ManifestEntry, account: Account) -> Iterator[Piece]:
+    def _cuts(self, entry: ManifestEntry, account: Account) -> Iterator[Cut]:
         """What the line becomes. A clip that has a flaw raises AudioError; a recording is used as far as it goes."""
         if entry.duration > self.max_recording_sec:
-            raise AudioError("too long", f"{entry.duration:g} s, over prepare.max_recording_sec")
+            raise AudioError(Reason.TOO_LONG, f"{entry.duration:g} s, over prepare.max_recording_sec")
         if entry.duration <= self.pauses.max_duration_sec:
             yield from self._whole(entry, account)
         elif self.segment == "none":
-            raise AudioError("too long", f"{entry.duration:.1f} s, and prepare.segment is none")
+            raise AudioError(Reason.TOO_LONG, f"{entry.duration:.1f} s, and prepare.segment is none")
         elif self.segment == "fixed":
             yield from self._fixed(entry, account)
         else:
             yield from self._at_pauses(entry, account)
 
-    def _whole(self, entry: ManifestEntry, account: Account) -> Iterator[Piece]:
+    def _whole(self, entry: ManifestEntry, account: Account) -> Iterator[Cut]:
         # A little more than is stated: the duration of a manifest may be rounded.
         waveform = np.concatenate([*self._blocks(entry, 1.02 * entry.duration + 2 * LENGTH_TOLERANCE_SEC)])
         seconds = len(waveform) / self.sample_rate
-        check_length(seconds, entry.duration, "shorter than stated", "the manifest")
+        check_length(seconds, entry.duration, Reason.SHORTER_THAN_STATED, "the manifest")
         if entry.offset is not None or is_shorter(entry.duration, seconds):
             # The manifest speaks of the first part of a longer file.
             waveform = waveform[: round(entry.duration * self.sample_rate)]
         if len(waveform) == 0:
-            raise AudioError("no samples", f"{entry.duration:g} s are less than one")
+            raise AudioError(Reason.NO_SAMPLES, f"{entry.duration:g} s are less than one")
         account.samples_in = len(waveform)
         bounds = cut_evenly(len(waveform), self._max_samples)
         account.cut = len(bounds) > 1
         for start, stop in bounds:
-            yield Piece(start, waveform[start:stop])
+            yield Cut(start, waveform[start:stop])
 
-    def _fixed(self, entry: ManifestEntry, account: Account) -> Iterator[Piece]:
+    def _fixed(self, entry: ManifestEntry, account: Account) -> Iterator[Cut]:
         account.cut = True
-        found = _Heard()
-        yield from cut_stream(found.until_broken(self._blocks(entry, entry.duration)), self._max_samples)
-        self._account_for_rest(entry, account, found.num_samples, found.error)
+        decoded = _Counted()
+        yield from cut_stream(decoded.until_broken(self._blocks(entry, entry.duration)), self._max_samples)
+        self._account_for_rest(entry, account, decoded.num_samples, decoded.error)
 
-    def _at_pauses(self, entry: ManifestEntry, account: Account) -> Iterator[Piece]:
-        from runyoro_ssl.prepare.clips.speech import listen
-
+    def _at_pauses(self, entry: ManifestEntry, account: Account) -> Iterator[Cut]:
         account.cut = True
-        track = listen(self._blocks(entry, entry.duration), self.sample_rate)
+        track = track_speech(self._blocks(entry, entry.duration), self.sample_rate)
         bounds = cut_at_pauses(track, self.pauses)
         end = 0
-        for (start, stop), waveform in take(self._blocks(entry, entry.duration), bounds):
+        for (start, stop), waveform in take_bounds(self._blocks(entry, entry.duration), bounds):
             self._leave_out(entry, account, end, start)
-            yield Piece(start, waveform, track.speech_share(start, stop, self.pauses.vad_threshold))
+            yield Cut(start, waveform, track.speech_share(start, stop, self.pauses.vad_threshold))
             end = stop
         self._leave_out(entry, account, end, track.num_samples)
         self._account_for_rest(entry, account, track.num_samples, track.error)
@@ -120,18 +120,18 @@ class ClipMaker:
 
     def _leave_out(self, entry: ManifestEntry, account: Account, start: int, stop: int) -> None:
         if stop > start:
-            account.drops.append(_drop(entry, start / self.sample_rate, stop - start, AudioError("no speech")))
+            account.drops.append(_drop(entry, start / self.sample_rate, stop - start, AudioError(Reason.NO_SPEECH)))
 
     def _account_for_rest(
         self, entry: ManifestEntry, account: Account, num_samples: int, error: AudioError | None
     ) -> None:
         """What is missing at the end of a recording; nothing at all is an error of the whole."""
         if num_samples == 0:
-            raise error or AudioError("no samples", "the file decodes to nothing")
+            raise error or AudioError(Reason.NO_SAMPLES, "the file decodes to nothing")
         missing = max(0, round(entry.duration * self.sample_rate) - num_samples)
         account.samples_in = num_samples
         if error is None and is_shorter(num_samples / self.sample_rate, entry.duration):
-            error = AudioError("shorter than stated", f"{num_samples / self.sample_rate:.1f} s decode")
+            error = AudioError(Reason.SHORTER_THAN_STATED, f"{num_samples / self.sample_rate:.1f} s decode")
         if error is not None:
             account.flaw = str(error)
             account.samples_in += missing
@@ -141,9 +141,9 @@ class ClipMaker:
     def _max_samples(self) -> int:
         return round(self.pauses.max_duration_sec * self.sample_rate)
 
-    def _utterance(self, entry: ManifestEntry, piece: Piece) -> Utterance:
-        offset_sec = (entry.offset or 0.0) + piece.start / self.sample_rate
-        place = {"offset": offset_sec, "duration": len(piece.waveform) / self.sample_rate}
+    def _utterance(self, entry: ManifestEntry, cut: Cut) -> Utterance:
+        offset_sec = (entry.offset or 0.0) + cut.start / self.sample_rate
+        place = {"offset": offset_sec, "duration": len(cut.waveform) / self.sample_rate}
         return Utterance(
             id=f"{Path(entry.source).as_posix()}@{offset_sec:.3f}",
             source=entry.source,
@@ -151,19 +151,19 @@ class ClipMaker:
             speaker=entry.speaker,
             language=entry.language,
             offset_sec=offset_sec,
-            waveform=_read_only(piece.waveform),
+            waveform=_read_only(cut.waveform),
             sample_rate=self.sample_rate,
             metadata={
                 **{name: value for name, value in entry if name not in CARRIED and value is not None},
                 **place,
             },
-            speech_share=piece.speech_share,
+            speech_share=cut.speech_share,
         )
 
-    def _judge(self, utterance: Utterance, account: Account, keep: Keep) -> None:
-        verdict = self.judge(utterance)
-        if verdict.reason is not None and not self.judge.thorough:
-            account.drops.append(Drop(utterance.source, utterance.offset_sec, utterance.num_samples, verdict.reason))
+    def _filter(self, utterance: Utterance, account: Account, keep: Keep) -> None:
+        answers = self.filters(utterance)
+        if answers.reason is not None and not self.filters.ask_all:
+            account.drops.append(Drop(utterance.source, utterance.offset_sec, utterance.num_samples, answers.reason))
             return
         row = to_row(utterance)
         measures = {name: round(value, 4) for name, value in vars(measure_utterance(utterance)).items()}
@@ -171,7 +171,7 @@ class ClipMaker:
             measures["speech_share"] = round(utterance.speech_share, 4)
         licence = utterance.metadata.get("licence", utterance.metadata.get("license"))
         account.clips.append(
-            ClipFacts(
+            ClipRecord(
                 id=utterance.id,
                 source=utterance.source,
                 recording=utterance.recording,
@@ -182,14 +182,14 @@ class ClipMaker:
                 num_samples=utterance.num_samples,
                 crc32=zlib.crc32(row["audio"]),
                 measures=measures,
-                measured=verdict.measured,
-                objections=verdict.objections,
+                measured=answers.measured,
+                drop_reasons=answers.drop_reasons,
             )
         )
         keep(row)
 
 
-class _Heard:
+class _Counted:
     """Counts what a stream gives, and keeps the error that ends it."""
 
     def __init__(self) -> None:
@@ -206,7 +206,7 @@ class _Heard:
 
 
 def to_row(utterance: Utterance) -> dict[str, Any]:
-    """A row of the dataset; samples as int16, full scale = 32768."""
+    """Make the row of a clip; samples as int16, full scale = 32768."""
     samples = np.clip(np.rint(utterance.waveform * 32768.0), -32768, 32767).astype(np.int16)
     return {
         "id": utterance.id,

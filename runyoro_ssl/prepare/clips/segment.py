@@ -1,4 +1,4 @@
-"""Cut recordings into clips: at pauses, where voice activity tells them; into fixed lengths; or not at all."""
+"""Cutting of recordings into clips: at pauses, where voice activity tells them, or into fixed lengths."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from runyoro_ssl.audio.blocks import Held
+from runyoro_ssl.audio.blocks import SampleQueue
+from runyoro_ssl.audio.reasons import Reason
 from runyoro_ssl.audio.vad import VAD_RATE, WINDOW, WINDOW_SEC
 from runyoro_ssl.errors import AudioError
 from runyoro_ssl.prepare.clips.speech import SpeechTrack
@@ -25,7 +26,7 @@ Bounds = tuple[int, int]
 
 @dataclass(frozen=True)
 class PauseSettings:
-    """How recordings are cut at pauses; seconds. Defaults and meanings: `PrepareConfig`."""
+    """The settings of cutting at pauses, in seconds. Defaults and meanings: `PrepareConfig`."""
 
     min_duration_sec: float
     max_duration_sec: float
@@ -35,8 +36,8 @@ class PauseSettings:
 
 
 @dataclass(frozen=True)
-class Piece:
-    """Part of a recording: float32 (T,) from sample `start`. `speech_share` is None where nobody listened."""
+class Cut:
+    """A part of a recording: float32 (T,) from sample `start`. `speech_share` is None where it was not measured."""
 
     start: int
     waveform: np.ndarray
@@ -44,7 +45,7 @@ class Piece:
 
 
 def cut_evenly(num_samples: int, max_samples: int) -> list[Bounds]:
-    """(start, stop) of the fewest equal pieces of at most `max_samples`; together they are the whole.
+    """Cut a length into the fewest equal pieces of at most `max_samples`, (start, stop); together they are the whole.
 
     What is longer than the maximum gives pieces longer than half of it.
     """
@@ -53,25 +54,25 @@ def cut_evenly(num_samples: int, max_samples: int) -> list[Bounds]:
     return list(itertools.pairwise(edges))
 
 
-def cut_stream(blocks: Iterable[np.ndarray], max_samples: int) -> Iterator[Piece]:
-    """A recording of unknown length in pieces of `max_samples`, the last two of equal length; nothing is left out.
+def cut_stream(blocks: Iterable[np.ndarray], max_samples: int) -> Iterator[Cut]:
+    """Cut a recording of unknown length into `max_samples` each, the last two of equal length; nothing is left out.
 
-    Holds at most two pieces and a block in memory.
+    At most two cuts and a block stand in memory.
     """
-    held = Held()
+    waiting = SampleQueue()
     start = 0
     for block in blocks:
-        held.add(block)
-        while held.num_samples >= 2 * max_samples:
-            yield Piece(start, held.take(max_samples))
+        waiting.add(block)
+        while waiting.num_samples >= 2 * max_samples:
+            yield Cut(start, waiting.take(max_samples))
             start += max_samples
-    rest = held.take(held.num_samples)
+    rest = waiting.take(waiting.num_samples)
     for first, last in cut_evenly(len(rest), max_samples) if len(rest) else []:
-        yield Piece(start + first, rest[first:last])
+        yield Cut(start + first, rest[first:last])
 
 
 def cut_at_pauses(track: SpeechTrack, settings: PauseSettings) -> list[Bounds]:
-    """(start, stop) samples of clips that hold the speech of a recording and leave out the rest.
+    """Find the clips, (start, stop) in samples, that hold the speech of a recording and leave out the rest.
 
     Regions of speech are joined over pauses up to `max_pause_sec`. What then is too long is cut at its longest pause,
     again and again; speech without one, at its quietest point. Then every clip gets `speech_pad_sec` of what lies
@@ -85,31 +86,31 @@ def cut_at_pauses(track: SpeechTrack, settings: PauseSettings) -> list[Bounds]:
     runs = _join(_speech_regions(track, settings), settings.max_pause_sec / WINDOW_SEC)
     runs = [run for run in runs if sum(stop - start for start, stop in run) * WINDOW_SEC >= MIN_SPEECH_SEC]
     level = _smooth(track.power, round(QUIET_SEC / WINDOW_SEC))
-    # Pieces of half the longest can always be had.
+    # Cuts of half the longest can always be had.
     clips = [clip for run in runs for clip in _split(run, min(shortest, longest / 2), longest, level)]
     clips = _lengthen(_pad(clips, pad, len(track.speech)), shortest, room, len(track.speech)) if clips else []
     return [(track.sample(start), track.sample(stop)) for start, stop in clips]
 
 
-def take(blocks: Iterable[np.ndarray], bounds: Sequence[Bounds]) -> Iterator[tuple[Bounds, np.ndarray]]:
-    """The samples of each of `bounds`, which ascend and do not overlap, from a stream that is read no further.
+def take_bounds(blocks: Iterable[np.ndarray], bounds: Sequence[Bounds]) -> Iterator[tuple[Bounds, np.ndarray]]:
+    """Take the samples of each of `bounds`, which ascend and do not overlap, from a stream; it is read no further.
 
     Raises:
         AudioError: The stream ends before: the file is no longer what it was when the bounds were found.
     """
-    held = Held()
-    held_from = 0
+    waiting = SampleQueue()
+    first_waiting = 0
     todo = iter(blocks)
     for start, stop in bounds:
-        held_from += held.skip(start - held_from)
-        while held_from + held.num_samples < stop:
+        first_waiting += waiting.skip(start - first_waiting)
+        while first_waiting + waiting.num_samples < stop:
             block = next(todo, None)
             if block is None:
-                raise AudioError("changed while it was read", "it was longer before")
-            held.add(block)
-            held_from += held.skip(start - held_from)
-        yield (start, stop), held.take(stop - start)
-        held_from = stop
+                raise AudioError(Reason.CHANGED, "it was longer before")
+            waiting.add(block)
+            first_waiting += waiting.skip(start - first_waiting)
+        yield (start, stop), waiting.take(stop - start)
+        first_waiting = stop
 
 
 def _speech_regions(track: SpeechTrack, settings: PauseSettings) -> list[Bounds]:

@@ -1,4 +1,4 @@
-"""Where speech is in a recording of any length, listened to in stretches."""
+"""Speech found in a recording of any length, a stretch at a time."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from runyoro_ssl.audio.blocks import Held
+from runyoro_ssl.audio.blocks import SampleQueue
 from runyoro_ssl.audio.vad import WARM_UP, WINDOW_SEC, speech_probabilities
 from runyoro_ssl.errors import AudioError
 
 STRETCH_WINDOWS = 10_000
-"""320 s: what is held in memory at a time, 20 MB."""
+"""320 s, 20 MB: what stands in memory at a time."""
 
 
 @dataclass(frozen=True)
 class SpeechTrack:
-    """What segmentation needs to know of a recording, a value for every 32 ms: 1 MB an hour.
+    """The speech of a recording as cutting needs it, a value for every 32 ms: 1 MB an hour.
 
-    `speech` is the probability of speech, `power` the mean square; both float32 (W,). `num_samples` were heard at
-    `sample_rate`. `error` is why no more could be.
+    `speech` is the probability of speech, `power` the mean square; both float32 (W,). `num_samples` at
+    `sample_rate` decoded; `error` is why no more did.
     """
 
     speech: np.ndarray
@@ -34,13 +34,13 @@ class SpeechTrack:
         return min(self.num_samples, _samples(window, self.sample_rate))
 
     def speech_share(self, start: int, stop: int, threshold: float) -> float:
-        """Share of the windows between two samples that are speech."""
+        """The share of the windows between two samples that are speech."""
         first, last = (round(sample / (WINDOW_SEC * self.sample_rate)) for sample in (start, stop))
         return float(np.mean(self.speech[first : max(last, first + 1)] >= threshold))
 
 
-def listen(blocks: Iterable[np.ndarray], sample_rate: int) -> SpeechTrack:
-    """Follow a stream of float32 (T,) blocks to its end, or to where it breaks."""
+def track_speech(blocks: Iterable[np.ndarray], sample_rate: int) -> SpeechTrack:
+    """Find the speech in a stream of float32 (T,) blocks, up to its end or to where it breaks."""
     speech, power = [np.zeros(0, np.float32)], [np.zeros(0, np.float32)]
     num_samples = 0
     before = np.zeros(0, np.float32)
@@ -49,8 +49,8 @@ def listen(blocks: Iterable[np.ndarray], sample_rate: int) -> SpeechTrack:
         if isinstance(stretch, AudioError):
             error = stretch
             break
-        heard = speech_probabilities(np.concatenate([before, stretch]), sample_rate)
-        found = heard[WARM_UP if len(before) else 0 :]
+        probabilities = speech_probabilities(np.concatenate([before, stretch]), sample_rate)
+        found = probabilities[WARM_UP if len(before) else 0 :]
         speech.append(found)
         power.append(_power(stretch, len(found)))
         num_samples += len(stretch)
@@ -64,17 +64,17 @@ def _samples(num_windows: float, sample_rate: int) -> int:
 
 def _stretches(blocks: Iterable[np.ndarray], size: int) -> Iterator[np.ndarray | AudioError]:
     """Blocks gathered to stretches of `size` samples; what came before an error, then the error."""
-    held = Held()
+    waiting = SampleQueue()
     error = None
     try:
         for block in blocks:
-            held.add(block)
-            while held.num_samples >= size:
-                yield held.take(size)
+            waiting.add(block)
+            while waiting.num_samples >= size:
+                yield waiting.take(size)
     except AudioError as caught:
         error = caught
-    if held.num_samples:
-        yield held.take(held.num_samples)
+    if waiting.num_samples:
+        yield waiting.take(waiting.num_samples)
     if error is not None:
         yield error
 

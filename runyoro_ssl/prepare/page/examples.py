@@ -1,4 +1,4 @@
-"""Which clips to show: the worst and the most typical."""
+"""The clips that the page shows: the worst and the most typical."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from runyoro_ssl.prepare.page.summary import ClipSummary, column
+from runyoro_ssl.prepare.accounts import ClipRecord
+from runyoro_ssl.prepare.page.measures import column
 
 NUM_EXAMPLES = 10
 MAX_OF_ONE_RECORDING = 3
@@ -44,8 +45,8 @@ class Example:
     faults: tuple[str, ...] = ()
 
 
-def choose_examples(clips: Sequence[ClipSummary]) -> tuple[list[Example], list[Example]]:
-    """The worst clips, worst first, and the most typical, nearest first; no clip is in both.
+def choose_examples(clips: Sequence[ClipRecord]) -> tuple[list[Example], list[Example]]:
+    """Choose the worst clips, worst first, and the most typical, nearest first; no clip is in both.
 
     A clip's badness is the sum, over FAULTS, of its distance from the median on the bad side in standard deviations, at
     most WORST_DEVIATION each. The typical ones have the least distance from the medians of SNR, level, bandwidth and
@@ -61,14 +62,14 @@ def choose_examples(clips: Sequence[ClipSummary]) -> tuple[list[Example], list[E
     return [Example(clip, _named(terms[:, clip])) for clip in worst], [Example(clip) for clip in typical]
 
 
-def bad_deviations(clips: Sequence[ClipSummary]) -> np.ndarray:
-    """How bad each clip is in each of FAULTS: float64 (len(FAULTS), len(clips)), 0 to WORST_DEVIATION."""
+def bad_deviations(clips: Sequence[ClipRecord]) -> np.ndarray:
+    """Compute how bad each clip is in each of FAULTS: float64 (len(FAULTS), len(clips)), 0 to WORST_DEVIATION."""
     rows = [fault.sign * _deviation(column(clips, fault.measure), fault.least) for fault in FAULTS]
     terms: np.ndarray = np.clip(np.stack(rows), 0.0, WORST_DEVIATION)
     return terms
 
 
-def _unusual(clips: Sequence[ClipSummary]) -> np.ndarray:
+def _unusual(clips: Sequence[ClipRecord]) -> np.ndarray:
     """Distance from the medians, in standard deviations."""
     rows = [_deviation(column(clips, name), least) for name, least in (("snr_db", 3.0), ("level_dbfs", 3.0))]
     rows.append(_deviation(column(clips, "bandwidth_hz"), 500.0))
@@ -86,7 +87,7 @@ def _deviation(values: np.ndarray, least: float) -> np.ndarray:
     return deviation
 
 
-def _spread(order: Sequence[int], clips: Sequence[ClipSummary], count: int) -> list[int]:
+def _spread(order: Sequence[int], clips: Sequence[ClipRecord], count: int) -> list[int]:
     """The first `count`, but no more than MAX_OF_ONE_RECORDING of one recording while there are others."""
     taken = list(_first_of_each(order, clips))[:count]
     chosen = set(taken)
@@ -94,7 +95,7 @@ def _spread(order: Sequence[int], clips: Sequence[ClipSummary], count: int) -> l
     return [clip for clip in order if clip in chosen]
 
 
-def _first_of_each(order: Iterable[int], clips: Sequence[ClipSummary]) -> Iterable[int]:
+def _first_of_each(order: Iterable[int], clips: Sequence[ClipRecord]) -> Iterable[int]:
     seen: Counter[str] = Counter()
     for clip in order:
         seen[clips[clip].recording] += 1

@@ -1,27 +1,33 @@
-"""The page, from a report and its clips: what each part of the template is given."""
+"""Write the corpus page, from the report and the clips of a preparation."""
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from runyoro_ssl.page.amounts import amount_of_time, clock, number, plural, share
-from runyoro_ssl.page.charts import Histogram, Row, Tick, histogram, rows, seconds_by
+from runyoro_ssl.dataset.layout import VALIDATION
+from runyoro_ssl.page.amounts import share
+from runyoro_ssl.page.charts import Histogram, NamedBar, Tick, histogram, named_bars, seconds_by
 from runyoro_ssl.page.pictures import audio_uri, mel_place, spectrogram_uri
-from runyoro_ssl.prepare.page.accounting import account, headline, splits_of
+from runyoro_ssl.page.render import render_page
+from runyoro_ssl.prepare.accounts import ClipRecord
+from runyoro_ssl.prepare.page.accounting import break_down, headline, splits_of
 from runyoro_ssl.prepare.page.examples import Example, choose_examples
-from runyoro_ssl.prepare.page.summary import MEASURES, ClipSummary, column, measured
+from runyoro_ssl.prepare.page.measures import MEASURES, column, measured
 
-HERE = Path(__file__).parent
-TEMPLATE = "page.html.jinja"
-SCRIPT = "page.js"
+TEMPLATE = Path(__file__).with_name("corpus.html.jinja")
+CONTENTS = (
+    ("account", "Account"),
+    ("measures", "Measures"),
+    ("voices", "Voices"),
+    ("splits", "Splits"),
+    ("worst", "Worst clips"),
+    ("typical", "Typical clips"),
+)
 MAX_PLAYER_SEC = 15.0
-DEFAULT_RATE = 16_000
 HINTS = {
     "snr_db": "How far speech stands above the background. Under 10 dB is noisy.",
     "level_dbfs": "Root mean square against full scale. The model sees every clip normalised.",
@@ -34,73 +40,55 @@ TICKS_HZ = (500, 1000, 2000, 4000, 8000, 16_000)
 def write_page(
     path: Path,
     report: Mapping[str, Any],
-    clips: Sequence[ClipSummary],
+    clips: Sequence[ClipRecord],
     waveform_of: Callable[[int], np.ndarray],
     *,
     title: str,
 ) -> None:
     """Write the page of a corpus; the same arguments give the same bytes.
 
-    `report` is the content of prepare_report.json; what it lacks is taken from the clips, or left out. `waveform_of(i)`
-    gives clip i as float32 (T,) at report["sampling_rate"] Hz, and is asked only for the clips that are shown.
+    `report` is what `build_report` makes of the clips. `waveform_of(i)` gives clip i as float32 (T,) at the report's
+    rate, and is asked only for the clips that are shown.
     """
-    rate = int(report.get("sampling_rate", DEFAULT_RATE))
-    path.write_text(_render(report, clips, waveform_of, rate=rate, title=title), encoding="utf-8", newline="\n")
-
-
-def _render(
-    report: Mapping[str, Any],
-    clips: Sequence[ClipSummary],
-    waveform_of: Callable[[int], np.ndarray],
-    *,
-    rate: int,
-    title: str,
-) -> str:
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    house = Environment(
-        loader=FileSystemLoader(HERE), autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined
-    )
-    house.filters |= {"time": amount_of_time, "clock": clock, "number": number}
-    house.globals |= {"share": share, "plural": plural}
+    rate = report["sampling_rate"]
     worst, typical = choose_examples(clips)
-    return house.get_template(TEMPLATE).render(
+    page = render_page(
+        TEMPLATE,
         title=title,
+        kind="Prepared corpus",
+        tiles=headline(report, clips),
+        contents=CONTENTS,
         rate=rate,
-        tiles=headline(report, clips, rate),
-        account=account(report, clips, rate),
+        breakdown=break_down(report),
         histograms=_histograms(clips, rate),
-        bars_of=_bars(report, clips, rate),
-        splits=splits_of(report, clips, rate),
+        bars_of=_bars(clips, rate),
+        splits=splits_of(report),
         worst=[_card(example, clips[example.clip], waveform_of, rate) for example in worst],
         typical=[_card(example, clips[example.clip], waveform_of, rate) for example in typical],
-        script_sha256=_script_digest(),
     )
+    path.write_text(page, encoding="utf-8", newline="\n")
 
 
-def _script_digest() -> str:
-    """What the page's content security policy allows to run: this script, and nothing that hides in the data."""
-    # The template puts the file between the tags without its last line break, as jinja includes do.
-    return base64.b64encode(hashlib.sha256((HERE / SCRIPT).read_text("utf-8").rstrip("\n").encode()).digest()).decode()
-
-
-def _histograms(clips: Sequence[ClipSummary], rate: int) -> list[Histogram]:
-    held_out = np.array([clip.split == "validation" for clip in clips], dtype=bool)
+def _histograms(clips: Sequence[ClipRecord], rate: int) -> list[Histogram]:
+    held_out = np.array([clip.split == VALIDATION for clip in clips], dtype=bool)
     seconds = np.array([clip.num_samples for clip in clips], dtype=np.float64) / rate
-    drawn = [histogram("Duration", "s", "Seconds of each clip, as the model will read it.", seconds, held_out)]
+    drawn = [
+        histogram("Duration", "s", "Seconds of each clip, as the model will read it.", seconds, held_out, noun="clip")
+    ]
     for name, hint in HINTS.items():
         measure = MEASURES[name]
-        drawn.append(histogram(measure.label, measure.unit, hint, column(clips, name) * measure.scale, held_out))
+        values = column(clips, name) * measure.scale
+        drawn.append(histogram(measure.label, measure.unit, hint, values, held_out, noun="clip"))
     return drawn
 
 
-def _bars(report: Mapping[str, Any], clips: Sequence[ClipSummary], rate: int) -> list[tuple[str, list[Row], str]]:
-    """(Title, rows, remark) of speakers, languages and, where the report knows them, licences."""
+def _bars(clips: Sequence[ClipRecord], rate: int) -> list[tuple[str, list[NamedBar], str]]:
+    """(Title, bars, remark) of speakers, languages and, where some are known, licences."""
     speakers = seconds_by((clip.speaker, clip.num_samples / rate) for clip in clips)
     languages = seconds_by((clip.language, clip.num_samples / rate) for clip in clips)
-    licences = seconds_by((name, float(seconds)) for name, seconds in report.get("licences", {}).items())
-    charts = [("Speakers", rows(speakers), _speaker_remark(speakers)), ("Languages", rows(languages), "")]
-    return charts + ([("Licences", rows(licences), "")] if licences else [])
+    licences = seconds_by((clip.licence, clip.num_samples / rate) for clip in clips)
+    drawn = [("Speakers", named_bars(speakers), _speaker_remark(speakers)), ("Languages", named_bars(languages), "")]
+    return drawn + ([("Licences", named_bars(licences), "")] if licences.keys() - {None} else [])
 
 
 def _speaker_remark(speakers: Mapping[str | None, float]) -> str:
@@ -115,21 +103,21 @@ def _speaker_remark(speakers: Mapping[str | None, float]) -> str:
     return f"{name} speaks {share(most, whole)} of it: the model may learn this voice rather than the language."
 
 
-def _card(example: Example, clip: ClipSummary, waveform_of: Callable[[int], np.ndarray], rate: int) -> dict[str, Any]:
+def _card(example: Example, clip: ClipRecord, waveform_of: Callable[[int], np.ndarray], rate: int) -> dict[str, Any]:
     """What the page shows of one clip."""
     waveform = waveform_of(example.clip)
-    heard = waveform[: round(MAX_PLAYER_SEC * rate)]
+    played = waveform[: round(MAX_PLAYER_SEC * rate)]
     return {
         "clip": clip,
         "faults": example.faults,
         "measured": measured(clip),
         "end_sec": clip.offset_sec + clip.num_samples / rate,
         "duration_sec": clip.num_samples / rate,
-        "heard_sec": len(heard) / rate,
-        "is_whole": len(heard) == len(waveform),
-        "audio": audio_uri(heard, rate),
-        "spectrogram": spectrogram_uri(heard, rate),
-        "x_ticks": _time_ticks(len(heard) / rate),
+        "played_sec": len(played) / rate,
+        "is_whole": len(played) == len(waveform),
+        "audio": audio_uri(played, rate),
+        "spectrogram": spectrogram_uri(played, rate),
+        "x_ticks": _time_ticks(len(played) / rate),
         "y_ticks": _frequency_ticks(rate),
     }
 

@@ -1,43 +1,36 @@
-"""Everything that is decided before anything is decoded: what to prepare, how, and under which name."""
+"""A job: everything that is decided before anything is decoded, what to prepare, how, and under which name."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from runyoro_ssl.audio.reasons import Reason
 from runyoro_ssl.config import Config, PrepareConfig
-from runyoro_ssl.dataset.layout import FORMAT
 from runyoro_ssl.errors import ManifestError
-from runyoro_ssl.logs import get_logger
 from runyoro_ssl.model.source import load_feature_extractor
 from runyoro_ssl.plugin.manager import Plugins, ensure_picklable
 from runyoro_ssl.plugin.sources import BUILT_IN
 from runyoro_ssl.plugin.spec import CorpusFilter
 from runyoro_ssl.prepare.accounts import Account, Drop, Tally
-from runyoro_ssl.prepare.clips import CLIPS_VERSION
-from runyoro_ssl.prepare.clips.filtering import Judge
+from runyoro_ssl.prepare.clips.filtering import ClipFilters
 from runyoro_ssl.prepare.clips.make import ClipMaker
 from runyoro_ssl.prepare.clips.segment import PauseSettings
 from runyoro_ssl.prepare.manifest import ManifestEntry
-from runyoro_ssl.prepare.shards.shard import Line, keyed
+from runyoro_ssl.prepare.shards.origin import describe_origin, sha256_of
+from runyoro_ssl.prepare.shards.shard import Line, with_keys
 from runyoro_ssl.prepare.split import SplitItem
-from runyoro_ssl.redaction import redact
-from runyoro_ssl.setting import deciding
-
-log = get_logger()
-
-VERSIONS = ("runyoro_ssl", "soundfile", "av", "soxr", "silero-vad", "torch", "datasets", "numpy")
-"""Of what decides the samples that are kept."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """One preparation. `lines` are the manifest's without repeats; `repeats` is the account of those."""
+    """One preparation, described.
+
+    `lines` are the manifest's without repeats, `repeats` is the account of those. `origin` is all that decides the
+    dataset, see `describe_origin`, and the input.
+    """
 
     maker: ClipMaker
     lines: list[Line]
@@ -48,16 +41,16 @@ class Job:
 
     @property
     def sample_rate(self) -> int:
-        """Hz, of the model."""
+        """The model's rate, Hz."""
         return self.maker.sample_rate
 
     @property
-    def settings_sha256(self) -> str:
-        """Of all but the input: work done with others cannot be used."""
+    def clips_sha256(self) -> str:
+        """Hash of all but the input that decides clips: what was made under another cannot be used."""
         return str(self.origin["clips_sha256"])
 
     def split_item(self, line: Line) -> SplitItem:
-        """What decides in which split a line may be, before it is decoded."""
+        """A line as the split sees it, before it is decoded."""
         entry = line.entry
         file = real_path(self.maker.manifest_dir, entry)
         return SplitItem(file, entry.recording_id, entry.speaker, round(entry.duration * self.sample_rate))
@@ -66,7 +59,7 @@ class Job:
 def describe_job(
     config: Config, plugins: Plugins, manifest: Path, entries: Sequence[ManifestEntry], *, every_filter: bool = False
 ) -> Job:
-    """Decide everything.
+    """Describe a preparation before anything is decoded.
 
     Args:
         config: The resolved configuration.
@@ -87,6 +80,17 @@ def describe_job(
     ensure_picklable("filter", built)
     filters = tuple((name, one) for name, one in built if not isinstance(one, CorpusFilter))
     corpus_filters = tuple((name, one) for name, one in built if isinstance(one, CorpusFilter))
+    clip_filters = ClipFilters(filters, corpus_filters, ask_all=every_filter)
+    maker = _clip_maker(settings, manifest, rate, clip_filters)
+    unique, repeats = without_repeats(maker, entries)
+    origin = describe_origin(config, plugins, rate)
+    lines = with_keys(unique, manifest.parent, origin["clips_sha256"])
+    origin["input_sha256"] = sha256_of([line.content for line in lines] + [drop.source for drop in repeats.drops])
+    origin["sha256"] = sha256_of(origin)
+    return Job(maker, lines, repeats, corpus_filters, origin, round(sum(entry.duration for entry in entries), 6))
+
+
+def _clip_maker(settings: PrepareConfig, manifest: Path, sample_rate: int, filters: ClipFilters) -> ClipMaker:
     pauses = PauseSettings(
         settings.min_duration_sec,
         settings.max_duration_sec,
@@ -94,53 +98,25 @@ def describe_job(
         settings.speech_pad_sec,
         settings.max_pause_sec,
     )
-    judge = Judge(filters, corpus_filters, thorough=every_filter)
-    # Absolute: the workers of a cluster have other working directories.
-    maker = ClipMaker(
-        manifest.parent.absolute(),
-        rate,
+    return ClipMaker(
+        manifest.parent.absolute(),  # the workers of a cluster have other working directories
+        sample_rate,
         settings.segment,
         pauses,
-        judge,
+        filters,
         settings.time_limit_sec,
         settings.max_recording_sec,
     )
-    unique, repeats = without_repeats(maker, entries)
-    origin = describe_settings(config, plugins, rate)
-    lines = keyed(unique, manifest.parent, origin["clips_sha256"])
-    origin["input_sha256"] = _sha256([line.content for line in lines] + [drop.source for drop in repeats.drops])
-    origin["sha256"] = _sha256(origin)
-    return Job(maker, lines, repeats, corpus_filters, origin, round(sum(entry.duration for entry in entries), 6))
 
 
 def tried_filters(plugins: Plugins) -> list[str]:
-    """The enabled filters, in order, then every other that is built in. Others may need options, or fail."""
+    """The filters of a dry run: those enabled, in order, then every other that is built in."""
     enabled = list(plugins.enabled("filter"))
     return enabled + [
         name
         for name, registration in plugins.registered["filter"].items()
         if name not in enabled and registration.plugin.source == BUILT_IN
     ]
-
-
-def describe_settings(config: Config, plugins: Plugins, sampling_rate: int) -> dict[str, Any]:
-    """Settings, code of the filters, versions; `clips_sha256` is over all that decides which clips there are."""
-    settings = config.prepare.model_dump(mode="json")
-    used = config.plugins
-    clips = {
-        "format": FORMAT,
-        "sampling_rate": sampling_rate,
-        "settings": {
-            **{name: settings[name] for name in sorted(deciding("clips", PrepareConfig))},
-            "filters": list(used.filters),
-            "options": redact({name: used.options.get(name, {}) for name in used.filters}),
-        },
-        "filters_sha256": plugins.sources("filter"),
-        "clips_version": CLIPS_VERSION,
-        "versions": {name: version(name) for name in VERSIONS},
-    }
-    split = {name: settings[name] for name in sorted(deciding("split", PrepareConfig))}
-    return {**clips, "split": split, "clips_sha256": _sha256(clips)}
 
 
 def check_inside(manifest: Path, entries: Sequence[ManifestEntry]) -> None:
@@ -171,7 +147,7 @@ def real_path(manifest_dir: Path, entry: ManifestEntry) -> str:
 
 
 def without_repeats(maker: ClipMaker, entries: Sequence[ManifestEntry]) -> tuple[list[ManifestEntry], Tally]:
-    """The entries without those that name the same part of the same file again, and the tally of the repeats."""
+    """Leave out entries that name the same part of the same file again; their tally is the second result."""
     seen: set[tuple[str, float, float]] = set()
     unique: list[ManifestEntry] = []
     tally = Tally()
@@ -179,13 +155,9 @@ def without_repeats(maker: ClipMaker, entries: Sequence[ManifestEntry]) -> tuple
         part = (real_path(maker.manifest_dir, entry), entry.offset or 0.0, entry.duration)
         if part in seen:
             num_samples = round(entry.duration * maker.sample_rate)
-            drop = Drop(entry.source, entry.offset or 0.0, num_samples, "repeated line")
+            drop = Drop(entry.source, entry.offset or 0.0, num_samples, Reason.REPEATED_LINE)
             tally.add(Account("", num_samples, drops=[drop]), entry.source)
         else:
             seen.add(part)
             unique.append(entry)
     return unique, tally
-
-
-def _sha256(value: Any) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""Run the shards of a job on its executor; a file that kills its worker costs itself, and nothing else."""
+"""The shards of a job, run on its executor; a file that kills its worker costs itself, and nothing else."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from pathlib import Path
 
 from runyoro_ssl.config import Config
 from runyoro_ssl.dataset.layout import dataset_features
+from runyoro_ssl.disk.durable import sweep
 from runyoro_ssl.errors import ConfigError, DatasetError
 from runyoro_ssl.logs import get_logger, progress
 from runyoro_ssl.plugin.manager import Plugins
 from runyoro_ssl.prepare.accounts import Account, Drop
 from runyoro_ssl.prepare.shards.job import Job
-from runyoro_ssl.prepare.shards.shard import Found, Line, MakeShard, Shard, TryShard, find_done, plan, sweep
-from runyoro_ssl.prepare.workers import Done, lost, opened, run
+from runyoro_ssl.prepare.shards.shard import Line, MakeShard, Shard, StoredLine, TryShard, find_done, plan
+from runyoro_ssl.prepare.workers import Done, opened, run, why_lost
 
 log = get_logger()
 
@@ -27,27 +28,30 @@ IN_FLIGHT = 4
 Result = list[Account] | None
 
 
-def make_clips(config: Config, plugins: Plugins, job: Job, folder: Path) -> list[Found]:
-    """The account of every line, in order, and where its rows are. What `folder` holds is not done again."""
+def make_clips(config: Config, plugins: Plugins, job: Job, folder: Path, executor_files: Path) -> list[StoredLine]:
+    """Make the clips of every line, in order. What `folder` holds already is not done again.
+
+    `executor_files` is where the executor may keep files of its own.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    sweep(folder, ())
+    sweep(folder)
     wanted = [line.key for line in job.lines]
     done = find_done(folder, wanted)
     todo = plan(job.lines, done, config.prepare.shard_seconds)
     if done:
         log.info("shards_found", lines=len(done), lines_to_do=sum(len(shard.lines) for shard in todo))
     make = MakeShard(job.maker, dataset_features().arrow_schema, folder)
-    failed: dict[str, Found] = {}
+    failed: dict[str, StoredLine] = {}
     if todo:
-        with opened(plugins.executor(folder.parent)) as executor:
+        with opened(plugins.executor(executor_files)) as executor:
             for shard, _, account in _run(executor, make, todo, config):
                 if account is not None:
-                    failed[shard.lines[0].key] = Found(account, folder / f"{shard.name}.arrow", range(0))
+                    failed[shard.lines[0].key] = StoredLine(account, folder / f"{shard.name}.arrow", range(0))
         done = failed | _find_all(folder, [key for key in wanted if key not in failed])
     return [done[key] for key in wanted]
 
 
-def _find_all(folder: Path, wanted: Sequence[str]) -> dict[str, Found]:
+def _find_all(folder: Path, wanted: Sequence[str]) -> dict[str, StoredLine]:
     """The lines that were worked on, by key. What other machines write may take a while to be seen."""
     end = time.monotonic() + VISIBLE_SEC
     while len(done := find_done(folder, wanted, settled=False)) < len(wanted):
@@ -61,7 +65,7 @@ def _find_all(folder: Path, wanted: Sequence[str]) -> dict[str, Found]:
 
 
 def try_clips(config: Config, plugins: Plugins, job: Job, scratch: Path) -> list[Account]:
-    """The account of every line, in order; nothing is written but what the executor keeps in `scratch`."""
+    """Make the account of every line, in order; nothing is written but what the executor keeps in `scratch`."""
     done: dict[str, Account] = {}
     todo = plan(job.lines, {}, config.prepare.shard_seconds)
     with opened(plugins.executor(scratch)) as executor:
@@ -80,7 +84,7 @@ def _run(
         task = bar.add_task("Preparing", total=round(sum(shard.seconds for shard in todo)))
         for done in run(executor, function, todo, in_flight=in_flight):
             if done.lost_after_sec is not None:
-                again += done.item.alone()
+                again += done.item.one_by_one()
                 continue
             bar.advance(task, round(done.item.seconds))
             yield done.item, done.result, None
@@ -92,7 +96,7 @@ def _run(
             if done.lost_after_sec is None:
                 yield done.item, done.result, None
             else:
-                yield done.item, None, _account_for_lost(done, config, function.maker.sample_rate)
+                yield done.item, None, _account_of_lost(done, config, function.maker.sample_rate)
 
 
 def _check_workers(executor: Executor, config: Config) -> None:
@@ -109,10 +113,10 @@ def _nothing(_item: None) -> None:
     """What every worker can do."""
 
 
-def _account_for_lost(done: Done[Shard, Result], config: Config, sample_rate: int) -> Account:
-    """Of the one line of a shard that killed its worker twice."""
+def _account_of_lost(done: Done[Shard, Result], config: Config, sample_rate: int) -> Account:
+    """The account of the one line of a shard that killed its worker twice."""
     line: Line = done.item.lines[0]
-    error = lost(done, config.prepare.time_limit_sec)
+    error = why_lost(done, config.prepare.time_limit_sec)
     log.warning("file_dropped", file=line.entry.source, reason=str(error), executor_says=done.detail)
     num_samples = round(line.entry.duration * sample_rate)
     drop = Drop(line.entry.source, line.entry.offset or 0.0, num_samples, error.reason, error.detail)

@@ -1,4 +1,4 @@
-"""Units of work: some manifest lines to one Arrow file and one account, kept on disk until they are not needed.
+"""Shards, the units of work: some manifest lines to one Arrow file and one account, kept until they are not needed.
 
 A shard is named by the content of its input and settings, and appears whole or not at all: a preparation that was
 killed goes on with what it finds, and one with a grown manifest makes only what is new.
@@ -17,13 +17,12 @@ from pathlib import Path
 from typing import Any
 
 from runyoro_ssl.dataset.write import RowWriter
+from runyoro_ssl.disk.durable import TEMPORARY, put_in_place
 from runyoro_ssl.errors import DatasetError
 from runyoro_ssl.prepare.accounts import Account
 from runyoro_ssl.prepare.clips.make import ClipMaker
 from runyoro_ssl.prepare.manifest import ManifestEntry
-from runyoro_ssl.prepare.workers import at_rest
-
-TEMPORARY = ".writing-"
+from runyoro_ssl.prepare.workers import stop_watch
 
 
 @dataclass(frozen=True)
@@ -37,45 +36,45 @@ class Line:
 
 @dataclass(frozen=True)
 class Shard:
-    """One unit of work."""
+    """One unit of work: some manifest lines that one worker prepares."""
 
     lines: tuple[Line, ...]
 
     @property
     def name(self) -> str:
-        """By its content."""
+        """A name that follows from its content."""
         return _sha256("".join(line.key for line in self.lines))[:32]
 
     @property
     def seconds(self) -> float:
-        """Stated audio."""
+        """The audio that its lines state, seconds."""
         return sum(line.entry.duration for line in self.lines)
 
-    def alone(self) -> list[Shard]:
-        """Each line in a shard of its own."""
+    def one_by_one(self) -> list[Shard]:
+        """Shards of one line each."""
         return [Shard((line,)) for line in self.lines]
 
 
 @dataclass(frozen=True)
-class Found:
-    """The account of a line, and where its rows are: none, if `rows` is empty."""
+class StoredLine:
+    """A line that was worked on: its account, and where its rows are; it has none if `rows` is empty."""
 
     account: Account
     arrow: Path
     rows: range
 
 
-def keyed(entries: Sequence[ManifestEntry], manifest_dir: Path, settings_sha256: str) -> list[Line]:
-    """The lines of a manifest with their keys."""
+def with_keys(entries: Sequence[ManifestEntry], manifest_dir: Path, clips_sha256: str) -> list[Line]:
+    """Give the lines of a manifest their keys."""
     contents = [_content(entry, manifest_dir) for entry in entries]
     return [
-        Line(content, _sha256(f"{settings_sha256}\0{content}"), entry)
+        Line(content, _sha256(f"{clips_sha256}\0{content}"), entry)
         for content, entry in zip(contents, entries, strict=True)
     ]
 
 
 def plan(lines: Sequence[Line], done: Mapping[str, Any], shard_seconds: float) -> list[Shard]:
-    """What is still to do, in shards of about `shard_seconds` of consecutive lines.
+    """Plan what is still to do, in shards of about `shard_seconds` of consecutive lines.
 
     What is left of a plan of which some shards are done falls into the same shards as before.
     """
@@ -93,7 +92,7 @@ def plan(lines: Sequence[Line], done: Mapping[str, Any], shard_seconds: float) -
 
 @dataclass(frozen=True)
 class MakeShard:
-    """Makes a shard in a worker. Picklable.
+    """The work of making a shard, in a worker. Picklable.
 
     A new worker process must import what this needs before it starts: datasets alone would take twice as long as all
     the rest, so the schema is made by the main process.
@@ -113,7 +112,7 @@ class MakeShard:
         try:
             with RowWriter(_temporary(arrow), self.schema) as writer:
                 accounts = [self.maker.make(line.key, line.entry, writer.add) for line in shard.lines]
-            at_rest()
+            stop_watch()
             num_bytes = put_in_place(_temporary(arrow), arrow) if writer.num_rows else 0
             value = {"arrow_bytes": num_bytes, "lines": [made.to_json() for made in accounts]}
             _temporary(account).write_text(json.dumps(value, ensure_ascii=False), encoding="utf-8")
@@ -121,7 +120,7 @@ class MakeShard:
         except OSError as error:
             raise cannot_write(self.folder, error) from None
         finally:
-            at_rest()
+            stop_watch()
             for path in (arrow, account):
                 with suppress(OSError):
                     _temporary(path).unlink(missing_ok=True)
@@ -129,26 +128,26 @@ class MakeShard:
 
 @dataclass(frozen=True)
 class TryShard:
-    """Makes a shard in a worker, and writes nothing: the accounts are all that is wanted."""
+    """The work of trying a shard, in a worker: only the accounts are wanted, and nothing is written."""
 
     maker: ClipMaker
 
     def __call__(self, shard: Shard) -> list[Account]:
-        """The accounts of its lines."""
+        """Make the accounts of a shard's lines."""
         try:
             return [self.maker.make(line.key, line.entry, lambda _row: None) for line in shard.lines]
         finally:
-            at_rest()
+            stop_watch()
 
 
-def find_done(folder: Path, wanted: Iterable[str], *, settled: bool = True) -> dict[str, Found]:
-    """The lines that shards in a folder hold, by key: those `wanted`. A shard that is not whole is left out.
+def find_done(folder: Path, wanted: Iterable[str], *, settled: bool = True) -> dict[str, StoredLine]:
+    """Find the lines that shards in a folder hold, by key: those `wanted`. A shard that is not whole is left out.
 
     So are lines that were dropped for a reason that may have passed: all of them if `settled`, else those that were
     tried again with success.
     """
     keys = set(wanted)
-    found: dict[str, Found] = {}
+    found: dict[str, StoredLine] = {}
     for path in sorted(folder.glob("[0-9a-f]*.json")):
         for one in _read_accounts(path):
             key, is_settled = one.account.key, one.account.is_settled
@@ -157,35 +156,15 @@ def find_done(folder: Path, wanted: Iterable[str], *, settled: bool = True) -> d
     return found
 
 
-def sweep(folder: Path, used: Iterable[Path]) -> None:
-    """Remove from a folder of shards what killed writers left, and, given those in use, all other shards."""
-    keep = {path.stem for path in used}
-    for path in folder.iterdir():
-        if path.name.startswith(TEMPORARY) or (keep and path.stem not in {*keep, "settings"}):
-            path.unlink()
-
-
 def cannot_write(folder: Path, error: OSError) -> DatasetError:
-    """The disk is full, mostly."""
+    """The error of a folder that does not take a file: the disk is full, mostly."""
     why = os.strerror(error.errno) if error.errno else str(error)
     return DatasetError(
         f"{folder}: cannot write ({why}); make room, and run the same again: what is done stays, and is not done again"
     )
 
 
-def put_in_place(temporary: Path, path: Path) -> int:
-    """Give a written file its name, on the disk before it has it. Returns its size in bytes."""
-    descriptor = os.open(temporary, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-        num_bytes = os.fstat(descriptor).st_size
-    finally:
-        os.close(descriptor)
-    temporary.replace(path)
-    return num_bytes
-
-
-def _read_accounts(path: Path) -> Iterator[Found]:
+def _read_accounts(path: Path) -> Iterator[StoredLine]:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
         arrow = path.with_suffix(".arrow")
@@ -196,7 +175,7 @@ def _read_accounts(path: Path) -> Iterator[Found]:
         return
     first = 0
     for account in accounts:
-        yield Found(account, arrow, range(first, first + len(account.clips)))
+        yield StoredLine(account, arrow, range(first, first + len(account.clips)))
         first += len(account.clips)
 
 

@@ -1,25 +1,27 @@
-"""The folder beside a dataset: what is done of it before it has its name, and what the next preparation can use."""
+"""The store beside a dataset: what is done of it before it has its name, and what the next one can use."""
 
 from __future__ import annotations
 
 import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from runyoro_ssl.dataset.layout import FINGERPRINT, write_json
+from runyoro_ssl.dataset.layout import FINGERPRINT
+from runyoro_ssl.disk.durable import flush, flush_all, sweep, write_json
+from runyoro_ssl.disk.lock import FolderLock, Words
 from runyoro_ssl.errors import ConfigError
-from runyoro_ssl.logs import get_logger
 from runyoro_ssl.prepare.shards.job import Job
-from runyoro_ssl.prepare.shards.shard import TEMPORARY, put_in_place, sweep
+from runyoro_ssl.prepare.shards.origin import deciders_of_clips
+from runyoro_ssl.prepare.shards.shard import cannot_write
 
-log = get_logger()
-
-LOCK, SETTINGS, JOBS = "lock", "settings.json", "jobs"
+LOCK, SETTINGS = "prepare.lock", "settings.json"
+LOCK_BEFORE = "lock"
+"""The lock file of versions without CLIPS_VERSION, which they leave behind."""
 
 
 @dataclass(frozen=True)
@@ -36,71 +38,77 @@ class Store:
 
     @property
     def downloads(self) -> Path:
-        """Recordings of a dataset on the hub."""
+        """The folder for recordings of a dataset on the hub."""
         return self.folder / "downloads"
 
     @property
+    def jobs(self) -> Path:
+        """The folder for files of an executor."""
+        return self.folder / "jobs"
+
+    @property
     def finished(self) -> Path:
-        """The new dataset, before it has its name."""
+        """The folder of the new dataset before it has its name."""
         return self.folder / "finished"
 
     @property
     def replaced(self) -> Path:
-        """The old dataset, when it no longer has its name. Goes last: while it is there, something is left to do."""
+        """The folder of the old dataset when it has lost its name. It goes last: while it is there, work is left."""
         return self.folder / "replaced"
 
     @contextmanager
-    def alone(self) -> Iterator[None]:
-        """Hold the store; one that is left without anything in it goes. What a kill interrupted is put right first.
+    def locked(self) -> Iterator[FolderLock]:
+        """Hold the store for this process; one that is left without anything in it goes.
+
+        What a kill interrupted is put right first.
 
         Raises:
             ConfigError: Another process holds it.
+            DatasetError: The disk is full, or does not take a file.
         """
-        from filelock import FileLock, Timeout
-
-        self.folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(self.folder / LOCK)
+        if_lost = "If nothing else prepares it, run the same again: what is done stays, and is not done again"
+        lock = FolderLock(self.folder / LOCK, Words("invoke prepare", self.output_dir, if_lost, ConfigError))
         try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            raise ConfigError(
-                f"{self.output_dir}: another `invoke prepare` is writing it; wait for that, or give another "
-                "--output-dir"
-            ) from None
+            lock.acquire()
+        except OSError as error:
+            raise cannot_write(self.folder, error) from None
         try:
             if self.replaced.exists() and not self.output_dir.exists():
                 self.replaced.rename(self.output_dir)
             shutil.rmtree(self.finished, ignore_errors=True)
-            yield
+            yield lock
         finally:
-            if {path.name for path in self.folder.iterdir()} <= {LOCK}:
-                shutil.rmtree(self.folder, ignore_errors=True)
             lock.release()
+            with suppress(OSError):
+                self.folder.rmdir()
 
     def shards_of(self, job: Job) -> Path:
-        """Where shards with the settings of a job are, if there are any."""
-        return self.folder / job.settings_sha256[:16]
+        """The folder for shards with the settings of a job, there or not."""
+        return self.folder / job.clips_sha256[:16]
 
     def open_shards(self, job: Job) -> Path:
-        """The same, made. Says what differs if there are only others."""
+        """The folder for shards with the settings of a job, made if need be."""
         shards = self.shards_of(job)
-        now = _decisive(job)
-        others = [path for path in self.folder.glob(f"*/{SETTINGS}") if path.parent != shards]
-        if others and not shards.exists():
-            before = _read(max(others, key=os.path.getmtime))
-            log.warning("settings_changed", changed=_differences(before, now), so="all clips are made anew")
         shards.mkdir(exist_ok=True)
         if not (shards / SETTINGS).exists():
-            write_json(shards / f"{TEMPORARY}{SETTINGS}", now)
-            put_in_place(shards / f"{TEMPORARY}{SETTINGS}", shards / SETTINGS)
+            write_json(shards / SETTINGS, deciders_of_clips(job.origin))
         return shards
+
+    def last_settings(self, job: Job) -> dict[str, Any] | None:
+        """What decided the newest shards, if there are some and a job can use none; {} if that is damaged."""
+        others = list(self.folder.glob(f"*/{SETTINGS}"))
+        if not others or self.shards_of(job).exists():
+            return None
+        try:
+            found = json.loads(max(others, key=os.path.getmtime).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return found if isinstance(found, dict) else {}
 
     def put_in_place(self) -> None:
         """Give the finished dataset its name; a power cut does not undo it."""
         check_replaceable(self.output_dir, overwrite=True)
-        for path in self.finished.rglob("*.*"):
-            with path.open("rb") as file:
-                os.fsync(file.fileno())
+        flush_all(self.finished)
         shutil.rmtree(self.replaced, ignore_errors=True)
         if self.output_dir.exists():
             self.output_dir.rename(self.replaced)
@@ -110,25 +118,27 @@ class Store:
             if self.replaced.exists():
                 self.replaced.rename(self.output_dir)
             raise
+        flush(self.output_dir.parent)
 
     def is_untidy(self, *, keep_shards: bool) -> bool:
-        """Whether a preparation was killed while it cleaned up."""
+        """Whether something is left of a preparation that was killed while it cleaned up."""
         return self.replaced.exists() or not keep_shards
 
     def clean_up(self, shards: Path, used: Iterable[Path], *, keep_shards: bool) -> None:
         """Remove what no later preparation with these settings can use."""
         keep = {shards, self.downloads} if keep_shards else set()
         if keep and shards.exists():
-            sweep(shards, used)
+            _remove_unused(shards, used)
+        (self.folder / LOCK_BEFORE).unlink(missing_ok=True)
         ours = set(self.folder.glob(16 * "[0-9a-f]"))
-        ours |= {self.downloads, self.finished, self.replaced, self.folder / JOBS}
+        ours |= {self.downloads, self.finished, self.replaced, self.jobs}
         for path in sorted(ours - keep, key=lambda path: path == self.replaced):
             if path.is_dir():
                 shutil.rmtree(path)
 
 
 def check_replaceable(output_dir: Path, *, overwrite: bool) -> None:
-    """Only a prepared dataset is ever replaced, and only when asked: never a folder of someone's recordings.
+    """Refuse to replace anything but a prepared dataset, and that unless asked: never a folder of recordings.
 
     Raises:
         ConfigError: It holds something else, or was not asked for.
@@ -141,26 +151,10 @@ def check_replaceable(output_dir: Path, *, overwrite: bool) -> None:
         raise ConfigError(f"{output_dir} already holds a dataset; add --overwrite to replace it")
 
 
-def _decisive(job: Job) -> dict[str, dict[str, Any]]:
-    """All but the input on which a shard depends."""
-    model = {name: job.origin[name] for name in ("sampling_rate", "format")}
-    return {"model": model, **{name: job.origin[name] for name in ("settings", "versions", "filters_sha256")}}
-
-
-def _read(settings: Path) -> dict[str, dict[str, Any]]:
-    """What an earlier preparation wrote; nothing if it is damaged."""
-    try:
-        found = json.loads(settings.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
-def _differences(before: Mapping[str, Mapping[str, Any]], now: Mapping[str, Mapping[str, Any]]) -> str:
-    """What differs, setting by setting: `max_duration_sec 15.0 -> 10.0`."""
-    return ", ".join(
-        f"{key} {before.get(name, {}).get(key)} -> {values.get(key)}"
-        for name, values in now.items()
-        for key in sorted(before.get(name, {}).keys() | values.keys())
-        if before.get(name, {}).get(key) != values.get(key)
-    )
+def _remove_unused(shards: Path, used: Iterable[Path]) -> None:
+    """Remove from a folder of shards what killed writers left, and the shards whose Arrow files are not in use."""
+    sweep(shards)
+    keep = {path.stem for path in used}
+    for path in shards.iterdir():
+        if keep and path.name != SETTINGS and path.stem not in keep:
+            path.unlink()

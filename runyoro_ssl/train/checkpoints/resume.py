@@ -9,7 +9,6 @@ from typing import Any
 from runyoro_ssl.batches.plan import PlanSettings
 from runyoro_ssl.batches.regroup import Regroup
 from runyoro_ssl.config import Config
-from runyoro_ssl.disk.lock import LOCK
 from runyoro_ssl.errors import CheckpointError, ConfigError
 from runyoro_ssl.logs import get_logger
 from runyoro_ssl.processes import sum_over_processes
@@ -22,6 +21,7 @@ from runyoro_ssl.train.checkpoints.folder import (
     list_checkpoints,
     step_of,
 )
+from runyoro_ssl.train.run_lock import LOCK
 
 log = get_logger()
 

@@ -20,7 +20,7 @@ from runyoro_ssl.train.checkpoints.folder import checkpoint_of, prune_checkpoint
 from runyoro_ssl.train.checkpoints.format import Snapshot, verify_checkpoint, write_checkpoint
 
 if TYPE_CHECKING:
-    from runyoro_ssl.disk.lock import RunLock
+    from runyoro_ssl.disk.lock import FolderLock
     from runyoro_ssl.train.training_run import TrainingRun
 
 log = get_logger()
@@ -50,7 +50,7 @@ class Saver:
         """What the last save took, from the snapshot to the end of its verification."""
 
     @classmethod
-    def of(cls, run: TrainingRun, lock: RunLock | None) -> Self:
+    def of(cls, run: TrainingRun, lock: FolderLock | None) -> Self:
         """The saver of a run; only the main process has a lock, and saves."""
         config = run.config.train
         check = lock.check if lock is not None else lambda: None

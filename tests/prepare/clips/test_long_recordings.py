@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import soundfile as sf
 
-from runyoro_ssl.dataset.layout import load_splits
+from runyoro_ssl.dataset.read import load_splits
 from runyoro_ssl.errors import ManifestError, PluginError
 from runyoro_ssl.plugin.manager import load_plugins
 from runyoro_ssl.prepare.dry_run import rehearse

@@ -13,8 +13,8 @@ import soundfile as sf
 from runyoro_ssl.audio.vad import WINDOW, WINDOW_SEC, speech_probabilities
 from runyoro_ssl.errors import AudioError
 from runyoro_ssl.prepare.clips import speech
-from runyoro_ssl.prepare.clips.segment import Bounds, PauseSettings, cut_at_pauses, cut_evenly, cut_stream, take
-from runyoro_ssl.prepare.clips.speech import SpeechTrack, listen
+from runyoro_ssl.prepare.clips.segment import Bounds, PauseSettings, cut_at_pauses, cut_evenly, cut_stream, take_bounds
+from runyoro_ssl.prepare.clips.speech import SpeechTrack, track_speech
 
 RATE = 16_000
 SETTINGS = PauseSettings(
@@ -150,7 +150,7 @@ def test_parts_of_a_stream(block: int) -> None:
     waveform = np.arange(500, dtype=np.float32)
     bounds = [(0, 3), (3, 50), (120, 121), (121, 300), (450, 460)]
     read = in_blocks(waveform, block)
-    taken = list(take(read, bounds))
+    taken = list(take_bounds(read, bounds))
     assert [place for place, _ in taken] == bounds
     for (start, stop), part in taken:
         np.testing.assert_array_equal(part, waveform[start:stop])
@@ -176,7 +176,7 @@ def test_broken_stream_is_followed_as_far_as_it_goes() -> None:
         yield np.zeros(RATE, np.float32)
         raise AudioError("unreadable", "here")
 
-    track = listen(broken(), RATE)
+    track = track_speech(broken(), RATE)
     assert (track.num_samples, str(track.error)) == (RATE, "unreadable: here")
 
 
@@ -189,7 +189,7 @@ def test_stretches_change_little(bantu: Path, monkeypatch: pytest.MonkeyPatch) -
     waveform = np.concatenate([sf.read(path, dtype="float32")[0] for path in paths])
     waveform = waveform[: len(waveform) // WINDOW * WINDOW]
     monkeypatch.setattr(speech, "STRETCH_WINDOWS", 313)
-    track = listen(in_blocks(waveform), RATE)
+    track = track_speech(in_blocks(waveform), RATE)
     expected = load_silero_vad().audio_forward(torch.from_numpy(waveform)[None], RATE)[0].numpy()
     assert len(track.speech) == len(expected)
     assert np.mean((track.speech > 0.5) != (expected > 0.5)) < 0.02

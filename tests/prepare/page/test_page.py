@@ -6,6 +6,7 @@ import base64
 import hashlib
 import html as markup
 import io
+import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from html.parser import HTMLParser
@@ -17,12 +18,15 @@ import pytest
 import soundfile as sf
 
 from conftest import ROOT
+from runyoro_ssl.audio.reasons import Reason, explain
+from runyoro_ssl.dataset.layout import CLIPS, PAGE, REPORT
 from runyoro_ssl.page.amounts import amount_of_time, clock, number, share
-from runyoro_ssl.page.charts import histogram, rows, seconds_by
+from runyoro_ssl.page.charts import histogram, named_bars, seconds_by
 from runyoro_ssl.page.pictures import audio_uri, log_mel, mel_place, spectrogram_uri
-from runyoro_ssl.prepare.page import ClipSummary, write_page
+from runyoro_ssl.prepare.accounts import Account, ClipRecord, Drop, Tally
 from runyoro_ssl.prepare.page.examples import choose_examples
-from runyoro_ssl.prepare.page.reasons import REASONS, explain
+from runyoro_ssl.prepare.page.write import write_page
+from runyoro_ssl.prepare.report import build_report
 
 RATE = 16_000
 PACKAGE = ROOT / "runyoro_ssl"
@@ -31,7 +35,7 @@ HOSTILE = '<script>alert("x")</script>'
 VOID = {"meta", "img", "link", "rect", "br"}
 
 
-def summary(place: int, *, measures: Mapping[str, float] = USUAL, **changed: Any) -> ClipSummary:
+def record(place: int, *, measures: dict[str, float] = USUAL, **changed: Any) -> ClipRecord:
     """A usual clip of its own recording; every fourth is held out."""
     facts: dict[str, Any] = {
         "id": f"r{place}.wav@0.000",
@@ -40,19 +44,21 @@ def summary(place: int, *, measures: Mapping[str, float] = USUAL, **changed: Any
         "language": ("nyo", "ttj")[place % 2],
         "source": f"r{place}.wav",
         "offset_sec": 0.0,
+        "licence": None,
         "num_samples": 2 * RATE,
+        "crc32": 0,
         "split": "train" if place % 4 else "validation",
         "measures": measures,
     }
-    return ClipSummary(**(facts | changed))
+    return ClipRecord(**(facts | changed))
 
 
-def varied(count: int) -> list[ClipSummary]:
+def varied(count: int) -> list[ClipRecord]:
     """Clips whose measures differ a little, in a fixed way."""
     draws = np.random.default_rng(0).standard_normal((count, len(USUAL)))
     spread = (4.0, 3.0, 300.0, 0.0002, 1.0, 0.03)
     return [
-        summary(
+        record(
             place,
             measures={name: USUAL[name] + size * float(x) for name, size, x in zip(USUAL, spread, row, strict=True)},
         )
@@ -60,22 +66,15 @@ def varied(count: int) -> list[ClipSummary]:
     ]
 
 
-def account_of(clips: Sequence[ClipSummary], dropped: Mapping[str, tuple[int, float]]) -> dict[str, Any]:
+def account_of(clips: Sequence[ClipRecord], dropped: Mapping[str, tuple[int, float]]) -> dict[str, Any]:
     """The report of a preparation that kept these clips and dropped reason -> (clips, seconds)."""
-    kept = sum(clip.num_samples for clip in clips)
-    return {
-        "sampling_rate": RATE,
-        "clips_in": len(clips) + sum(count for count, _ in dropped.values()),
-        "seconds_in": kept / RATE + sum(seconds for _, seconds in dropped.values()),
-        "clips_kept": len(clips),
-        "seconds_kept": kept / RATE,
-        "dropped": {reason: {"clips": count, "seconds": seconds} for reason, (count, seconds) in dropped.items()},
-        "samples": {
-            "in": kept + round(RATE * sum(seconds for _, seconds in dropped.values())),
-            "kept": kept,
-            "dropped": {reason: round(RATE * seconds) for reason, (_, seconds) in dropped.items()},
-        },
-    }
+    tally = Tally()
+    for clip in clips:
+        tally.add(Account("", samples_in=clip.num_samples, clips=[clip]), clip.source)
+    for reason, (count, seconds) in dropped.items():
+        drops = [Drop("gone.wav", 0.0, round(RATE * seconds / count), reason) for _ in range(count)]
+        tally.add(Account("", samples_in=sum(drop.num_samples for drop in drops), drops=drops), "gone.wav")
+    return build_report(tally, clips, RATE, tally.samples_in / RATE)
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +88,7 @@ def page(tmp_path: Path, speech: np.ndarray) -> Callable[..., str]:
     """Writes a page, each clip the same half second of speech, and reads it."""
 
     def write(
-        clips: Sequence[ClipSummary],
+        clips: Sequence[ClipRecord],
         report: Mapping[str, Any] | None = None,
         waveform_of: Callable[[int], np.ndarray] = lambda _: speech[: RATE // 2],
         title: str = "A corpus",
@@ -165,9 +164,9 @@ def test_only_our_script_may_run(page: Callable[..., str]) -> None:
 
 def test_strings_of_the_data_are_text(page: Callable[..., str]) -> None:
     """A name that looks like markup is shown as it is, wherever it stands."""
-    names: dict[str, Any] = dict.fromkeys(("id", "recording", "speaker", "language", "source"), HOSTILE)
-    report = account_of([summary(0)], {HOSTILE: (1, 2.0)}) | {"licences": {HOSTILE: 2.0}}
-    html = page([summary(0, **names), summary(1)], report, title=HOSTILE)
+    names: dict[str, Any] = dict.fromkeys(("id", "recording", "speaker", "language", "licence", "source"), HOSTILE)
+    clips = [record(0, **names), record(1)]
+    html = page(clips, account_of(clips, {HOSTILE: (1, 2.0)}), title=HOSTILE)
     assert html.count("<script>") == 1
     assert "alert(" in text_of(html)
     assert all("alert" not in name for _, attributes in Elements().read(html) for name in attributes)
@@ -180,7 +179,7 @@ def test_same_corpus_gives_the_same_bytes(page: Callable[..., str]) -> None:
 
 def test_account_shows_every_reason_with_its_share(page: Callable[..., str]) -> None:
     """Kept and each reason, with time and per cent of the input; a known one is explained, a plugin's own is not."""
-    clips = [summary(place) for place in range(60)]
+    clips = [record(place) for place in range(60)]
     html = page(clips, account_of(clips, {"silence": (3, 60.0), "my plugin": (2, 20.0)}))
     words = text_of(html)
     assert "kept 2.0 min 60.0 % 60 silence 1.0 min 30.0 % 3" in words
@@ -200,7 +199,7 @@ def test_account_that_does_not_add_up_says_so(page: Callable[..., str]) -> None:
 
 def test_clip_is_traceable_to_its_second(page: Callable[..., str]) -> None:
     """Each card names the manifest's file and the place in it."""
-    clips = [summary(0, source="field/day 2.wav", offset_sec=3725.4), summary(1)]
+    clips = [record(0, source="field/day 2.wav", offset_sec=3725.4), record(1)]
     assert "field/day 2.wav 1:02:05.4 \N{EN DASH} 1:02:07.4" in text_of(page(clips))
 
 
@@ -224,7 +223,7 @@ def test_every_example_is_heard_and_seen(page: Callable[..., str], speech: np.nd
 
 def test_long_clip_is_heard_for_fifteen_seconds(page: Callable[..., str], speech: np.ndarray) -> None:
     """The page stays small, and says that there is more."""
-    html = page([summary(0, num_samples=40 * RATE)], waveform_of=lambda _: np.resize(speech, 40 * RATE))
+    html = page([record(0, num_samples=40 * RATE)], waveform_of=lambda _: np.resize(speech, 40 * RATE))
     (uri,) = re.findall(r'<audio[^>]* src="([^"]*)"', html)
     assert sf.info(io.BytesIO(decoded(uri, "audio/mpeg"))).duration == pytest.approx(15.0, abs=0.1)
     assert "The first 15 s of 40.0 s." in text_of(html)
@@ -291,7 +290,7 @@ def test_odd_waveforms_have_pictures(num_samples: int, level: float) -> None:
 def test_worst_is_the_faulty_clip(page: Callable[..., str], measure: str, value: float, fault: str) -> None:
     """Each kind of fault puts a clip first, and is named on its card."""
     clips = varied(60)
-    clips[17] = summary(17, measures={**USUAL, measure: value})
+    clips[17] = record(17, measures={**USUAL, measure: value})
     worst, _ = choose_examples(clips)
     assert (worst[0].clip, worst[0].faults) == (17, (fault,))
     assert f"<mark>{fault}</mark>" in page(clips)
@@ -300,14 +299,14 @@ def test_worst_is_the_faulty_clip(page: Callable[..., str], measure: str, value:
 def test_good_extremes_are_not_bad() -> None:
     """A clip with an outstanding SNR and no hum is not among the worst."""
     clips = varied(60)
-    clips[17] = summary(17, measures={**USUAL, "snr_db": 70.0, "hum_db": -30.0})
+    clips[17] = record(17, measures={**USUAL, "snr_db": 70.0, "hum_db": -30.0})
     assert 17 not in {example.clip for example in choose_examples(clips)[0]}
 
 
 def test_good_measure_does_not_excuse_a_bad_one() -> None:
     """Noise stays noise on a clip without any hum."""
     clips = varied(60)
-    clips[17] = summary(17, measures={**USUAL, "snr_db": 0.0, "hum_db": -40.0})
+    clips[17] = record(17, measures={**USUAL, "snr_db": 0.0, "hum_db": -40.0})
     assert choose_examples(clips)[0][0].clip == 17
 
 
@@ -315,15 +314,15 @@ def test_unknown_is_not_bad() -> None:
     """A clip without an SNR, or with one that is no number, counts as usual."""
     clips = varied(60)
     for place, snr in ((17, float("-inf")), (18, float("nan"))):
-        clips[place] = summary(place, measures={**USUAL, "snr_db": snr})
-    clips[19] = summary(19, measures={name: value for name, value in USUAL.items() if name != "snr_db"})
+        clips[place] = record(place, measures={**USUAL, "snr_db": snr})
+    clips[19] = record(19, measures={name: value for name, value in USUAL.items() if name != "snr_db"})
     assert not {17, 18, 19} & {example.clip for example in choose_examples(clips)[0]}
 
 
 def test_typical_are_near_the_medians() -> None:
     """The clip that is usual in everything comes first, and no clip is both worst and typical."""
     clips = varied(60)
-    clips[23] = summary(23)
+    clips[23] = record(23)
     worst, typical = choose_examples(clips)
     assert typical[0].clip == 23
     assert not {example.clip for example in worst} & {example.clip for example in typical}
@@ -333,7 +332,7 @@ def test_one_recording_does_not_fill_the_worst() -> None:
     """At most three of one recording while there are others, worst first all the same."""
     clips = varied(60)
     for place in range(20, 40):
-        clips[place] = summary(place, recording="bad.wav", measures={**USUAL, "snr_db": 0.0 + place / 100})
+        clips[place] = record(place, recording="bad.wav", measures={**USUAL, "snr_db": 0.0 + place / 100})
     worst = [example.clip for example in choose_examples(clips)[0]]
     assert worst[:3] == [20, 21, 22]
     assert len(worst) == 10
@@ -342,18 +341,18 @@ def test_one_recording_does_not_fill_the_worst() -> None:
 
 def test_only_recording_gives_all_the_worst() -> None:
     """Where there is one recording, its clips are shown."""
-    clips = [summary(place, recording="a.wav", measures={**USUAL, "snr_db": float(place)}) for place in range(40)]
+    clips = [record(place, recording="a.wav", measures={**USUAL, "snr_db": float(place)}) for place in range(40)]
     worst, typical = choose_examples(clips)
     assert [example.clip for example in worst] == list(range(10))
     assert len(typical) == 10
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 3, 9, 15])
-@pytest.mark.parametrize("measures", [{}, {"snr_db": float("nan"), "level_dbfs": float("-inf")}, USUAL])
-def test_little_is_known(page: Callable[..., str], count: int, measures: Mapping[str, float]) -> None:
-    """Few clips, no measures, no speakers, no languages, an empty report: a sensible page, without nan or None."""
-    clips = [summary(place, measures=measures, speaker=None, language=None) for place in range(count)]
-    words = text_of(page(clips, {}))
+@pytest.mark.parametrize("measures", [{}, USUAL])
+def test_little_is_known(page: Callable[..., str], count: int, measures: dict[str, float]) -> None:
+    """Few clips, no measures, no speakers, no languages: a sensible page, without nan or None."""
+    clips = [record(place, measures=measures, speaker=None, language=None) for place in range(count)]
+    words = text_of(page(clips))
     assert "No clip is measurably worse than the others." in words
     assert "No speaker is named" in words
     assert not re.search(r"\b(nan|inf|None)\b", words)
@@ -366,7 +365,7 @@ def test_little_is_known(page: Callable[..., str], count: int, measures: Mapping
 def test_histogram_counts_every_clip_once() -> None:
     """Bars, what is beyond the axis, and what is not known add up to the clips."""
     values = np.concatenate([np.random.default_rng(1).normal(20, 5, 998), [np.nan, 900.0]])
-    chart = histogram("SNR", "dB", "", values, np.arange(1000) % 10 == 0)
+    chart = histogram("SNR", "dB", "", values, np.arange(1000) % 10 == 0, noun="clip")
     counts = [
         int(number_.replace(",", ""))
         for number_ in (re.findall(r"([\d,]+) clips?$", bar.text)[0] for bar in chart.bins)
@@ -374,14 +373,14 @@ def test_histogram_counts_every_clip_once() -> None:
     outside = int(re.findall(r"(\d+) clips? beyond", chart.note)[0])
     assert sum(counts) + outside + 1 == 1000
     assert "Known of 999 of 1,000 clips." in chart.note
-    assert max(bar.train + bar.validation for bar in chart.bins) <= 100.0
+    assert max(bar.lower + bar.upper for bar in chart.bins) <= 100.0
     assert chart.summary.startswith("Median 20")
 
 
 @pytest.mark.parametrize("values", [[3.0], [0.0] * 5, [-1e-9, 1e-9], [1e6, 1e6 + 1], [-120.0, 0.0]])
 def test_histogram_of_any_range(values: list[float]) -> None:
     """One clip, equal clips, tiny and huge numbers: at least one bar, and the axis holds the median."""
-    chart = histogram("Level", "dBFS", "", np.array(values), np.zeros(len(values), dtype=bool))
+    chart = histogram("Level", "dBFS", "", np.array(values), np.zeros(len(values), dtype=bool), noun="clip")
     assert chart.bins
     assert 0.0 <= chart.median <= 100.0
     assert all(0.0 <= tick.at <= 100.001 for tick in (*chart.x_ticks, *chart.y_ticks))
@@ -390,7 +389,7 @@ def test_histogram_of_any_range(values: list[float]) -> None:
 def test_twenty_speakers_and_the_rest() -> None:
     """The largest twenty by name, then the others in one row, then the unknown: the seconds add up."""
     sums = seconds_by([(f"s{place:02d}", float(place)) for place in range(1, 31)] + [(None, 7.0), ("s30", 1.0)])
-    listed = rows(sums)
+    listed = named_bars(sums)
     assert [row.name for row in listed[:2]] == ["s30", "s29"]
     assert [(row.name, row.is_named) for row in listed[20:]] == [("10 others", False), ("not known", False)]
     assert sum(row.seconds for row in listed) == sum(sums.values()) == 473.0
@@ -400,7 +399,7 @@ def test_one_voice_that_speaks_most_is_remarked(page: Callable[..., str]) -> Non
     """More than half of the audio by one speaker is said in words; an even corpus has no such remark."""
     clips = varied(20)
     assert "may learn this voice" not in page(clips)
-    clips += [summary(place, speaker="Akiiki") for place in range(20, 45)]
+    clips += [record(place, speaker="Akiiki") for place in range(20, 45)]
     assert "Akiiki speaks 55.6 % of it" in text_of(page(clips))
 
 
@@ -411,17 +410,53 @@ def test_large_corpus_takes_seconds_and_stays_small(page: Callable[..., str], sp
     assert len(html) < 4_000_000
 
 
-def test_every_reason_the_code_can_give_is_explained() -> None:
-    """Those of decoding and of the built-in filters; a plugin's own is not."""
-    sources = [*(PACKAGE / "prepare").glob("*.py"), *(PACKAGE / "builtins").glob("*.py")]
-    code = "".join(path.read_text(encoding="utf-8") for path in sources)
-    given = set(re.findall(r'AudioError\(\s*"([^"]+)"', code)) | set(re.findall(r'return "([^"]+)" if ', code))
-    given |= {"near-duplicate", "speaker cap", "recording cap", "repeated line", "truncated"}
-    # `manifest` lists these files; `prepare` never sees them.
-    assert given - {"file name is not UTF-8"} <= REASONS.keys()
-    assert len(given) > 20
-    assert all(meaning.endswith(".") and remedy.endswith(".") for meaning, remedy in REASONS.values())
+def test_every_reason_is_explained() -> None:
+    """What it means and what to do, in sentences; a plugin's own reason is shown without."""
+    assert all(one.meaning.endswith(".") and one.remedy.endswith(".") for one in Reason)
+    assert explain("silence") == (Reason.SILENCE.meaning, Reason.SILENCE.remedy)
     assert explain("my plugin") == ("", "")
+
+
+def test_reasons_are_given_by_their_names() -> None:
+    """No second literal: what the code says of a file or a clip is a Reason, so that none lacks its texts."""
+    rooms = ("audio", "prepare", "builtins")
+    code = "".join(path.read_text(encoding="utf-8") for room in rooms for path in (PACKAGE / room).rglob("*.py"))
+    assert "AudioError(Reason." in code
+    assert not re.findall(r'AudioError\(\s*f?"[^"]+"', code)
+    assert not re.findall(r'return "[^"]+" if ', code)
+
+
+def test_tiles_tell_what_the_report_says(page: Callable[..., str]) -> None:
+    """Each of the eight figures at the top, with its remark."""
+    clips = [record(place) for place in range(60)]
+    words = text_of(page(clips, account_of(clips, {"silence": (3, 60.0)})))
+    assert words.split(" Account Measures")[0].endswith(
+        "3.0 min came in 61 manifest lines 2.0 min kept 66.7 % of the input 1.0 min dropped for 1 reason "
+        "60 clips median 2.0 s 60 recordings 5 speakers 2 languages 30.0 s validation 25.0 % of what is kept"
+    )
+
+
+def test_splits_and_licences_are_those_of_the_report(page: Callable[..., str]) -> None:
+    """Both splits in a table; licences where one is known, with what has none."""
+    clips = [record(place, licence="CC0-1.0" if place < 10 else None) for place in range(40)]
+    words = text_of(page(clips))
+    assert "Time 1.0 min 20.0 s Share 75.0 % 25.0 % Clips 30 10 Recordings 30 10 Speakers 5 5" in words
+    assert "Licences Name Picture Time Share CC0-1.0 20.0 s 25.0 % not known 1.0 min 75.0 %" in words
+    assert "Licences" not in text_of(page([record(place) for place in range(4)]))
+
+
+def test_page_of_a_real_preparation(dataset: Path) -> None:
+    """What `prepare` wrote: every number of the page that its report holds, and the files of the clips it shows."""
+    report = json.loads((dataset / REPORT).read_text())
+    html = (dataset / PAGE).read_text(encoding="utf-8")
+    words = text_of(html)
+    assert f"came in {report['lines_in']} manifest lines" in words
+    assert f"{report['samples']['in']:,} samples in, {report['samples']['kept']:,} kept" in words
+    assert f"Clips {report['splits']['train']['clips']} {report['splits']['validation']['clips']}" in words
+    sources = {json.loads(line)["audio_filepath"] for line in (dataset / CLIPS).read_text().splitlines()}
+    shown = set(re.findall(r'<span class="source">([^<]+)</span>', html))
+    assert shown
+    assert shown <= sources
 
 
 def test_amounts() -> None:

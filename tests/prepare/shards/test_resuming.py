@@ -122,7 +122,7 @@ def test_worker_ends_with_its_parent() -> None:
 def test_rows_are_saved_alike_from_any_shards(tmp_path: Path, seed: int) -> None:
     """One shard, one for each row, and chance in between: the same bytes, although Arrow writes what it was given."""
     rng = np.random.default_rng(seed)
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             **dict.fromkeys(("id", "recording", "source", "metadata"), "x" * int(rng.integers(9))),
             **{name: None if rng.random() < 0.3 else "y" * index for name in ("speaker", "language")},
@@ -184,12 +184,15 @@ def test_changed_setting_makes_all_anew(preparation: Prepare, few: Path) -> None
     changed, fresh = preparation("changed", manifest=few), preparation("fresh", manifest=few)
     changed.here()
     before = changed.shards()
-    with pytest.raises(ConfigError, match=r"settings differ\); add --overwrite"):
+    with pytest.raises(
+        ConfigError,
+        match=r"prepare.max_duration_sec 15.0 -> 9.0; add --overwrite to replace it \(all clips are made anew\)",
+    ):
         changed.here("prepare.max_duration_sec=9")
     with capture_logs() as logs:
         changed.here("prepare.max_duration_sec=9", overwrite=True)
-    (said,) = [line for line in logs if line["event"] == "settings_changed"]
-    assert said["changed"] == "max_duration_sec 15.0 -> 9.0"
+    (said,) = [line for line in logs if line["event"] == "replacing_dataset"]
+    assert (said["because"], said["so"]) == ("prepare.max_duration_sec 15.0 -> 9.0", "all clips are made anew")
     assert not before.keys() & changed.shards().keys()
     fresh.here("prepare.max_duration_sec=9")
     assert contents(changed.dataset) == contents(fresh.dataset)
@@ -229,7 +232,7 @@ def test_second_preparation_stops(preparation: Prepare, run_task: Callable[[str]
         assert wait_until(lambda: len(first.shards()) > 0, process)
         status, _, complaint = run_task(first.task)
         assert (status, complaint.count("\n")) == (1, 1), complaint
-        assert "another `invoke prepare` is writing it" in complaint
+        assert "`invoke prepare` is already writing here (pid" in complaint
         process.wait(60)
     assert process.returncode == 0
 
@@ -241,7 +244,7 @@ def test_kill_between_the_last_two_steps(preparation: Prepare, few: Path) -> Non
     expected = contents(struck.dataset)
     shutil.copytree(struck.dataset, struck.store / "finished")
     struck.dataset.rename(struck.store / "replaced")
-    with pytest.raises(ConfigError, match="settings differ"):
+    with pytest.raises(ConfigError, match=r"max_duration_sec 15.0 -> 9.0"):
         struck.here("prepare.max_duration_sec=9")
     assert contents(struck.dataset) == expected
     assert struck.leftovers() == []

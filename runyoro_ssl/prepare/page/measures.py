@@ -1,36 +1,20 @@
-"""What the corpus page knows of a clip, and how its measures are called."""
+"""The measures of clips as people read them: labels, units, columns."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from runyoro_ssl.page.amounts import number
-
-
-@dataclass(frozen=True)
-class ClipSummary:
-    """A kept clip without its samples: it begins `offset_sec` into `source`, the path of the manifest."""
-
-    id: str
-    recording: str
-    speaker: str | None
-    language: str | None
-    source: str
-    offset_sec: float
-    num_samples: int
-    split: str
-    """"train" or "validation"."""
-    measures: Mapping[str, float]
-    """By the names of MEASURES; a name may be missing, a value may be NaN: not known."""
+from runyoro_ssl.prepare.accounts import ClipRecord
 
 
 @dataclass(frozen=True)
 class Measure:
-    """How people read a measure: its value times `scale`, in `unit`."""
+    """A measure as people read it: its value times `scale`, in `unit`."""
 
     label: str
     unit: str
@@ -38,7 +22,7 @@ class Measure:
     scale: float = 1.0
 
     def text(self, value: float) -> str:
-        """The value in its unit."""
+        """A value in the unit of the measure."""
         return f"{number(value * self.scale, self.digits)} {self.unit}".rstrip()
 
 
@@ -56,14 +40,14 @@ MEASURES = {
 }
 
 
-def column(clips: Sequence[ClipSummary], name: str) -> np.ndarray:
-    """One measure of every clip, float64 (len(clips),); NaN where it is missing or not finite."""
+def column(clips: Sequence[ClipRecord], name: str) -> np.ndarray:
+    """One measure of every clip, float64 (len(clips),); NaN where it was not measured or is not finite."""
     values = np.array([clip.measures.get(name, math.nan) for clip in clips], dtype=np.float64)
     values[~np.isfinite(values)] = math.nan
     return values
 
 
-def measured(clip: ClipSummary) -> list[tuple[str, str]]:
-    """(label, text) of every measure that is known of the clip."""
+def measured(clip: ClipRecord) -> list[tuple[str, str]]:
+    """The measures that are known of a clip, as (label, text)."""
     known = ((measure, clip.measures.get(name, math.nan)) for name, measure in MEASURES.items())
     return [(measure.label, measure.text(value)) for measure, value in known if math.isfinite(value)]

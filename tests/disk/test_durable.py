@@ -1,0 +1,95 @@
+"""Files that are on the disk whole or not at all: what a failure leaves, and what is flushed before it has its name."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from runyoro_ssl.disk import durable
+from runyoro_ssl.disk.durable import copy_file, flush, flush_all, put_in_place, replace_file, write_json, write_jsonl
+
+
+@pytest.fixture
+def flushed(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, bool]]:
+    """(name, whether `final` was there) of every file and folder that is flushed."""
+    found: list[tuple[str, bool]] = []
+    real = durable.flush
+
+    def note(path: Path) -> None:
+        found.append((path.name, (path.parent / "final").exists() or (path / "final").exists()))
+        real(path)
+
+    monkeypatch.setattr(durable, "flush", note)
+    return found
+
+
+def broken_rows() -> Iterator[dict[str, Any]]:
+    """A row, then an error."""
+    yield {"row": 1}
+    raise ValueError("no more")
+
+
+@pytest.mark.parametrize(
+    ("write", "content"),
+    [
+        (lambda path: replace_file(path, "new"), "new"),
+        (lambda path: write_json(path, {"name": "ŋ"}), '{\n  "name": "ŋ"\n}\n'),
+        (lambda path: write_jsonl(path, [{"name": "ŋ"}, {}]), '{"name": "ŋ"}\n{}\n'),
+        (lambda path: copy_file(path.with_name("other"), path), "other"),
+    ],
+    ids=["text", "json", "jsonl", "copy"],
+)
+def test_content_is_flushed_before_it_has_its_name(
+    tmp_path: Path, flushed: list[tuple[str, bool]], write: Callable[[Path], None], content: str
+) -> None:
+    """First the new content, then the folder that names it; nothing else is left."""
+    (tmp_path / "other").write_text("other")
+    write(tmp_path / "final")
+    assert (tmp_path / "final").read_text(encoding="utf-8") == content
+    assert [there for _, there in flushed] == [False, True]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["final", "other"]
+
+
+def test_failure_leaves_the_old_content(tmp_path: Path) -> None:
+    """An error in the middle of writing: the file is as it was, and nothing stands beside it."""
+    path = tmp_path / "new folder" / "rows.jsonl"
+    write_jsonl(path, [{"row": 0}])
+    with pytest.raises(ValueError, match="no more"):
+        write_jsonl(path, broken_rows())
+    assert json.loads(path.read_text()) == {"row": 0}
+    assert [one.name for one in path.parent.iterdir()] == [path.name]
+
+
+def test_size_of_what_is_put_in_place(tmp_path: Path) -> None:
+    """In bytes, of the content."""
+    (tmp_path / "draft").write_bytes(b"12345")
+    assert put_in_place(tmp_path / "draft", tmp_path / "final") == 5
+    assert (tmp_path / "final").read_bytes() == b"12345"
+
+
+def test_whole_tree_is_flushed(tmp_path: Path, flushed: list[tuple[str, bool]]) -> None:
+    """Every file, and every folder, at any depth."""
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    (tmp_path / "a" / "b" / "file").touch()
+    (tmp_path / "state").touch()
+    flush_all(tmp_path)
+    assert sorted(name for name, _ in flushed) == sorted(["a", "b", "file", "state", tmp_path.name])
+
+
+def test_folders_that_cannot_be_flushed_are_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some network shares flush files only; a file that cannot be flushed is an error everywhere."""
+
+    def refuse(_descriptor: int) -> None:
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(durable, "_full_sync", refuse)
+    flush(tmp_path)
+    with pytest.raises(OSError, match="Invalid argument"):
+        flush(tmp_path / "file")
