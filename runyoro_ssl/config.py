@@ -17,6 +17,7 @@ from pydantic import (
     model_validator,
 )
 
+from runyoro_ssl.devices import Device
 from runyoro_ssl.redaction import redact
 from runyoro_ssl.setting import (
     DOCTOR,
@@ -31,8 +32,6 @@ from runyoro_ssl.setting import (
     Seed,
     setting,
 )
-
-Device = Literal["mps", "cuda", "cpu"]
 
 
 class HardwareConfig(Section):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
+Device = Literal["mps", "cuda", "cpu"]
 PREFERENCE = ("cuda", "mps", "cpu")
 
 

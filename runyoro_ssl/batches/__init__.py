@@ -1,1 +1,1 @@
-"""Which clips train together, and when; and how their batches are read, built and fetched."""
+"""Batches: which clips train together, and when; and how they are read, built and fetched."""

@@ -1,4 +1,4 @@
-"""From planned clips to tensors: read, augment, collate, normalise, mask. This is what loader workers run."""
+"""The way from planned clips to tensors: read, augment, collate, normalise, mask. This is what loader workers run."""
 
 from __future__ import annotations
 
@@ -12,24 +12,23 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - its name everywhere
 from torch.utils.data import Dataset
 
+from runyoro_ssl.batches.lengths import Piece
+from runyoro_ssl.batches.plan import MicroBatch
 from runyoro_ssl.errors import AudioError, DatasetError, PluginError, describe
 from runyoro_ssl.model.draws import derive_generator
 from runyoro_ssl.model.forward import num_frames
 from runyoro_ssl.model.masking import Masks, make_masks
-from runyoro_ssl.plugin.spec import Batch, Clip
+from runyoro_ssl.plugin.spec import Augmentation, Batch, Clip, Collator
 
 if TYPE_CHECKING:
-    from runyoro_ssl.batches.lengths import Piece
-    from runyoro_ssl.batches.plan import MicroBatch
-    from runyoro_ssl.config import MaskingConfig
-    from runyoro_ssl.plugin.spec import Augmentation, Collator
+    from runyoro_ssl.config import MaskingConfig  # the bench runs where there is no pydantic
 
 NORMALISATION_EPSILON = 1e-7
 """As transformers' Wav2Vec2FeatureExtractor."""
 
 
 class Waveforms(Protocol):
-    """Where clips come from; in a run, runyoro_ssl.dataset.read.Clips.
+    """The source of clips; in a run, runyoro_ssl.dataset.read.Clips.
 
     Raises:
         DatasetError, OSError, ValueError, IndexError: The clip cannot be read.
@@ -66,7 +65,7 @@ class TrainingBatch:
 
     @property
     def num_samples(self) -> int:
-        """Real audio samples."""
+        """Real audio samples of the micro-batch."""
         return sum(self.clip_samples)
 
     def to(self, device: torch.device) -> TrainingBatch:
@@ -100,7 +99,7 @@ class TrainingBatch:
 
 @dataclass(frozen=True)
 class BatchBuilder(Dataset[TrainingBatch]):
-    """Builds the TrainingBatch of a MicroBatch. Every draw for a clip is keyed on (seed, epoch, clip).
+    """The builder of TrainingBatches from MicroBatches. Every draw for a clip is keyed on (seed, epoch, clip).
 
     `stage` "eval" takes the clip alone as key: the masks and negatives of a clip are then the same in every
     validation of every run.
@@ -134,7 +133,7 @@ class BatchBuilder(Dataset[TrainingBatch]):
         )
 
     def read(self, plan: MicroBatch) -> Batch:
-        """The clips cropped, augmented, collated and normalised: all but the masks."""
+        """Read the clips of a micro-batch, cropped, augmented, collated and normalised: all but the masks."""
         plan, waveforms, _ = self._waveforms(plan)
         return self._join(plan, waveforms)
 
@@ -227,7 +226,7 @@ def _without_clips(plan: MicroBatch, unreadable: Mapping[int, str]) -> TrainingB
 
 @contextmanager
 def named_failure(kind: str, name: str, clip: int) -> Iterator[None]:
-    """Plugin code may raise anything; the user needs to know whose."""
+    """Turn whatever plugin code raises into an error that says whose code it was, and on which clip."""
     try:
         yield
     except (Exception, SystemExit) as error:
@@ -235,7 +234,7 @@ def named_failure(kind: str, name: str, clip: int) -> Iterator[None]:
 
 
 def normalize(batch: Batch) -> torch.Tensor:
-    """Each clip to zero mean and unit variance over its own samples, padding zero. float32 (B, T), in place."""
+    """Bring each clip to zero mean and unit variance over its own samples, padding zero. float32 (B, T), in place."""
     for row, num_samples in zip(batch.waveforms.numpy(), batch.num_samples.tolist(), strict=True):
         clip = row[:num_samples]
         # Torch and BLAS add in an order that depends on the number of threads, which workers have fewer of.

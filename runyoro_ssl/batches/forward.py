@@ -1,19 +1,16 @@
-"""The forward pass of one batch."""
+"""The forward pass of one micro-batch, from waveforms to the objective."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from runyoro_ssl.batches.build import TrainingBatch
 from runyoro_ssl.model.forward import encode
-from runyoro_ssl.model.objective import compute_objective
-
-if TYPE_CHECKING:
-    from runyoro_ssl.batches.build import TrainingBatch
-    from runyoro_ssl.model.objective import Objective
+from runyoro_ssl.model.objective import Objective, compute_objective
 
 
 def run_objective(accelerator: Any, model: Any, batch: TrainingBatch) -> Objective:
-    """Forward pass of one micro-batch: network under autocast, objective in fp32."""
+    """Run the forward pass of one micro-batch: network under autocast, objective in fp32."""
     masks = batch.masks
     with accelerator.autocast():
         context, features = encode(

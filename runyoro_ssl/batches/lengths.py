@@ -32,7 +32,7 @@ class Piece(NamedTuple):
         return clip_samples if self.part == 0 else clip_samples // 2
 
     def window(self, clip_samples: int, length: int | None, generator: torch.Generator) -> tuple[int, int]:
-        """Where to read: all, or a place drawn at random. A half too short for its length reaches into the other."""
+        """Samples to read: all, or a place drawn at random. A half too short for its length reaches into the other."""
         if length is None or length >= clip_samples:
             return 0, clip_samples
         begin = clip_samples - self.num_samples(clip_samples) if self.part == SECOND_HALF else 0
@@ -46,7 +46,7 @@ class Piece(NamedTuple):
 
 @dataclass(frozen=True)
 class Lengths:
-    """`values`, ascending, in samples; clips of at least `halve_from` samples give two pieces."""
+    """The lengths of a run: `values`, ascending, in samples; clips of at least `halve_from` samples give two pieces."""
 
     values: tuple[int, ...]
     halve_from: int
@@ -63,7 +63,7 @@ class Lengths:
 
 
 def choose_lengths(num_samples: Sequence[int], count: int) -> Lengths:
-    """At most `count` lengths, the best for pieces that stay as long as that allows."""
+    """Choose at most `count` lengths, the best for pieces that stay as long as that allows."""
     sizes = np.asarray(num_samples)
     limit = float(sizes.max()) + 1
     while True:

@@ -10,20 +10,17 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from itertools import chain, tee
 from multiprocessing.connection import wait
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import numpy as np
 import torch
 from torch.utils.data import DataLoader, get_worker_info
 
+from runyoro_ssl.batches.build import BatchBuilder, TrainingBatch, Waveforms
+from runyoro_ssl.batches.plan import MicroBatch
 from runyoro_ssl.batches.prefetch import prefetch
 from runyoro_ssl.errors import LoaderError, PluginError
 from runyoro_ssl.processes import SIGNALS
-
-if TYPE_CHECKING:
-    import numpy as np
-
-    from runyoro_ssl.batches.build import BatchBuilder, TrainingBatch, Waveforms
-    from runyoro_ssl.batches.plan import MicroBatch
 
 NO_CLIP = -1
 DEATH_SEC = 5.0

@@ -17,7 +17,7 @@ from runyoro_ssl.batches.lengths import Lengths, Piece, choose_lengths
 from runyoro_ssl.model.draws import derive_generator
 
 if TYPE_CHECKING:
-    from runyoro_ssl.config import HardwareConfig
+    from runyoro_ssl.config import HardwareConfig  # the bench runs where there is no pydantic
 
 LENGTH_JITTER = 0.05
 """Clips are sorted by length times a draw from 1 ± this: neighbours change every epoch, padding stays small."""
@@ -40,7 +40,7 @@ class MicroBatch:
 
     @classmethod
     def of(cls, clips: Iterable[int], *, epoch: int = 0, index: int = 0) -> MicroBatch:
-        """Whole clips."""
+        """A micro-batch of whole clips."""
         return cls(epoch, index, tuple(Piece(clip) for clip in clips))
 
     @property
@@ -60,7 +60,7 @@ class Update:
 
 @dataclass(frozen=True)
 class PlanSettings:
-    """Sizes, in samples. `clips_per_batch` and `batches_per_update` replace the sizes where given.
+    """The sizes of a plan, in samples. `clips_per_batch` and `batches_per_update` replace the sizes where given.
 
     `num_lengths`: clip lengths of the whole run, to one of which each clip is cropped or padded; 0 keeps all lengths.
     """
@@ -84,7 +84,7 @@ class PlanSettings:
         )
 
     def clips_of(self, length: int) -> int:
-        """Clips of this many samples that fit into a micro-batch, at least one."""
+        """How many clips of this many samples fit into a micro-batch, at least one."""
         return self.clips_per_batch or max(1, int(self.batch_samples // length))
 
 
@@ -110,7 +110,7 @@ class RunPlan:
         return sum(len(self.epoch(epoch)) for epoch in range(self.num_epochs))
 
     def updates(self, start_step: int = 0) -> Iterator[Update]:
-        """The steps after `start_step`, which is the number already done."""
+        """Optimizer steps after `start_step`, which is the number already done."""
         step, epoch, total = 0, 0, self.total_steps
         while step < total:
             updates = self.epoch(epoch)
@@ -122,7 +122,7 @@ class RunPlan:
             epoch += 1
 
     def epoch(self, epoch: int) -> list[list[MicroBatch]]:
-        """The steps of one epoch, each a list of micro-batches."""
+        """Optimizer steps of one epoch, each a list of micro-batches."""
         return plan_epoch(self.num_samples, self.settings, seed=self.seed, epoch=epoch)
 
 

@@ -1,4 +1,4 @@
-"""Build what comes next in a thread, while the device computes."""
+"""Whatever comes next is built in a thread, while the device computes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Item = TypeVar("Item")
 
 
 def prefetch(items: Generator[Item]) -> Generator[Item]:
-    """The items, in order, each made while the one before is used. An error is raised where its item was due.
+    """Yield the items, in order, each made while the one before is used. An error is raised where its item was due.
 
     Closing this closes `items`, after the item in the making.
     """

@@ -11,7 +11,7 @@ from runyoro_ssl.batches.plan import MicroBatch, PlanSettings
 
 @dataclass(frozen=True)
 class Regroup:
-    """Cuts updates planned with `planned` into micro-batches of `machine`'s size; where both agree, leaves them.
+    """A cut of updates planned with `planned` into micro-batches of `machine`'s size; none where both agree.
 
     Clips keep their crops, masks and negatives, which are drawn for each clip. What is drawn for a micro-batch
     (dropout, layer drop, Gumbel noise) and its share of the diversity loss are those of the new micro-batches.
@@ -22,12 +22,12 @@ class Regroup:
 
     @property
     def changes(self) -> bool:
-        """Whether micro-batches are cut anew."""
+        """Whether the machine cuts micro-batches anew."""
         sizes = [(settings.batch_samples, settings.clips_per_batch) for settings in (self.planned, self.machine)]
         return sizes[0] != sizes[1]
 
     def __call__(self, batches: Sequence[MicroBatch], num_samples: Sequence[int]) -> tuple[MicroBatch, ...]:
-        """The update's pieces by length, longest last; `num_samples` is the length of each clip."""
+        """Cut the update's pieces by length, longest last; `num_samples` is the length of each clip."""
         if not self.changes:
             return tuple(batches)
         by_length: dict[int | None, list[Piece]] = {}

@@ -1,16 +1,13 @@
-"""Clips that cannot be read: left out, told, counted, and too many at some point."""
+"""Clips that cannot be read are left out here, told and counted; at some point they are too many."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
+from runyoro_ssl.batches.build import TrainingBatch
 from runyoro_ssl.errors import LoaderError
 from runyoro_ssl.logs import get_logger
-
-if TYPE_CHECKING:
-    from runyoro_ssl.batches.build import TrainingBatch
 
 log = get_logger()
 
@@ -29,8 +26,8 @@ class Unreadable:
     max_share: float
     _rows: set[int] = field(default_factory=set, init=False)
 
-    def see(self, batches: Sequence[TrainingBatch]) -> list[TrainingBatch]:
-        """Those of the batches that have clips left. A row left out is counted and told the first time.
+    def leave_out(self, batches: Sequence[TrainingBatch]) -> list[TrainingBatch]:
+        """Give the batches that have clips left. A row left out is counted, and told the first time.
 
         Raises:
             LoaderError: Rows were left out that are, with all before them, too many.
@@ -45,15 +42,15 @@ class Unreadable:
 
     @property
     def share(self) -> float:
-        """Of the clips of the split."""
+        """Share of the split's clips that could not be read so far."""
         return len(self._rows) / self.num_clips
 
     def state_dict(self) -> dict[str, list[int]]:
-        """JSON values."""
+        """The rows so far, as JSON values for a checkpoint."""
         return {"rows": sorted(self._rows)}
 
     def load_state_dict(self, state: dict[str, list[int]]) -> None:
-        """Count on from there."""
+        """Count on from the rows of a checkpoint."""
         self._rows = set(state["rows"])
 
     def _explain(self, why: str) -> str:

@@ -1,1 +1,1 @@
-"""What a model does on held-out speech, and the measures of that."""
+"""Evaluation: how well a model does on held-out speech, and the measures of that."""

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
+from runyoro_ssl.batches.build import BatchBuilder, TrainingBatch
 from runyoro_ssl.batches.forward import run_objective
 from runyoro_ssl.batches.lengths import Piece
 from runyoro_ssl.batches.loader import load_batches
@@ -17,14 +18,12 @@ from runyoro_ssl.devices import is_out_of_memory
 from runyoro_ssl.evaluate.metrics import Meter
 from runyoro_ssl.logs import progress
 
-if TYPE_CHECKING:
-    from runyoro_ssl.batches.build import BatchBuilder, TrainingBatch
-
 
 def plan_validation(num_samples: Sequence[int], settings: PlanSettings) -> list[MicroBatch]:
-    """All clips by length, in micro-batches as large as training's. The result does not depend on their size.
+    """Plan a validation: all clips by length, in micro-batches as large as training's.
 
-    Where training keeps to a few lengths, so does this: clips are padded to the longest of their share, never cropped.
+    The numbers of a validation do not depend on their size. Where training keeps to a few lengths, so does this: clips
+    are padded to the longest of their share, never cropped.
     """
     order = sorted(range(len(num_samples)), key=lambda clip: (num_samples[clip], clip))
     share = -(-len(order) // settings.num_lengths) if settings.num_lengths else len(order)
@@ -54,7 +53,7 @@ def validate(
     *,
     is_stopped: Callable[[], bool] = lambda: False,
 ) -> dict[str, float] | None:
-    """`eval/…` over the validation split; None if `is_stopped` said so, which is asked before each micro-batch.
+    """Measure `eval/…` over the validation split; None if `is_stopped` said so, which is asked before each micro-batch.
 
     The model is in evaluation mode meanwhile: no dropout, best codes. Clips that cannot be read are left out;
     `unreadable` remembers those it has told of.
@@ -72,7 +71,7 @@ def validate(
             for _ in range(0, len(plan), accelerator.num_processes):  # all processes ask equally often
                 if is_stopped():
                     return None
-                for batch in unreadable.see(next(loading, [])):
+                for batch in unreadable.leave_out(next(loading, [])):
                     _measure(accelerator, model, batch, meter)
                 bar.advance(task)
     finally:

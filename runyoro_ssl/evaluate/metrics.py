@@ -1,4 +1,4 @@
-"""Numbers of the updates since the last log line: summed on the device, read once."""
+"""Measures of training and validation: summed on the device, and read once."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SUMS = ("contrastive_loss", "diversity_loss", "num_correct", "chance_loss", "num
 
 @dataclass(frozen=True)
 class UpdateNumbers:
-    """What one optimizer step showed, over all its micro-batches and processes; the same in every process.
+    """The numbers that one optimizer step showed, over all its micro-batches and processes; the same in every process.
 
     Losses are nats per masked frame; `chance_loss` is that of guessing among the frames that differ. `perplexities`:
     codes in use in each codebook, 1 at collapse. `grad_norm` is that before clipping. A value may be no number.
@@ -43,7 +43,7 @@ class Totals:
     """float64 (groups, codes)."""
 
     def add(self, other: Totals) -> None:
-        """Count other updates too."""
+        """Add the sums of other updates."""
         for name in SUMS:
             setattr(self, name, getattr(self, name) + getattr(other, name))
         if other.code_mass is not None:
@@ -83,20 +83,20 @@ class Totals:
         }
 
     def to_json(self) -> dict[str, Any]:
-        """Every sum, exactly."""
+        """Every sum as a JSON value, exactly."""
         mass = None if self.code_mass is None else self.code_mass.tolist()
         return {**{name: getattr(self, name) for name in SUMS}, "code_mass": mass}
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Totals:
-        """What `to_json` gave."""
+        """The sums that `to_json` gave."""
         mass = value["code_mass"]
         kept = None if mass is None else torch.tensor(mass, dtype=torch.float64)
         return cls(**{name: value[name] for name in SUMS}, code_mass=kept)
 
 
 class Meter:
-    """Sums objectives over micro-batches, on the device; `window` sums the updates since the last log line."""
+    """Sums of objectives over micro-batches, on the device; `window` sums the updates since the last log line."""
 
     def __init__(self, accelerator: Any, model_config: Any) -> None:
         self.window = Totals()
@@ -119,7 +119,7 @@ class Meter:
         self._num_masked += num_masked
 
     def take(self) -> Totals:
-        """What was counted since the last time, over all processes; waits for the device."""
+        """Give what was counted since the last time, over all processes; waits for the device."""
         count = torch.tensor([float(self._num_masked)], device=self._sums.device)
         every = torch.cat([self._sums, count, self._code_mass.flatten()])
         every = self._accelerator.reduce(every, "sum").cpu().double()
@@ -128,7 +128,7 @@ class Meter:
         return Totals(**sums, code_mass=every[len(SUMS) :].view(self._code_shape))
 
     def read(self, stage: str, *, whole_set: bool = False) -> dict[str, float]:
-        """Means of the window, named `<stage>/…`; then starts anew."""
+        """Give the means of the window, named `<stage>/…`, and start a new one."""
         window, self.window = self.window, Totals()
         return window.means(stage, self._diversity_loss_weight, whole_set=whole_set)
 

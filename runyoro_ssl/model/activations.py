@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
-Device = Literal["mps", "cuda", "cpu"]
+from runyoro_ssl.devices import Device
 
 FP32 = 4
 INT64 = 8
@@ -16,7 +16,7 @@ INT64 = 8
 
 @dataclass(frozen=True)
 class Activations:
-    """B `clips` of `num_samples` through the model of `config` (Wav2Vec2Config). Letters as in `memory`.
+    """The tensors of B `clips` of `num_samples` in the model of `config` (Wav2Vec2Config). Letters as in `memory`.
 
     `element`: s, bytes of an element under autocast. `padded`: with an attention mask. `sdpa`: else eager attention.
     """
@@ -32,32 +32,32 @@ class Activations:
 
     @cached_property
     def rows(self) -> list[int]:
-        """R[i], as the feature encoder pads them."""
+        """Rows after each convolution, R[i], as the feature encoder pads them."""
         first, *later = self.config.conv_stride
         windows = math.ceil(self.num_samples / (first * math.prod(later))) * math.prod(later)
         return [windows // math.prod(later[:index]) for index in range(len(later) + 1)]
 
     @property
     def frames(self) -> int:
-        """F: the last of them that is of the clip alone, to within one."""
+        """Frames F of a clip, to within one: the rows after the last convolution."""
         return self.rows[-1]
 
     @property
     def masked(self) -> int:
-        """M: spans start anywhere, so that a share of exp(-prob) is in none."""
+        """Masked frames M of a clip: spans start anywhere, so that a share of exp(-prob) is in none."""
         return math.ceil(self.frames * (1 - math.exp(-self.mask_time_prob)))
 
     def batch(self) -> int:
-        """The micro-batch itself: waveforms fp32, negatives int64."""
+        """Bytes of the micro-batch itself: waveforms fp32, negatives int64."""
         num_negatives: int = self.config.num_negatives
         return self.clips * (FP32 * self.num_samples + INT64 * self.masked * num_negatives)
 
     def encoder(self) -> int:
-        """Of the feature encoder, with the norm after it."""
+        """Bytes of the feature encoder, with the norm after it."""
         return self._windows() + sum(self._conv_outputs()) + 2 * self._tokens(self.config.conv_dim[-1])
 
     def encoder_backward(self) -> int:
-        """The most its backward pass holds: what is still kept, and the tensors of one norm and GELU with gradients."""
+        """The most bytes in the feature encoder's backward pass: what is kept, and one norm and GELU with gradients."""
         outputs = self._conv_outputs()
         return self._windows() + max(
             sum(outputs[: index + 1]) + outputs[index + 1] + outputs[index] * self._recomputed(index) // self.element
@@ -75,7 +75,7 @@ class Activations:
         return element + 3 * FP32 + converted * FP32
 
     def context(self, *, checkpointing: bool) -> int:
-        """Of the context network: projection, positional convolution, layers, last norm."""
+        """Bytes of the context network: projection, positional convolution, layers, last norm."""
         config = self.config
         kernel: int = config.hidden_size**2 // config.num_conv_pos_embedding_groups * config.num_conv_pos_embeddings
         layers: int = config.num_hidden_layers
@@ -85,11 +85,11 @@ class Activations:
         return kernel * self.element + around + layers * layer
 
     def layer_input(self) -> int:
-        """All that a layer leaves with gradient checkpointing."""
+        """Bytes that a Transformer layer leaves with gradient checkpointing: its input."""
         return self._tokens(self.config.hidden_size)
 
     def layer(self) -> int:
-        """Of one Transformer layer: two norms, attention and feed-forward."""
+        """Bytes of one Transformer layer: two norms, attention and feed-forward."""
         config = self.config
         hidden, inner = config.hidden_size, config.intermediate_size
         norms = 2 * self._norm_input() + self._tokens(2 * hidden)
@@ -97,7 +97,7 @@ class Activations:
         return norms + self._attention() + self._tokens(2 * inner) + noise
 
     def inside_layer(self) -> int:
-        """The most that gradients inside a layer need: in feed-forward, or in attention, with the rest given back."""
+        """The most bytes of gradients inside a layer: in feed-forward, or in attention, with the rest given back."""
         config = self.config
         hidden, inner = config.hidden_size, config.intermediate_size
         of_attention = (1 if config.attention_dropout else 2) * self._probabilities()
@@ -105,7 +105,7 @@ class Activations:
         return self._tokens(2 * hidden) + max(self._tokens(inner), of_attention - given_back)
 
     def objective(self) -> int:
-        """Of the objective, fp32: codes, projections, similarities, logits; and its negatives."""
+        """Bytes of the objective, fp32: codes, projections, similarities, logits; and its negatives."""
         config = self.config
         codes = 3 * config.num_codevector_groups * config.num_codevectors_per_group
         features = config.conv_dim[-1] * (2 if config.feat_quantizer_dropout else 1)
@@ -115,7 +115,7 @@ class Activations:
         return self.clips * self.masked * (FP32 * wide + compared)
 
     def casts(self) -> int:
-        """Copies of the weights of products in the autocast type."""
+        """Bytes of the copies of products' weights in the autocast type."""
         if self.element == FP32:
             return 0
         config = self.config

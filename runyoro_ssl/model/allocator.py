@@ -1,4 +1,4 @@
-"""What becomes of freed memory, and how much there is."""
+"""The allocator of a CPU run: what becomes of freed memory, and how much there is."""
 
 from __future__ import annotations
 

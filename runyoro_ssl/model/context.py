@@ -8,7 +8,7 @@ import torch
 
 
 def run_context_network(encoder: Any, hidden: torch.Tensor, attention_mask: torch.Tensor | None) -> torch.Tensor:
-    """What `Wav2Vec2Encoder` or `Wav2Vec2EncoderStableLayerNorm` gives: (B, F, H) -> (B, F, H).
+    """Run a `Wav2Vec2Encoder` or `Wav2Vec2EncoderStableLayerNorm`: (B, F, H) -> (B, F, H), as its own forward.
 
     Their own forward asks the device, at every call, whether the mask hides anything; here None says so beforehand,
     and attention then runs without one.

@@ -14,5 +14,5 @@ def derive_seed(*key: int | str) -> int:
 
 
 def derive_generator(*key: int | str) -> torch.Generator:
-    """A CPU generator of its own for a key."""
+    """A CPU generator whose seed is derived from a key."""
     return torch.Generator().manual_seed(derive_seed(*key))

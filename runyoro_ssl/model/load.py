@@ -1,23 +1,22 @@
-"""The model: loaded, checked, and run up to the context vectors. A plain `Wav2Vec2ForPreTraining`, nothing added."""
+"""The model is loaded and checked here: a plain `Wav2Vec2ForPreTraining`, nothing added."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from pathlib import Path
 from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError
 
-from runyoro_ssl.config import Config, HardwareConfig
 from runyoro_ssl.errors import CheckpointError
 from runyoro_ssl.model.draws import derive_seed
+from runyoro_ssl.model.source import cannot_load, source_options
 from runyoro_ssl.torchaudio_compat import import_transformers
 
 if TYPE_CHECKING:
-    from runyoro_ssl.config import HardwareConfig, ModelConfig
+    from runyoro_ssl.config import Config, HardwareConfig, ModelConfig  # the bench runs where there is no pydantic
 
 HEAD = ("quantizer.", "project_q.", "project_hid.")
 """Parameters that pre-training needs and a fine-tuned checkpoint lacks."""
@@ -39,8 +38,6 @@ def load_model(config: ModelConfig, hardware: HardwareConfig) -> Any:
             (`model.allow_pickle` accepts those), or lacks the pre-training head, without which training would start
             from noise (`model.allow_new_head` accepts that).
     """
-    from runyoro_ssl.model.source import source_options
-
     transformers = import_transformers()
     name = config.model_name_or_path
     source = source_options(name)
@@ -77,8 +74,6 @@ def load_model(config: ModelConfig, hardware: HardwareConfig) -> Any:
 
 def _explain_weights(config: ModelConfig, error: Exception) -> str:
     """Why weights did not load; says so where it is for want of `--allow-pickle`."""
-    from runyoro_ssl.model.source import cannot_load
-
     name = config.model_name_or_path
     if not config.allow_pickle and isinstance(error, OSError) and "safetensors" in str(error):
         return (
@@ -96,8 +91,6 @@ def load_model_config(config: ModelConfig) -> Any:
     Raises:
         CheckpointError: It cannot be reached or read, or is no wav2vec 2.0 model's.
     """
-    from runyoro_ssl.model.source import cannot_load, source_options
-
     name = config.model_name_or_path
     try:
         base = import_transformers().AutoConfig.from_pretrained(name, **source_options(name), **_overrides(config))
@@ -112,7 +105,7 @@ def _overrides(config: ModelConfig) -> dict[str, float]:
 
 
 def replay_mps_dropout() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-    """For torch.utils.checkpoint: the backward pass draws on MPS what the forward pass drew."""
+    """Contexts for torch.utils.checkpoint in which the backward pass draws on MPS what the forward pass drew."""
     stashed: list[torch.Tensor] = []
 
     @contextmanager
@@ -133,12 +126,6 @@ def replay_mps_dropout() -> tuple[AbstractContextManager[None], AbstractContextM
 def _contiguous_input(_module: torch.nn.Module, inputs: tuple[torch.Tensor]) -> tuple[torch.Tensor]:
     """Convolutions of strided inputs have given silently wrong results on MPS."""
     return (inputs[0].contiguous(),)
-
-
-def save_pretrained(model: Any, extractor: Any, folder: Path) -> None:
-    """Write model.safetensors, config.json and preprocessor_config.json as transformers does."""
-    model.save_pretrained(folder, safe_serialization=True)
-    extractor.save_pretrained(folder)
 
 
 def _check_architecture(name: str, config: Any) -> None:
@@ -168,6 +155,6 @@ def _check_weights(name: str, info: dict[str, Any], *, allow_new_head: bool) -> 
 
 
 def load_weights(config: Config, name: str) -> Any:
-    """The model of a folder or hub id, in training mode; what it lacks is drawn from the run's seed."""
+    """Load the model of a folder or hub id, in training mode; what it lacks is drawn from the run's seed."""
     torch.manual_seed(derive_seed(config.train.seed, "new weights"))
     return load_model(config.model.model_copy(update={"model_name_or_path": name}), config.hardware)

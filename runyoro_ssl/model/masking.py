@@ -17,7 +17,7 @@ from torch.nn.utils.rnn import pad_sequence
 from runyoro_ssl.model.draws import derive_generator
 
 if TYPE_CHECKING:
-    from runyoro_ssl.config import MaskingConfig
+    from runyoro_ssl.config import MaskingConfig  # the bench runs where there is no pydantic
 
 MIN_MASKED_FRAMES = 2
 """A masked frame needs at least one other in its clip to be told apart from."""
@@ -71,7 +71,7 @@ def sample_span_mask(
 
 
 def sample_negatives(num_masked: int, num_negatives: int, generator: torch.Generator) -> torch.Tensor:
-    """For each masked frame of a clip, others drawn uniformly with replacement, never itself.
+    """Draw negatives for each masked frame of a clip: other masked frames, uniformly and with replacement.
 
     Returns int64 (num_masked, num_negatives) of places 0..num_masked-1. Needs num_masked >= 2.
     """
@@ -89,7 +89,7 @@ def make_masks(
     hidden_size: int,
     constant_frames: int | None = None,
 ) -> Masks:
-    """Masks and negatives of one micro-batch; clip b draws from generators keyed on `keys[b]`.
+    """Draw masks and negatives of one micro-batch; clip b draws from generators keyed on `keys[b]`.
 
     With `constant_frames` every tensor has the shape that follows from it and B: F is that, and M what it may mask.
 
@@ -140,7 +140,7 @@ def make_masks(
 
 
 def most_masked(num_frames: int, config: MaskingConfig) -> int:
-    """Frames that a clip of this many can have masked, whatever is drawn."""
+    """The most frames that a clip of this many can have masked, whatever is drawn."""
     length, min_spans = config.mask_time_length, config.mask_time_min_spans
     spans = count_spans(num_frames, prob=config.mask_time_prob, length=length, min_spans=min_spans, epsilon=1.0)
     return spans * length
@@ -148,7 +148,7 @@ def most_masked(num_frames: int, config: MaskingConfig) -> int:
 
 @dataclass(frozen=True)
 class MaskSummary:
-    """What the mask settings mean on a user's own clips."""
+    """A summary of what the mask settings mean on a user's own clips."""
 
     num_clips: int
     masked_share: float

@@ -1,4 +1,4 @@
-"""How much memory a training run needs, from the shapes of the model and of its micro-batch alone.
+"""The memory that a training run needs, predicted from the shapes of the model and of its micro-batch alone.
 
 B clips of F frames in a micro-batch; hidden size H, feed-forward size I, L layers, h heads; R[i] rows and C[i]
 channels after convolution i of the feature encoder, whose windows are of k[0] samples; M masked frames a clip, K
@@ -41,11 +41,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
-from runyoro_ssl.model.activations import Activations, Device
+from runyoro_ssl.devices import Device
+from runyoro_ssl.model.activations import Activations
 from runyoro_ssl.torchaudio_compat import import_transformers
 
 if TYPE_CHECKING:
-    from runyoro_ssl.config import Config
+    from runyoro_ssl.config import Config  # the bench runs where there is no pydantic
 
 MIB = 1 << 20
 CPU_BASE = 540 * MIB
@@ -56,7 +57,7 @@ SAMPLING_RATE = 16_000
 
 @dataclass(frozen=True)
 class BatchSettings:
-    """What of a run's settings decides its memory; names and defaults as in `HardwareConfig`.
+    """The settings of a run that decide its memory; names and defaults as in `HardwareConfig`.
 
     `clip_seconds`: the longest clip. `num_clips` replaces `batch_seconds`. `accumulates`: some update has more than one
     micro-batch. `padded`: some micro-batch needs an attention mask.
@@ -76,7 +77,7 @@ class BatchSettings:
 
     @classmethod
     def of(cls, config: Config, *, padded: bool) -> BatchSettings:
-        """Of a run's configuration. `padded`: the model's feature extractor asks for attention masks."""
+        """The settings of a run's configuration. `padded`: the model's feature extractor asks for attention masks."""
         hardware, clip_seconds = config.hardware, config.prepare.max_duration_sec
         accumulation, clips = hardware.gradient_accumulation_steps, hardware.per_device_train_batch_size
         batch_seconds = clips * clip_seconds if clips else hardware.batch_seconds
@@ -95,7 +96,7 @@ class BatchSettings:
         )
 
     def shapes(self) -> list[tuple[int, float]]:
-        """(clips, seconds of each) of the micro-batches that need most: the longest clips; and clips that fill it."""
+        """The micro-batches that need most, as (clips, seconds of each): the longest clips; and clips that fill it."""
         if self.num_clips is not None:
             return [(self.num_clips, self.clip_seconds)]
         whole = max(1, int(self.batch_seconds // self.clip_seconds))
@@ -105,7 +106,7 @@ class BatchSettings:
 
 @dataclass(frozen=True)
 class Memory:
-    """Predicted bytes, as the module's docstring names them.
+    """The predicted memory in bytes, named as in the module's docstring.
 
     `feature_encoder`, `context_network`, `objective`, `casts` are kept from the forward pass to the backward pass.
     `moments_of_peak`: all that is held at each moment that may be the peak.
@@ -125,12 +126,12 @@ class Memory:
 
     @property
     def peak(self) -> int:
-        """The most at any moment."""
+        """The most bytes in use at any moment."""
         return max(self.moments_of_peak.values())
 
     @property
     def peak_moment(self) -> str:
-        """When that is."""
+        """The moment at which most bytes are in use."""
         return max(self.moments_of_peak, key=lambda moment: self.moments_of_peak[moment])
 
 
@@ -142,7 +143,7 @@ def count_parameters(config: Any) -> int:
 
 
 def predict_memory(config: Any, settings: BatchSettings) -> Memory:
-    """What a training run of this model (Wav2Vec2Config) needs at most."""
+    """Predict the memory that a training run of this model (Wav2Vec2Config) needs at most."""
     parameters = count_parameters(config)
     return max((_predict(config, settings, parameters, *shape) for shape in settings.shapes()), key=lambda m: m.peak)
 

@@ -20,21 +20,21 @@ Gradients = tuple[torch.Tensor, torch.Tensor, torch.Tensor | None, torch.Tensor 
 
 @dataclass(frozen=True)
 class NormGelu:
-    """What stands between two convolutions: `forward(rows, weight, bias)`, `backward(gradient, rows, weight, bias)`."""
+    """Norm and GELU between convolutions: `forward(rows, weight, bias)`, `backward(gradient, rows, weight, bias)`."""
 
     forward: Callable[[torch.Tensor, Any, Any], torch.Tensor]
     backward: Callable[[torch.Tensor, torch.Tensor, Any, Any], Gradients]
 
 
 def layer_norm(eps: float) -> NormGelu:
-    """Over channels: XLS-R and wav2vec2-large-lv60."""
+    """Norm over channels, as in XLS-R and wav2vec2-large-lv60."""
     return NormGelu(
         functools.partial(_call, _layer_norm_forward, eps), functools.partial(_call, _layer_norm_backward, eps)
     )
 
 
 def group_norm(eps: float, num_rows: int) -> NormGelu:
-    """One group a channel, over the clip's first `num_rows` rows: the first layer of wav2vec2-base."""
+    """Norm of each channel over the clip's first `num_rows` rows, as in the first layer of wav2vec2-base."""
     return NormGelu(
         functools.partial(_call, _group_norm_forward, (eps, num_rows)),
         functools.partial(_call, _group_norm_backward, (eps, num_rows)),
@@ -42,7 +42,7 @@ def group_norm(eps: float, num_rows: int) -> NormGelu:
 
 
 def no_norm() -> NormGelu:
-    """GELU alone: the other layers of wav2vec2-base."""
+    """GELU alone, as in the other layers of wav2vec2-base."""
     return NormGelu(lambda rows, _weight, _bias: F.gelu(rows), _gelu_backward)
 
 
@@ -105,14 +105,14 @@ def _call(function: Callable[..., Any], *args: Any) -> Any:
 
 @functools.cache
 def fused(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function compiled; as it is where Triton is missing."""
+    """Compile a function, as `compiled` does; give it as it is where Triton is missing."""
     from torch.utils._triton import has_triton
 
     return compiled(function) if has_triton() else function
 
 
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function compiled, for tensors of any sizes; where torch cannot compile it, it runs as it is."""
+    """Compile a function, for tensors of any sizes; where torch cannot compile it, it runs as it is."""
     made = torch.compile(function, dynamic=True)
 
     def run(*args: Any) -> Any:

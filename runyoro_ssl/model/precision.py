@@ -1,4 +1,4 @@
-"""The one place that decides in which precision a device computes."""
+"""The precision in which a device computes is decided here and nowhere else."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def set_precision(device: str, precision: str) -> str:
 
 
 def is_emulated(device: str, precision: str) -> bool:
-    """Whether the device computes bf16 without units for it: on such a CPU products take a hundred times longer."""
+    """Whether a device computes bf16 without units for it: on such a CPU products take a hundred times longer."""
     if device != "cpu" or precision != "bf16":
         return False
     supported = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None)

@@ -1,4 +1,4 @@
-"""Where a base model comes from, and its feature-extractor settings: all that preparation needs of it."""
+"""The source of a base model, and its feature-extractor settings: all that preparation needs of it."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def source_options(model_name_or_path: str) -> dict[str, bool]:
 
 @cache
 def hub_reachable() -> bool:
-    """Whether it is worth asking the hub: its client would find out in most of a minute."""
+    """Whether the Hugging Face hub is worth asking: its client would find out in most of a minute."""
     from huggingface_hub import constants
 
     if constants.HF_HUB_OFFLINE:

@@ -110,7 +110,7 @@ class Loop:
         failure: LoaderError | PluginError | None = None
         mine: list[TrainingBatch] = []
         try:
-            mine = self.run.unreadable.see(next(batches))
+            mine = self.run.unreadable.leave_out(next(batches))
         except (LoaderError, PluginError) as error:
             failure = error
         if sum_over_processes(self.run.accelerator, int(failure is not None)):

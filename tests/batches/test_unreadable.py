@@ -46,11 +46,11 @@ def test_clips_are_told_once_and_batches_without_any_left_out() -> None:
     batches = [made[MicroBatch.of(clips)] for clips in ((0, 1), (1, 3), (4, 6))]
     unreadable = Unreadable(num_clips=10, max_share=0.2)
     with capture_logs() as logs:
-        assert unreadable.see(batches) == [batches[0], batches[2]]
-        assert unreadable.see(batches[:1]) == batches[:1]
+        assert unreadable.leave_out(batches) == [batches[0], batches[2]]
+        assert unreadable.leave_out(batches[:1]) == batches[:1]
         resumed = Unreadable(num_clips=10, max_share=0.2)
         resumed.load_state_dict(json.loads(json.dumps(unreadable.state_dict())))
-        resumed.see(batches)
+        resumed.leave_out(batches)
     assert [(line["event"], line["row"]) for line in logs] == [("clip_unreadable", 1), ("clip_unreadable", 3)]
     assert "Input/output error" in logs[0]["because"]
     assert unreadable.share == resumed.share == 0.2
@@ -61,12 +61,12 @@ def test_too_many_end_the_run() -> None:
     """One more than the share, and as long as they come; the error names rows, the reason and what to do."""
     made = builder()
     unreadable = Unreadable(num_clips=10, max_share=0.2)
-    unreadable.see([made[MicroBatch.of((0, 1, 2, 3))]])
+    unreadable.leave_out([made[MicroBatch.of((0, 1, 2, 3))]])
     for _ in range(2):
         with pytest.raises(LoaderError, match=r"3 of 10 .* 0\.2: rows 1, 3, 5 .*Input/output error.*invoke prepare"):
-            unreadable.see([made[MicroBatch.of((5, 6))]])
+            unreadable.leave_out([made[MicroBatch.of((5, 6))]])
     sound = [made[MicroBatch.of((6, 8))]]
-    assert unreadable.see(sound) == sound  # the dataset was made anew, and the run goes on
+    assert unreadable.leave_out(sound) == sound  # the dataset was made anew, and the run goes on
     assert unreadable.state_dict() == {"rows": [1, 3, 5]}
 
 
