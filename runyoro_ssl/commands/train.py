@@ -32,7 +32,12 @@ def train(**given: Any) -> TrainResult:
     plugins = load_plugins(config)
     from runyoro_ssl.train.run import train as run_training
 
-    return run_training(config, plugins)
+    result = run_training(config, plugins)
+    if result.is_main and result.ending.is_final:
+        from runyoro_ssl.publish.card import write_model_card
+
+        write_model_card(result.output_dir)
+    return result
 
 
 def show(result: TrainResult) -> None:

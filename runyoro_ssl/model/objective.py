@@ -6,6 +6,7 @@ negatives are gathered from one (B, M, M) similarity matrix. No loop over clips,
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,6 +36,28 @@ class Objective:
     num_correct: torch.Tensor
     chance_loss: torch.Tensor
     code_mass: torch.Tensor
+
+
+@dataclass(frozen=True)
+class Chance:
+    """What guessing reaches: each true frame is to be picked among `num_choices`, its negatives and itself."""
+
+    num_choices: int
+
+    @property
+    def loss(self) -> float:
+        """Contrastive loss of guessing, nats."""
+        return math.log(self.num_choices)
+
+    @property
+    def accuracy(self) -> float:
+        """Share of frames that guessing picks right."""
+        return 1 / self.num_choices
+
+
+def chance(model_config: Any) -> Chance:
+    """What guessing reaches with the negatives of a Wav2Vec2Config, as long as all of them differ."""
+    return Chance(1 + int(model_config.num_negatives))
 
 
 def compute_objective(

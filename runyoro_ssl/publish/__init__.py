@@ -1,1 +1,1 @@
-"""What of a finished run is for others: its model card."""
+"""Publication: what of a finished run is for others, its model card."""

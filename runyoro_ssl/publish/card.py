@@ -2,37 +2,64 @@
 
 from __future__ import annotations
 
+import json
+import tomllib
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
-from runyoro_ssl import __version__
+from runyoro_ssl.config import ModelConfig
 from runyoro_ssl.disk.durable import replace_file
+from runyoro_ssl.errors import TrainingError
+from runyoro_ssl.model.load import load_model_config
+from runyoro_ssl.model.objective import Chance, chance
+from runyoro_ssl.train.checkpoints.folder import RUN_FILE
+from runyoro_ssl.train.final import RESULT
 
-if TYPE_CHECKING:
-    from runyoro_ssl.train.training_run import TrainingRun
-
-SHOWN = (
-    ("contrastive_loss", "contrastive loss, nats per masked frame (guessing: 4.615)"),
-    ("accuracy", "accuracy, 1 of 101"),
-    ("codevector_perplexity", "codevector perplexity"),
-)
+CARD = "README.md"
 
 
-def write_model_card(run: TrainingRun) -> None:
-    """Write README.md beside the final model, which is that of the best validation."""
-    config, first = run.config, run.validations["first"]
-    best = run.validations.get("best") or run.validations["last"]
-    hours = sum(run.plan.num_samples) / run.extractor.sampling_rate / 3600
-    rows = "\n".join(f"| {label} | {first[f'eval/{name}']:.4f} | {best[f'eval/{name}']:.4f} |" for name, label in SHOWN)
-    text = f"""---
+def write_model_card(output_dir: Path) -> None:
+    """Write README.md beside the final model of a finished run, from what lies in the run's folder.
+
+    Raises:
+        TrainingError: The run has not finished, or the disk is full: the final model is there, and the card follows
+            when the run is resumed.
+    """
+    try:
+        result: dict[str, Any] = json.loads((output_dir / RESULT).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise TrainingError(
+            f"{output_dir}: no {RESULT}, so that no model card can be written: finish the run with "
+            "--resume-from-checkpoint last"
+        ) from None
+    try:
+        replace_file(output_dir / CARD, _text(output_dir, result))
+    except OSError as error:
+        raise TrainingError(
+            f"{output_dir / CARD}: the model card could not be written ({error}); the final model is there: make room, "
+            "then --resume-from-checkpoint last"
+        ) from None
+
+
+def _text(output_dir: Path, result: dict[str, Any]) -> str:
+    # As text: its secrets are not there, and loading it as a configuration asks for them.
+    settings = tomllib.loads((output_dir / RUN_FILE).read_text(encoding="utf-8"))
+    guessing = chance(load_model_config(ModelConfig(model_name_or_path=str(output_dir))))
+    first, best = (result["validations"][name] for name in ("first", "best"))
+    rows = "\n".join(
+        f"| {label} | {first[f'eval/{name}']:.4f} | {best[f'eval/{name}']:.4f} |"
+        for name, label in measures(guessing).items()
+    )
+    return f"""---
 library_name: transformers
 tags: [wav2vec2, self-supervised, continued-pretraining]
 ---
-# {_name_of_base(run.base_model)}, adapted by continued pre-training
+# {_name_of_base(result["base_model"])}, adapted by continued pre-training
 
-Pre-trained further on {hours:.2f} hours of speech, without transcripts, by runyoro_ssl {__version__}:
-{run.total_steps} optimizer steps, learning rate {config.train.learning_rate:g},
-mask probability {config.masking.mask_time_prob:g}.
+Pre-trained further on {result["train_hours"]:.2f} hours of speech, without transcripts, by runyoro_ssl
+{result["version"]}:
+{result["total_steps"]} optimizer steps, learning rate {settings["train"]["learning_rate"]:g},
+mask probability {settings["masking"]["mask_time_prob"]:g}.
 
 ```python
 from transformers import Wav2Vec2ForPreTraining, Wav2Vec2Model
@@ -48,7 +75,15 @@ Held-out recordings, the same masks and negatives before and after:
 A lower held-out loss says that the model predicts this speech better. It does not by itself say that a recogniser
 fine-tuned from it makes fewer errors.
 """
-    replace_file(config.train.output_dir / "README.md", text)
+
+
+def measures(guessing: Chance) -> dict[str, str]:
+    """The measures that a card shows: label by name."""
+    return {
+        "contrastive_loss": f"contrastive loss, nats per masked frame (guessing: {guessing.loss:.3f})",
+        "accuracy": f"accuracy, 1 of {guessing.num_choices}",
+        "codevector_perplexity": "codevector perplexity",
+    }
 
 
 def _name_of_base(model_name_or_path: str) -> str:

@@ -1,22 +1,23 @@
-"""The model of a finished run: its best healthy checkpoint, and the card beside it."""
+"""The model of a finished run: that of its best healthy checkpoint."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from runyoro_ssl.disk.durable import copy_file
+from runyoro_ssl import __version__
+from runyoro_ssl.disk.durable import copy_file, replace_file
 from runyoro_ssl.errors import TrainingError
 from runyoro_ssl.logs import get_logger
-from runyoro_ssl.publish.card import write_model_card
+from runyoro_ssl.redaction import redact
 from runyoro_ssl.train.checkpoints.folder import checkpoint_of, find_healthy
 from runyoro_ssl.train.checkpoints.format import load_state, verify_checkpoint
-
-if TYPE_CHECKING:
-    from runyoro_ssl.train.training_run import TrainingRun
+from runyoro_ssl.train.training_run import TrainingRun
 
 log = get_logger()
 
+RESULT = "result.json"
+"""What the run came to, for the model card and for scripts: its validations, steps and hours."""
 FILES = ("config.json", "preprocessor_config.json", "model.safetensors")
 """The weights come last: while they are not there, the run has not finished."""
 
@@ -29,10 +30,18 @@ def save_final_model(run: TrainingRun) -> None:
     """
     output_dir = run.config.train.output_dir
     chosen = _choose(run)
+    result = {
+        "version": __version__,
+        "checkpoint": chosen.name,
+        "base_model": run.base_model,
+        "total_steps": run.total_steps,
+        "train_hours": run.train_hours,
+        "validations": run.validations,
+    }
     try:
+        replace_file(output_dir / RESULT, json.dumps(redact(result), indent=2) + "\n")
         for name in FILES:
             copy_file(chosen / name, output_dir / name)
-        write_model_card(run)
     except OSError as error:
         raise TrainingError(
             f"{output_dir}: the final model could not be written ({error}); {chosen} holds it: make room, then "
@@ -42,7 +51,8 @@ def save_final_model(run: TrainingRun) -> None:
 
 
 def _choose(run: TrainingRun) -> Path:
-    output_dir, best, last = run.config.train.output_dir, run.validations.get("best"), run.validations["last"]
+    output_dir, validations = run.config.train.output_dir, run.validations
+    best, last = validations.get("best"), validations["last"]
     if best is not None:
         chosen = checkpoint_of(output_dir, int(best["step"]))
         problem = verify_checkpoint(chosen)
@@ -52,11 +62,10 @@ def _choose(run: TrainingRun) -> Path:
             return chosen
         log.warning("best_checkpoint_lost", path=str(chosen), why=problem, instead="the newest healthy one")
     newest = find_healthy(output_dir)
-    if newest is not None:
-        run.validations["best"] = load_state(newest)["validations"]["last"]
-    else:
+    if newest is None:
         raise TrainingError(
             f"{output_dir}: no healthy checkpoint is left to make the final model of; journal.jsonl says what went "
             "wrong: start a new run with half the --learning-rate"
         )
+    validations["best"] = load_state(newest)["validations"]["last"]
     return newest

@@ -43,3 +43,8 @@ class TrainingRun:
     """The same in passes over the training split."""
     validations: dict[str, dict[str, float]] = field(default_factory=dict)
     """By `first` (of the model as it came), `last` and `best`; each with its `step`."""
+
+    @property
+    def train_hours(self) -> float:
+        """Hours of audio in the training split."""
+        return float(sum(self.plan.num_samples) / self.extractor.sampling_rate / 3600)

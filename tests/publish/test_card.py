@@ -1,34 +1,40 @@
-"""The model card: what it says of the base model."""
+"""The model card: made from a run's folder alone; what it says of the base model, and of guessing."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 
-from runyoro_ssl.publish.card import SHOWN, write_model_card
+from conftest import build_tiny_model
+from runyoro_ssl.config import Config
+from runyoro_ssl.errors import TrainingError
+from runyoro_ssl.plugin.manager import load_plugins
+from runyoro_ssl.publish.card import write_model_card
 from runyoro_ssl.resolve import load_config
+from runyoro_ssl.train.run import train
+from support.disks import PAGE_BYTES, resize, small_disk
 
-NUMBERS = {"step": 2.0, **{f"eval/{name}": 1.0 for name, _ in SHOWN}}
+NUMBERS = {"step": 2.0, "eval/contrastive_loss": 1.0, "eval/accuracy": 0.5, "eval/codevector_perplexity": 9.0}
 
 
-def title(model_name_or_path: str, folder: Path) -> str:
+def finished(folder: Path, base_model: str, **overrides: int) -> Path:
+    """What a finished run leaves for its card."""
+    build_tiny_model(folder, **overrides)
+    config = load_config(settings=[f"train.output_dir={folder}"])
+    (folder / "run.toml").write_text(config.to_toml())
+    validations = dict.fromkeys(("first", "last", "best"), NUMBERS)
+    result = {"version": "7.8.9", "base_model": base_model, "total_steps": 2, "train_hours": 1.5}
+    (folder / "result.json").write_text(json.dumps({**result, "validations": validations}))
+    return folder
+
+
+def title(base_model: str, folder: Path) -> str:
     """The card's title, for a run from this model."""
-    config = load_config(
-        settings=[f"train.output_dir={folder}"], flags={"model": {"model_name_or_path": model_name_or_path}}
-    )
-    run: Any = SimpleNamespace(
-        config=config,
-        base_model=model_name_or_path,
-        plan=SimpleNamespace(num_samples=(16_000,)),
-        extractor=SimpleNamespace(sampling_rate=16_000),
-        total_steps=2,
-        validations={"first": NUMBERS, "best": NUMBERS},
-    )
-    write_model_card(run)
-    lines = (folder / "README.md").read_text().splitlines()
+    write_model_card(finished(folder / "run", base_model))
+    lines = (folder / "run" / "README.md").read_text().splitlines()
     return next(line for line in lines if line.startswith("# ")).removeprefix("# ").partition(", adapted")[0]
 
 
@@ -63,3 +69,56 @@ def test_card_names_no_path_and_no_address(name: str, tmp_path: Path, monkeypatc
     """Not one that is there, nor one that is gone and has the look of a hub id."""
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
     assert title(name.format(folder=tmp_path), tmp_path) == "a local wav2vec 2.0 checkpoint"
+
+
+def test_card_says_what_guessing_reaches(tmp_path: Path) -> None:
+    """By the model's own number of negatives."""
+    write_model_card(finished(tmp_path / "usual", ""))
+    card = (tmp_path / "usual" / "README.md").read_text()
+    assert "(guessing: 4.615)" in card
+    assert "accuracy, 1 of 101" in card
+    write_model_card(finished(tmp_path / "few", "", num_negatives=9))
+    card = (tmp_path / "few" / "README.md").read_text()
+    assert "(guessing: 2.303)" in card
+    assert "accuracy, 1 of 10 " in card
+
+
+def test_card_of_a_run(train_config: Callable[..., Config], tmp_path: Path) -> None:
+    """Its own numbers, from its folder; a run that was killed before its card gets the same one when resumed."""
+    config = train_config("run", "train.max_steps=2")
+    result = train(config, load_plugins(config))
+    card = result.output_dir / "README.md"
+    assert not card.exists()
+    write_model_card(result.output_dir)
+    text = card.read_text()
+    first, best = result.first["eval/contrastive_loss"], result.best["eval/contrastive_loss"]
+    assert f"| {first:.4f} | {best:.4f} |" in text
+    assert f"this model, step {result.best['step']}" in text
+    assert "2 optimizer steps, learning rate 5e-05" in text
+    assert not any(str(part) in text for part in (tmp_path, tmp_path.name, result.output_dir.name + "/"))
+    card.unlink()
+    again = train_config("run", "train.max_steps=2", "train.resume_from_checkpoint=last")
+    write_model_card(train(again, load_plugins(again)).output_dir)
+    assert card.read_text() == text
+
+
+def test_run_that_has_not_finished_has_no_card(tmp_path: Path) -> None:
+    """One line, and what to do."""
+    with pytest.raises(TrainingError, match=r"no result.json.*--resume-from-checkpoint last"):
+        write_model_card(tmp_path)
+
+
+def test_full_disk_costs_the_card_alone(tmp_path: Path) -> None:
+    """One line; with room, it is written."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    with small_disk(place):
+        folder = finished(place / "run", "")
+        before = {path.name for path in folder.iterdir()}
+        used = sum(-(-path.stat().st_size // PAGE_BYTES) * PAGE_BYTES for path in folder.iterdir())
+        resize(place, used)
+        with pytest.raises(TrainingError, match=r"model card could not be written .*make room"):
+            write_model_card(folder)
+        resize(place, used + 4 * PAGE_BYTES)
+        write_model_card(folder)
+        assert {path.name for path in folder.iterdir()} == before | {"README.md"}

@@ -27,6 +27,7 @@ from runyoro_ssl.evaluate.heldout import validate
 from runyoro_ssl.evaluate.metrics import Meter
 from runyoro_ssl.model.load import OVERRIDES, replay_mps_dropout
 from runyoro_ssl.plugin.manager import load_plugins
+from runyoro_ssl.publish.card import write_model_card
 from runyoro_ssl.resolve import load_config
 from runyoro_ssl.train import step
 from runyoro_ssl.train.checkpoints.resume import find_start
@@ -67,9 +68,10 @@ def test_run_writes_what_it_promises(train_config: MakeConfig, tiny_model: Path)
     config = train_config("run", "train.max_steps=6", "train.save_total_limit=2")
     result = run(config)
     out = config.train.output_dir
+    write_model_card(out)
     names = {path.name for path in out.iterdir()}
     assert {"checkpoint-4", "checkpoint-6", "model.safetensors", "config.json", "preprocessor_config.json"} <= names
-    assert {"run.toml", "metrics.jsonl", "journal.jsonl", "README.md"} <= names
+    assert {"run.toml", "metrics.jsonl", "journal.jsonl", "result.json", "README.md"} <= names
     for folder in (out, out / "checkpoint-4", out / "checkpoint-6"):
         _, info = transformers.Wav2Vec2ForPreTraining.from_pretrained(folder, output_loading_info=True)
         assert not info["missing_keys"]

@@ -12,6 +12,8 @@ from runyoro_ssl.train.checkpoints.format import load_state, verify_checkpoint
 
 log = get_logger()
 
+RUN_FILE = "run.toml"
+"""The resolved configuration of a run, in its folder; without secrets."""
 PREFIX = "checkpoint-"
 SUPERSEDED = "superseded-"
 """Checkpoints of a course that the run left; removed when space is short."""
