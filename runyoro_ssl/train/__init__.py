@@ -1,4 +1,6 @@
-"""Continued pre-training: batches, masking, model, objective, optimizer, checkpoints, and the loop that joins them.
+"""Continued pre-training: a run is built (`setup`), and takes its steps (`step`) in a `loop`.
 
-The training step (masking, model, objective, optim) needs only torch and transformers.
+What is kept of it is in `checkpoints`, what watches over it in `health`, and how it ends before its end in `stopping`.
+
+The training step (`step`, `optim`) needs only torch, transformers and Accelerate.
 """

@@ -1,32 +1,39 @@
-"""What a run says of itself before its first step, and writes into its folder."""
+"""The account that a run gives of itself before its first step: printed, logged and written into its folder."""
 
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
 
 from runyoro_ssl.batches.plan import wasted_share
+from runyoro_ssl.batches.regroup import Regroup
 from runyoro_ssl.disk.durable import replace_file
+from runyoro_ssl.logs import get_logger
 from runyoro_ssl.plugin.spec import Run
 from runyoro_ssl.redaction import redact, redact_command
+from runyoro_ssl.train.checkpoints.folder import RUN_FILE
+from runyoro_ssl.train.checkpoints.resume import Start
+from runyoro_ssl.train.training_run import TrainingRun
 
-if TYPE_CHECKING:
-    from runyoro_ssl.train.training_run import TrainingRun
+log = get_logger()
+
+DECIDE_CLIPS = ("update_seconds", "clip_lengths", "gradient_accumulation_steps")
+"""Settings of the machine by which a run is planned: it keeps what it was begun with."""
+DECIDE_ROUNDING = ("device", "precision", "attention", "compile", "gradient_checkpointing")
+"""Settings of the machine by which the same clips give slightly other numbers."""
 
 
-def describe_run(run: TrainingRun) -> list[list[str]]:
+def summary_rows(run: TrainingRun) -> list[list[str]]:
     """Rows of the table printed before the first step: what this run is."""
     config, hardware = run.config, run.config.hardware
     parameters = sum(parameter.numel() for parameter in run.model.parameters())
-    train_hours = sum(run.plan.num_samples) / run.extractor.sampling_rate / 3600
     updates = run.plan.epoch(0)
-    per_update = train_hours * 3600 / len(updates)
+    per_update = run.train_hours * 3600 / len(updates)
     batches = [batch for update in updates for batch in update]
     wasted = wasted_share(batches, run.plan.num_samples)
     return [
         ["device", f"{run.accelerator.device}, {hardware.precision}, {run.accelerator.num_processes} process(es)"],
         ["model", f"{config.model.model_name_or_path} ({parameters / 1e6:.1f} M parameters)"],
-        ["training data", f"{len(run.plan.num_samples)} clips, {train_hours:.2f} h"],
+        ["training data", f"{len(run.plan.num_samples)} clips, {run.train_hours:.2f} h"],
         ["validation data", f"{sum(len(batch.clips) for batch in run.eval_plan)} clips"],
         ["steps", f"{run.total_steps} of {per_update:.0f} audio seconds, from step {run.step}"],
         ["plan", f"{len(batches)} micro-batches an epoch; {wasted:.1%} wasted on padding and audio left out"],
@@ -36,18 +43,41 @@ def describe_run(run: TrainingRun) -> list[list[str]]:
     ]
 
 
+def report_changes(run: TrainingRun, start: Start, regroup: Regroup) -> None:
+    """Log what differs from the run as it was: its settings; and on another machine, what is kept and what is not."""
+    if start.path is None:
+        return
+    if start.differences:
+        log.warning("run_changed", by="--override-mismatch", changes="; ".join(start.differences))
+    was, now = start.state["hardware"], run.config.hardware.model_dump(mode="json")
+    kept = {name: was[name] for name in DECIDE_CLIPS if was[name] != now[name]}
+    if kept and regroup.planned != regroup.machine:
+        log.info("kept_from_the_run", **kept, because="they decide which clips an optimizer step sees")
+    changed = [f"{name} {was[name]} -> {now[name]}" for name in DECIDE_ROUNDING if was[name] != now[name]]
+    if changed:
+        log.info("computed_otherwise", changes=", ".join(changed), means="the same clips, other rounding")
+    if regroup.changes:
+        cropped = run.config.plugins.collator == "cropped"
+        crops = "; crops, as the collator crops to the shortest" if cropped else ""
+        log.info(
+            "micro_batches_regrouped",
+            kept="the clips of each step, their masks and negatives",
+            not_kept=f"what is drawn for a micro-batch (dropout, Gumbel noise), and its diversity loss{crops}",
+        )
+
+
 def write_run_files(run: TrainingRun) -> None:
-    """run.toml: the resolved configuration; a resumed run replaces it."""
+    """Write run.toml, the resolved configuration; that of a resumed run replaces it."""
     output_dir = run.config.train.output_dir
     output_dir.mkdir(parents=True, exist_ok=True)
     header = f"# Resolved configuration of this run. Command: {redact_command(sys.argv[1:])}\n"
-    replace_file(output_dir / "run.toml", header + run.config.to_toml())
+    replace_file(output_dir / RUN_FILE, header + run.config.to_toml())
 
 
-def describe(run: TrainingRun) -> Run:
-    """What the logging backends are told."""
-    output_dir = run.config.train.output_dir
+def run_for_loggers(run: TrainingRun) -> Run:
+    """The run as the logging backends are told of it."""
+    output_dir, validations = run.config.train.output_dir, run.watch.validations
     config = redact(run.config.model_dump(mode="json"))
-    is_new = not run.validations  # a run that went back to its start keeps its first one
-    is_validated = run.validations.get("last", {}).get("step") == run.step
+    is_new = not validations  # a run that went back to its start keeps its first one
+    is_validated = validations.get("last", {}).get("step") == run.step
     return Run(output_dir, output_dir.name, config, run.step, run.total_steps, is_new, is_validated)

@@ -36,7 +36,7 @@ def save_final_model(run: TrainingRun) -> None:
         "base_model": run.base_model,
         "total_steps": run.total_steps,
         "train_hours": run.train_hours,
-        "validations": run.validations,
+        "validations": run.watch.validations,
     }
     try:
         replace_file(output_dir / RESULT, json.dumps(redact(result), indent=2) + "\n")
@@ -51,7 +51,7 @@ def save_final_model(run: TrainingRun) -> None:
 
 
 def _choose(run: TrainingRun) -> Path:
-    output_dir, validations = run.config.train.output_dir, run.validations
+    output_dir, validations = run.config.train.output_dir, run.watch.validations
     best, last = validations.get("best"), validations["last"]
     if best is not None:
         chosen = checkpoint_of(output_dir, int(best["step"]))

@@ -25,7 +25,7 @@ class Loggers:
         self._each(lambda backend: backend.open(run))
 
     def reopen(self, run: Run) -> None:
-        """The run went back to an earlier step: what came after it is no longer part of it."""
+        """Tell every backend that the run went back: what came after this step is no longer part of it."""
         self._each(lambda backend: backend.close("rolled back"))
         self.open(run)
 
@@ -48,7 +48,7 @@ class Loggers:
 
 @contextmanager
 def open_loggers(backends: list[tuple[str, LoggingBackend]], run: Run) -> Iterator[Loggers]:
-    """Backends opened, and closed however the run ends."""
+    """Open logging backends, and close them however the run ends."""
     loggers = Loggers(backends)
     loggers.open(run)
     try:

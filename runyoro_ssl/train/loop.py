@@ -1,6 +1,6 @@
 """The training loop: every optimizer step, what is logged and saved between them, and the ways out.
 
-What goes wrong on the way is judged by `guard`; what is kept of the run is written by `saver`.
+What goes wrong on the way is dealt with by `recovery`; what is kept of the run is written by `saver`.
 """
 
 from __future__ import annotations
@@ -9,60 +9,57 @@ import time
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 from rich.progress import TextColumn
 
+from runyoro_ssl.batches.build import TrainingBatch
 from runyoro_ssl.batches.loader import load_batches
+from runyoro_ssl.batches.plan import Update
 from runyoro_ssl.batches.unreadable import Unreadable
+from runyoro_ssl.disk.lock import FolderLock
 from runyoro_ssl.errors import LoaderError, PluginError, TrainingError
 from runyoro_ssl.evaluate.heldout import validate
 from runyoro_ssl.logs import get_logger, progress
 from runyoro_ssl.processes import gather_over_processes, sum_over_processes
 from runyoro_ssl.train.checkpoints.folder import find_healthy, set_aside_later, step_of
+from runyoro_ssl.train.checkpoints.saver import Saver
 from runyoro_ssl.train.checkpoints.snapshot import every_generator, snapshot
-from runyoro_ssl.train.describe import describe
-from runyoro_ssl.train.recovery import Alarmed, Guard, go_back
+from runyoro_ssl.train.describe import run_for_loggers
+from runyoro_ssl.train.loggers import Loggers
+from runyoro_ssl.train.recovery import Alarmed, Recovery, go_back
 from runyoro_ssl.train.speed import Stopwatch
 from runyoro_ssl.train.stopping.clock import SleepWatch
-from runyoro_ssl.train.stopping.ending import Ending
-
-if TYPE_CHECKING:
-    from runyoro_ssl.batches.build import TrainingBatch
-    from runyoro_ssl.batches.plan import Update
-    from runyoro_ssl.disk.lock import FolderLock
-    from runyoro_ssl.train.checkpoints.saver import Saver
-    from runyoro_ssl.train.loggers import Loggers
-    from runyoro_ssl.train.stopping.ending import Stopping
-    from runyoro_ssl.train.training_run import TrainingRun
+from runyoro_ssl.train.stopping.ending import Ending, Stopping
+from runyoro_ssl.train.training_run import TrainingRun
 
 log = get_logger()
 
 
 @dataclass
 class Loop:
-    """A run under way. `lock` is the main process's."""
+    """A run under way. Only the main process has a `lock`."""
 
     run: TrainingRun
     loggers: Loggers
     saver: Saver
     stopping: Stopping
     lock: FolderLock | None
-    guard: Guard = field(init=False)
+    recovery: Recovery = field(init=False)
     sleep: SleepWatch = field(default_factory=SleepWatch)
     unreadable: Unreadable = field(init=False)
     """Clips of the validation split; those of the training split are kept with the run."""
 
     saved_step: int = field(init=False)
-    """Of the last checkpoint that was asked for; that of a resumed run is there."""
+    """Step of the last checkpoint that was asked for, or that the run went on from. Every process knows it."""
 
     def __post_init__(self) -> None:
-        self.guard = Guard(self.run)
+        self.recovery = Recovery(self.run)
         self.saved_step = self.run.step
         self.unreadable = Unreadable(sum(len(batch.pieces) for batch in self.run.eval_plan), max_share=1.0)
 
     def run_to_the_end(self) -> Ending:
-        """Every optimizer step that is left; where the guard says so, some of them again."""
+        """Take every optimizer step that is left; where an alarm asks for it, some of them again."""
         while True:
             try:
                 return self._missed_validation() or self._steps()
@@ -82,8 +79,8 @@ class Loop:
                 with watch.waiting():
                     mine = self._next(batches)
                 numbers = run.stepper.take(update, mine, run.meter)
-                self.guard.act(update.step)
-                self.guard.watch_memory(update.step)
+                self.recovery.act(update.step)
+                self.recovery.watch_memory(update.step)
                 run.step, run.epoch = update.step, update.epoch
                 last = run.step == run.total_steps
                 watch.audio_seconds += sum(batch.num_samples for batch in mine) / run.extractor.sampling_rate
@@ -127,7 +124,7 @@ class Loop:
         speed, wait_share = watch.lap()
         metrics["train/audio_seconds_per_second"] = sum(gather_over_processes(run.accelerator, speed))
         metrics["train/data_wait_share"] = wait_share
-        metrics |= self.guard.memory_numbers()
+        metrics |= self.recovery.memory_numbers()
         if slept := self.sleep.lap():
             log.info("machine_slept", minutes=round(slept / 60), counted="in no time or speed")
         self.loggers.log(update.step, {"epoch": update.epoch, **metrics})
@@ -143,7 +140,7 @@ class Loop:
         run = self.run
         if run.watch.has_ended:
             return Ending("early")
-        done = run.validations.get("last", {}).get("step")
+        done = run.watch.validations.get("last", {}).get("step")
         if done == run.step or (done is not None and not self._is_validated(run.step)):
             return None
         return self._validate()[0]
@@ -162,19 +159,12 @@ class Loop:
         if metrics is None:
             return self.stopping.asked(), False
         self.loggers.log(run.step, {"epoch": run.epoch, **metrics})
-        found = {"step": run.step, **metrics}
-        run.validations["last"] = found
-        if "first" not in run.validations:
-            run.validations["first"] = found
-            run.watch.came_with(metrics)
-        alarm = run.watch.see_validation(run.step, metrics)
+        alarm = run.watch.judge_validation(run.step, metrics)
         is_best = run.watch.best_step == run.step
-        if is_best:
-            run.validations["best"] = found
         if alarm is None:
             return None, is_best
         ends = alarm.action == "finish"
-        self.guard.report(alarm, run.step, "the run ends with its best model" if ends else "training goes on")
+        self.recovery.report(alarm, run.step, "the run ends with its best model" if ends else "training goes on")
         return Ending("early") if ends else None, is_best
 
     def _save(self) -> None:
@@ -184,7 +174,7 @@ class Loop:
         self.saved_step = self.run.step
         generators = every_generator(self.run.accelerator)
         if self.run.accelerator.is_main_process:
-            self.saver.save(lambda: snapshot(self.run, generators), best_step=self.run.watch.best_step)
+            self.saver.save(lambda: snapshot(self.run, generators))
 
     def _go_back(self, alarmed: Alarmed) -> None:
         """Restore the last healthy checkpoint; the logs go on from there, too."""
@@ -192,8 +182,8 @@ class Loop:
         self.run.accelerator.wait_for_everyone()
         done = go_back(self.run)
         self.saved_step = self.run.step
-        self.guard.report(alarmed.alarm, alarmed.step, done)
-        self.loggers.reopen(describe(self.run))
+        self.recovery.report(alarmed.alarm, alarmed.step, done)
+        self.loggers.reopen(run_for_loggers(self.run))
 
     def _check_lock(self) -> None:
         if self.lock is not None:
@@ -207,7 +197,7 @@ class Loop:
         if self.run.accelerator.is_main_process and healthy is not None:
             set_aside_later(output_dir, step_of(healthy))
         kept = f"{healthy.name} is the last healthy checkpoint" if healthy else "no checkpoint was healthy"
-        self.guard.report(alarm, alarmed.step, f"stopped; {kept}")
+        self.recovery.report(alarm, alarmed.step, f"stopped; {kept}")
         raise TrainingError(f"{alarm.seen}: {alarm.means}. The run has stopped. {alarm.advice}")
 
 

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 if TYPE_CHECKING:
-    from runyoro_ssl.config import TrainConfig
+    from runyoro_ssl.config import TrainConfig  # the bench runs where there is no pydantic
 
 
 def build_optimizer(model: Any, config: TrainConfig) -> torch.optim.AdamW:
-    """AdamW. The feature encoder learns at its own rate; biases, norms and other vectors do not decay.
+    """Build AdamW: the feature encoder learns at its own rate; biases, norms and other vectors do not decay.
 
     Each parameter group carries `lr_scale`, its share of the scheduled rate.
     """

@@ -1,27 +1,22 @@
-"""Does what the health watch asks: leave an update out, go back, stop; and says so, in words and in journal.jsonl."""
+"""What the health watch asks for is done here, and said: leave an update out, go back, stop."""
 
 from __future__ import annotations
 
 from collections import deque
 from dataclasses import asdict
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from runyoro_ssl.errors import TrainingError
-from runyoro_ssl.evaluate.metrics import Totals
+from runyoro_ssl.evaluate.metrics import UpdateNumbers
 from runyoro_ssl.logs import get_logger
 from runyoro_ssl.model.load import load_weights
-from runyoro_ssl.processes import sum_over_processes
-from runyoro_ssl.train.checkpoints.folder import checkpoint_of, find_healthy, set_aside_later, step_of
-from runyoro_ssl.train.checkpoints.format import load_state
+from runyoro_ssl.train.checkpoints.folder import set_aside_later
+from runyoro_ssl.train.checkpoints.resume import choose_healthy
 from runyoro_ssl.train.checkpoints.snapshot import restore
 from runyoro_ssl.train.health.alarms import Alarm, report_alarm
 from runyoro_ssl.train.health.journal import record
 from runyoro_ssl.train.health.memory_growth import MemoryWatch
-
-if TYPE_CHECKING:
-    from runyoro_ssl.evaluate.metrics import UpdateNumbers
-    from runyoro_ssl.train.training_run import TrainingRun
+from runyoro_ssl.train.training_run import TrainingRun
 
 log = get_logger()
 
@@ -35,15 +30,15 @@ MIN_LOSS_SCALE = 2.0**-10
 
 
 class Alarmed(Exception):  # noqa: N818 - no error: the loop's way out of its steps
-    """The run must not go on from where it is."""
+    """An alarm after which the run must not go on from where it is."""
 
     def __init__(self, alarm: Alarm, step: int) -> None:
         super().__init__(alarm.seen)
         self.alarm, self.step = alarm, step
 
 
-class Guard:
-    """Judges the updates of a run."""
+class Recovery:
+    """The watch's judgement of each update of a run, and what follows from it."""
 
     def __init__(self, run: TrainingRun) -> None:
         self._run = run
@@ -58,7 +53,7 @@ class Guard:
     def judge(self, numbers: UpdateNumbers) -> bool:
         """Whether the optimizer may take this update."""
         self._recent.append(numbers)
-        self._alarm = self._run.watch.see(numbers)
+        self._alarm = self._run.watch.judge_update(numbers)
         return self._alarm is None or self._alarm.action == "note"
 
     def act(self, step: int) -> None:
@@ -77,7 +72,7 @@ class Guard:
         self.report(alarm, step, "this update was left out" if alarm.action == "skip" else "training goes on")
 
     def report(self, alarm: Alarm, step: int, done: str) -> None:
-        """Say an alarm, and keep it with the numbers of the updates before it."""
+        """Log an alarm, and keep it with the numbers of the updates before it."""
         if not self._run.accelerator.is_main_process:
             return
         incident = report_alarm(alarm, step=step, done=done)
@@ -92,7 +87,7 @@ class Guard:
 
     def watch_memory(self, step: int) -> None:
         """Say when memory keeps growing. Called after every step."""
-        if self._run.config.health.enabled and (seen := self._memory.see(step)) is not None:
+        if self._run.config.health.enabled and (seen := self._memory.measure(step)) is not None:
             log.warning("memory_grows", step=step, seen=seen)
 
     def memory_numbers(self) -> dict[str, float]:
@@ -109,40 +104,15 @@ class Guard:
 
 
 def go_back(run: TrainingRun) -> str:
-    """Restore the run in place, in every process. Returns what was done, in words."""
+    """Restore the last healthy checkpoint of a run in place, in every process. Returns what was done, in words."""
     output_dir = run.config.train.output_dir
-    step = _healthy_step(run)
-    checkpoint = checkpoint_of(output_dir, step) if step else None
-    name = str(checkpoint) if checkpoint else run.base_model
+    start = choose_healthy(output_dir, run.accelerator, rollbacks=run.watch.rollbacks + 1)
+    name = run.base_model if start.path is None else str(start.path)
     run.model.load_state_dict(load_weights(run.config, name).state_dict())
-    watch, num_parts = run.watch.state_dict(), run.stepper.num_parts
-    state = load_state(checkpoint) if checkpoint else {}
-    if checkpoint:
-        restore(run, checkpoint, state)
-    else:
-        _start_over(run)
-    run.watch.load_state_dict(watch)
-    run.watch.went_back(state.get("health"))
-    run.stepper.num_parts = num_parts
-    run.stepper.rate_scale = run.watch.learning_rate_scale
+    restore(run, start)
     if run.accelerator.is_main_process:
-        set_aside_later(output_dir, step)
+        set_aside_later(output_dir, run.step)
     run.accelerator.wait_for_everyone()
-    to = checkpoint.name if checkpoint else "the model as it came"
+    to = start.path.name if start.path else "the model as it came"
     rate = run.config.train.learning_rate * run.stepper.rate_scale
     return f"went back to {to}; the learning rate's peak is now {rate:.3g}"
-
-
-def _healthy_step(run: TrainingRun) -> int:
-    """The step to go back to, chosen by the main process; 0 for the start."""
-    found: Path | None = None
-    if run.accelerator.is_main_process:
-        found = find_healthy(run.config.train.output_dir)
-    return sum_over_processes(run.accelerator, step_of(found) if found else 0)
-
-
-def _start_over(run: TrainingRun) -> None:
-    run.optimizer.optimizer.state.clear()
-    run.step, run.epoch = 0, 0.0
-    run.meter.window = Totals()
-    run.validations = {"first": run.validations["first"], "last": run.validations["first"]}

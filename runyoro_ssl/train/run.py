@@ -6,17 +6,18 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from runyoro_ssl.config import Config, HardwareConfig
 from runyoro_ssl.devices import is_out_of_memory
 from runyoro_ssl.disk.durable import sweep
 from runyoro_ssl.disk.lock import FolderLock
 from runyoro_ssl.errors import TrainingError
 from runyoro_ssl.logs import get_logger, print_table
+from runyoro_ssl.plugin.manager import Plugins
 from runyoro_ssl.train.checkpoints.folder import bring_in, set_aside_later
-from runyoro_ssl.train.checkpoints.resume import check_folder, find_start
+from runyoro_ssl.train.checkpoints.resume import Start, check_folder, choose
 from runyoro_ssl.train.checkpoints.saver import Saver
-from runyoro_ssl.train.describe import describe, describe_run, write_run_files
+from runyoro_ssl.train.describe import run_for_loggers, summary_rows, write_run_files
 from runyoro_ssl.train.final import save_final_model
 from runyoro_ssl.train.health import journal
 from runyoro_ssl.train.loggers import open_loggers
@@ -28,10 +29,6 @@ from runyoro_ssl.train.stopping.clock import Deadline, process_started
 from runyoro_ssl.train.stopping.ending import Ending, Stopping
 from runyoro_ssl.train.stopping.signals import StopSignal
 from runyoro_ssl.train.training_run import TrainingRun
-
-if TYPE_CHECKING:
-    from runyoro_ssl.config import Config, HardwareConfig
-    from runyoro_ssl.plugin.manager import Plugins
 
 log = get_logger()
 
@@ -65,20 +62,20 @@ def train(config: Config, plugins: Plugins) -> TrainResult:
     with ExitStack() as stack:
         # Only the main process writes.
         lock = stack.enter_context(lock_run(config.train.output_dir)) if accelerator.is_main_process else None
-        checkpoint = find_start(config, accelerator)
-        run = build_run(config, plugins, accelerator, checkpoint)
+        start = choose(config, accelerator)
+        run = build_run(config, plugins, accelerator, start)
         start_step = run.step
         try_first_batch(run)
-        _begin(run, checkpoint)
+        _begin(run, start)
         loop = _enter_loop(stack, run, plugins, lock)
         ending = loop.run_to_the_end()
         loop.saver.finish()
-        loop.loggers.status = "finished" if ending.kind in ("finished", "early") else "stopped"
-        if loop.loggers.status == "finished" and lock is not None:
+        loop.loggers.status = "finished" if ending.is_final else "stopped"
+        if ending.is_final and lock is not None:
             lock.check()
             save_final_model(run)
     accelerator.end_training()
-    validations = {name: run.validations.get(name, {}) for name in ("first", "last", "best")}
+    validations = {name: run.watch.validations.get(name, {}) for name in ("first", "last", "best")}
     return TrainResult(
         config.train.output_dir,
         start_step,
@@ -90,25 +87,23 @@ def train(config: Config, plugins: Plugins) -> TrainResult:
     )
 
 
-def _begin(run: TrainingRun, checkpoint: Path | None) -> None:
+def _begin(run: TrainingRun, start: Start) -> None:
     """Put the output folder in order, and say what this run is."""
     config, output_dir = run.config.train, run.config.train.output_dir
     if run.accelerator.is_main_process:
         sweep(output_dir)
-        if checkpoint is not None:
-            bring_in(output_dir, checkpoint)
+        if start.path is not None:
+            bring_in(output_dir, start.path)
         set_aside_later(output_dir, run.step)
         write_run_files(run)
         journal.record_start(output_dir, step=run.step, learning_rate=config.learning_rate)
-        print_table("Run", ["what", "value"], describe_run(run))
+        print_table("Run", ["what", "value"], summary_rows(run))
         log.info(run.mask_summary.line())
         if config.resume_from_checkpoint and run.step == 0:
             log.info("nothing_to_resume", output_dir=str(output_dir), starting="anew")
         elif run.step:
             log.info("resumed", step=run.step)
     run.accelerator.wait_for_everyone()
-    run.watch.count_rollbacks(max(run.watch.rollbacks, journal.rollbacks_so_far(output_dir)))
-    run.stepper.rate_scale = run.watch.learning_rate_scale
 
 
 def _enter_loop(stack: ExitStack, run: TrainingRun, plugins: Plugins, lock: FolderLock | None) -> Loop:
@@ -120,13 +115,13 @@ def _enter_loop(stack: ExitStack, run: TrainingRun, plugins: Plugins, lock: Fold
     saver = stack.enter_context(Saver.of(run, lock))
     deadline = Deadline(config.train.stop_after, started=process_started())
     stopping = Stopping(run.accelerator, signals, deadline, lambda: saver.seconds)
-    loggers = stack.enter_context(open_loggers(plugins.loggers() if lock is not None else [], describe(run)))
+    loggers = stack.enter_context(open_loggers(plugins.loggers() if lock is not None else [], run_for_loggers(run)))
     return Loop(run, loggers, saver, stopping, lock)
 
 
 @contextmanager
 def explain_out_of_memory(hardware: HardwareConfig) -> Iterator[None]:
-    """One line with the setting to lower, for CUDA's error and for that of MPS, which is a plain RuntimeError."""
+    """Turn an error for lack of memory, CUDA's own or a plain RuntimeError, into one line with the setting to lower."""
     try:
         yield
     except RuntimeError as error:

@@ -1,10 +1,9 @@
-"""Build everything a run needs, and refuse what cannot train, before the first step."""
+"""Everything that a run needs is built here, and what cannot train is refused, before the first step."""
 
 from __future__ import annotations
 
 import os
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -27,9 +26,10 @@ from runyoro_ssl.model.memory import BatchSettings, predict_memory
 from runyoro_ssl.model.precision import is_emulated, set_precision
 from runyoro_ssl.model.source import load_feature_extractor
 from runyoro_ssl.plugin.manager import Plugins, ensure_picklable
-from runyoro_ssl.train.checkpoints.format import load_state
-from runyoro_ssl.train.checkpoints.resume import check_same_run, describe_changes, planned_with
+from runyoro_ssl.resolve import check_device
+from runyoro_ssl.train.checkpoints.resume import Start
 from runyoro_ssl.train.checkpoints.snapshot import restore
+from runyoro_ssl.train.describe import report_changes
 from runyoro_ssl.train.health.watch import HealthWatch
 from runyoro_ssl.train.optim import build_optimizer, warmup_steps
 from runyoro_ssl.train.step import Stepper
@@ -44,19 +44,15 @@ MAX_MPS_CLIP_SEC = 20.48
 not known."""
 
 
-def build_run(config: Config, plugins: Plugins, accelerator: Any, checkpoint: Path | None = None) -> TrainingRun:
-    """Load and check data, model and plugins; restore a checkpoint if given.
+def build_run(config: Config, plugins: Plugins, accelerator: Any, start: Start) -> TrainingRun:
+    """Load and check data, model and plugins, and put the run where it starts.
 
     Raises:
         RunyoroError: Of the kind that fits; nothing has been written by then.
     """
-    name = config.model.model_name_or_path if checkpoint is None else str(checkpoint)
+    name = config.model.model_name_or_path if start.path is None else str(start.path)
     extractor = load_feature_extractor(name)
     splits = load_splits(config.train.processed_dataset_path, sampling_rate=extractor.sampling_rate)
-    dataset_sha256 = read_fingerprint(config.train.processed_dataset_path)["content_sha256"]
-    state = load_state(checkpoint) if checkpoint else {}
-    if checkpoint:
-        check_same_run(checkpoint, state, config, dataset_sha256)
     model = load_weights(config, name).to(accelerator.device)
     if config.hardware.device == "cpu":
         batches = BatchSettings.of(config, padded=extractor.return_attention_mask)
@@ -68,7 +64,8 @@ def build_run(config: Config, plugins: Plugins, accelerator: Any, checkpoint: Pa
     machine = PlanSettings.from_hardware(
         config.hardware, sampling_rate=extractor.sampling_rate, num_processes=accelerator.num_processes
     )
-    plan = _plan(config, state, machine, lengths)
+    regroup = Regroup(start.plan or machine, machine)
+    plan = _plan(config, start, regroup, lengths)
     optimizer = accelerator.prepare(build_optimizer(model, config.train))
     eval_lengths = splits["validation"].with_format("numpy")["num_samples"][:].tolist()
     run = TrainingRun(
@@ -82,33 +79,30 @@ def build_run(config: Config, plugins: Plugins, accelerator: Any, checkpoint: Pa
         train_batches=_builder(splits["train"], model, extractor, config, plugins, stage="train"),
         eval_batches=_builder(splits["validation"], model, extractor, config, plugins, stage="eval"),
         eval_plan=plan_validation(eval_lengths, machine),
-        dataset_sha256=dataset_sha256,
+        dataset_sha256=read_fingerprint(config.train.processed_dataset_path)["content_sha256"],
         mask_summary=summary,
         stepper=Stepper(accelerator, model, optimizer, config.train, plan.total_steps, _report_parts),
         meter=Meter(accelerator, model.config),
-        watch=HealthWatch(config.health, starts_at=None, warmup_steps=warmup_steps(config.train, plan.total_steps)),
+        watch=HealthWatch(config.health, warmup_steps=warmup_steps(config.train, plan.total_steps)),
         base_model=config.model.model_name_or_path,
         unreadable=Unreadable(num_clips=len(lengths), max_share=config.train.max_unreadable_share),
     )
-    if checkpoint:
-        restore(run, checkpoint, state)
-        if accelerator.is_main_process:
-            describe_changes(state, config, plan.settings, machine)
+    restore(run, start)
+    if accelerator.is_main_process:
+        report_changes(run, start, regroup)
     return run
 
 
-def _plan(config: Config, state: dict[str, Any], machine: PlanSettings, lengths: tuple[int, ...]) -> RunPlan:
+def _plan(config: Config, start: Start, regroup: Regroup, lengths: tuple[int, ...]) -> RunPlan:
     """The run's plan: a resumed run keeps its own.
 
     Raises:
         ConfigError: It is shorter than what is done.
     """
-    train = config.train
-    settings = planned_with(state, machine, override=train.override_mismatch)
-    if state and settings != PlanSettings(**state["plan"]):
-        log.warning("clips_planned_anew", by="--override-mismatch", was=state["plan"], now=asdict(settings))
-    regroup = Regroup(settings, machine)
-    plan = RunPlan(lengths, settings, train.seed, train.num_train_epochs, train.max_steps, regroup)
+    train, state = config.train, start.state
+    if state and regroup.planned != PlanSettings(**state["plan"]):
+        log.warning("clips_planned_anew", by="--override-mismatch", was=state["plan"], now=asdict(regroup.planned))
+    plan = RunPlan(lengths, regroup.planned, train.seed, train.num_train_epochs, train.max_steps, regroup)
     if state and state["step"] > plan.total_steps:
         raise ConfigError(
             f"the checkpoint is at step {state['step']}, past the {plan.total_steps} steps asked for; raise "
@@ -127,8 +121,6 @@ def make_accelerator(hardware: HardwareConfig) -> Any:
     Processes wait for each other here: until then none has written into the output folder.
     """
     from accelerate import Accelerator
-
-    from runyoro_ssl.resolve import check_device
 
     check_device(hardware.device)
     mixed_precision = set_precision(hardware.device, hardware.precision)

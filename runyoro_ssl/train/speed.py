@@ -1,4 +1,4 @@
-"""How fast a run is: audio seconds per second."""
+"""The speed of a run: audio seconds per second."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Stopwatch:
         self.wait_seconds += time.perf_counter() - start
 
     def pause(self) -> None:
-        """Stop counting time."""
+        """Stop counting time for a while."""
         self.elapsed_seconds += time.perf_counter() - self._since
 
     def go_on(self) -> None:
@@ -37,7 +37,7 @@ class Stopwatch:
         self._since = time.perf_counter()
 
     def lap(self) -> tuple[float, float]:
-        """Audio seconds per second, and the waiting share, since the last lap; starts anew. Not while paused."""
+        """Give audio seconds per second and the waiting share since the last lap, and start anew. Not while paused."""
         self.pause()
         elapsed = max(self.elapsed_seconds, 1e-9)
         result = self.audio_seconds / elapsed, self.wait_seconds / elapsed

@@ -1,4 +1,4 @@
-"""One optimizer step. Needs torch, transformers and Accelerate only."""
+"""One optimizer step of a run. Needs torch, transformers and Accelerate only."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from runyoro_ssl.batches.build import TrainingBatch
 from runyoro_ssl.batches.forward import run_objective
+from runyoro_ssl.batches.plan import Update
 from runyoro_ssl.devices import is_out_of_memory
+from runyoro_ssl.evaluate.metrics import Meter, UpdateNumbers
 from runyoro_ssl.model.draws import derive_seed
+from runyoro_ssl.model.objective import Objective
 from runyoro_ssl.processes import sum_over_processes
 from runyoro_ssl.train.optim import gumbel_temperature, learning_rate, set_learning_rate, warmup_steps
 
 if TYPE_CHECKING:
-    from runyoro_ssl.batches.build import TrainingBatch
-    from runyoro_ssl.batches.plan import Update
-    from runyoro_ssl.config import TrainConfig
-    from runyoro_ssl.evaluate.metrics import Meter, UpdateNumbers
-    from runyoro_ssl.model.objective import Objective
+    from runyoro_ssl.config import TrainConfig  # the bench runs where there is no pydantic
 
 
 @dataclass
 class Stepper:
-    """What takes optimizer steps: a model, its optimizer as Accelerate prepared it, and the schedules' settings.
+    """The taker of optimizer steps: a model, its optimizer as Accelerate prepared it, and the schedules' settings.
 
     `num_parts`: in how many parts each micro-batch runs; doubled when memory is short. `report` is then told.
     `judge` sees the numbers of each update before the optimizer does, and says whether it is taken. `rate_scale`: share
@@ -43,7 +43,7 @@ class Stepper:
     rate_scale: float = 1.0
 
     def take(self, update: Update, batches: Sequence[TrainingBatch], meter: Meter) -> dict[str, float]:
-        """One step along the gradient of the mean loss per masked frame, over all micro-batches and processes.
+        """Take one step along the gradient of the mean loss per masked frame, over all micro-batches and processes.
 
         Dropout, layer drop and Gumbel noise are seeded for each micro-batch, so that they depend neither on what ran
         before nor on which process runs it. The diversity loss is that of each micro-batch (or part of one),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from runyoro_ssl.batches.build import BatchBuilder
@@ -17,7 +17,7 @@ from runyoro_ssl.train.step import Stepper
 
 @dataclass
 class TrainingRun:
-    """What the loop works with: what stays, and from `step` on what a checkpoint keeps of it."""
+    """A run: what the loop works with, and where it is. A checkpoint keeps of it what changes."""
 
     config: Config
     accelerator: Any
@@ -38,11 +38,9 @@ class TrainingRun:
     base_model: str
     """What the run began with, whatever is given when it is resumed."""
     step: int = 0
-    """Done so far."""
+    """Optimizer steps done so far."""
     epoch: float = 0.0
-    """The same in passes over the training split."""
-    validations: dict[str, dict[str, float]] = field(default_factory=dict)
-    """By `first` (of the model as it came), `last` and `best`; each with its `step`."""
+    """Passes over the training split done so far."""
 
     @property
     def train_hours(self) -> float:

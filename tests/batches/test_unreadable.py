@@ -20,6 +20,7 @@ from runyoro_ssl.config import Config, MaskingConfig
 from runyoro_ssl.errors import LoaderError
 from runyoro_ssl.evaluate.heldout import validate
 from runyoro_ssl.plugin.manager import load_plugins
+from runyoro_ssl.train.checkpoints.resume import Start
 from runyoro_ssl.train.setup import build_run, make_accelerator
 
 
@@ -73,7 +74,7 @@ def test_too_many_end_the_run() -> None:
 def test_validation_goes_without_them(train_config: Callable[..., Config]) -> None:
     """Its numbers are those of the other clips, alone in their micro-batch or not; one warning a clip."""
     config = train_config()
-    setup = build_run(config, load_plugins(config), make_accelerator(config.hardware))
+    setup = build_run(config, load_plugins(config), make_accelerator(config.hardware), Start())
     plan = [MicroBatch.of([1]), MicroBatch.of([0, 2], index=1)]
 
     class Damaged:

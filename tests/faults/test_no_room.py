@@ -57,12 +57,12 @@ def test_full_at_a_file(disk: Path, tiny_model: Path, full: str, is_copy: bool) 
 
     with Saver(disk, loaded, extractor, limit=0) as saver:
         resize(disk, PLENTY)
-        saver.save(take(1), best_step=None)
+        saver.save(take(1))
         saver.finish()
         sizes = [pages(disk / "checkpoint-1" / name) for name in FILES]
         at = FILES.index(full)
         resize(disk, shutil.disk_usage(disk).used + sum(sizes[: at + 1]) - PAGE_BYTES)
-        saver.save(take(2), best_step=None)
+        saver.save(take(2))
         with pytest.raises(
             TrainingError, match=r"checkpoint-2 could not be written.*untouched; make room, then --resume"
         ):
@@ -70,7 +70,7 @@ def test_full_at_a_file(disk: Path, tiny_model: Path, full: str, is_copy: bool) 
         assert {path.name for path in disk.iterdir()} == {"checkpoint-1"}
         resize(disk, PLENTY)
         assert find_newest(disk) == disk / "checkpoint-1"
-        saver.save(take(3), best_step=None)
+        saver.save(take(3))
         saver.finish()
     assert find_newest(disk) == disk / "checkpoint-3"
 
@@ -80,7 +80,7 @@ def test_lack_of_space_is_seen_before_writing(disk: Path, tiny_model: Path, monk
     loaded, extractor, snapshot = build_saveable(tiny_model)
     monkeypatch.setattr(saver_module, "write_checkpoint", lambda *_: pytest.fail("written"))
     with Saver(disk, loaded, extractor, limit=0) as saver:
-        saver.save(lambda: snapshot(1), best_step=None)
+        saver.save(lambda: snapshot(1))
         with pytest.raises(TrainingError, match=r"it takes \d+ MiB, the disk has [01] MiB free"):
             saver.finish()
 

@@ -82,7 +82,7 @@ def _kill_everywhere(model: str, out: str, result: str, stride: int) -> None:
 
     def save(step: int) -> None:
         write_checkpoint(folder, snapshot(step), loaded, extractor)
-        prune_checkpoints(folder, 1, keep=None)
+        prune_checkpoints(folder, 1)
 
     save(1)
     largest = max(path.stat().st_size for path in (folder / "checkpoint-1").iterdir())

@@ -30,7 +30,7 @@ from runyoro_ssl.plugin.manager import load_plugins
 from runyoro_ssl.publish.card import write_model_card
 from runyoro_ssl.resolve import load_config
 from runyoro_ssl.train import step
-from runyoro_ssl.train.checkpoints.resume import find_start
+from runyoro_ssl.train.checkpoints.resume import choose
 from runyoro_ssl.train.run import TrainResult, train
 from runyoro_ssl.train.setup import build_run, make_accelerator
 from runyoro_ssl.train.step import Stepper
@@ -60,7 +60,7 @@ def validated(setup: TrainingRun) -> dict[str, float]:
 def build(config: Config) -> TrainingRun:
     """What a run works with, before its first step."""
     accelerator = make_accelerator(config.hardware)
-    return build_run(config, load_plugins(config), accelerator, find_start(config, accelerator))
+    return build_run(config, load_plugins(config), accelerator, choose(config, accelerator))
 
 
 def test_run_writes_what_it_promises(train_config: MakeConfig, tiny_model: Path) -> None:

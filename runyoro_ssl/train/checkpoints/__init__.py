@@ -1,1 +1,1 @@
-"""What is kept of a run, and how it comes back."""
+"""Checkpoints: what is kept of a run, and how it comes back."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
 from runyoro_ssl.disk.durable import MANIFEST, new_folder, remove_folder
@@ -21,7 +22,7 @@ DAMAGED = "damaged-"
 
 
 def list_checkpoints(output_dir: Path) -> list[tuple[int, Path]]:
-    """(step, folder) of every checkpoint, by step."""
+    """Every checkpoint of a run as (step, folder), by step."""
     found = []
     for folder in output_dir.glob(f"{PREFIX}*"):
         number = folder.name.removeprefix(PREFIX)
@@ -56,7 +57,7 @@ def find_newest(output_dir: Path) -> Path | None:
 
 
 def find_named(output_dir: Path, folder: Path) -> Path:
-    """A checkpoint that the user names.
+    """The checkpoint that the user names, after a check.
 
     Raises:
         CheckpointError: It is no checkpoint, or a file in it is missing or changed.
@@ -71,7 +72,7 @@ def find_named(output_dir: Path, folder: Path) -> Path:
 
 
 def find_healthy(output_dir: Path) -> Path | None:
-    """The newest checkpoint that is intact, and was healthy when it was written."""
+    """The newest checkpoint that is intact, and was healthy when it was written; None if there is none."""
     for _, folder in reversed(list_checkpoints(output_dir)):
         if _was_healthy(folder) and verify_checkpoint(folder) is None:
             return folder
@@ -101,22 +102,34 @@ def set_aside_later(output_dir: Path, step: int) -> None:
             _set_aside(folder, SUPERSEDED)
 
 
-def prune_checkpoints(output_dir: Path, limit: int, *, keep: int | None) -> None:
+def prune_checkpoints(output_dir: Path, limit: int) -> None:
     """Remove the oldest checkpoints beyond `limit`; 0 keeps all.
 
-    Never that of step `keep`, nor the newest healthy one, to which the run would go back.
+    The best one never goes, nor the newest healthy one, to which the run would go back.
     """
     if not limit:
         return
     checkpoints = list_checkpoints(output_dir)
     healthy = next((step for step, folder in reversed(checkpoints) if _was_healthy(folder)), None)
+    best = _best_step(checkpoints)
     for step, folder in checkpoints[:-limit]:
-        if step not in (keep, healthy):
+        if step not in (best, healthy):
             remove_folder(folder)
 
 
+def _best_step(checkpoints: list[tuple[int, Path]]) -> int | None:
+    """The step of the best checkpoint there is: newer ones know better, but the save of theirs may have failed."""
+    steps = {step for step, _ in checkpoints}
+    for _, folder in reversed(checkpoints):
+        with suppress(OSError, ValueError, CheckpointError):  # damaged, or of another version
+            best = load_state(folder).get("validations", {}).get("best")
+            if best is not None and best["step"] in steps:
+                return int(best["step"])
+    return None
+
+
 def remove_superseded(output_dir: Path) -> list[str]:
-    """Make room. Returns the names of what is gone."""
+    """Remove the checkpoints of courses that the run left, to make room. Returns their names."""
     gone = sorted(output_dir.glob(f"{SUPERSEDED}{PREFIX}*"))
     for folder in gone:
         remove_folder(folder)
@@ -130,7 +143,7 @@ def _set_aside(folder: Path, prefix: str) -> Path:
 
 
 def checkpoint_of(output_dir: Path, step: int) -> Path:
-    """Where the checkpoint of a step stands."""
+    """The folder of a step's checkpoint, whether it is there or not."""
     return output_dir / f"{PREFIX}{step}"
 
 

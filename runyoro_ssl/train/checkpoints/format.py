@@ -1,4 +1,4 @@
-"""What a checkpoint holds, and how it is written and read: safetensors and JSON only, never a pickle.
+"""The format of a checkpoint, written and read here: safetensors and JSON only, never a pickle.
 
 A checkpoint is a folder any transformers code loads, and beside the model: `optimizer.safetensors` (AdamW moments by
 parameter name, and the state of each process's random generators), `trainer_state.json`, and `MANIFEST.json`.
@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
+from runyoro_ssl import __version__
 from runyoro_ssl.disk.durable import new_folder, verify
 from runyoro_ssl.errors import CheckpointError
 from runyoro_ssl.model.allocator import available_memory
@@ -25,13 +26,15 @@ MOMENTS = ("exp_avg", "exp_avg_sq")
 GENERATORS = "random."
 FORMAT = 2
 """Of trainer_state.json; a checkpoint of another format is not resumed."""
+FIRST_VERSIONS = "0.1.0 or before"
+"""Versions that did not write their name into a checkpoint."""
 SPARE_BYTES = 16 << 20
 """For JSON files, logs and the file system's own needs."""
 
 
 @dataclass
 class Snapshot:
-    """All that a checkpoint needs, apart from the run: tensors on the host, and JSON values.
+    """All of a run that a checkpoint needs: tensors on the host, and JSON values.
 
     `is_copy`: the run may go on while this is written; otherwise the tensors are the run's own.
     """
@@ -44,32 +47,32 @@ class Snapshot:
 
     @property
     def num_bytes(self) -> int:
-        """What it takes on disk."""
+        """Bytes that the checkpoint takes on disk."""
         tensors = [*self.weights.values(), *self.moments.values()]
         return sum(tensor.nbytes for tensor in tensors) + SPARE_BYTES
 
     def is_finite(self) -> bool:
-        """Whether every weight is a number."""
+        """Whether every weight of the snapshot is a number."""
         return all(bool(torch.isfinite(tensor).all()) for tensor in self.weights.values())
 
 
 def take_snapshot(
     model: Any, optimizer: torch.optim.Optimizer, generators: Mapping[str, torch.Tensor], state: Mapping[str, Any]
 ) -> Snapshot:
-    """The run as it is now; on a CPU a copy only if memory for that is plentiful, from a device always one."""
+    """A snapshot of the run as it is now; on a CPU a copy only if memory is plentiful, from a device always one."""
     weights, moments = model.state_dict(), _moments(model, optimizer)
     tensors = [*weights.values(), *moments.values()]
     on_host = all(tensor.device.type == "cpu" for tensor in tensors)
     size = sum(tensor.nbytes for tensor in tensors)
     copy = not on_host or available_memory() > 2 * size
 
-    def held(tensor: torch.Tensor) -> torch.Tensor:
+    def on_the_host(tensor: torch.Tensor) -> torch.Tensor:
         return tensor.detach().to("cpu", copy=copy).contiguous()
 
     return Snapshot(
         step=int(state["step"]),
-        weights={name: held(tensor) for name, tensor in weights.items()},
-        moments={name: held(tensor) for name, tensor in moments.items()}
+        weights={name: on_the_host(tensor) for name, tensor in weights.items()},
+        moments={name: on_the_host(tensor) for name, tensor in moments.items()}
         | {f"{GENERATORS}{name}": tensor for name, tensor in generators.items()},
         state=dict(state),
         is_copy=copy,
@@ -86,31 +89,36 @@ def write_checkpoint(output_dir: Path, snapshot: Snapshot, model: Any, extractor
         model.save_pretrained(folder, state_dict=snapshot.weights, safe_serialization=True)
         extractor.save_pretrained(folder)
         save_file(snapshot.moments, folder / OPTIMIZER)
-        state = {"format": FORMAT, **snapshot.state}
+        state = {"format": FORMAT, "version": __version__, **snapshot.state}
         (folder / STATE).write_text(json.dumps(state, indent=2), encoding="utf-8")
     return final
 
 
 def verify_checkpoint(folder: Path) -> str | None:
-    """What is wrong with a checkpoint, or None."""
+    """What is wrong with a checkpoint, in words; None if it is intact."""
     if not folder.is_dir():
         return "no such checkpoint"
     return verify(folder)
 
 
 def load_state(folder: Path) -> dict[str, Any]:
-    """trainer_state.json of a verified checkpoint.
+    """The content of trainer_state.json, of a verified checkpoint.
 
     Raises:
         CheckpointError: Another version of this toolkit wrote it.
     """
     state: dict[str, Any] = json.loads((folder / STATE).read_text(encoding="utf-8"))
     if state.get("format") != FORMAT:
-        raise CheckpointError(
-            f"{folder / STATE} has format {state.get('format')}, this version reads {FORMAT}: resume with the version "
-            "that wrote it, or start a new run with --model-name-or-path on this checkpoint"
-        )
+        raise written_otherwise(folder, state, f"it has format {state.get('format')}, this version reads {FORMAT}")
     return state
+
+
+def written_otherwise(folder: Path, state: Mapping[str, Any], why: str) -> CheckpointError:
+    """The error for a checkpoint of another version: which wrote it, and what to do."""
+    return CheckpointError(
+        f"{folder}: runyoro_ssl {state.get('version', FIRST_VERSIONS)} wrote it, this is {__version__}: {why}; resume "
+        f"with the version that wrote it, or start a new run with --model-name-or-path {folder}"
+    )
 
 
 def load_optimizer(folder: Path, model: Any, optimizer: torch.optim.Optimizer, *, num_updates: int) -> None:
@@ -138,13 +146,13 @@ def load_optimizer(folder: Path, model: Any, optimizer: torch.optim.Optimizer, *
 
 
 def load_generators(folder: Path) -> dict[str, torch.Tensor]:
-    """What `take_snapshot` was given as `generators`."""
+    """The random states that `take_snapshot` was given as `generators`."""
     tensors = load_file(folder / OPTIMIZER)
     return {name.removeprefix(GENERATORS): value for name, value in tensors.items() if name.startswith(GENERATORS)}
 
 
 def num_updates(optimizer: torch.optim.Optimizer) -> int:
-    """Updates AdamW has made, the same for every parameter: fewer than steps when some were skipped."""
+    """Updates that AdamW has made, the same for every parameter: fewer than steps when some were skipped."""
     first = next(iter(optimizer.state.values()), None)
     return 0 if first is None else int(first["step"])
 

@@ -34,7 +34,7 @@ def generator_states(device: torch.device) -> dict[str, torch.Tensor]:
 
 
 def restore_generators(states: Mapping[str, torch.Tensor], device: torch.device) -> None:
-    """Set them to what `generator_states` gave; those of a device that is not this one stay as they are."""
+    """Set the global generators to what `generator_states` gave; those of another device stay as they are."""
     next_gauss = float(states["python_gauss"])
     random.setstate((3, tuple(states["python"].tolist()), None if math.isnan(next_gauss) else next_gauss))
     position, has_gauss, gauss = states["numpy_rest"].tolist()

@@ -1,49 +1,53 @@
-"""From which checkpoint a run goes on, and whether it is still the same run."""
+"""The start of a run, decided once, before anything is built: from which checkpoint, and whether it is the same run."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from runyoro_ssl.batches.plan import PlanSettings
-from runyoro_ssl.batches.regroup import Regroup
 from runyoro_ssl.config import Config
-from runyoro_ssl.errors import CheckpointError, ConfigError
-from runyoro_ssl.logs import get_logger
-from runyoro_ssl.processes import sum_over_processes
+from runyoro_ssl.dataset.read import read_fingerprint
+from runyoro_ssl.errors import CheckpointError, ConfigError, RunyoroError
+from runyoro_ssl.processes import gather_over_processes
 from runyoro_ssl.redaction import redact
+from runyoro_ssl.resolve import section_type
+from runyoro_ssl.setting import deciding
 from runyoro_ssl.train.checkpoints.folder import (
+    RUN_FILE,
     SUPERSEDED,
-    checkpoint_of,
+    find_healthy,
     find_named,
     find_newest,
     list_checkpoints,
-    step_of,
 )
+from runyoro_ssl.train.checkpoints.format import load_state, written_otherwise
+from runyoro_ssl.train.health import journal
+from runyoro_ssl.train.health.state import HealthState
 from runyoro_ssl.train.run_lock import LOCK
 
-log = get_logger()
 
-FREE = {
-    "model": {"model_name_or_path", "allow_new_head", "allow_pickle"},
-    "train": {
-        "processed_dataset_path",
-        "output_dir",
-        "logging_steps",
-        "eval_steps",
-        "save_steps",
-        "save_total_limit",
-        "resume_from_checkpoint",
-        "override_mismatch",
-        "stop_after",
-        "keep_awake",
-        "max_unreadable_share",
-    },
-    "plugins": {"dir", "built_in_only", "filters", "loggers"},
-}
-"""Settings that may change when a run is resumed: they decide nothing of what it learns. The others of these sections,
-and `masking`, must stay; `hardware` may change, and `describe_changes` says what that means."""
+@dataclass(frozen=True)
+class Start:
+    """Where a run starts, goes on, or goes back to, with everything that follows from it.
+
+    Attributes:
+        path: The checkpoint; None for none: the base model, as it came.
+        state: Its `trainer_state.json`; empty without one.
+        plan: The sizes that decide which clips a step sees, if the run's are kept; None: those of this machine.
+        differences: In words, what is not as it was in the run, by --override-mismatch.
+        rollbacks: Times that the run went back so far, this one included.
+        went_back: The run left the course on which the checkpoint was written.
+    """
+
+    path: Path | None = None
+    state: Mapping[str, Any] = field(default_factory=dict)
+    plan: PlanSettings | None = None
+    differences: tuple[str, ...] = ()
+    rollbacks: int = 0
+    went_back: bool = False
 
 
 def check_folder(config: Config) -> None:
@@ -66,23 +70,6 @@ def check_folder(config: Config) -> None:
     raise ConfigError(f"{output_dir} already holds a run: {found}; {advice}")
 
 
-def find_start(config: Config, accelerator: Any) -> Path | None:
-    """The checkpoint to start from, the same for every process; None to start anew. Damaged ones are set aside.
-
-    Raises:
-        CheckpointError: The checkpoint named, or every checkpoint there is, is damaged.
-    """
-    output_dir, wanted = config.train.output_dir, config.train.resume_from_checkpoint
-    if wanted is None:
-        return None
-    if wanted != "last":
-        return find_named(output_dir, Path(wanted)) if accelerator.is_main_process else Path(wanted)
-    found = find_newest(output_dir) if accelerator.is_main_process else None
-    mine = step_of(found) if found else -1 if accelerator.is_main_process else 0
-    step = sum_over_processes(accelerator, mine)
-    return None if step < 0 else checkpoint_of(output_dir, step)
-
-
 def _content(output_dir: Path) -> list[str]:
     return [path.name for path in output_dir.iterdir() if not path.name.startswith(".") and path.name != LOCK]
 
@@ -90,83 +77,126 @@ def _content(output_dir: Path) -> list[str]:
 def _is_unsaved_run(output_dir: Path) -> bool:
     """Whether a run was begun here and ended before its first checkpoint."""
     names = [name for name in _content(output_dir) if not name.startswith(SUPERSEDED)]
-    return "run.toml" in names and not any(name == "model.safetensors" or "checkpoint-" in name for name in names)
+    return RUN_FILE in names and not any(name == "model.safetensors" or "checkpoint-" in name for name in names)
 
 
-def check_same_run(checkpoint: Path, state: Mapping[str, Any], config: Config, dataset_sha256: str) -> None:
-    """Refuse a dataset or settings that differ from the run's, field by field, unless told to go on.
+def choose(config: Config, accelerator: Any) -> Start:
+    """Decide where the run starts or goes on, the same for every process. Damaged checkpoints are set aside.
 
     Raises:
-        CheckpointError: Names every difference.
+        CheckpointError: The checkpoint named, or every checkpoint there is, is damaged, or another version's; or it is
+            of a run with other settings or another dataset.
+        DatasetError: There is no prepared dataset to compare with.
     """
-    problems = [f"{name} was {was}, is {now}" for name, was, now in differences(state["config"], config)]
-    if state["dataset_sha256"] != dataset_sha256:
-        problems.append(
-            f"the prepared dataset is another one (was {state['dataset_sha256'][:12]}, is {dataset_sha256[:12]})"
-        )
-    if not problems:
-        return
-    if not config.train.override_mismatch:
+    return _decide(accelerator, lambda: _choose(config))
+
+
+def choose_healthy(output_dir: Path, accelerator: Any, *, rollbacks: int) -> Start:
+    """Decide where a run goes back to, for the `rollbacks`th time: its newest healthy checkpoint, or its beginning."""
+
+    def find() -> Start:
+        path = find_healthy(output_dir)
+        state = {} if path is None else _read(path)
+        return Start(path, state, rollbacks=rollbacks, went_back=True)
+
+    return _decide(accelerator, find)
+
+
+def _decide(accelerator: Any, find: Callable[[], Start]) -> Start:
+    """Have the main process look at the folder; every process gets what it found, or the error."""
+    found: Start | RunyoroError | None = None
+    if accelerator.is_main_process:
+        try:
+            found = find()
+        except RunyoroError as error:
+            found = error
+    found = gather_over_processes(accelerator, found)[0]
+    if not isinstance(found, Start):
+        raise found or CheckpointError("the main process did not say from where to start; see its message")
+    return found
+
+
+def _choose(config: Config) -> Start:
+    output_dir, wanted = config.train.output_dir, config.train.resume_from_checkpoint
+    path = None
+    if wanted is not None:
+        path = find_newest(output_dir) if wanted == "last" else find_named(output_dir, Path(wanted))
+    if path is None:
+        return Start(rollbacks=_rollbacks_since(config))
+    state = _read(path)
+    differences = _find_differences(state, config)
+    if differences and not config.train.override_mismatch:
         raise CheckpointError(
-            f"{checkpoint} belongs to a run with other settings: {'; '.join(problems)}. Give those of the run (they "
-            "are in its run.toml), or go on with what you gave now by --override-mismatch"
+            f"{path} belongs to a run with other settings: {'; '.join(differences)}. Give those of the run (they are "
+            "in its run.toml), or go on with what you gave now by --override-mismatch"
         )
-    log.warning("run_changed", by="--override-mismatch", changes="; ".join(problems))
+    plan = None if config.train.override_mismatch else PlanSettings(**state["plan"])
+    before, since = _rollbacks_before(state, config), _rollbacks_since(config)
+    return Start(path, state, plan, tuple(differences), max(before, since), went_back=since > before)
 
 
-def differences(saved: Mapping[str, Any], config: Config) -> list[tuple[str, Any, Any]]:
-    """(setting, the run's value, the value now) of each that decides what is learned."""
-    now = comparable(config)
+def _read(path: Path) -> dict[str, Any]:
+    """The state of a checkpoint, all of which this version understands."""
+    state = load_state(path)
+    try:
+        HealthState.read(state["health"])
+    except ValueError as error:
+        raise written_otherwise(path, state, str(error)) from None
+    return state
+
+
+def _rollbacks_since(config: Config) -> int:
+    """Times that the run went back, by its journal: also after the checkpoint, which is what it went back to."""
+    return journal.rollbacks_so_far(config.train.output_dir, learning_rate=config.train.learning_rate)
+
+
+def _rollbacks_before(state: Mapping[str, Any], config: Config) -> int:
+    """Times that the run went back before the checkpoint, where they were at this learning rate and on these clips."""
+    same_rate = state["config"]["train"]["learning_rate"] == config.train.learning_rate
+    same_clips = state["dataset_sha256"] == _dataset_sha256(config)
+    return int(state["health"]["rollbacks"]) if same_rate and same_clips else 0
+
+
+def _dataset_sha256(config: Config) -> str:
+    return str(read_fingerprint(config.train.processed_dataset_path)["content_sha256"])
+
+
+def _find_differences(state: Mapping[str, Any], config: Config) -> list[str]:
+    """In words, each setting that decides what is learned and is not as it was, and the dataset."""
+    found = [f"{name} was {was}, is {now}" for name, was, now in differing_settings(state["config"], config)]
+    was, now = state["dataset_sha256"], _dataset_sha256(config)
+    if was != now:
+        found.append(f"the prepared dataset is another one (was {was[:12]}, is {now[:12]})")
+    return found
+
+
+def differing_settings(saved: Mapping[str, Any], config: Config) -> list[tuple[str, Any, Any]]:
+    """Each setting that decides what is learned and is not as it was: (its name, the run's value, the value now).
+
+    A setting that the version which wrote the checkpoint did not have was at its default.
+    """
+    now = settings_of_the_run(config)
     if saved.get("train", {}).get("max_steps") is not None:  # then the run's epochs decided nothing
         now["train"].pop("num_train_epochs", None)
+    defaults = Config().model_dump(mode="json")
     return [
-        (f"{section}.{name}", saved.get(section, {}).get(name), value)
+        (f"{section}.{name}", was, value)
         for section, fields in now.items()
         for name, value in fields.items()
-        if saved.get(section, {}).get(name) != value
+        if (was := saved.get(section, {}).get(name, defaults[section][name])) != value
     ]
 
 
-def comparable(config: Config) -> dict[str, Any]:
-    """The settings that a resumed run must keep, as JSON values, without secrets."""
+def settings_of_the_run(config: Config) -> dict[str, dict[str, Any]]:
+    """The settings that a resumed run must keep, by section, as JSON values and without secrets.
+
+    They are those that decide what is learned, as the schema marks them. Options count for the plugins in use only.
+    """
     whole: dict[str, Any] = redact(config.model_dump(mode="json"))
-    kept = {
-        section: {name: value for name, value in whole[section].items() if name not in FREE.get(section, ())}
-        for section in ("model", "masking", "train", "plugins")
-    }
-    if kept["train"]["max_steps"] is not None:
+    sections = {name: names for name in Config.model_fields if (names := deciding("run", section_type(name)))}
+    kept = {section: {name: whole[section][name] for name in names} for section, names in sections.items()}
+    if config.train.max_steps is not None:
         del kept["train"]["num_train_epochs"]
     used = {config.plugins.collator, *config.plugins.augmentations}
     kept["plugins"]["options"] = {name: value for name, value in kept["plugins"]["options"].items() if name in used}
     return kept
-
-
-def planned_with(state: Mapping[str, Any], machine: PlanSettings, *, override: bool) -> PlanSettings:
-    """The sizes that decide which clips an update sees: the run's, whatever machine it is on now."""
-    return PlanSettings(**state["plan"]) if state and not override else machine
-
-
-def describe_changes(state: Mapping[str, Any], config: Config, plan: PlanSettings, machine: PlanSettings) -> None:
-    """Say what a run keeps on another machine, and what it cannot keep."""
-    was, now = state["hardware"], config.hardware.model_dump(mode="json")
-    kept = {
-        name: was[name]
-        for name in ("update_seconds", "clip_lengths", "gradient_accumulation_steps")
-        if was[name] != now[name]
-    }
-    if kept and plan != machine:
-        log.info("kept_from_the_run", **kept, because="they decide which clips an optimizer step sees")
-    changed = [
-        f"{name} {was[name]} -> {now[name]}"
-        for name in ("device", "precision", "attention", "compile", "gradient_checkpointing")
-        if was[name] != now[name]
-    ]
-    if changed:
-        log.info("computed_otherwise", changes=", ".join(changed), means="the same clips, other rounding")
-    if Regroup(plan, machine).changes:
-        crops = "; crops, as the collator crops to the shortest" if config.plugins.collator == "cropped" else ""
-        log.info(
-            "micro_batches_regrouped",
-            kept="the clips of each step, their masks and negatives",
-            not_kept=f"what is drawn for a micro-batch (dropout, Gumbel noise), and its diversity loss{crops}",
-        )

@@ -1,4 +1,4 @@
-"""Writes the run's checkpoints, one after another: beside the training where a copy of the run fits into memory."""
+"""The writer of a run's checkpoints, which works beside the training where a copy of the run fits into memory."""
 
 from __future__ import annotations
 
@@ -9,19 +9,17 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 from safetensors import SafetensorError
 
 from runyoro_ssl.disk.durable import remove_folder
+from runyoro_ssl.disk.lock import FolderLock
 from runyoro_ssl.errors import TrainingError
 from runyoro_ssl.logs import get_logger
 from runyoro_ssl.train.checkpoints.folder import checkpoint_of, prune_checkpoints, remove_superseded
 from runyoro_ssl.train.checkpoints.format import Snapshot, verify_checkpoint, write_checkpoint
-
-if TYPE_CHECKING:
-    from runyoro_ssl.disk.lock import FolderLock
-    from runyoro_ssl.train.training_run import TrainingRun
+from runyoro_ssl.train.training_run import TrainingRun
 
 log = get_logger()
 
@@ -30,7 +28,7 @@ RETRY_SEC = 60.0
 
 
 class Saver:
-    """The only writer of checkpoints.
+    """The only writer of a run's checkpoints.
 
     `model` and `extractor`: only their configuration is written. `limit`: checkpoints kept, 0 for all. `check` raises
     if the folder is no longer this run's; it is asked before each write.
@@ -41,7 +39,6 @@ class Saver:
     ) -> None:
         self._output_dir, self._model, self._extractor, self._limit = output_dir, model, extractor, limit
         self._check = check
-        self._best: int | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._stop_trying = threading.Event()
         self._writing: Future[str | None] | None = None
@@ -65,7 +62,7 @@ class Saver:
         self._stop_trying.set()
         self._thread.shutdown()
 
-    def save(self, take: Callable[[], Snapshot], *, best_step: int | None) -> None:
+    def save(self, take: Callable[[], Snapshot]) -> None:
         """Write what `take` gives, in the background if that is a copy; then remove old checkpoints, but not the best.
 
         A save still being written is waited for; one that failed so far is given up for this newer one.
@@ -77,19 +74,19 @@ class Saver:
             snapshot.state["concerns"] = [*snapshot.state["concerns"], "some weights are no numbers"]
         if snapshot.is_copy:
             self._stop_trying.clear()
-            self._writing = self._thread.submit(self._keep_trying, snapshot, best_step, started)
+            self._writing = self._thread.submit(self._keep_trying, snapshot, started)
         else:
-            self._problem = self._write(snapshot, best_step, started)
+            self._problem = self._write(snapshot, started)
 
     def settle(self) -> None:
-        """Wait until nothing is being written. Raises what was a bug there."""
+        """Wait until no checkpoint is being written. Raises what was a bug there."""
         self._stop_trying.set()
         if self._writing is not None:
             writing, self._writing = self._writing, None
             self._problem = writing.result()
 
     def finish(self) -> None:
-        """Wait for the last save.
+        """Wait for the end of the last save.
 
         Raises:
             TrainingError: It could not be written: what was learned since the last one is lost.
@@ -98,14 +95,14 @@ class Saver:
         if self._problem is not None:
             raise TrainingError(f"{self._problem}; make room, then --resume-from-checkpoint last")
 
-    def _keep_trying(self, snapshot: Snapshot, best_step: int | None, started: float) -> str | None:
+    def _keep_trying(self, snapshot: Snapshot, started: float) -> str | None:
         """Write until it succeeds, or there is a newer one. What is in the way then, or None."""
-        while problem := self._write(snapshot, best_step, started):
+        while problem := self._write(snapshot, started):
             if self._stop_trying.wait(RETRY_SEC):
                 return problem
         return None
 
-    def _write(self, snapshot: Snapshot, best_step: int | None, started: float) -> str | None:
+    def _write(self, snapshot: Snapshot, started: float) -> str | None:
         """Write, verify, then remove old ones. What is in the way if it cannot be written, else None."""
         final = checkpoint_of(self._output_dir, snapshot.step)
         self._check()
@@ -115,9 +112,7 @@ class Saver:
                 write_checkpoint(self._output_dir, snapshot, self._model, self._extractor)
                 problem = verify_checkpoint(final)
                 if problem is None:
-                    if best_step is not None and checkpoint_of(self._output_dir, best_step).is_dir():
-                        self._best = best_step  # else its save failed, and the best before it is what there is
-                    prune_checkpoints(self._output_dir, self._limit, keep=self._best)
+                    prune_checkpoints(self._output_dir, self._limit)
                     self.seconds = time.monotonic() - started
                     log.info("checkpoint_saved", step=snapshot.step, path=str(final), seconds=round(self.seconds, 1))
                     return None

@@ -1,4 +1,4 @@
-"""All of a run that a checkpoint keeps, and how it is put back: resumed, a run goes on as if nothing had happened."""
+"""The state of a run: all that a checkpoint keeps of it, and how it is put back, as if nothing had happened."""
 
 from __future__ import annotations
 
@@ -6,13 +6,15 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
+from runyoro_ssl.config import HardwareConfig
 from runyoro_ssl.evaluate.metrics import Totals
 from runyoro_ssl.processes import gather_over_processes
 from runyoro_ssl.redaction import redact
+from runyoro_ssl.setting import deciding
 from runyoro_ssl.train.checkpoints.format import (
     Snapshot,
     load_generators,
@@ -21,14 +23,12 @@ from runyoro_ssl.train.checkpoints.format import (
     take_snapshot,
 )
 from runyoro_ssl.train.checkpoints.generators import generator_states, restore_generators
-from runyoro_ssl.train.checkpoints.resume import comparable
-
-if TYPE_CHECKING:
-    from runyoro_ssl.train.training_run import TrainingRun
+from runyoro_ssl.train.checkpoints.resume import Start, settings_of_the_run
+from runyoro_ssl.train.training_run import TrainingRun
 
 
 def snapshot(run: TrainingRun, generators: Mapping[str, torch.Tensor]) -> Snapshot:
-    """The run between two steps."""
+    """A snapshot of the run between two steps."""
     scaler = run.accelerator.scaler
     optimizer = run.optimizer.optimizer
     state = {
@@ -39,7 +39,7 @@ def snapshot(run: TrainingRun, generators: Mapping[str, torch.Tensor]) -> Snapsh
         "gumbel_temperature": run.model.quantizer.temperature,
         "num_parts": run.stepper.num_parts,
         "scaler": scaler.state_dict() if scaler else None,
-        "validations": run.validations,
+        "validations": run.watch.validations,
         "window": run.meter.window.to_json(),
         "health": run.watch.state_dict(),
         "concerns": run.watch.concerns(),
@@ -47,8 +47,8 @@ def snapshot(run: TrainingRun, generators: Mapping[str, torch.Tensor]) -> Snapsh
         "plan": asdict(run.plan.settings),
         "dataset_sha256": run.dataset_sha256,
         "base_model": run.base_model,
-        "config": comparable(run.config),
-        "hardware": run.config.hardware.model_dump(mode="json"),
+        "config": settings_of_the_run(run.config),
+        "hardware": run.config.hardware.model_dump(mode="json", include=set(deciding("machine", HardwareConfig))),
     }
     return take_snapshot(run.model, optimizer, generators, json.loads(json.dumps(redact(state))))
 
@@ -59,8 +59,29 @@ def every_generator(accelerator: Any) -> dict[str, torch.Tensor]:
     return {f"{process}.{name}": state for process, states in enumerate(every) for name, state in states.items()}
 
 
-def restore(run: TrainingRun, checkpoint: Path, state: Mapping[str, Any]) -> None:
-    """Put back all but the weights, which the model was loaded with."""
+def restore(run: TrainingRun, start: Start) -> None:
+    """Put a run where it starts, goes on, or goes back to: all but the weights, which its model was loaded with."""
+    state = start.state
+    if start.path is None:
+        _to_the_beginning(run)
+    else:
+        _to_the_checkpoint(run, start.path, state)
+    if state.get("dataset_sha256") == run.dataset_sha256:
+        run.unreadable.load_state_dict(state["unreadable"])
+        run.watch.restore(state["health"], state["validations"], went_back=start.went_back)
+    else:  # what was measured says nothing of the clips now
+        run.watch.start_over()
+    run.watch.rollbacks = start.rollbacks
+    run.stepper.rate_scale = run.watch.learning_rate_scale
+
+
+def _to_the_beginning(run: TrainingRun) -> None:
+    run.optimizer.optimizer.state.clear()
+    run.step, run.epoch = 0, 0.0
+    run.meter.window = Totals()
+
+
+def _to_the_checkpoint(run: TrainingRun, checkpoint: Path, state: Mapping[str, Any]) -> None:
     load_optimizer(checkpoint, run.model, run.optimizer.optimizer, num_updates=state["num_updates"])
     if run.accelerator.scaler is not None and state["scaler"]:
         run.accelerator.scaler.load_state_dict(state["scaler"])
@@ -72,10 +93,5 @@ def restore(run: TrainingRun, checkpoint: Path, state: Mapping[str, Any]) -> Non
     run.step, run.epoch = state["step"], state["epoch"]
     run.base_model = state["base_model"]
     run.meter.window = Totals.from_json(state["window"])
-    run.stepper.num_parts = state["num_parts"]
-    if run.dataset_sha256 == state["dataset_sha256"]:  # else what was measured says nothing of the clips now
-        run.validations = state["validations"]
-        run.unreadable.load_state_dict(state["unreadable"])
-        run.watch.load_state_dict(state["health"])
-    if state["config"]["train"]["learning_rate"] != run.config.train.learning_rate:
-        run.watch.count_rollbacks(0)  # they were from another rate
+    # Memory that ran short since then does not come back; and parts decide what is drawn.
+    run.stepper.num_parts = max(run.stepper.num_parts, state["num_parts"])

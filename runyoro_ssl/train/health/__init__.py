@@ -1,1 +1,1 @@
-"""What a run says of its own health: judges, and touches nothing."""
+"""The watch over a run's health: it judges, and touches nothing."""

@@ -6,12 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
+from runyoro_ssl.config import HealthConfig
 from runyoro_ssl.logs import get_logger
 
 if TYPE_CHECKING:
-    from runyoro_ssl.config import HealthConfig
-    from runyoro_ssl.evaluate.metrics import UpdateNumbers
-    from runyoro_ssl.train.health.state import HealthState
+    from runyoro_ssl.evaluate.metrics import UpdateNumbers  # which imports torch
 
 log = get_logger()
 
@@ -49,7 +48,7 @@ def report_alarm(alarm: Alarm, *, step: int, done: str) -> dict[str, Any]:
 
 
 def non_finite_update(numbers: UpdateNumbers, config: HealthConfig, *, in_a_row: int, action: Action) -> Alarm:
-    """A loss, norm or perplexity that is no number."""
+    """The alarm for a loss, norm or perplexity that is no number."""
     if action == "skip":
         means = "this update would ruin every weight, so it is left out; a single one may be a damaged clip"
         advice = (
@@ -71,7 +70,7 @@ def non_finite_update(numbers: UpdateNumbers, config: HealthConfig, *, in_a_row:
 
 
 def codebook_collapse(numbers: UpdateNumbers, config: HealthConfig, *, codebook: int, in_a_row: int) -> Alarm:
-    """A codebook that was in use has shrunk to next to nothing."""
+    """The alarm for a codebook that was in use and has shrunk to next to nothing."""
     return Alarm(
         "codebook_collapse",
         f"{_codebook(numbers, config, codebook)} for {_updates(in_a_row)} in a row (health.patience)",
@@ -83,7 +82,7 @@ def codebook_collapse(numbers: UpdateNumbers, config: HealthConfig, *, codebook:
 
 
 def codebook_never_used(numbers: UpdateNumbers, config: HealthConfig, *, codebook: int, in_a_row: int) -> Alarm:
-    """A codebook that never came into use."""
+    """The alarm for a codebook that never came into use."""
     return Alarm(
         "codebook_never_used",
         f"{_codebook(numbers, config, codebook)} for {_updates(in_a_row)} in a row (health.chance_patience)",
@@ -94,7 +93,7 @@ def codebook_never_used(numbers: UpdateNumbers, config: HealthConfig, *, codeboo
 
 
 def trivial_task(numbers: UpdateNumbers, config: HealthConfig, *, in_a_row: int) -> Alarm:
-    """Nothing is left to be told apart."""
+    """The alarm for a task in which nothing is left to be told apart."""
     if numbers.chance_loss < config.min_contrastive_loss:
         seen = f"guessing alone would reach {numbers.chance_loss:.3f} nats: hardly a negative differs; under"
     else:
@@ -113,7 +112,7 @@ def trivial_task(numbers: UpdateNumbers, config: HealthConfig, *, in_a_row: int)
 
 
 def fell_to_chance(numbers: UpdateNumbers, config: HealthConfig, *, in_a_row: int) -> Alarm:
-    """A model that was better than guessing no longer is."""
+    """The alarm for a model that was better than guessing and no longer is."""
     return Alarm(
         "fell_to_chance",
         f"contrastive loss {numbers.contrastive_loss:.3f} nats, guessing {numbers.chance_loss:.3f}: less than "
@@ -125,7 +124,7 @@ def fell_to_chance(numbers: UpdateNumbers, config: HealthConfig, *, in_a_row: in
 
 
 def lost_progress(numbers: UpdateNumbers, config: HealthConfig, *, best: float, in_a_row: int) -> Alarm:
-    """A model that was much better than guessing is only a little better now."""
+    """The alarm for a model that was much better than guessing and is only a little better now."""
     now = numbers.chance_loss - numbers.contrastive_loss
     return Alarm(
         "lost_progress",
@@ -138,7 +137,7 @@ def lost_progress(numbers: UpdateNumbers, config: HealthConfig, *, best: float, 
 
 
 def loss_exploded(numbers: UpdateNumbers, *, above: float, in_a_row: int) -> Alarm:
-    """A loss far above guessing and above the start."""
+    """The alarm for a loss far above guessing and above the start."""
     return Alarm(
         "loss_exploded",
         f"contrastive loss {numbers.contrastive_loss:.3f} nats, guessing {numbers.chance_loss:.3f}: over {above:.1f} "
@@ -150,7 +149,7 @@ def loss_exploded(numbers: UpdateNumbers, *, above: float, in_a_row: int) -> Ala
 
 
 def never_left_chance(numbers: UpdateNumbers, config: HealthConfig, *, mean_gap: float, num_updates: int) -> Alarm:
-    """A model that learned nothing in all the time it was given."""
+    """The alarm for a model that learned nothing in all the time it was given."""
     return Alarm(
         "never_left_chance",
         f"contrastive loss {numbers.contrastive_loss:.3f} nats, guessing {numbers.chance_loss:.3f}; "
@@ -165,7 +164,7 @@ def never_left_chance(numbers: UpdateNumbers, config: HealthConfig, *, mean_gap:
 
 
 def gradient_spikes(config: HealthConfig, *, grad_norm: float, typical: float, num_spikes: int) -> Alarm:
-    """A gradient norm far above its median; with `max_spikes` of them within the window, too many."""
+    """The alarm for a gradient norm far above its median; `max_spikes` of them within the window are too many."""
     many = num_spikes >= config.max_spikes
     return Alarm(
         "gradient_spikes",
@@ -179,7 +178,7 @@ def gradient_spikes(config: HealthConfig, *, grad_norm: float, typical: float, n
 
 
 def validation_collapsed(step: int, metrics: Mapping[str, float], config: HealthConfig, *, floor: float) -> Alarm:
-    """A validation whose loss says nothing."""
+    """The alarm for a validation whose loss says nothing."""
     return Alarm(
         "validation_collapsed",
         f"validation at step {step}: {metrics['eval/codevector_perplexity']:.1f} codes in use, all codebooks together, "
@@ -191,14 +190,16 @@ def validation_collapsed(step: int, metrics: Mapping[str, float], config: Health
     )
 
 
-def validation_worsens(step: int, metrics: Mapping[str, float], state: HealthState) -> Alarm:
-    """No new best for so long that more training is not worth its time."""
+def validation_worsens(
+    step: int, metrics: Mapping[str, float], best: Mapping[str, float], *, without_best: int
+) -> Alarm:
+    """The alarm for so many validations without a new best that more training is not worth its time."""
     return Alarm(
         "validation_worsens",
-        f"held-out loss {metrics['eval/loss']:.4f} nats at step {step}; the best, {state.best_loss:.4f}, was at step "
-        f"{state.best_step}, {state.validations_without_best} validations ago (health.early_stop_patience)",
+        f"held-out loss {metrics['eval/loss']:.4f} nats at step {step}; the best, {best['eval/loss']:.4f}, was at step "
+        f"{best['step']:.0f}, {without_best} validations ago (health.early_stop_patience)",
         "more training no longer helps on speech that the model has not heard",
-        f"use the model of step {state.best_step}; to go further, more recordings, or a lower --learning-rate",
+        f"use the model of step {best['step']:.0f}; to go further, more recordings, or a lower --learning-rate",
         "finish",
     )
 

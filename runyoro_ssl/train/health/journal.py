@@ -17,7 +17,7 @@ BEGUN = "begun"
 
 
 def record(output_dir: Path, event: Mapping[str, Any]) -> None:
-    """Append a line, and have the disk hold it. One cut short by a crash ends here."""
+    """Append an event as a line, and have the disk hold it. A line cut short by a crash ends here."""
     path = output_dir / NAME
     whole = not path.exists() or path.read_bytes()[-1:] in (b"", b"\n")
     with path.open("a", encoding="utf-8") as file:
@@ -26,12 +26,12 @@ def record(output_dir: Path, event: Mapping[str, Any]) -> None:
 
 
 def record_start(output_dir: Path, *, step: int, learning_rate: float) -> None:
-    """The run starts, or goes on, from a step."""
+    """Append that the run starts, or goes on, from a step."""
     record(output_dir, {"event": BEGUN, "step": step, "learning_rate": learning_rate})
 
 
 def read(output_dir: Path) -> list[dict[str, Any]]:
-    """The lines so far; one cut short by a crash is left out."""
+    """The events so far; a line cut short by a crash is left out."""
     path = output_dir / NAME
     events = []
     for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
@@ -42,10 +42,10 @@ def read(output_dir: Path) -> list[dict[str, Any]]:
     return events
 
 
-def rollbacks_so_far(output_dir: Path) -> int:
-    """How often the run went back since its learning rate was last set: older checkpoints do not know it."""
+def rollbacks_so_far(output_dir: Path, *, learning_rate: float) -> int:
+    """How often the run went back since its learning rate was set to this one: older checkpoints do not know it."""
     count, rate = 0, None
-    for event in read(output_dir):
+    for event in [*read(output_dir), {"event": BEGUN, "learning_rate": learning_rate}]:
         if event.get("event") == BEGUN:
             count = count if event.get("learning_rate") in (rate, None) else 0
             rate = event.get("learning_rate")

@@ -1,4 +1,4 @@
-"""Notice memory that grows over a run: what leaks a little at every step ends a run of days."""
+"""Growth of memory over a run, noticed in time: what leaks a little at every step ends a run of days."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ADVICE = {
 
 
 class MemoryWatch:
-    """Watches this process and its device. Call `see` after every step.
+    """The watch over the memory of this process and its device. Call `measure` after every step.
 
     The first `warmup` steps of the process do not count; the most that is used in the `window` calls after them is the
     baseline. Growth is what never fell back under it, by more than the share `max_growth`, in the last `window` calls.
@@ -35,24 +35,24 @@ class MemoryWatch:
         self._trends = {name: Trend(max_growth, window) for name in _measure(self._device)}
         self._first_step: int | None = None
 
-    def see(self, step: int) -> str | None:
-        """Measure. Returns the text of an alarm: once, and again only when as much has been added once more."""
+    def measure(self, step: int) -> str | None:
+        """Measure memory after a step. Returns the text of an alarm: once, and again when as much has been added."""
         if self._first_step is None:
             self._first_step = step
         if step < self._first_step + self._warmup:
             return None
         alarms = [
-            self._describe(name, step, *grown)
+            self._alarm(name, step, *grown)
             for name, num_bytes in _measure(self._device).items()
-            if (grown := self._trends[name].see(num_bytes)) is not None
+            if (grown := self._trends[name].add(num_bytes)) is not None
         ]
         return "; ".join(alarms) or None
 
     def numbers(self) -> dict[str, float]:
-        """MiB in use now, named as in the log."""
+        """Memory in use now in MiB, named as in the log."""
         return {f"train/{name}_mib": num_bytes / MIB for name, num_bytes in _measure(self._device).items()}
 
-    def _describe(self, name: str, step: int, before: int, now: int) -> str:
+    def _alarm(self, name: str, step: int, before: int, now: int) -> str:
         where = "this process" if name == "memory" else f"the device ({self._device})"
         return (
             f"memory of {where} grew from {before / MIB:,.0f} to {now / MIB:,.0f} MiB by step {step} and did not fall "
@@ -63,15 +63,15 @@ class MemoryWatch:
 
 @dataclass
 class Trend:
-    """One measure against its baseline."""
+    """One measure of memory against its baseline."""
 
     max_growth: float
     window: int
     baseline: int | None = None
     _latest: deque[int] = field(default_factory=deque, init=False)
 
-    def see(self, value: int) -> tuple[int, int] | None:
-        """(baseline, least of the latest window) if that is too much; then the latter becomes the baseline."""
+    def add(self, value: int) -> tuple[int, int] | None:
+        """Compare a value: (baseline, least of the latest window) if that grew too much, and becomes the baseline."""
         self._latest.append(value)
         if len(self._latest) < self.window:
             return None

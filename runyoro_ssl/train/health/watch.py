@@ -1,18 +1,19 @@
-"""Is this run healthy? A state machine over the numbers of every update. No torch, no clock, no chance."""
+"""The watch over a run's health: a state machine over the numbers of its updates. No torch, no clock, no chance."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from copy import deepcopy
 from typing import TYPE_CHECKING, Any
 
+from runyoro_ssl.config import HealthConfig
 from runyoro_ssl.train.health import alarms
 from runyoro_ssl.train.health.alarms import Alarm
-from runyoro_ssl.train.health.state import HealthState
+from runyoro_ssl.train.health.state import HealthState, Learned, Recent
 
 if TYPE_CHECKING:
-    from runyoro_ssl.config import HealthConfig
-    from runyoro_ssl.evaluate.metrics import UpdateNumbers
+    from runyoro_ssl.evaluate.metrics import UpdateNumbers  # which imports torch
 
 CLEARLY = 2
 """Times a threshold from which a model is believed to be better than guessing, and a codebook to be in use."""
@@ -34,28 +35,23 @@ CONCERNS = {
 
 
 class HealthWatch:
-    """Sees every update and validation, and says what is wrong and what to do. It changes nothing itself.
+    """The judge of every update and validation: what is wrong, and what to do. It does none of that itself.
 
-    Args:
-        config: The thresholds.
-        starts_at: Validated contrastive loss minus `chance_loss` of the model as it came, nats; None: not known.
-        warmup_steps: Validations up to this step do not count towards `early_stop_patience`.
+    `rollbacks`: times that the run went back. `validations`: numbers of held-out speech, each with its `step`, by
+    `first` (of the model as it came), `last` and `best`; this is where a run keeps them. `warmup_steps`: validations up
+    to this step do not count towards `early_stop_patience`.
     """
 
-    def __init__(self, config: HealthConfig, *, starts_at: float | None, warmup_steps: int = 0) -> None:
-        self._config = config
-        self._warmup_steps = warmup_steps
-        self._state = HealthState(starts_at if starts_at is not None and math.isfinite(starts_at) else None)
-
-    @property
-    def rollbacks(self) -> int:
-        """Times that the run went back."""
-        return self._state.rollbacks
+    def __init__(self, config: HealthConfig, *, warmup_steps: int = 0) -> None:
+        self._config, self._warmup_steps = config, warmup_steps
+        self._state = HealthState()
+        self.rollbacks = 0
+        self.validations: dict[str, dict[str, float]] = {}
 
     @property
     def learning_rate_scale(self) -> float:
         """Share of the scheduled learning rate to use: half of it for each time that the run went back."""
-        return 0.5**self._state.rollbacks
+        return 0.5**self.rollbacks
 
     @property
     def has_ended(self) -> bool:
@@ -65,17 +61,12 @@ class HealthWatch:
     @property
     def best_step(self) -> int | None:
         """Step of the best validation so far; None: none counted."""
-        return self._state.best_step
+        return int(self.validations["best"]["step"]) if "best" in self.validations else None
 
-    @property
-    def best_loss(self) -> float | None:
-        """`eval/loss` at `best_step`, nats."""
-        return self._state.best_loss
-
-    def see(self, numbers: UpdateNumbers) -> Alarm | None:
-        """Look at an update before the optimizer steps. Of several alarms, the one nearest to the cause."""
+    def judge_update(self, numbers: UpdateNumbers) -> Alarm | None:
+        """Judge an update before the optimizer takes it. Of several alarms, the one nearest to the cause."""
         alarm = self._check_finite(numbers)
-        if not self._config.enabled or self._state.streaks["non_finite_update"]:
+        if not self._config.enabled or self._recent.streaks["non_finite_update"]:
             return alarm
         found = (
             self._check_codebooks(numbers),
@@ -85,93 +76,81 @@ class HealthWatch:
         )
         return next((alarm for alarm in found if alarm), None)
 
-    def see_validation(self, step: int, metrics: Mapping[str, float]) -> Alarm | None:
-        """Look at a validation. That of step 0, the model as it came, is never the best of this run.
+    def judge_validation(self, step: int, metrics: Mapping[str, float]) -> Alarm | None:
+        """Keep a validation, and judge it. That of step 0, the model as it came, is never the best of this run.
 
         Nor is one whose codebooks have collapsed: its loss says nothing. One no better than guessing is best only as
         long as there is no other, and never ends the run: there, few codes in use make the loss low.
         """
-        config, state = self._config, self._state
+        config, found = self._config, {"step": step, **metrics}
+        self.validations["last"] = found
+        self.validations.setdefault("first", found)
         if step == 0:
             return None
-        floor = config.min_group_perplexity * state.num_codebooks
-        state.validation_collapsed = (
+        floor = config.min_group_perplexity * self._learned.num_codebooks
+        self._recent.validation_collapsed = (
             metrics["eval/codevector_perplexity"] < floor or metrics["eval/chance_loss"] < config.min_contrastive_loss
         )
-        if self._take_best(step, metrics):
+        if not self._recent.validation_collapsed and self._is_better(metrics):
+            self.validations["best"], self._learned.validations_without_best = found, 0
             return None
-        state.validations_without_best += step > self._warmup_steps
+        self._learned.validations_without_best += step > self._warmup_steps
         if not config.enabled:
             return None
         if self._is_over():
-            return alarms.validation_worsens(step, metrics, state)
-        return alarms.validation_collapsed(step, metrics, config, floor=floor) if state.validation_collapsed else None
-
-    def _is_over(self) -> bool:
-        state, patience = self._state, self._config.early_stop_patience
-        return 0 < patience <= state.validations_without_best and not state.best_at_chance
+            without_best = self._learned.validations_without_best
+            return alarms.validation_worsens(step, metrics, self.validations["best"], without_best=without_best)
+        collapsed = self._recent.validation_collapsed
+        return alarms.validation_collapsed(step, metrics, config, floor=floor) if collapsed else None
 
     def concerns(self) -> list[str]:
         """Why a checkpoint written now would not be healthy; empty: it would be."""
-        state = self._state
+        recent = self._recent
         if not self._config.enabled:
             return []
-        kinds = {name.partition(":")[0]: count for name, count in state.streaks.items() if count}
+        kinds = {name.partition(":")[0]: count for name, count in recent.streaks.items() if count}
         found = [f"{words} ({kinds[kind]} in a row)" for kind, words in CONCERNS.items() if kind in kinds]
-        if state.spike_steps:
-            found.append(f"the gradient norm spiked {len(state.spike_steps)} times in the last updates")
-        if state.validation_collapsed:
+        if recent.spike_steps:
+            found.append(f"the gradient norm spiked {len(recent.spike_steps)} times in the last updates")
+        if recent.validation_collapsed:
             found.append("the codebooks had collapsed at the last validation")
         return found
 
-    def came_with(self, metrics: Mapping[str, float]) -> None:
-        """Learn how good the model is as it came, from its validation."""
-        gap = metrics["eval/contrastive_loss"] - metrics["eval/chance_loss"]
-        self._state.starts_at = gap if math.isfinite(gap) else None
+    def start_over(self) -> None:
+        """Forget all but how good the model is as it came, and how often the run went back."""
+        first = self.validations.get("first")
+        self._state = HealthState()
+        self.validations = {} if first is None else {"first": first, "last": first}
 
-    def count_rollbacks(self, rollbacks: int) -> None:
-        """Know of goings back that a checkpoint, being older, does not know: it was what the run went back to."""
-        if rollbacks > self._state.rollbacks:
-            self.went_back(self.state_dict())
-        self._state.rollbacks = rollbacks
+    def restore(
+        self, saved: Mapping[str, Any], validations: Mapping[str, dict[str, float]], *, went_back: bool
+    ) -> None:
+        """Take over what a checkpoint knew, from its `state_dict` and validations.
 
-    def went_back(self, saved: Mapping[str, Any] | None = None) -> None:
-        """Start anew from a checkpoint, and count it. The best validation is what it was there.
-
-        Args:
-            saved: `state_dict` as it was saved with that checkpoint; None: forget what was known of the model, as if it
-                had just come.
+        `went_back`: the run left the course on which it was written, and what was recent there is forgotten.
+        Raises ValueError where the record is none of this version.
         """
-        now = self._state
-        then = HealthState(now.starts_at) if saved is None else HealthState.read(saved)
-        self._state = HealthState(
-            now.starts_at,
-            rollbacks=now.rollbacks + 1,
-            num_codebooks=now.num_codebooks,
-            first_gap=then.first_gap,
-            mean_gap=then.mean_gap,
-            updates_at_chance=then.updates_at_chance,
-            usual_gap=then.usual_gap,
-            best_gap=then.best_gap,
-            facts=list(then.facts),
-            best_step=then.best_step,
-            best_loss=then.best_loss,
-            best_at_chance=then.best_at_chance,
-            validations_without_best=then.validations_without_best,
-        )
+        self._state = HealthState.read(saved)
+        self.validations = deepcopy(dict(validations))
+        if went_back:
+            self._state.recent = Recent()
 
     def state_dict(self) -> dict[str, Any]:
-        """All that a resumed run needs to go on alike: JSON values."""
-        return self._state.as_json()
+        """All that a checkpoint keeps of this watch, besides the validations: JSON values."""
+        return {"rollbacks": self.rollbacks, **self._state.as_json()}
 
-    def load_state_dict(self, saved: Mapping[str, Any]) -> None:
-        """Go on from a `state_dict`. Raises CheckpointError where it is none of this version."""
-        self._state = HealthState.read(saved)
+    @property
+    def _learned(self) -> Learned:
+        return self._state.learned
+
+    @property
+    def _recent(self) -> Recent:
+        return self._state.recent
 
     def _check_finite(self, numbers: UpdateNumbers) -> Alarm | None:
         values = (numbers.contrastive_loss, numbers.accuracy, numbers.chance_loss, numbers.grad_norm)
         finite = all(map(math.isfinite, (*values, *numbers.perplexities)))
-        in_a_row = self._state.count("non_finite_update", seen=not finite)
+        in_a_row = self._recent.count("non_finite_update", seen=not finite)
         if finite:
             return None
         config = self._config
@@ -184,13 +163,13 @@ class HealthWatch:
     def _check_codebooks(self, numbers: UpdateNumbers) -> Alarm | None:
         """A codebook that was in use and is no more; one that came unused has time, as random weights have."""
         config, of = self._config, len(numbers.perplexities)
-        self._state.num_codebooks = of
+        self._learned.num_codebooks = of
         found: list[Alarm] = []
         for codebook, value in enumerate(numbers.perplexities, 1):
             used = self._learn(f"codebook_in_use:{codebook}", seen=value >= CLEARLY * config.min_group_perplexity)
             low = value < config.min_group_perplexity
-            collapsed = self._state.count(f"codebook_collapse:{codebook}", seen=low and used)
-            unused = self._state.count(f"codebook_never_used:{codebook}", seen=low and not used)
+            collapsed = self._recent.count(f"codebook_collapse:{codebook}", seen=low and used)
+            unused = self._recent.count(f"codebook_never_used:{codebook}", seen=low and not used)
             if collapsed >= config.patience:
                 alarm = alarms.codebook_collapse(numbers, config, codebook=codebook, in_a_row=collapsed)
                 found.append(self._go_back(alarm))
@@ -201,7 +180,7 @@ class HealthWatch:
     def _check_task(self, numbers: UpdateNumbers) -> Alarm | None:
         config = self._config
         solved = numbers.contrastive_loss < config.min_contrastive_loss and numbers.accuracy > config.max_accuracy
-        trivial = self._state.count("trivial_task", seen=solved or numbers.chance_loss < config.min_contrastive_loss)
+        trivial = self._recent.count("trivial_task", seen=solved or numbers.chance_loss < config.min_contrastive_loss)
         if trivial < config.patience:
             return None
         return self._go_back(alarms.trivial_task(numbers, config, in_a_row=trivial))
@@ -211,79 +190,100 @@ class HealthWatch:
         gap = numbers.contrastive_loss - numbers.chance_loss
         if not self._learn("below_chance", seen=gap < -CLEARLY * config.chance_margin):
             return self._check_start(numbers, gap)
-        fallen = self._state.count("fell_to_chance", seen=gap >= -config.chance_margin)
+        fallen = self._recent.count("fell_to_chance", seen=gap >= -config.chance_margin)
         lost = self._count_lost(gap)
         if fallen >= config.patience:
             return self._go_back(alarms.fell_to_chance(numbers, config, in_a_row=fallen))
         if lost >= config.patience:
-            best = -self._state.best_gap
+            best = -self._learned.best_gap
             return self._go_back(alarms.lost_progress(numbers, config, best=best, in_a_row=lost))
         return None
 
     def _count_lost(self, gap: float) -> int:
         """Updates in a row that are not half as much better than guessing as the run once was."""
-        config, state = self._config, self._state
-        clear = state.best_gap < -TRAINED * config.chance_margin
-        lost = state.count("lost_progress", seen=clear and gap > (1 - config.max_lost_share) * state.best_gap)
-        usual = gap if state.usual_gap is None else state.usual_gap + (gap - state.usual_gap) / SLOWLY
-        state.usual_gap, state.best_gap = usual, min(state.best_gap, usual)
+        config, learned = self._config, self._learned
+        clear = learned.best_gap < -TRAINED * config.chance_margin
+        lost = self._recent.count("lost_progress", seen=clear and gap > (1 - config.max_lost_share) * learned.best_gap)
+        usual = gap if learned.usual_gap is None else learned.usual_gap + (gap - learned.usual_gap) / SLOWLY
+        learned.usual_gap, learned.best_gap = usual, min(learned.best_gap, usual)
         return lost
 
     def _check_start(self, numbers: UpdateNumbers, gap: float) -> Alarm | None:
         """A model that was never better than guessing: it may explode, or never learn. Random weights start above."""
-        config, state = self._config, self._state
-        if state.first_gap is None:
-            state.first_gap = state.mean_gap = gap
-        above = max(0.0, state.first_gap, state.starts_at or 0.0) + EXPLOSION_NATS
-        exploded = self._state.count("loss_exploded", seen=gap > above)
+        config, learned = self._config, self._learned
+        if learned.first_gap is None:
+            learned.first_gap = learned.mean_gap = gap
+        above = max(0.0, learned.first_gap, self._starts_at or 0.0) + EXPLOSION_NATS
+        exploded = self._recent.count("loss_exploded", seen=gap > above)
         if exploded >= config.patience:
             return self._go_back(alarms.loss_exploded(numbers, above=above, in_a_row=exploded))
-        state.updates_at_chance += 1
-        state.mean_gap += (gap - state.mean_gap) / config.patience
-        if state.updates_at_chance < config.chance_patience or state.mean_gap < -config.chance_margin:
+        learned.updates_at_chance += 1
+        learned.mean_gap += (gap - learned.mean_gap) / config.patience
+        if learned.updates_at_chance < config.chance_patience or learned.mean_gap < -config.chance_margin:
             return None
-        return alarms.never_left_chance(numbers, config, mean_gap=state.mean_gap, num_updates=state.updates_at_chance)
+        return alarms.never_left_chance(
+            numbers, config, mean_gap=learned.mean_gap, num_updates=learned.updates_at_chance
+        )
 
     def _check_spikes(self, numbers: UpdateNumbers) -> Alarm | None:
-        config, state = self._config, self._state
-        typical = state.typical_norm()
-        state.add_norm(numbers.grad_norm)
-        state.spike_steps = [step for step in state.spike_steps if step > numbers.step - config.spike_window]
+        config, recent = self._config, self._recent
+        typical = recent.typical_norm()
+        recent.add_norm(numbers.grad_norm)
+        recent.spike_steps = [step for step in recent.spike_steps if step > numbers.step - config.spike_window]
         if typical is None or numbers.grad_norm <= config.spike_factor * typical:
             return None
-        state.spike_steps.append(numbers.step)
+        recent.spike_steps.append(numbers.step)
         alarm = alarms.gradient_spikes(
-            config, grad_norm=numbers.grad_norm, typical=typical, num_spikes=len(state.spike_steps)
+            config, grad_norm=numbers.grad_norm, typical=typical, num_spikes=len(recent.spike_steps)
         )
         if alarm.action == "go_back":
             return self._go_back(alarm)
-        if state.noted_step is not None and numbers.step - state.noted_step < config.spike_window:
+        if recent.noted_step is not None and numbers.step - recent.noted_step < config.spike_window:
             return None
-        state.noted_step = numbers.step
+        recent.noted_step = numbers.step
         return alarm
 
-    def _take_best(self, step: int, metrics: Mapping[str, float]) -> bool:
-        state, loss = self._state, metrics["eval/loss"]
-        at_chance = metrics["eval/contrastive_loss"] - metrics["eval/chance_loss"] >= -self._config.chance_margin
-        best_loss = math.inf if state.best_loss is None else state.best_loss
-        better = math.isfinite(loss) and (at_chance, loss) < (state.best_at_chance, best_loss)
-        if state.validation_collapsed or not better:
+    @property
+    def _starts_at(self) -> float | None:
+        """How far from guessing the model was as it came, nats; None: not known."""
+        if "first" not in self.validations:
+            return None
+        gap = _gap(self.validations["first"])
+        return gap if math.isfinite(gap) else None
+
+    def _is_better(self, metrics: Mapping[str, float]) -> bool:
+        """Whether a validation is better than the best so far."""
+        if not math.isfinite(metrics["eval/loss"]):
             return False
-        state.best_step, state.best_loss, state.best_at_chance = step, loss, at_chance
-        state.validations_without_best = 0
-        return True
+        best = self.validations.get("best")
+        best_loss = math.inf if best is None else best["eval/loss"]
+        return (self._is_at_chance(metrics), metrics["eval/loss"]) < (self._is_at_chance(best), best_loss)
+
+    def _is_at_chance(self, metrics: Mapping[str, float] | None) -> bool:
+        """Whether a validation is no better than guessing, or there is none."""
+        return metrics is None or _gap(metrics) >= -self._config.chance_margin
+
+    def _is_over(self) -> bool:
+        """Whether there was no new best for so long that the run ends."""
+        patience, without_best = self._config.early_stop_patience, self._learned.validations_without_best
+        return 0 < patience <= without_best and not self._is_at_chance(self.validations.get("best"))
 
     def _learn(self, fact: str, *, seen: bool) -> bool:
         """Whether something was ever seen for `patience` updates in a row, or the model came trained."""
-        state = self._state
-        if state.starts_at is not None and state.starts_at < -TRAINED * self._config.chance_margin:
+        starts_at, facts = self._starts_at, self._learned.facts
+        if starts_at is not None and starts_at < -TRAINED * self._config.chance_margin:
             return True
-        if fact not in state.facts and self._state.count(fact, seen=seen) >= self._config.patience:
-            state.facts.append(fact)
-        return fact in state.facts
+        if fact not in facts and self._recent.count(fact, seen=seen) >= self._config.patience:
+            facts.append(fact)
+        return fact in facts
 
     def _go_back(self, alarm: Alarm) -> Alarm:
         """The alarm as it is while the run may still go back, else as one that ends it."""
-        if self._state.rollbacks < self._config.max_rollbacks:
+        if self.rollbacks < self._config.max_rollbacks:
             return alarm
-        return alarms.last_resort(alarm, rollbacks=self._state.rollbacks, learning_rate_scale=self.learning_rate_scale)
+        return alarms.last_resort(alarm, rollbacks=self.rollbacks, learning_rate_scale=self.learning_rate_scale)
+
+
+def _gap(metrics: Mapping[str, float]) -> float:
+    """Contrastive loss of a validation minus that of guessing, nats."""
+    return metrics["eval/contrastive_loss"] - metrics["eval/chance_loss"]

@@ -1,1 +1,1 @@
-"""How a run ends before its end: signals, deadlines, sleep."""
+"""The ways in which a run ends before its last step: signals, deadlines, sleep."""

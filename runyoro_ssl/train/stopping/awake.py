@@ -1,4 +1,4 @@
-"""Keep a Mac from falling asleep while it trains."""
+"""A Mac that trains is kept from falling asleep here."""
 
 from __future__ import annotations
 
@@ -7,6 +7,10 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+from runyoro_ssl.logs import get_logger
+
+log = get_logger()
 
 COMMAND = ("caffeinate", "-i", "-m", "-w")
 """caffeinate(8): `-i` no idle sleep, `-m` no idle sleep of the disk, `-w` ends with the process named. The display may
@@ -18,7 +22,7 @@ END_SEC = 5.0
 
 @contextmanager
 def keep_awake(enabled: bool) -> Iterator[None]:  # noqa: FBT001 - the one thing it is about
-    """No idle sleep inside, on macOS and if enabled. Where that cannot be had, one warning says so."""
+    """Prevent idle sleep, on macOS and if enabled. Where that cannot be had, one warning says so."""
     process = _start() if enabled and sys.platform == "darwin" else None
     try:
         yield
@@ -46,9 +50,7 @@ def _start() -> subprocess.Popen[bytes] | None:
 
 
 def _warn(because: str) -> None:
-    from runyoro_ssl.logs import get_logger
-
-    get_logger().warning("may_fall_asleep", because=because, advice="switch off sleep in System Settings")
+    log.warning("may_fall_asleep", because=because, advice="switch off sleep in System Settings")
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

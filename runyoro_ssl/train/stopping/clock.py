@@ -1,9 +1,11 @@
-"""Two uses of clocks: end before a job's time is over, and notice that the machine slept."""
+"""Clocks have two uses here: end before a job's time is over, and notice that the machine slept."""
 
 from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+
+import psutil
 
 SLACK = 1.5
 """Times that the next step and save may take as long as the last ones."""
@@ -12,7 +14,7 @@ MIN_SLEEP_SEC = 60.0
 
 @dataclass(frozen=True)
 class Deadline:
-    """When a run must have ended: `seconds` after `started`, which is on `time.monotonic()`. None: never."""
+    """The time by which a run must have ended: `seconds` after `started` (on `time.monotonic()`). None: never."""
 
     seconds: float | None
     started: float
@@ -25,17 +27,15 @@ class Deadline:
 
 
 def process_started() -> float:
-    """When this process started, on `time.monotonic()`: the time its imports took counts for a batch system too.
+    """The start of this process, on `time.monotonic()`: the time its imports took counts for a batch system too.
 
     What came before the process, such as loading a container, is not known here.
     """
-    import psutil
-
     return time.monotonic() - max(0.0, time.time() - psutil.Process().create_time())
 
 
 class SleepWatch:
-    """Tells how long the machine slept, from the wall clock and the monotonic one, which stands still meanwhile.
+    """The time that the machine slept, told from the wall clock and the monotonic one, which stands still meanwhile.
 
     Linux: CLOCK_MONOTONIC "does not count time that the system is suspended" (clock_gettime(2)). macOS: Python's
     time.monotonic() is mach_absolute_time, which "does not increment while the system is asleep" (mach_time.h). A wall
@@ -46,7 +46,7 @@ class SleepWatch:
         self._wall, self._monotonic = time.time(), time.monotonic()
 
     def lap(self) -> float:
-        """Seconds slept since the last lap; 0 if under a minute."""
+        """Seconds that the machine slept since the last lap; 0 if under a minute."""
         wall, monotonic = time.time(), time.monotonic()
         slept = (wall - self._wall) - (monotonic - self._monotonic)
         self._wall, self._monotonic = wall, monotonic

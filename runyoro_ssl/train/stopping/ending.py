@@ -1,4 +1,4 @@
-"""When a run ends before its last step: all its processes must leave at the same one, and know why."""
+"""The end of a run before its last step, at which all its processes leave together, and know why."""
 
 from __future__ import annotations
 
@@ -14,15 +14,20 @@ from runyoro_ssl.train.stopping.signals import StopSignal
 
 @dataclass(frozen=True)
 class Ending:
-    """How a run ended. `early`: validation no longer improved."""
+    """The way in which a run ended. `early`: validation no longer improved."""
 
     kind: Literal["finished", "early", "signal", "time"]
     signal: signal.Signals | None = None
 
+    @property
+    def is_final(self) -> bool:
+        """Whether nothing is left to do: the final model is there."""
+        return self.kind in ("finished", "early")
+
 
 @dataclass
 class Stopping:
-    """Asks every process whether it must stop. `step_seconds`, `save_seconds`: what a step, and a save, takes."""
+    """The question to every process whether it must stop. `step_seconds`, `save_seconds`: of the last step and save."""
 
     accelerator: Any
     signals: StopSignal
@@ -31,7 +36,7 @@ class Stopping:
     step_seconds: float = 0.0
 
     def asked(self) -> Ending | None:
-        """Why to stop now, or None; every process calls it at the same point."""
+        """The reason to stop now, or None; every process calls this at the same point."""
         mine = self._mine()
         if not sum_over_processes(self.accelerator, int(mine is not None)):
             return None

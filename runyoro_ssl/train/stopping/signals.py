@@ -1,4 +1,4 @@
-"""Stop a run between two steps: the first signal is remembered, a second one leaves at once."""
+"""Signals stop a run between two steps: the first signal is remembered, a second one leaves at once."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ from contextlib import suppress
 from types import FrameType, TracebackType
 from typing import Any, Self
 
+from runyoro_ssl.logs import get_logger
 from runyoro_ssl.processes import SIGNAL_EXIT, SIGNALS
+
+log = get_logger()
 
 TOGETHER_SEC = 0.5
 """Signals this close are one request: torchrun passes on the Ctrl-C that its processes got too."""
@@ -20,7 +23,7 @@ STDERR = 2
 
 
 class StopSignal:
-    """While entered, `received` tells whether the run was asked to stop, and by which signal.
+    """A listener to signals: while entered, `received` tells whether the run was asked to stop, and by which.
 
     A second request leaves at once, even while the main thread is inside torch: a thread acts on it. A hang-up is
     never a second request, for it may come twice, or after Ctrl-C, when a terminal is closed. Outside the main thread
@@ -58,12 +61,10 @@ class StopSignal:
         os.close(self._reader)
 
     def announce(self) -> None:
-        """Say once, if asked to stop, what happens now. For the loop: a handler that logs can wait for itself."""
+        """Log once, if asked to stop, what happens now. Called by the loop: a handler that logs can wait for itself."""
         if self.received is not None and not self._announced:
-            from runyoro_ssl.logs import get_logger
-
             self._announced = True
-            get_logger().warning(
+            log.warning(
                 "stopping", signal=self.received.name, now="finishing the step, then saving; again to leave at once"
             )
 

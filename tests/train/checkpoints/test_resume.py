@@ -18,7 +18,7 @@ from runyoro_ssl.plugin.manager import load_plugins
 from runyoro_ssl.train import loop
 from runyoro_ssl.train.checkpoints.folder import find_healthy, list_checkpoints, prune_checkpoints
 from runyoro_ssl.train.checkpoints.format import STATE, load_state
-from runyoro_ssl.train.checkpoints.resume import differences
+from runyoro_ssl.train.checkpoints.resume import choose, differing_settings
 from runyoro_ssl.train.health.journal import BEGUN, read, record, rollbacks_so_far
 from runyoro_ssl.train.run import TrainResult, train
 from support.trainer import metrics
@@ -65,7 +65,7 @@ def test_every_difference_is_named(train_config: MakeConfig) -> None:
     settings = ("train.max_steps=2", "train.seed=7", "masking.mask_time_length=8", RESUME)
     with pytest.raises(CheckpointError, match=r"masking.mask_time_length was 10, is 8.*train.seed was 42, is 7"):
         run(train_config("run", *settings))
-    longer = differences(load_state(train_config("run").train.output_dir / "checkpoint-2")["config"], Config())
+    longer = differing_settings(load_state(train_config("run").train.output_dir / "checkpoint-2")["config"], Config())
     assert [name for name, _, _ in longer if name.startswith("train.")] == ["train.max_steps"]
     free = ("train.save_steps=1", "train.logging_steps=2", "plugins.loggers=[]", "hardware.num_workers=1")
     assert run(train_config("run", "train.max_steps=2", *free, "health.patience=3", RESUME)).step == 2
@@ -142,26 +142,29 @@ def test_checkpoint_of_another_format_is_no_checkpoint(train_config: MakeConfig)
     (folder / STATE).write_text(json.dumps({**state, "format": 1}))
     (folder / "MANIFEST.json").unlink()
     seal(folder)
-    with pytest.raises(CheckpointError, match="has format 1, this version reads 2"):
+    with pytest.raises(CheckpointError, match=r"runyoro_ssl 0.1.0 wrote it, .*has format 1, this version reads 2"):
         run(train_config("run", "train.max_steps=2", RESUME))
 
 
-def fake_checkpoints(out: Path, concerns: dict[int, list[str]]) -> None:
-    """Checkpoints of nothing but their state."""
+def fake_checkpoints(out: Path, concerns: dict[int, list[str]], best: dict[int, int] | None = None) -> None:
+    """Checkpoints of nothing but their state. `best`: the best step, by the step whose checkpoint says so."""
     for step, found in concerns.items():
+        state = {"format": 2, "step": step, "concerns": found, "validations": {}}
+        if best and step in best:
+            state["validations"] = {"best": {"step": best[step]}}
         with new_folder(out / f"checkpoint-{step}") as folder:
-            (folder / STATE).write_text(json.dumps({"format": 2, "step": step, "concerns": found}))
+            (folder / STATE).write_text(json.dumps(state))
 
 
 def test_what_is_pruned(tmp_path: Path) -> None:
     """Oldest first, by step; never the best, nor the newest healthy one."""
-    fake_checkpoints(tmp_path, {2: [], 10: [], 9: [], 30: ["x"], 100: ["x"]})
-    prune_checkpoints(tmp_path, 2, keep=2)
+    fake_checkpoints(tmp_path, {2: [], 10: [], 9: [], 30: ["x"], 100: ["x"]}, best={9: 9, 30: 2, 100: 77})
+    prune_checkpoints(tmp_path, 2)  # the save of step 77 failed: the best before it is what there is
     assert [step for step, _ in list_checkpoints(tmp_path)] == [2, 10, 30, 100]
     healthy = find_healthy(tmp_path)
     assert healthy is not None
     assert healthy.name == "checkpoint-10"
-    prune_checkpoints(tmp_path, 0, keep=None)
+    prune_checkpoints(tmp_path, 0)
     assert len(list_checkpoints(tmp_path)) == 4
 
 
@@ -170,13 +173,15 @@ def test_rollbacks_outlive_older_checkpoints_but_not_another_rate(tmp_path: Path
     record(tmp_path, {"event": BEGUN, "step": 0, "learning_rate": 1e-4})
     record(tmp_path, {"kind": "x", "rollbacks": 1})
     record(tmp_path, {"event": BEGUN, "step": 10, "learning_rate": 1e-4})
-    assert rollbacks_so_far(tmp_path) == 1
+    assert rollbacks_so_far(tmp_path, learning_rate=1e-4) == 1
+    assert rollbacks_so_far(tmp_path, learning_rate=5e-5) == 0
     with (tmp_path / "journal.jsonl").open("a") as file:
         file.write('{"kind": "cut sho')
-    assert rollbacks_so_far(tmp_path) == 1
+    assert rollbacks_so_far(tmp_path, learning_rate=1e-4) == 1
     assert len(read(tmp_path)) == 3
     record(tmp_path, {"event": BEGUN, "step": 10, "learning_rate": 5e-5})
-    assert rollbacks_so_far(tmp_path) == 0
+    assert rollbacks_so_far(tmp_path, learning_rate=5e-5) == 0
+    assert rollbacks_so_far(tmp_path, learning_rate=1e-4) == 0
 
 
 def test_halved_rate_outlives_the_journal(train_config: MakeConfig) -> None:
@@ -293,12 +298,11 @@ def test_gradients_that_were_unscaled_do_not_hinder_the_next_step(train_config: 
     """fp16: an update that is left out, or ends in going back, leaves a loss scaler that can go on."""
     import torch
 
-    from runyoro_ssl.train.checkpoints.resume import find_start
     from runyoro_ssl.train.setup import build_run, make_accelerator
 
     config = train_config("run")
     accelerator = make_accelerator(config.hardware)
-    setup = build_run(config, load_plugins(config), accelerator, find_start(config, accelerator))
+    setup = build_run(config, load_plugins(config), accelerator, choose(config, accelerator))
     accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=64.0)
     optimizer = setup.optimizer.optimizer
 

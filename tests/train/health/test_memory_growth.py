@@ -28,7 +28,7 @@ def alarms(watch: MemoryWatch, used: dict[str, int], mib: Iterable[float], *, na
     found = {}
     for step, amount in enumerate(mib, 1001):
         used[name] = int(amount * MIB)
-        if (text := watch.see(step)) is not None:
+        if (text := watch.measure(step)) is not None:
             found[step] = text
     return found
 
@@ -92,7 +92,7 @@ def test_leak_of_this_process_is_seen() -> None:
     for step in range(30):
         kept.append(mmap.mmap(-1, 10 * MIB, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
         kept[-1].write(b"1" * 10 * MIB)
-        found.append(watch.see(step))
+        found.append(watch.measure(step))
     assert list(watch.numbers()) == ["train/memory_mib"]
     assert watch.numbers()["train/memory_mib"] > before + 250
     assert any(found)
