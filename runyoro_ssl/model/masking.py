@@ -95,34 +95,11 @@ def make_masks(
 
     A clip with fewer than two masked frames has no negatives and is left unmasked: it adds nothing to the loss.
     """
-    time_masks, feature_masks, positions, negatives = [], [], [], []
-    for frames, key in zip(num_frames, keys, strict=True):
-        mask = sample_span_mask(
-            frames,
-            prob=config.mask_time_prob,
-            length=config.mask_time_length,
-            min_spans=config.mask_time_min_spans,
-            generator=derive_generator(*key, "mask"),
-        )
-        num_masked = int(mask.sum())
-        if num_masked < MIN_MASKED_FRAMES:
-            mask, num_masked = torch.zeros_like(mask), 0
-        time_masks.append(mask)
-        positions.append(mask.nonzero().squeeze(1))
-        chosen = torch.empty(0, num_negatives, dtype=torch.int64)
-        if num_masked:
-            chosen = sample_negatives(num_masked, num_negatives, derive_generator(*key, "negatives"))
-        negatives.append(chosen)
-        if config.mask_feature_prob > 0:
-            feature_masks.append(
-                sample_span_mask(
-                    hidden_size,
-                    prob=config.mask_feature_prob,
-                    length=config.mask_feature_length,
-                    min_spans=config.mask_feature_min_spans,
-                    generator=derive_generator(*key, "feature mask"),
-                )
-            )
+    drawn = [_mask_clip(frames, key, config, num_negatives) for frames, key in zip(num_frames, keys, strict=True)]
+    time_masks, positions, negatives = ([clip[part] for clip in drawn] for part in range(3))
+    feature_mask = None
+    if config.mask_feature_prob > 0:
+        feature_mask = torch.stack([_mask_features(hidden_size, key, config) for key in keys])
     counts = torch.tensor([len(places) for places in positions])
     most = int(counts.max())
     if constant_frames is not None:
@@ -132,10 +109,39 @@ def make_masks(
         negatives[0] = F.pad(negatives[0], (0, 0, 0, most - len(negatives[0])))
     return Masks(
         time_mask=pad_sequence(time_masks, batch_first=True),
-        feature_mask=torch.stack(feature_masks) if feature_masks else None,
+        feature_mask=feature_mask,
         positions=pad_sequence(positions, batch_first=True),
         valid=torch.arange(most)[None, :] < counts[:, None],
         negatives=pad_sequence(negatives, batch_first=True),
+    )
+
+
+def _mask_clip(
+    num_frames: int, key: tuple[int | str, ...], config: MaskingConfig, num_negatives: int
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """The time mask of a clip, the frames that it masks, and the places of their negatives."""
+    mask = sample_span_mask(
+        num_frames,
+        prob=config.mask_time_prob,
+        length=config.mask_time_length,
+        min_spans=config.mask_time_min_spans,
+        generator=derive_generator(*key, "mask"),
+    )
+    num_masked = int(mask.sum())
+    if num_masked < MIN_MASKED_FRAMES:
+        nothing = torch.zeros_like(mask)
+        return nothing, nothing.nonzero().squeeze(1), torch.empty(0, num_negatives, dtype=torch.int64)
+    negatives = sample_negatives(num_masked, num_negatives, derive_generator(*key, "negatives"))
+    return mask, mask.nonzero().squeeze(1), negatives
+
+
+def _mask_features(hidden_size: int, key: tuple[int | str, ...], config: MaskingConfig) -> torch.Tensor:
+    return sample_span_mask(
+        hidden_size,
+        prob=config.mask_feature_prob,
+        length=config.mask_feature_length,
+        min_spans=config.mask_feature_min_spans,
+        generator=derive_generator(*key, "feature mask"),
     )
 
 

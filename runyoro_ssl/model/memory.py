@@ -188,11 +188,34 @@ def _predict(config: Any, settings: BatchSettings, parameters: int, clips: int, 
     if settings.device == "cpu":
         base, batches = CPU_BASE, round(2 * batches * max(1.0, settings.update_seconds / (clips * seconds)))
     always = weights + 8 * parameters + batches + base
-    encoder, context = network.encoder(), network.context(checkpointing=settings.gradient_checkpointing)
+    checkpointing = settings.gradient_checkpointing
+    moments = _moments_of_peak(
+        network, always=always, gradients=gradients, accumulated=accumulated, checkpointing=checkpointing
+    )
+    return Memory(
+        num_parameters=parameters,
+        weights=weights,
+        gradients=gradients,
+        adamw=8 * parameters,
+        feature_encoder=network.encoder(),
+        context_network=network.context(checkpointing=checkpointing),
+        objective=network.objective(),
+        casts=network.casts(),
+        batches=batches,
+        base=base,
+        moments_of_peak=moments,
+    )
+
+
+def _moments_of_peak(
+    network: Activations, *, always: int, gradients: int, accumulated: int, checkpointing: bool
+) -> dict[str, int]:
+    """Bytes in use at each moment that may be the peak, as the module's docstring names them."""
+    encoder, context = network.encoder(), network.context(checkpointing=checkpointing)
     objective, casts = network.objective(), network.casts()
     layer, inner, kept = network.layer(), network.inside_layer(), encoder + context
-    if settings.gradient_checkpointing:
-        one_input = context - (config.num_hidden_layers - 1) * network.layer_input()
+    if checkpointing:
+        one_input = context - (network.config.num_hidden_layers - 1) * network.layer_input()
         moments = {
             "end of the forward pass": always + accumulated + kept + max(casts, objective),
             "last layer recomputed": always + accumulated + kept + layer + inner,
@@ -201,16 +224,4 @@ def _predict(config: Any, settings: BatchSettings, parameters: int, clips: int, 
     else:
         moments = {"start of the backward pass": always + accumulated + kept + casts + max(objective, inner)}
     moments["backward pass of the feature encoder"] = always + gradients + network.encoder_backward()
-    return Memory(
-        num_parameters=parameters,
-        weights=weights,
-        gradients=gradients,
-        adamw=8 * parameters,
-        feature_encoder=encoder,
-        context_network=context,
-        objective=objective,
-        casts=casts,
-        batches=batches,
-        base=base,
-        moments_of_peak=moments,
-    )
+    return moments

@@ -55,10 +55,7 @@ def build_run(config: Config, plugins: Plugins, accelerator: Any, start: Start) 
     splits = load_splits(config.train.processed_dataset_path, sampling_rate=extractor.sampling_rate)
     model = load_weights(config, name).to(accelerator.device)
     if config.hardware.device == "cpu":
-        batches = BatchSettings.of(config, padded=extractor.return_attention_mask)
-        peak = predict_memory(model.config, batches).peak
-        tune_allocator(peak, keep_freed_memory=config.hardware.keep_freed_memory)
-
+        _tune_allocator(config, model, extractor)
     lengths = tuple(splits["train"].with_format("numpy")["num_samples"][:].tolist())
     summary = _check_masks(model, lengths, config, sampling_rate=extractor.sampling_rate)
     machine = PlanSettings.from_hardware(
@@ -91,6 +88,12 @@ def build_run(config: Config, plugins: Plugins, accelerator: Any, start: Start) 
     if accelerator.is_main_process:
         report_changes(run, start, regroup)
     return run
+
+
+def _tune_allocator(config: Config, model: Any, extractor: Any) -> None:
+    batches = BatchSettings.of(config, padded=extractor.return_attention_mask)
+    peak = predict_memory(model.config, batches).peak
+    tune_allocator(peak, keep_freed_memory=config.hardware.keep_freed_memory)
 
 
 def _plan(config: Config, start: Start, regroup: Regroup, lengths: tuple[int, ...]) -> RunPlan:
