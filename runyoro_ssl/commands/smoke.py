@@ -26,9 +26,7 @@ from runyoro_ssl.torchaudio_compat import import_transformers
 
 log = get_logger()
 
-LN_101 = 4.615
-"""Cross-entropy of guessing one of 101, nats."""
-TWICE_CHANCE = 2 / 101
+MEASURES = ("contrastive_loss", "accuracy", "codevector_perplexity")
 LOSS_MARGIN = 0.05
 """The held-out contrastive loss must end this far below guessing. Seeds 0 to 9 end 0.07 to 0.88 below."""
 MIN_PERPLEXITY = 10.0
@@ -209,11 +207,13 @@ def _prepare(config: Config) -> str:
 
 
 def _train(config: Config) -> tuple[dict[str, float], dict[str, float]]:
+    from runyoro_ssl.publish.card import write_model_card
     from runyoro_ssl.train.run import train
 
     outcome = train(config, load_plugins(config))
     if outcome.ending.kind == "signal":
         raise KeyboardInterrupt
+    write_model_card(outcome.output_dir)
     logged = [json.loads(line)["step"] for line in (config.train.output_dir / "metrics.jsonl").open(encoding="utf-8")]
     _check(max(logged) == STEPS, f"metrics.jsonl ends at step {max(logged)}, not {STEPS}")
     return outcome.first, outcome.best
@@ -238,17 +238,22 @@ def _reload(config: Config, best_step: int) -> str:
 
 
 def _check_learning(best: dict[str, float]) -> str:
-    loss, accuracy = best["eval/contrastive_loss"], best["eval/accuracy"]
-    perplexity, chance = best["eval/codevector_perplexity"], min(LN_101, best["eval/chance_loss"])
+    from runyoro_ssl.model.objective import chance
+
+    guessing = chance(import_transformers().Wav2Vec2Config(**MODEL))
+    loss, accuracy, perplexity = (best[f"eval/{name}"] for name in MEASURES)
+    chance_loss = min(guessing.loss, best["eval/chance_loss"])
     _check(
-        loss < chance - LOSS_MARGIN,
-        f"the held-out contrastive loss ended at {loss:.3f}, not {LOSS_MARGIN} below guessing ({chance:.3f})",
+        loss < chance_loss - LOSS_MARGIN,
+        f"the held-out contrastive loss ended at {loss:.3f}, not {LOSS_MARGIN} below guessing ({chance_loss:.3f})",
     )
     _check(
-        accuracy > TWICE_CHANCE, f"the accuracy ended at {accuracy:.2%}, not above twice chance ({TWICE_CHANCE:.2%})"
+        accuracy > 2 * guessing.accuracy,
+        f"the accuracy ended at {accuracy:.2%}, not above twice chance ({2 * guessing.accuracy:.2%})",
     )
     _check(perplexity > MIN_PERPLEXITY, f"the codebook collapsed: perplexity {perplexity:.1f}, floor {MIN_PERPLEXITY}")
-    return f"loss {chance - loss:.3f} below guessing, accuracy {accuracy * 101:.1f} times chance, codebook in use"
+    times_chance = accuracy / guessing.accuracy
+    return f"loss {chance_loss - loss:.3f} below guessing, accuracy {times_chance:.1f} times chance, codebook in use"
 
 
 def _check(passed: bool, complaint: str) -> None:  # noqa: FBT001 - reads as the assertion it is
