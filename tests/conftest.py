@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
+import random
 import shlex
 import signal
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -130,23 +132,28 @@ def train_config(dataset: Path, tiny_model: Path, tmp_path: Path) -> Callable[..
     """A function (output name, *settings) -> the configuration of a short training run."""
 
     def make(name: str = "run", *settings: str) -> Config:
-        return load_config(
-            profile="cpu-smoke",
-            settings=[
-                "hardware.batch_seconds=6",
-                "hardware.update_seconds=12",
-                "train.max_steps=4",
-                "train.logging_steps=1",
-                "train.save_steps=2",
-                'plugins.loggers=["jsonl"]',
-                f"model.model_name_or_path={tiny_model}",
-                f"train.processed_dataset_path={dataset}",
-                f"train.output_dir={tmp_path / name}",
-                *settings,
-            ],
-        )
+        return short_run(dataset, tiny_model, tmp_path / name, *settings)
 
     return make
+
+
+def short_run(dataset: Path, model: Path, output_dir: Path, *settings: str) -> Config:
+    """The configuration of a short training run."""
+    return load_config(
+        profile="cpu-smoke",
+        settings=[
+            "hardware.batch_seconds=6",
+            "hardware.update_seconds=12",
+            "train.max_steps=4",
+            "train.logging_steps=1",
+            "train.save_steps=2",
+            'plugins.loggers=["jsonl"]',
+            f"model.model_name_or_path={model}",
+            f"train.processed_dataset_path={dataset}",
+            f"train.output_dir={output_dir}",
+            *settings,
+        ],
+    )
 
 
 @pytest.fixture
@@ -198,6 +205,25 @@ def run_task(capfd: pytest.CaptureFixture[str]) -> Callable[[str], tuple[int, st
 
 
 @pytest.fixture
+def frames() -> Iterator[Counter[str]]:
+    """How many functions torch.compile was given ("total") and made ("ok"). What it keeps goes with the test."""
+    import torch
+    from torch._dynamo.utils import counters
+    from torch._inductor.cpp_builder import get_cpp_compiler
+    from torch._inductor.exc import InvalidCxxCompiler
+
+    try:
+        get_cpp_compiler()
+    except InvalidCxxCompiler:
+        pytest.skip("torch.compile needs a C++ compiler on the CPU, and finds none")
+    torch._dynamo.reset()
+    counters.clear()
+    yield counters["frames"]
+    counters.clear()
+    torch._dynamo.reset()
+
+
+@pytest.fixture
 def heard_signals() -> Iterator[None]:
     """SIGINT and SIGHUP as a terminal gives them to what a test starts; in the background or under nohup, not heard."""
     handlers: dict[int, Any] = {signal.SIGINT: signal.default_int_handler, signal.SIGHUP: signal.SIG_DFL}
@@ -205,6 +231,24 @@ def heard_signals() -> Iterator[None]:
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
+
+
+@pytest.fixture(autouse=True)
+def _same_draws() -> None:
+    """What a test draws without a generator of its own does not depend on the tests before it."""
+    import torch
+
+    random.seed(0)
+    np.random.seed(0)  # noqa: NPY002 - the global state, which libraries draw from
+    torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def _no_trainer_is_left() -> Iterator[None]:
+    """A test that fails leaves a process behind, for which pytest would wait at its end."""
+    yield
+    if "trainer" in sys.modules:
+        sys.modules["trainer"].end_all()
 
 
 @pytest.fixture(autouse=True)

@@ -40,6 +40,7 @@ TIMES = ("train/audio_seconds_per_second", "train/data_wait_share", "train/memor
 BEGUN = "begun"
 SAVED = re.compile(r"checkpoint_saved +.*?step=(\d+)")
 
+_begun: list[BaseProcess] = []
 _server = multiprocessing.get_context("forkserver")
 _server.set_forkserver_preload(["support.trainer"])
 
@@ -72,6 +73,7 @@ class Trainer:
         self.log.touch()
         process = _server.Process(target=_train, args=(arguments, str(self.log)))
         process.start()
+        _begun.append(process)
         return process
 
     def finish(self, *options: str) -> None:
@@ -138,6 +140,14 @@ def kill(process: BaseProcess) -> None:
     with suppress(ProcessLookupError):  # before it has a group, it has no workers
         os.killpg(process.pid, signal.SIGKILL)
     process.join(20)
+
+
+def end_all() -> None:
+    """SIGKILL for every trainer that has not ended."""
+    while _begun:
+        process = _begun.pop()
+        if process.is_alive():
+            kill(process)
 
 
 def wait_until(condition: Callable[[], bool], process: BaseProcess, *, timeout_sec: float = 60) -> bool:
