@@ -134,11 +134,11 @@ def hot(stepper: Stepper, _step: int) -> None:
     stepper.rate_scale *= 10_000
 
 
-def check_undone(config: Config, result: TrainResult, kind: str) -> None:
+def check_undone(config: Config, result: TrainResult, kinds: set[str]) -> None:
     """Noticed in time, back to step 10 with half the rate, and a good end."""
     out = config.train.output_dir
     (alarm,) = [event for event in read(out) if event.get("action") == "go_back"]
-    assert alarm["kind"] == kind
+    assert alarm["kind"] in kinds
     assert AT <= alarm["step"] < AT + NOTICED_WITHIN
     assert "went back to checkpoint-10" in alarm["done"]
     assert alarm["last_updates"][-1]["step"] == alarm["step"]
@@ -153,20 +153,19 @@ def check_undone(config: Config, result: TrainResult, kind: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("fault", "kind"),
+    ("fault", "kinds"),
     [
-        (no_numbers, "non_finite_update"),
-        (zero_codevectors, "lost_progress"),
-        (one_code, "codebook_collapse"),
-        (hot, None),
+        (no_numbers, {"non_finite_update"}),
+        (zero_codevectors, {"lost_progress"}),
+        (one_code, {"codebook_collapse"}),
+        # Which of its effects comes first depends on the machine.
+        (hot, {"codebook_collapse", "lost_progress", "fell_to_chance", "non_finite_update"}),
     ],
 )
-def test_fault_is_undone(config: Config, plant: Callable[..., None], fault: Plant, kind: str | None) -> None:
+def test_fault_is_undone(config: Config, plant: Callable[..., None], fault: Plant, kinds: set[str]) -> None:
     """Once: the run goes back to a checkpoint from before, with half the learning rate, and ends healthy."""
     plant(fault)
-    result = run(config)
-    kinds = [event["kind"] for event in read(config.train.output_dir) if event.get("action") == "go_back"]
-    check_undone(config, result, kind or kinds[0])
+    check_undone(config, run(config), kinds)
 
 
 def test_fault_that_comes_again_ends_the_run(config: Config, plant: Callable[..., None]) -> None:

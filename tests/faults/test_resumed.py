@@ -159,6 +159,7 @@ def test_clips_of_an_update_outlast_a_change_of_machine() -> None:
             PlanSettings(1.0, 1.0, clips_per_batch=3),
         ):
             moved = RunPlan(lengths, planned, 1, 2, regroup=Regroup(planned, machine))
+            assert plan.total_steps > 10
             for here, there in zip(plan.updates(), moved.updates(), strict=True):
                 pieces = [
                     sorted((piece, batch.length) for batch in update.micro_batches for piece in batch.pieces)

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from runyoro_ssl.config import Config
-from support.trainer import Trainer, damaged, equal, metrics, wait_until, weights
+from support.trainer import Trainer, damaged, equal, kill, metrics, wait_until, weights
 
 STATUS = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
 SETTINGS = ("train.max_steps=30", "train.save_steps=10", "train.eval_steps=3", 'plugins.augmentations=["noise"]')
@@ -89,4 +89,4 @@ def test_second_run_is_refused(train_config: Callable[..., Config], tmp_path: Pa
     process.join(10)
     third = other.start("--resume-from-checkpoint", "last")
     assert wait_until(lambda: other.last_acknowledged() > run.last_acknowledged(), third)
-    third.kill()
+    kill(third)
