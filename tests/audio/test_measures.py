@@ -20,7 +20,9 @@ RATE = 16_000
 @pytest.fixture(scope="module")
 def speech(bantu: Path) -> list[np.ndarray]:
     """Every 20th real clip."""
-    return [sf.read(path, dtype="float32")[0] for path in sorted(bantu.rglob("*.flac"))[::20]]
+    found = [sf.read(path, dtype="float32")[0] for path in sorted(bantu.rglob("*.flac"))[::20]]
+    assert len(found) > 40
+    return found
 
 
 def with_added(clip: np.ndarray, fault: np.ndarray, ratio_db: float) -> np.ndarray:
