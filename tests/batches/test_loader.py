@@ -235,6 +235,13 @@ def test_workers_leave_signals_to_the_trainer() -> None:
     assert not logs
 
 
+def test_workers_cost_the_trainer_no_draw() -> None:
+    """Its dropout is the same from any number of workers."""
+    before = torch.get_rng_state()
+    assert len(list(load_batches(builder(), PLAN[:2], num_workers=1))) == 2
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 def test_plugin_works_inside_spawned_workers(tmp_path: Path) -> None:
     """An augmentation dropped into the plugin folder runs in workers, and gives there what it gives here."""
     (tmp_path / "plugins").mkdir()
