@@ -111,6 +111,8 @@ def test_values_of_secret_environment_variables_are_replaced(name: str, monkeypa
     """Wherever they turn up; a short one may be an ordinary word, and stays."""
     monkeypatch.setenv(name, CANARY)
     assert redact({"note": f"a{CANARY}b"}) == {"note": "a[redacted]b"}
+    monkeypatch.setenv(f"OTHER_{name}", f"{CANARY}-twice")
+    assert redact(f"a{CANARY}-twice, {CANARY}b") == "a[redacted], [redacted]b"
     monkeypatch.setenv(name, "short")
     assert redact("a short note") == "a short note"
 
