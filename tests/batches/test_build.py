@@ -23,7 +23,7 @@ from runyoro_ssl.errors import DatasetError
 from runyoro_ssl.model.draws import derive_generator
 from runyoro_ssl.model.forward import num_frames
 from runyoro_ssl.model.masking import most_masked
-from runyoro_ssl.plugin.spec import Clip
+from runyoro_ssl.plugin.spec import Batch, Clip
 
 PLAN = [MicroBatch.of((0, 1)), MicroBatch.of((2, 3), index=1), MicroBatch.of((1, 3), epoch=1)]
 
@@ -81,6 +81,14 @@ def test_normalisation_is_that_of_the_feature_extractor() -> None:
     extractor = transformers.Wav2Vec2FeatureExtractor(return_attention_mask=True)
     expected = extractor([wave.numpy() for wave in waves], sampling_rate=16_000, padding=True, return_tensors="np")
     np.testing.assert_allclose(normalize(batch).numpy(), expected["input_values"], atol=1e-5)
+
+
+def test_padding_is_silent_whatever_the_collator_left_there() -> None:
+    """A plugin's may leave anything beyond a clip's own samples."""
+    batch = Batch(waveforms=torch.arange(20.0).reshape(2, 10).clone(), num_samples=torch.tensor([10, 6]))
+    made = normalize(batch)
+    assert not made[1, 6:].any()
+    assert made[0].abs().min() > 0.1
 
 
 def test_normalisation_does_not_depend_on_the_number_of_threads() -> None:
@@ -185,7 +193,7 @@ class Unsound:
 
     def num_samples(self, clip: int) -> int:
         """Length of the clip."""
-        return int(self.clips.num_samples(clip))
+        return 0 if clip == self.row and self.harm == "nothing" else int(self.clips.num_samples(clip))
 
     def waveform(self, clip: int, start: int = 0, num_samples: int | None = None) -> np.ndarray:
         """Fails, or gives another number of samples than asked for."""
@@ -200,6 +208,7 @@ class Unsound:
             "short": waveform[:-1],
             "long": np.append(waveform, waveform[:1]),
             "empty": waveform[:0],
+            "nothing": waveform,
         }
         harmed = harms[self.harm]
         if isinstance(harmed, Exception):
@@ -208,7 +217,9 @@ class Unsound:
 
 
 @pytest.mark.parametrize("length", [None, 30_000])
-@pytest.mark.parametrize("harm", ["OSError", "ValueError", "IndexError", "DatasetError", "short", "long", "empty"])
+@pytest.mark.parametrize(
+    "harm", ["OSError", "ValueError", "IndexError", "DatasetError", "short", "long", "empty", "nothing"]
+)
 def test_clip_that_cannot_be_read_is_left_out(dataset: Path, tiny_model: Path, harm: str, length: int | None) -> None:
     """The others make the very batch that they make without it; alone, it makes an empty one."""
     sound = builder(dataset, tiny_model)
