@@ -124,8 +124,19 @@ def test_hook_may_ask_for_the_configuration(
             r"runyoro_bad.py: runyoro_collators failed: NameError.*\(runyoro_bad.py:3\)",
         ),
         (offer("runyoro_manifest_filters", "silence"), r'runyoro_bad.py: "silence" is already registered by built in'),
+        (offer("runyoro_collators", "silence"), r'runyoro_bad.py: "silence" is already registered by built in'),
     ],
-    ids=["raises", "syntax", "unknown hook", "unmarked", "exits", "odd argument", "failing hook", "taken name"],
+    ids=[
+        "raises",
+        "syntax",
+        "unknown hook",
+        "unmarked",
+        "exits",
+        "odd argument",
+        "failing hook",
+        "taken name",
+        "taken by another kind",
+    ],
 )
 def test_mistake_names_the_file(
     write_plugin: Callable[[str, str], None], load: Callable[..., Plugins], code: str, complaint: str
