@@ -20,6 +20,7 @@ from accelerate.state import AcceleratorState
 
 from conftest import ROOT, short_run, transformers
 from runyoro_ssl import logs
+from runyoro_ssl.batches import forward
 from runyoro_ssl.batches.plan import MicroBatch, Update
 from runyoro_ssl.config import Config
 from runyoro_ssl.errors import ConfigError, DatasetError, PluginError, TrainingError
@@ -27,9 +28,10 @@ from runyoro_ssl.evaluate.heldout import validate
 from runyoro_ssl.evaluate.metrics import Meter
 from runyoro_ssl.model.load import OVERRIDES, replay_mps_dropout
 from runyoro_ssl.plugin.manager import load_plugins
+from runyoro_ssl.publish.card import write_model_card
 from runyoro_ssl.resolve import load_config
 from runyoro_ssl.train import step
-from runyoro_ssl.train.checkpoints.resume import find_start
+from runyoro_ssl.train.checkpoints.resume import choose
 from runyoro_ssl.train.run import TrainResult, train
 from runyoro_ssl.train.setup import build_run, make_accelerator
 from runyoro_ssl.train.step import Stepper
@@ -59,7 +61,7 @@ def validated(setup: TrainingRun) -> dict[str, float]:
 def build(config: Config) -> TrainingRun:
     """What a run works with, before its first step."""
     accelerator = make_accelerator(config.hardware)
-    return build_run(config, load_plugins(config), accelerator, find_start(config, accelerator))
+    return build_run(config, load_plugins(config), accelerator, choose(config, accelerator))
 
 
 def test_run_writes_what_it_promises(train_config: MakeConfig, tiny_model: Path) -> None:
@@ -67,9 +69,10 @@ def test_run_writes_what_it_promises(train_config: MakeConfig, tiny_model: Path)
     config = train_config("run", "train.max_steps=6", "train.save_total_limit=2")
     result = run(config)
     out = config.train.output_dir
+    write_model_card(out)
     names = {path.name for path in out.iterdir()}
     assert {"checkpoint-4", "checkpoint-6", "model.safetensors", "config.json", "preprocessor_config.json"} <= names
-    assert {"run.toml", "metrics.jsonl", "journal.jsonl", "README.md"} <= names
+    assert {"run.toml", "metrics.jsonl", "journal.jsonl", "result.json", "README.md"} <= names
     for folder in (out, out / "checkpoint-4", out / "checkpoint-6"):
         _, info = transformers.Wav2Vec2ForPreTraining.from_pretrained(folder, output_loading_info=True)
         assert not info["missing_keys"]
@@ -455,7 +458,7 @@ def test_out_of_memory_splits_micro_batches_and_keeps_the_update(
     whole = meter.read("train")
     assert whole["train/contrastive_loss"] > 1
 
-    real = step.run_objective
+    real = forward.run_objective
     told: list[int] = []
 
     def short_of_memory(accelerator: Any, model: Any, batch: Any) -> Any:
@@ -479,7 +482,7 @@ def test_validation_short_of_memory_gives_the_same_numbers(
     setup = build(config)
     assert max(len(batch.clips) for batch in setup.eval_plan) > 2
     whole = validated(setup)
-    real = step.run_objective
+    real = forward.run_objective
 
     def short_of_memory(accelerator: Any, model: Any, batch: Any) -> Any:
         if len(batch.waveforms) > 1:
@@ -495,7 +498,7 @@ def test_out_of_memory_run_goes_on(
     train_config: MakeConfig, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """It says so once, and the run finishes; a resumed run goes on in parts, for these decide what is drawn."""
-    real = step.run_objective
+    real = forward.run_objective
 
     def short_of_memory(accelerator: Any, model: Any, batch: Any) -> Any:
         if model.training and len(batch.waveforms) > 1:

@@ -13,7 +13,6 @@ import pytest
 from structlog.testing import capture_logs
 
 from runyoro_ssl.config import HealthConfig
-from runyoro_ssl.errors import CheckpointError
 from runyoro_ssl.evaluate.metrics import UpdateNumbers
 from runyoro_ssl.train.health.alarms import Alarm, report_alarm
 from runyoro_ssl.train.health.watch import HealthWatch
@@ -33,8 +32,39 @@ VALID = {
 
 
 def watch(*, starts_at: float | None = TRAINED, **settings: Any) -> HealthWatch:
-    """A watch with default thresholds but for `settings`."""
-    return HealthWatch(HealthConfig(**settings), starts_at=starts_at)
+    """A watch with default thresholds but for `settings`, of a model that came so far above guessing (nats)."""
+    health = HealthWatch(HealthConfig(**settings))
+    if starts_at is not None:
+        health.validations["first"] = came(starts_at)
+    return health
+
+
+def came(starts_at: float) -> dict[str, float]:
+    """The validation of a model as it came."""
+    return {"step": 0, "eval/contrastive_loss": CHANCE + starts_at, "eval/chance_loss": CHANCE}
+
+
+def go_back(health: HealthWatch, saved: HealthWatch | None = None) -> None:
+    """What the run does with a watch when it goes back: to a checkpoint that holds `saved` as JSON, or to its start."""
+    if saved is None:
+        health.start_over()
+    else:
+        health.restore(*as_json(saved), went_back=True)
+    health.rollbacks += 1
+
+
+def as_json(health: HealthWatch) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What a checkpoint keeps of a watch, written and read."""
+    state, validations = json.loads(json.dumps([health.state_dict(), health.validations], allow_nan=False))
+    return state, validations
+
+
+def copy_of(health: HealthWatch) -> HealthWatch:
+    """A watch that knows the same, as when a checkpoint was written."""
+    saved = watch(starts_at=None)
+    saved.restore(*as_json(health), went_back=False)
+    saved.rollbacks = health.rollbacks
+    return saved
 
 
 def many(count: int, like: UpdateNumbers = HEALTHY, **values: Any) -> list[UpdateNumbers]:
@@ -46,7 +76,7 @@ def alarms(health: HealthWatch, *updates: Iterable[UpdateNumbers], first: int = 
     """The alarms of these updates, numbered from `first`, up to the first after which the run cannot just go on."""
     found: list[tuple[int, Alarm]] = []
     for step, numbers in enumerate((one for part in updates for one in part), first):
-        alarm = health.see(replace(numbers, step=step))
+        alarm = health.judge_update(replace(numbers, step=step))
         if alarm:
             found.append((step, alarm))
             if alarm.action in {"go_back", "stop"}:
@@ -233,7 +263,7 @@ def test_a_new_level_of_gradient_norms_becomes_normal() -> None:
 def validate(health: HealthWatch, losses: Iterable[float], *, first: int = 100, **values: float) -> list[Alarm | None]:
     """Validate every 100 steps with these losses."""
     return [
-        health.see_validation(step, {**VALID, "eval/loss": loss, **values})
+        health.judge_validation(step, {**VALID, "eval/loss": loss, **values})
         for step, loss in zip(range(first, 10**6, 100), losses, strict=False)
     ]
 
@@ -245,14 +275,14 @@ def test_run_finishes_without_a_new_best() -> None:
     assert found[:-1] == [None] * 10
     assert found[-1] is not None
     assert (found[-1].kind, found[-1].action) == ("validation_worsens", "finish")
-    assert (health.best_step, health.best_loss) == (600, 1.9)
+    assert (health.best_step, health.validations["best"]["eval/loss"]) == (600, 1.9)
     assert validate(watch(early_stop_patience=0), [2.0] * 50) == [None] * 50
 
 
 def test_model_as_it_came_is_no_best() -> None:
     """Otherwise a run whose first steps cost something would end with nothing."""
     health = watch()
-    health.see_validation(0, {**VALID, "eval/loss": 1.0})
+    health.judge_validation(0, {**VALID, "eval/loss": 1.0})
     assert health.best_step is None
     validate(health, [math.nan, 2.0])
     assert health.best_step == 200
@@ -260,7 +290,7 @@ def test_model_as_it_came_is_no_best() -> None:
 
 def test_validations_of_the_warm_up_do_not_end_the_run() -> None:
     """The loss may rise there; the best of it counts."""
-    health = HealthWatch(HealthConfig(), starts_at=TRAINED, warmup_steps=1000)
+    health = HealthWatch(HealthConfig(), warmup_steps=1000)
     assert validate(health, [2.0] + [2.5] * 9 + [2.1] * 4) == [None] * 14
     assert validate(health, [2.1], first=1500) != [None]
     assert health.best_step == 100
@@ -325,7 +355,7 @@ def test_going_back_halves_the_rate_and_ends_by_stopping() -> None:
     scales = []
     for _ in range(2):
         assert kinds(alarms(health, many(20, contrastive_loss=9.0))) == [(10, "fell_to_chance", "go_back")]
-        health.went_back()
+        go_back(health)
         assert health.concerns() == []
         scales.append(health.learning_rate_scale)
     assert scales == [0.5, 0.25]
@@ -346,10 +376,10 @@ def test_going_back_forgets_spikes_and_what_came_after() -> None:
     """The best model is the best of those before; the norms were those of another course."""
     health = watch()
     validate(health, [2.0])
-    saved = health.state_dict()
+    saved = copy_of(health)
     validate(health, [1.9, 2.1, 2.1, 2.1], first=200)
     alarms(health, many(30), many(4, grad_norm=99.0))
-    health.went_back(saved)
+    go_back(health, saved)
     assert (health.best_step, health.rollbacks) == (100, 1)
     assert validate(health, [2.1] * 4, first=600) == [None] * 4
     assert health.best_step == 100
@@ -361,10 +391,10 @@ def test_going_back_to_random_weights_forgets_what_was_learned() -> None:
     learned = many(10, FRESH, contrastive_loss=CHANCE - 1)
     health = watch(starts_at=0.05)
     alarms(health, learned)
-    saved = json.loads(json.dumps(health.state_dict()))
-    health.went_back()
+    saved = copy_of(health)
+    go_back(health)
     assert not alarms(health, many(50, FRESH))
-    health.went_back(saved)
+    go_back(health, saved)
     assert kinds(alarms(health, many(50, FRESH))) == [(10, "fell_to_chance", "stop")]
     assert health.rollbacks == 2
 
@@ -373,7 +403,7 @@ def test_going_back_with_the_checkpoint_keeps_how_random_weights_started() -> No
     """How far above chance, and for how long they have been given."""
     health = watch(starts_at=None)
     alarms(health, many(5, FRESH, contrastive_loss=CHANCE + 1.3), many(900, FRESH))
-    health.went_back(health.state_dict())
+    go_back(health, health)
     found = alarms(health, many(1, FRESH), many(15, FRESH, contrastive_loss=CHANCE + 1.3), many(150, FRESH))
     assert kinds(found) == [(95, "never_left_chance", "stop")]
 
@@ -412,10 +442,10 @@ def chances(seed: int) -> list[UpdateNumbers | dict[str, float]]:
 def tell(health: HealthWatch, step: int, event: UpdateNumbers | dict[str, float]) -> Alarm | None:
     """Show an event to a watch, and go back where it says so."""
     if isinstance(event, dict):
-        return health.see_validation(step, event)
-    alarm = health.see(replace(event, step=step))
+        return health.judge_validation(step, event)
+    alarm = health.judge_update(replace(event, step=step))
     if alarm and alarm.action == "go_back":
-        health.went_back()
+        go_back(health)
     return alarm
 
 
@@ -423,24 +453,26 @@ def tell(health: HealthWatch, step: int, event: UpdateNumbers | dict[str, float]
 def test_resumed_watch_goes_on_alike(seed: int) -> None:
     """Saved as JSON at every step, read into a new watch: the same alarms, the same concerns, the same state."""
     settings = HealthConfig(patience=4, max_rollbacks=20, chance_patience=30, early_stop_patience=2)
-    whole = HealthWatch(settings, starts_at=None)
+    whole = HealthWatch(settings)
+    whole.validations["first"] = came(0.05)
     raised = []
     for step, event in enumerate(chances(seed), 1):
-        text = json.dumps(whole.state_dict(), allow_nan=False)
-        resumed = HealthWatch(settings, starts_at=-9.0)
-        resumed.load_state_dict(json.loads(text))
+        resumed = HealthWatch(settings)
+        resumed.validations["first"] = came(-9.0)
+        resumed.restore(*as_json(whole), went_back=False)
+        resumed.rollbacks = whole.rollbacks
         alarm = tell(whole, step, event)
         raised += [alarm] if alarm else []
         assert tell(resumed, step, event) == alarm
         assert resumed.concerns() == whole.concerns()
-        assert resumed.state_dict() == whole.state_dict()
+        assert as_json(resumed) == as_json(whole)
     assert raised
 
 
 @pytest.mark.parametrize("seed", range(20))
 def test_any_sequence_is_survived(seed: int) -> None:
     """Every alarm can be reported as JSON; switched off, only values that are no numbers raise one."""
-    health, off = watch(starts_at=None), watch(enabled=False)
+    health, off = watch(starts_at=0.05), watch(enabled=False)
     for step, event in enumerate(chances(seed), 1):
         alarm = tell(health, step, event)
         if alarm:
@@ -450,28 +482,36 @@ def test_any_sequence_is_survived(seed: int) -> None:
 
 
 def test_first_validation_without_a_number_is_not_known() -> None:
-    """It says nothing of the model, and is no JSON value."""
-    assert watch(starts_at=math.nan).state_dict() == watch(starts_at=None).state_dict()
+    """It says nothing of the model: no collapse is seen at once, as it is in one that came trained."""
+    collapse = many(30, perplexities=(1.0, 1.0))
+    assert kinds(alarms(watch(starts_at=TRAINED), collapse))[0][1] == "codebook_collapse"
+    for unknown in (math.nan, -math.inf, None):
+        assert not alarms(watch(starts_at=unknown), collapse)
 
 
 def test_state_of_another_version_is_refused() -> None:
     """With the names that differ."""
     saved = watch().state_dict() | {"mood": "fine"}
-    with pytest.raises(CheckpointError, match="mood"):
-        watch().load_state_dict(saved)
+    with pytest.raises(ValueError, match=r"differs in mood$"):
+        watch().restore(saved, {}, went_back=False)
+    del saved["mood"], saved["facts"]
+    with pytest.raises(ValueError, match=r"differs in facts$"):
+        watch().restore(saved, {}, went_back=False)
 
 
-def test_state_dict_is_a_copy() -> None:
-    """What was saved does not change with the run."""
+def test_state_is_a_copy() -> None:
+    """What was saved does not change with the run, nor with one that was resumed from it."""
     health = watch()
     alarms(health, many(30))
-    saved = health.state_dict()
-    text = json.dumps(saved)
+    validate(health, [2.0])
+    saved, validations = health.state_dict(), dict(health.validations)
+    text = json.dumps([saved, validations])
     other = watch()
-    other.load_state_dict(saved)
-    alarms(health, many(30, perplexities=(1.0, 1.0)))
-    alarms(other, many(30, perplexities=(1.0, 1.0)))
-    assert json.dumps(saved) == text
+    other.restore(saved, validations, went_back=False)
+    for one in (health, other):
+        alarms(one, many(30, perplexities=(1.0, 1.0)))
+        validate(one, [1.0], first=200)
+    assert json.dumps([saved, validations]) == text
 
 
 def test_alarm_is_one_readable_event() -> None:
@@ -514,7 +554,7 @@ def test_every_alarm_names_its_setting() -> None:
 
 
 def _all_alarms(seed: int) -> Iterator[Alarm]:
-    health = watch(starts_at=None, patience=3, chance_patience=12, max_rollbacks=100, early_stop_patience=2)
+    health = watch(starts_at=0.05, patience=3, chance_patience=12, max_rollbacks=100, early_stop_patience=2)
     for step, event in enumerate(chances(seed), 1):
         alarm = tell(health, step, event)
         if alarm:
