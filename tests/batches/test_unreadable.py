@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pytest
@@ -16,12 +13,8 @@ from runyoro_ssl.batches.build import BatchBuilder
 from runyoro_ssl.batches.plan import MicroBatch
 from runyoro_ssl.batches.unreadable import Unreadable
 from runyoro_ssl.builtins.collators import PaddedCollator
-from runyoro_ssl.config import Config, MaskingConfig
+from runyoro_ssl.config import MaskingConfig
 from runyoro_ssl.errors import LoaderError
-from runyoro_ssl.evaluate.heldout import validate
-from runyoro_ssl.plugin.manager import load_plugins
-from runyoro_ssl.train.checkpoints.resume import Start
-from runyoro_ssl.train.setup import build_run, make_accelerator
 
 
 class Unsound(ClipsInMemory):
@@ -69,29 +62,3 @@ def test_too_many_end_the_run() -> None:
     sound = [made[MicroBatch.of((6, 8))]]
     assert unreadable.leave_out(sound) == sound  # the dataset was made anew, and the run goes on
     assert unreadable.state_dict() == {"rows": [1, 3, 5]}
-
-
-def test_validation_goes_without_them(train_config: Callable[..., Config]) -> None:
-    """Its numbers are those of the other clips, alone in their micro-batch or not; one warning a clip."""
-    config = train_config()
-    setup = build_run(config, load_plugins(config), make_accelerator(config.hardware), Start())
-    plan = [MicroBatch.of([1]), MicroBatch.of([0, 2], index=1)]
-
-    class Damaged:
-        """The split without its rows 1 and 2."""
-
-        def __getattr__(self, name: str) -> Any:
-            return getattr(setup.eval_batches.clips, name)
-
-        def waveform(self, clip: int, *window: Any) -> Any:
-            """Fails as the reader of a damaged file does."""
-            if clip in {1, 2}:
-                raise ValueError("damaged")
-            return setup.eval_batches.clips.waveform(clip, *window)
-
-    expected = validate(setup.accelerator, setup.model, setup.eval_batches, [MicroBatch.of([0])])
-    with capture_logs() as logs:
-        got = validate(setup.accelerator, setup.model, replace(setup.eval_batches, clips=Damaged()), plan)
-    assert expected is not None
-    assert got == expected
-    assert [line["row"] for line in logs] == [1, 2]

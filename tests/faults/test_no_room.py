@@ -17,7 +17,7 @@ from runyoro_ssl.train.checkpoints.folder import find_newest
 from runyoro_ssl.train.checkpoints.format import Snapshot
 from runyoro_ssl.train.checkpoints.saver import Saver
 from support.disks import PAGE_BYTES, resize
-from support.trainer import Trainer, build_saveable, equal, metrics, wait_until, weights
+from support.trainer import Trainer, build_saveable, equal, metrics, run, wait_until, weights
 
 FILES = (
     "config.json",
@@ -93,12 +93,9 @@ def test_run_goes_on_when_there_is_room(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     """A save that fails does not end the run: it is tried again, and the run ends as it would have."""
-    from runyoro_ssl.plugin.manager import load_plugins
-    from runyoro_ssl.train.run import train
-
     monkeypatch.setattr(saver_module, "RETRY_SEC", 0.05)
     calm = Trainer(train_config("calm", "train.max_steps=8"), tmp_path / "calm.log")
-    train(calm.config, load_plugins(calm.config))
+    run(calm.config)
     config = train_config("run", "train.max_steps=8", f"train.output_dir={disk / 'run'}")
     free: list[int] = []
     real = Saver._lack_of_space
@@ -110,7 +107,7 @@ def test_run_goes_on_when_there_is_room(
 
     monkeypatch.setattr(Saver, "_lack_of_space", lack_of_space)
     logs.configure()
-    train(config, load_plugins(config))
+    run(config)
     said = capfd.readouterr().err
     assert "checkpoint_not_saved" in said
     assert equal(weights(disk / "run"), weights(calm.out))

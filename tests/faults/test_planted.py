@@ -14,23 +14,21 @@ from typing import Any
 
 import pytest
 import torch
-from accelerate.state import AcceleratorState
 
 from runyoro_ssl.batches import forward
 from runyoro_ssl.batches.plan import Update
 from runyoro_ssl.commands.smoke import _build_model
 from runyoro_ssl.config import Config
 from runyoro_ssl.errors import TrainingError
-from runyoro_ssl.plugin.manager import load_plugins
 from runyoro_ssl.resolve import load_config
 from runyoro_ssl.train import loop
 from runyoro_ssl.train import step as step_module
 from runyoro_ssl.train.checkpoints.folder import list_checkpoints
 from runyoro_ssl.train.checkpoints.format import load_state
 from runyoro_ssl.train.health.journal import read
-from runyoro_ssl.train.run import TrainResult, train
+from runyoro_ssl.train.run import TrainResult
 from runyoro_ssl.train.step import Stepper
-from support.trainer import metrics, weights
+from support.trainer import metrics, run, weights
 
 Plant = Callable[[Stepper, int], None]
 AT = 12
@@ -101,12 +99,6 @@ def plant(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
         monkeypatch.setattr(Stepper, "take", take_after)
 
     return planted
-
-
-def run(config: Config) -> TrainResult:
-    """Train, as in a process of its own."""
-    AcceleratorState._reset_state()
-    return train(config, load_plugins(config))
 
 
 @torch.no_grad()

@@ -11,15 +11,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from accelerate.state import AcceleratorState
 
 from conftest import ROOT
 from runyoro_ssl.batches.plan import PlanSettings, RunPlan
 from runyoro_ssl.batches.regroup import Regroup
 from runyoro_ssl.config import Config
-from runyoro_ssl.plugin.manager import load_plugins
-from runyoro_ssl.train.run import train
-from support.trainer import cut_back, equal, metrics, weights
+from support.trainer import cut_back, equal, metrics, run, weights
 
 MakeConfig = Callable[..., Config]
 STEPS = 24
@@ -35,12 +32,6 @@ EVERY = (
     'plugins.augmentations=["noise", "speed", "gain"]',
 )
 """Epochs of 6 to 7 steps, of which the last has fewer micro-batches; dropout, layer drop and augmentation are on."""
-
-
-def run(config: Config) -> None:
-    """Train, as in a process of its own."""
-    AcceleratorState._reset_state()
-    train(config, load_plugins(config))
 
 
 def stop_points(count: int) -> list[int]:

@@ -11,11 +11,10 @@ import pytest
 from conftest import build_tiny_model
 from runyoro_ssl.config import Config
 from runyoro_ssl.errors import TrainingError
-from runyoro_ssl.plugin.manager import load_plugins
 from runyoro_ssl.publish.card import write_model_card
 from runyoro_ssl.resolve import load_config
-from runyoro_ssl.train.run import train
 from support.disks import PAGE_BYTES, resize, small_disk
+from support.trainer import run
 
 NUMBERS = {"step": 2.0, "eval/contrastive_loss": 1.0, "eval/accuracy": 0.5, "eval/codevector_perplexity": 9.0}
 
@@ -86,7 +85,7 @@ def test_card_says_what_guessing_reaches(tmp_path: Path) -> None:
 def test_card_of_a_run(train_config: Callable[..., Config], tmp_path: Path) -> None:
     """Its own numbers, from its folder; a run that was killed before its card gets the same one when resumed."""
     config = train_config("run", "train.max_steps=2")
-    result = train(config, load_plugins(config))
+    result = run(config)
     card = result.output_dir / "README.md"
     assert not card.exists()
     write_model_card(result.output_dir)
@@ -98,7 +97,7 @@ def test_card_of_a_run(train_config: Callable[..., Config], tmp_path: Path) -> N
     assert not any(str(part) in text for part in (tmp_path, tmp_path.name, result.output_dir.name + "/"))
     card.unlink()
     again = train_config("run", "train.max_steps=2", "train.resume_from_checkpoint=last")
-    write_model_card(train(again, load_plugins(again)).output_dir)
+    write_model_card(run(again).output_dir)
     assert card.read_text() == text
 
 

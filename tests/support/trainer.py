@@ -1,4 +1,4 @@
-"""What tests of faults share: the real trainer in a process of its own, which can be killed, and what it left."""
+"""The real trainer, in this process or in one of its own, which can be killed; and what it left."""
 
 from __future__ import annotations
 
@@ -22,18 +22,23 @@ from typing import Any
 from unittest import mock
 
 import torch
+from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
 
 from runyoro_ssl.config import Config, TrainConfig
+from runyoro_ssl.plugin.manager import load_plugins
 from runyoro_ssl.torchaudio_compat import import_transformers
 from runyoro_ssl.train.checkpoints.folder import list_checkpoints
 from runyoro_ssl.train.checkpoints.format import Snapshot, take_snapshot, verify_checkpoint
+from runyoro_ssl.train.checkpoints.resume import choose
 from runyoro_ssl.train.optim import build_optimizer
+from runyoro_ssl.train.run import TrainResult, train
+from runyoro_ssl.train.setup import build_run, make_accelerator
+from runyoro_ssl.train.training_run import TrainingRun
 
 import_transformers()
-for name in ("runyoro_ssl.train.run", "transformers.models.wav2vec2.modeling_wav2vec2"):
-    # Once, in the server that trainers are forked from.
-    importlib.import_module(name)
+importlib.import_module("transformers.models.wav2vec2.modeling_wav2vec2")
+"""Once, in the server that trainers are forked from."""
 
 TIMES = ("train/audio_seconds_per_second", "train/data_wait_share", "train/memory_mib")
 """Logged numbers that no two runs share."""
@@ -43,6 +48,18 @@ SAVED = re.compile(r"checkpoint_saved +.*?step=(\d+)")
 _begun: list[BaseProcess] = []
 _server = multiprocessing.get_context("forkserver")
 _server.set_forkserver_preload(["support.trainer"])
+
+
+def run(config: Config) -> TrainResult:
+    """Train in this process, as in one of its own: Accelerate would keep the precision of the first run."""
+    AcceleratorState._reset_state()
+    return train(config, load_plugins(config))
+
+
+def build(config: Config) -> TrainingRun:
+    """What a run works with, before its first step."""
+    accelerator = make_accelerator(config.hardware)
+    return build_run(config, load_plugins(config), accelerator, choose(config, accelerator))
 
 
 @cache

@@ -24,44 +24,19 @@ from runyoro_ssl.batches import forward
 from runyoro_ssl.batches.plan import MicroBatch, Update
 from runyoro_ssl.config import Config
 from runyoro_ssl.errors import ConfigError, DatasetError, PluginError, TrainingError
-from runyoro_ssl.evaluate.heldout import validate
 from runyoro_ssl.evaluate.metrics import Meter
 from runyoro_ssl.model.load import OVERRIDES, replay_mps_dropout
-from runyoro_ssl.plugin.manager import load_plugins
 from runyoro_ssl.publish.card import write_model_card
 from runyoro_ssl.resolve import load_config
 from runyoro_ssl.train import step
-from runyoro_ssl.train.checkpoints.resume import choose
-from runyoro_ssl.train.run import TrainResult, train
-from runyoro_ssl.train.setup import build_run, make_accelerator
 from runyoro_ssl.train.step import Stepper
 from runyoro_ssl.train.stopping.ending import Ending
-from runyoro_ssl.train.training_run import TrainingRun
 from support.reference import gradients, relative_difference, without_dropout
-from support.trainer import cut_back, equal, metrics, weights
+from support.trainer import build, cut_back, equal, metrics, run, weights
 
 MakeConfig = Callable[..., Config]
 OVERRIDE = "train.override_mismatch=true"
 AUGMENTED = ('plugins.augmentations=["noise", "speed"]',)
-
-
-def run(config: Config) -> TrainResult:
-    """Train, as in a process of its own: Accelerate keeps the precision of the first run in a process."""
-    AcceleratorState._reset_state()
-    return train(config, load_plugins(config))
-
-
-def validated(setup: TrainingRun) -> dict[str, float]:
-    """Validate; nothing stops it."""
-    numbers = validate(setup.accelerator, setup.model, setup.eval_batches, setup.eval_plan)
-    assert numbers is not None
-    return numbers
-
-
-def build(config: Config) -> TrainingRun:
-    """What a run works with, before its first step."""
-    accelerator = make_accelerator(config.hardware)
-    return build_run(config, load_plugins(config), accelerator, choose(config, accelerator))
 
 
 def test_run_writes_what_it_promises(train_config: MakeConfig, tiny_model: Path) -> None:
@@ -147,18 +122,6 @@ def test_two_micro_batches_equal_one_batch(train_config: MakeConfig) -> None:
         found.append(gradients(setup.model))
     assert relative_difference(found[1], found[0]) < 1e-4
     assert relative_difference(found[2], found[0]) < 1e-4
-
-
-def test_metrics_do_not_depend_on_micro_batches(train_config: MakeConfig) -> None:
-    """Validation gives the same numbers whatever the batch size."""
-    numbers = []
-    for seconds in (3, 40):
-        config = train_config("sizes", f"hardware.batch_seconds={seconds}")
-        setup = build(config)
-        numbers.append(validated(setup))
-    assert {"eval/loss", "eval/accuracy", "eval/codevector_perplexity"} <= numbers[0].keys()
-    for name, value in numbers[0].items():
-        assert value == pytest.approx(numbers[1][name], rel=1e-4), name
 
 
 @pytest.mark.parametrize("setting", ["hardware.update_seconds=24", "hardware.update_seconds=6"])
@@ -372,16 +335,6 @@ def test_run_toml_is_enough_to_run_again(train_config: MakeConfig) -> None:
     assert again == config
 
 
-def test_validation_does_not_depend_on_the_masks_of_training(train_config: MakeConfig) -> None:
-    """Runs with different mask settings can be compared: held-out masks are always the default ones."""
-    numbers = []
-    for setting in ("masking.mask_time_prob=0.65", "masking.mask_time_prob=0.3", "masking.mask_feature_prob=0.3"):
-        config = train_config("masks", setting)
-        setup = build(config)
-        numbers.append(validated(setup)["eval/loss"])
-    assert len(set(numbers)) == 1
-
-
 def test_resume_never_touches_another_run(train_config: MakeConfig) -> None:
     """A checkpoint of one run cannot be resumed into the folder of another, nor `last` where none is left."""
     first, second = train_config("first", "train.max_steps=2"), train_config("second", "train.max_steps=2")
@@ -472,26 +425,6 @@ def test_out_of_memory_splits_micro_batches_and_keeps_the_update(
     assert told == [2]
     assert relative_difference(kept[-1], kept[0]) < 1e-5
     assert meter.read("train")["train/contrastive_loss"] == pytest.approx(whole["train/contrastive_loss"], rel=1e-5)
-
-
-def test_validation_short_of_memory_gives_the_same_numbers(
-    train_config: MakeConfig, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It comes before the first step, with micro-batches as large: in halves, it measures the same."""
-    config = train_config("short", "hardware.batch_seconds=30")
-    setup = build(config)
-    assert max(len(batch.clips) for batch in setup.eval_plan) > 2
-    whole = validated(setup)
-    real = forward.run_objective
-
-    def short_of_memory(accelerator: Any, model: Any, batch: Any) -> Any:
-        if len(batch.waveforms) > 1:
-            raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
-        return real(accelerator, model, batch)
-
-    monkeypatch.setattr("runyoro_ssl.evaluate.heldout.run_objective", short_of_memory)
-    parts = validated(setup)
-    assert parts == pytest.approx(whole, rel=1e-4)
 
 
 def test_out_of_memory_run_goes_on(

@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from accelerate.state import AcceleratorState
 
 from runyoro_ssl.config import Config
 from runyoro_ssl.errors import CheckpointError, RunyoroError
-from runyoro_ssl.plugin.manager import load_plugins
 from runyoro_ssl.resolve import load_config
 from runyoro_ssl.train.checkpoints import resume
 from runyoro_ssl.train.checkpoints.format import load_state
 from runyoro_ssl.train.checkpoints.resume import Start, choose, choose_healthy, differing_settings, settings_of_the_run
 from runyoro_ssl.train.health.journal import record
-from runyoro_ssl.train.run import train
+from support.trainer import run
 
 MakeConfig = Callable[..., Config]
 ALONE: Any = SimpleNamespace(is_main_process=True, num_processes=1)
@@ -72,15 +69,9 @@ def test_setting_that_the_writer_did_not_have_was_at_its_default() -> None:
     assert differing_settings(saved, config) == [("model.layerdrop", None, 0.5)]
 
 
-def trained(config: Config) -> Path:
-    """The output folder of a run; trained as in a process of its own."""
-    AcceleratorState._reset_state()
-    return train(config, load_plugins(config)).output_dir
-
-
 def test_how_often_it_went_back(train_config: MakeConfig) -> None:
     """What the journal has and the checkpoint, being older, has not; at another rate, none of it."""
-    out = trained(train_config("run", "train.max_steps=2"))
+    out = run(train_config("run", "train.max_steps=2")).output_dir
     again = ("train.max_steps=2", "train.resume_from_checkpoint=last", "train.override_mismatch=true")
     config = train_config("run", *again)
     start = choose(config, ALONE)
@@ -107,7 +98,7 @@ def test_run_that_went_back_to_its_beginning_knows_it(train_config: MakeConfig) 
 
 def test_plan_is_the_runs_unless_overridden(train_config: MakeConfig) -> None:
     """Whatever the machine would take."""
-    trained(train_config("run", "train.max_steps=2"))
+    run(train_config("run", "train.max_steps=2"))
     again = ("train.max_steps=2", "hardware.update_seconds=24", "train.resume_from_checkpoint=last")
     kept = choose(train_config("run", *again), ALONE)
     assert kept.plan is not None
@@ -117,7 +108,7 @@ def test_plan_is_the_runs_unless_overridden(train_config: MakeConfig) -> None:
 
 def test_differences_are_known_where_they_are_allowed(train_config: MakeConfig) -> None:
     """In the words in which they are refused."""
-    trained(train_config("run", "train.max_steps=2"))
+    run(train_config("run", "train.max_steps=2"))
     again = ("train.max_steps=2", "train.seed=7", "train.resume_from_checkpoint=last")
     assert choose(train_config("run", *again, "train.override_mismatch=true"), ALONE).differences == (
         "train.seed was 42, is 7",
@@ -145,7 +136,7 @@ def test_every_process_gets_what_the_main_one_found(
     """The start, or the error; the others do not look at the folder, which may look otherwise from another machine."""
     main, other = (SimpleNamespace(is_main_process=is_main, num_processes=2) for is_main in (True, False))
     config = train_config("run", "train.resume_from_checkpoint=last", "train.max_steps=2")
-    out = trained(config)
+    out = run(config).output_dir
     sent.clear()
     start = choose(config, main)
     with monkeypatch.context() as patched:

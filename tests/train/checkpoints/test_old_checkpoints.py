@@ -9,15 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from accelerate.state import AcceleratorState
 
 from runyoro_ssl.config import Config
 from runyoro_ssl.disk.durable import seal
 from runyoro_ssl.errors import CheckpointError
-from runyoro_ssl.plugin.manager import load_plugins
 from runyoro_ssl.train.checkpoints.format import STATE
-from runyoro_ssl.train.run import train
-from support.trainer import equal, metrics, weights
+from support.trainer import equal, metrics, run, weights
 
 MakeConfig = Callable[..., Config]
 VALIDATION = {
@@ -84,12 +81,6 @@ OLD: dict[str, Any] = {
 """trainer_state.json of step 6 of a run of version 0.1.0; settings left out."""
 
 
-def run(config: Config) -> Path:
-    """Train, as in a process of its own. Returns the output folder."""
-    AcceleratorState._reset_state()
-    return train(config, load_plugins(config)).output_dir
-
-
 def rewrite(folder: Path, state: Mapping[str, Any]) -> None:
     """Give a checkpoint another state, as if it had been written so."""
     (folder / STATE).write_text(json.dumps(state, indent=2))
@@ -116,7 +107,7 @@ def in_old_shape(state: dict[str, Any]) -> dict[str, Any]:
 def test_run_of_the_first_version_is_resumed_to_the_bit(train_config: MakeConfig) -> None:
     """As if the same version had gone on."""
     settings = ("train.max_steps=6", "train.logging_steps=4", "model.layerdrop=0.5", 'plugins.augmentations=["noise"]')
-    whole = run(train_config("whole", *settings))
+    whole = run(train_config("whole", *settings)).output_dir
     parted = train_config("parted", *settings, "train.resume_from_checkpoint=last")
     out = parted.train.output_dir
     shutil.copytree(whole, out)
@@ -144,7 +135,7 @@ def test_run_of_the_first_version_is_resumed_to_the_bit(train_config: MakeConfig
 def test_what_is_not_read_names_its_version(train_config: MakeConfig, change: dict[str, Any], complaint: str) -> None:
     """One line: which version wrote it, what is wrong, and what to do."""
     settings = ("train.max_steps=2", "train.resume_from_checkpoint=last")
-    out = run(train_config("run", *settings))
+    out = run(train_config("run", *settings)).output_dir
     rewrite(out / "checkpoint-2", {**OLD, **change})
     with pytest.raises(CheckpointError, match=complaint) as raised:
         run(train_config("run", *settings))

@@ -8,29 +8,20 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from accelerate.state import AcceleratorState
 
 from runyoro_ssl import logs
 from runyoro_ssl.config import Config
 from runyoro_ssl.disk.durable import new_folder, seal
 from runyoro_ssl.errors import CheckpointError, ConfigError, LoaderError
-from runyoro_ssl.plugin.manager import load_plugins
 from runyoro_ssl.train import loop
 from runyoro_ssl.train.checkpoints.folder import find_healthy, list_checkpoints, prune_checkpoints
 from runyoro_ssl.train.checkpoints.format import STATE, load_state
-from runyoro_ssl.train.checkpoints.resume import choose, differing_settings
+from runyoro_ssl.train.checkpoints.resume import differing_settings
 from runyoro_ssl.train.health.journal import BEGUN, read, record, rollbacks_so_far
-from runyoro_ssl.train.run import TrainResult, train
-from support.trainer import metrics
+from support.trainer import build, metrics, run
 
 MakeConfig = Callable[..., Config]
 RESUME = "train.resume_from_checkpoint=last"
-
-
-def run(config: Config) -> TrainResult:
-    """Train, as in a process of its own."""
-    AcceleratorState._reset_state()
-    return train(config, load_plugins(config))
 
 
 @pytest.mark.parametrize(
@@ -298,11 +289,8 @@ def test_gradients_that_were_unscaled_do_not_hinder_the_next_step(train_config: 
     """fp16: an update that is left out, or ends in going back, leaves a loss scaler that can go on."""
     import torch
 
-    from runyoro_ssl.train.setup import build_run, make_accelerator
-
-    config = train_config("run")
-    accelerator = make_accelerator(config.hardware)
-    setup = build_run(config, load_plugins(config), accelerator, choose(config, accelerator))
+    setup = build(train_config("run"))
+    accelerator = setup.accelerator
     accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=64.0)
     optimizer = setup.optimizer.optimizer
 

@@ -1,0 +1,91 @@
+"""Held-out numbers: they depend on the model and the clips, and on nothing of how they are measured."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from runyoro_ssl.batches import forward
+from runyoro_ssl.batches.plan import MicroBatch
+from runyoro_ssl.config import Config
+from runyoro_ssl.evaluate.heldout import validate
+from runyoro_ssl.train.training_run import TrainingRun
+from support.trainer import build
+
+MakeConfig = Callable[..., Config]
+
+
+def validated(setup: TrainingRun) -> dict[str, float]:
+    """Validate; nothing stops it."""
+    numbers = validate(setup.accelerator, setup.model, setup.eval_batches, setup.eval_plan)
+    assert numbers is not None
+    return numbers
+
+
+def test_metrics_do_not_depend_on_micro_batches(train_config: MakeConfig) -> None:
+    """Validation gives the same numbers whatever the batch size."""
+    numbers = []
+    for seconds in (3, 40):
+        config = train_config("sizes", f"hardware.batch_seconds={seconds}")
+        setup = build(config)
+        numbers.append(validated(setup))
+    for name, value in numbers[0].items():
+        assert value == pytest.approx(numbers[1][name], rel=1e-4), name
+
+
+def test_validation_does_not_depend_on_the_masks_of_training(train_config: MakeConfig) -> None:
+    """Runs with different mask settings can be compared: held-out masks are always the default ones."""
+    numbers = []
+    for setting in ("masking.mask_time_prob=0.65", "masking.mask_time_prob=0.3", "masking.mask_feature_prob=0.3"):
+        config = train_config("masks", setting)
+        setup = build(config)
+        numbers.append(validated(setup)["eval/loss"])
+    assert len(set(numbers)) == 1
+
+
+def test_validation_short_of_memory_gives_the_same_numbers(
+    train_config: MakeConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It comes before the first step, with micro-batches as large: in halves, it measures the same."""
+    config = train_config("short", "hardware.batch_seconds=30")
+    setup = build(config)
+    assert max(len(batch.clips) for batch in setup.eval_plan) > 2
+    whole = validated(setup)
+    real = forward.run_objective
+
+    def short_of_memory(accelerator: Any, model: Any, batch: Any) -> Any:
+        if len(batch.waveforms) > 1:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+        return real(accelerator, model, batch)
+
+    monkeypatch.setattr("runyoro_ssl.evaluate.heldout.run_objective", short_of_memory)
+    parts = validated(setup)
+    assert parts == pytest.approx(whole, rel=1e-4)
+
+
+def test_validation_goes_without_them(train_config: Callable[..., Config]) -> None:
+    """Its numbers are those of the other clips, alone in their micro-batch or not; one warning a clip."""
+    setup = build(train_config())
+    plan = [MicroBatch.of([1]), MicroBatch.of([0, 2], index=1)]
+
+    class Damaged:
+        """The split without its rows 1 and 2."""
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(setup.eval_batches.clips, name)
+
+        def waveform(self, clip: int, *window: Any) -> Any:
+            """Fails as the reader of a damaged file does."""
+            if clip in {1, 2}:
+                raise ValueError("damaged")
+            return setup.eval_batches.clips.waveform(clip, *window)
+
+    expected = validate(setup.accelerator, setup.model, setup.eval_batches, [MicroBatch.of([0])])
+    with capture_logs() as logs:
+        got = validate(setup.accelerator, setup.model, replace(setup.eval_batches, clips=Damaged()), plan)
+    assert got == expected
+    assert [line["row"] for line in logs] == [1, 2]
