@@ -122,6 +122,8 @@ def test_unpadded_batch_needs_no_attention_mask(dataset: Path, tiny_model: Path)
     padded = builder(dataset, tiny_model)[PLAN[0]]
     assert padded.attention_mask is not None
     assert not padded.attention_mask.all()
+    frames = num_frames(torch.tensor(padded.clip_samples), cropped.model_config)
+    assert padded.attention_mask.sum(dim=1).tolist() == frames.tolist()
 
 
 @pytest.mark.parametrize("factor", [0.9, 1.1])
