@@ -66,9 +66,9 @@ def test_every_hook_has_a_test_and_a_place_in_the_guide() -> None:
 def test_hook_manifest_filters(write_plugin: Callable[[str, str], None], load: Callable[..., Plugins]) -> None:
     """A filter dropped into the folder is built with its options, in the configured place."""
     write_plugin("filter", offer("runyoro_manifest_filters"))
-    built = load('plugins.filters=["duration", "mine"]', "plugins.options.mine.size=7").filters()
-    assert [name for name, _ in built] == ["duration", "mine"]
-    assert built[1][1].size == 7
+    built = load('plugins.filters=["mine", "duration"]', "plugins.options.mine.size=7").filters()
+    assert [name for name, _ in built] == ["mine", "duration"]
+    assert built[0][1].size == 7
 
 
 def test_hook_augmentations(write_plugin: Callable[[str, str], None], load: Callable[..., Plugins]) -> None:
@@ -370,6 +370,19 @@ def test_package_for_this_version_is_loaded(install: Callable[..., None], requir
     """A requirement that does not hold here, or is not about us, is the installer's."""
     install(requirement)
     assert load_plugins(Config()).registered["collator"]["mine"].plugin.source == "package parrot 2.0"
+
+
+def test_version_in_development_counts(
+    write_plugin: Callable[[str, str], None],
+    load: Callable[..., Plugins],
+    install: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """For a file and for a package: it is later than what came before."""
+    monkeypatch.setattr("runyoro_ssl.plugin.versions.__version__", "0.2.dev3")
+    write_plugin("fits", f'requires_runyoro_ssl = ">=0.1"\n{offer("runyoro_collators", "other")}')
+    install("runyoro_ssl>=0.1")
+    assert {"mine", "other"} <= load().registered["collator"].keys()
 
 
 def test_no_plugins_loads_the_built_in_ones_only(
