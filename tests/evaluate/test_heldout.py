@@ -33,6 +33,7 @@ def test_metrics_do_not_depend_on_micro_batches(train_config: MakeConfig) -> Non
         config = train_config("sizes", f"hardware.batch_seconds={seconds}")
         setup = build(config)
         numbers.append(validated(setup))
+    assert {"eval/loss", "eval/accuracy", "eval/codevector_perplexity"} <= numbers[0].keys()
     for name, value in numbers[0].items():
         assert value == pytest.approx(numbers[1][name], rel=1e-4), name
 
