@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -102,12 +101,10 @@ def _made_otherwise(found: ExistingDataset, store: Store, job: Job) -> ConfigErr
 def _tell_of_overwriting(found: ExistingDataset, store: Store, job: Job) -> None:
     """Say, before hours are spent on it, why what is there is not used, or that it is."""
     differences = compare(found.fingerprint, job.origin)
-    words: Sequence[str] = [*differences.clips, *differences.split, *found.input_differences(job)]
-    log.warning(
-        "replacing_dataset",
-        because="; ".join(words) or "--overwrite asks for it; it was made alike",
-        so=_cost(differences, store, job),
-    )
+    words = "; ".join([*differences.clips, *differences.split, *found.input_differences(job)])
+    if not words:
+        words = "--overwrite asks for it; " + ("it was made alike" if found.is_of(job) else "the manifest grew")
+    log.warning("replacing_dataset", because=words, so=_cost(differences, store, job))
 
 
 def _tell_of_shards(store: Store, job: Job) -> None:

@@ -163,6 +163,17 @@ def test_other_split_costs_no_decoding(prepared: Path, config_of: MakeConfig) ->
     assert {path: path.stat().st_mtime_ns for path in store.rglob("*.arrow")} == before
 
 
+def test_overwriting_what_is_up_to_date_says_so(prepared: Path, config_of: MakeConfig) -> None:
+    """Nothing differs, and the clips are used again."""
+    before = (prepared / FINGERPRINT).read_bytes()
+    with capture_logs() as lines:
+        run(config_of(), overwrite=True)
+    (said,) = [line for line in lines if line["event"] == "replacing_dataset"]
+    assert said["because"] == "--overwrite asks for it; it was made alike"
+    assert said["so"] == "clips that are kept in its shards are used again"
+    assert (prepared / FINGERPRINT).read_bytes() == before
+
+
 def test_built_in_filters_count_by_the_version(config_of: MakeConfig) -> None:
     """No file of this package is hashed: CLIPS_VERSION stands for all of them."""
     config = config_of()
