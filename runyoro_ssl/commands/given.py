@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeVar
@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from runyoro_ssl.bench.options import BenchOptions
-from runyoro_ssl.commands.options import TASKS
+from runyoro_ssl.commands.options import TASKS, PrecisionOptions
 from runyoro_ssl.config import Config
 from runyoro_ssl.errors import ConfigError, did_you_mean
 from runyoro_ssl.logs import get_logger
@@ -23,12 +23,14 @@ SOURCES = ("profile", "config", "set")
 """Options that say where settings come from."""
 
 
-def own_options(schema: type[Own], given: Mapping[str, Any]) -> Own:
-    """The options of a task that are no settings, as `schema` has them.
+def own_options(schema: type[Own], given: Mapping[str, Any], *, alone: bool = False) -> Own:
+    """The options of a task that are no settings, as `schema` has them. `alone`: the task takes no others.
 
     Raises:
         ConfigError: Names the option, the value seen and what is accepted.
     """
+    if alone:
+        _refuse_unknown(given, schema.model_fields)
     chosen = {name: value for name, value in given.items() if name in schema.model_fields and value is not None}
     try:
         return schema.model_validate(chosen)
@@ -77,7 +79,7 @@ def nested(task: str, flags: Mapping[str, Any]) -> dict[str, Any]:
             continue
         section, name = find_setting(task, flag)
         overrides.setdefault(section, {})[name] = value
-    precision = _precision(flags.get("fp16"), flags.get("bf16"))
+    precision = _precision(own_options(PrecisionOptions, flags))
     if precision is not None:
         overrides.setdefault("hardware", {})["precision"] = precision
     return overrides
@@ -102,31 +104,25 @@ def find_setting(task: str, flag: str) -> tuple[str, str]:
     raise ConfigError(f'{task} has no setting "{flag}"{did_you_mean(flag, (name for _, name, _ in fields))}')
 
 
-def _precision(fp16: Any, bf16: Any) -> str | None:
-    wanted = {name: _is_true(name, value) for name, value in (("fp16", fp16), ("bf16", bf16)) if value is not None}
-    chosen = [name for name, yes in wanted.items() if yes]
-    if len(chosen) > 1:
+def _precision(given: PrecisionOptions) -> str | None:
+    """The value of `hardware.precision` that the two switches ask for; None: neither was given."""
+    if given.fp16 and given.bf16:
         raise ConfigError("--fp16 and --bf16 exclude each other; give one")
-    if chosen:
-        return chosen[0]
-    return "fp32" if wanted else None
-
-
-def _is_true(name: str, value: Any) -> bool:
-    if isinstance(value, bool):
-        return value
-    if str(value).lower() in ("true", "1", "yes", "false", "0", "no"):
-        return str(value).lower() in ("true", "1", "yes")
-    raise ConfigError(f'--{name} is "{value}"; use --{name}, or --{name}=false')
+    if given.fp16 is None and given.bf16 is None:
+        return None
+    return "fp16" if given.fp16 else "bf16" if given.bf16 else "fp32"
 
 
 def bench_options(given: Mapping[str, Any]) -> BenchOptions:
     """The options of a bench. Raises ConfigError for one that there is not."""
-    known = [field.name for field in fields(BenchOptions)]
-    for name in given:
-        if name not in known:
-            raise ConfigError(f'bench has no option "{name}"{did_you_mean(name, known)}; there are: {", ".join(known)}')
+    _refuse_unknown(given, [field.name for field in fields(BenchOptions)])
     chosen = {name: value for name, value in given.items() if value is not None}
     for name in {"audio_dir", "json"} & chosen.keys():
         chosen[name] = Path(chosen[name])
     return BenchOptions(**chosen)
+
+
+def _refuse_unknown(given: Iterable[str], known: Collection[str]) -> None:
+    for name in given:
+        if name not in known:
+            raise ConfigError(f'there is no option "{name}"{did_you_mean(name, known)}; there are: {", ".join(known)}')

@@ -17,7 +17,7 @@ from invoke.program import Program
 from invoke.tasks import Task
 
 from runyoro_ssl import __version__
-from runyoro_ssl.errors import did_you_mean
+from runyoro_ssl.errors import ConfigError, did_you_mean
 
 if TYPE_CHECKING:
     from runyoro_ssl.option import Option
@@ -115,9 +115,21 @@ class TaskProgram(Program):
         if word.startswith("-"):
             options = context if context is not None and task_name else self.initial_context
             known = [flag for flag in options.flag_names() if flag.startswith("--")]
-            return f"error {place} has no option {word}{did_you_mean(word, known)}; {place} --help lists them"
+            hint = _as_setting(task_name, word) or did_you_mean(word, known)
+            return f"error {place} has no option {word}{hint}; {place} --help lists them"
         tasks = sorted(self.collection.task_names)
         return f"error no task {word}{did_you_mean(word, tasks)}; there are: {', '.join(tasks)}"
+
+
+def _as_setting(task: str | None, word: str) -> str:
+    """How to give a setting that is no option of a task, but has the name of one; nothing for other words."""
+    from runyoro_ssl.commands.given import find_setting
+
+    try:
+        section, name = find_setting(task or "", word.lstrip("-").replace("-", "_"))
+    except (ConfigError, KeyError):
+        return ""
+    return f" (give that setting as --set {section}.{name}=VALUE)"
 
 
 def _with_dashes(word: str) -> str:

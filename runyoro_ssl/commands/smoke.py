@@ -82,7 +82,7 @@ def smoke(**given: Any) -> SmokeReport:
     Raises:
         RunyoroError: A check that failed, by name; or something that you can mend.
     """
-    options = own_options(SmokeOptions, given)
+    options = own_options(SmokeOptions, given, alone=True)
     report = SmokeReport()
     with tempfile.TemporaryDirectory(prefix="runyoro-smoke-") as scratch:
         folder = options.work_dir or Path(scratch)

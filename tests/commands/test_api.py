@@ -63,6 +63,7 @@ def test_dry_run_and_tables_come_back() -> None:
         (lambda: prepare(manifest_path="nowhere.jsonl", model_name_or_path="x"), ManifestError, "no such manifest"),
         (lambda: manifest(audio_dir="nowhere"), ConfigError, "nowhere: no such folder"),
         (lambda: prepare(set={"prepare.sede": 1}), ConfigError, 'did you mean "seed"'),
+        (lambda: runyoro_ssl.smoke(sede=1), ConfigError, 'did you mean "seed"'),
         (lambda: runyoro_ssl.bench(sice="small"), ConfigError, 'did you mean "size"'),
     ],
 )

@@ -52,6 +52,8 @@ def test_help_is_the_same_everywhere(tmp_path: Path) -> None:
         (["train", "--learnin_rate=1"], '(did you mean "--learning-rate"?)'),
         (["train", "--max-steps", "--seed", "3"], "--max-steps needs a value"),
         (["train", "--seed"], "--seed needs a value"),
+        (["train", "--adam-beta2", "0.9"], "give that setting as --set train.adam_beta2=VALUE"),
+        (["train", "--batch_seconds=9"], "give that setting as --set hardware.batch_seconds=VALUE"),
         (["--lst"], 'has no option --lst (did you mean "--list"?)'),
         (["plugins", "--set", "trian.seed=1"], 'no setting "trian" (did you mean "train"?)'),
         (["plugins", "--set", "train.sede=1"], '(did you mean "seed"?)'),
