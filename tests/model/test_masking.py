@@ -112,6 +112,23 @@ def test_masks_of_a_clip_depend_on_its_key_alone() -> None:
     assert not torch.equal(alone.time_mask[0], other_epoch.time_mask[0])
 
 
+def test_every_clip_has_a_feature_mask_of_its_own() -> None:
+    """Spans of hidden dimensions, drawn by the clip's key, beside the same time masks; none where switched off."""
+    keys = [(7, 3, clip) for clip in (1, 5)]
+    off = make_masks([99, 120], keys, MaskingConfig(), num_negatives=10, hidden_size=64)
+    config = MaskingConfig(mask_feature_prob=0.5, mask_feature_length=4)
+    on = make_masks([99, 120], keys, config, num_negatives=10, hidden_size=64)
+    assert off.feature_mask is None
+    assert on.feature_mask is not None
+    assert on.feature_mask.shape == (2, 64)
+    assert on.feature_mask.any(dim=1).all()
+    assert not torch.equal(on.feature_mask[0], on.feature_mask[1])
+    assert torch.equal(on.time_mask, off.time_mask)
+    alone = make_masks([120], keys[1:], config, num_negatives=10, hidden_size=64)
+    assert alone.feature_mask is not None
+    assert torch.equal(alone.feature_mask[0], on.feature_mask[1])
+
+
 def test_summary_says_what_a_setting_means() -> None:
     """At 0.05 without a minimum half of the 2 s clips have no mask; the default leaves none. science: measured."""
     frames = [99] * 500

@@ -386,6 +386,16 @@ def test_going_back_forgets_spikes_and_what_came_after() -> None:
     assert not alarms(health, many(19), many(1, grad_norm=99.0))
 
 
+def test_going_back_forgets_what_was_recent_at_the_checkpoint() -> None:
+    """Its norms are of the course that went wrong: a spike is told by those of the new one. Resumed, they hold."""
+    health = watch()
+    alarms(health, many(30))
+    resumed = copy_of(health)
+    assert kinds(alarms(resumed, many(19), many(1, grad_norm=99.0))) == [(20, "gradient_spikes", "note")]
+    go_back(health, health)
+    assert not alarms(health, many(19), many(1, grad_norm=99.0))
+
+
 def test_going_back_to_random_weights_forgets_what_was_learned() -> None:
     """Else they would at once have fallen to chance. With a checkpoint's own state, what it knew holds."""
     learned = many(10, FRESH, contrastive_loss=CHANCE - 1)
