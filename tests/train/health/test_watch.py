@@ -396,6 +396,17 @@ def test_going_back_forgets_what_was_recent_at_the_checkpoint() -> None:
     assert not alarms(health, many(19), many(1, grad_norm=99.0))
 
 
+def test_validations_without_a_best_outlast_going_back() -> None:
+    """Those before the checkpoint: else a run that goes back often would never end early."""
+    health = watch()
+    validate(health, [2.0, 2.1, 2.1, 2.1])
+    go_back(health, health)
+    first, last = validate(health, [2.1, 2.1], first=500)
+    assert first is None
+    assert last is not None
+    assert last.action == "finish"
+
+
 def test_going_back_to_random_weights_forgets_what_was_learned() -> None:
     """Else they would at once have fallen to chance. With a checkpoint's own state, what it knew holds."""
     learned = many(10, FRESH, contrastive_loss=CHANCE - 1)
