@@ -21,7 +21,7 @@ STEP = """
     model.masking model.load model.forward model.objective model.memory batches.build batches.plan batches.loader
     batches.forward evaluate.metrics train.optim train.step bench.run
 """
-ABSENT = ("pydantic", "datasets", "soundfile", "structlog", "invoke", "soxr", "pluggy", "rich", "filelock", "psutil")
+ABSENT = ("pydantic", "datasets", "soundfile", "structlog", "invoke", "soxr", "pluggy", "rich", "psutil")
 
 
 def sources() -> list[Path]:

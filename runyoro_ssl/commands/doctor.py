@@ -132,7 +132,7 @@ def memory_rows(config: Config) -> list[list[str]]:
     """
     from runyoro_ssl.model.load import load_model_config
     from runyoro_ssl.model.memory import BatchSettings, predict_memory
-    from runyoro_ssl.model.source import cannot_load, load_feature_extractor
+    from runyoro_ssl.model.source import CONFIG, cannot_load, load_feature_extractor
 
     hardware, name = config.hardware, config.model.model_name_or_path
     model = load_model_config(config.model)
@@ -140,7 +140,7 @@ def memory_rows(config: Config) -> list[list[str]]:
     try:
         memory = predict_memory(model, settings)
     except (ValueError, RuntimeError, ZeroDivisionError) as error:
-        raise CheckpointError(cannot_load(name, "config.json", error)) from None
+        raise CheckpointError(cannot_load(name, CONFIG, error)) from None
     clips = hardware.per_device_train_batch_size
     batch = f"{clips} clips" if clips else f"{hardware.batch_seconds:g} s"
     batch += ", gradient checkpointing" if hardware.gradient_checkpointing else ""

@@ -41,9 +41,9 @@ def prepare(**given: Any) -> Prepared | DryRun:
     config = resolve("prepare", given)
     plugins = load_plugins(config)
     if options.dry_run:
-        from runyoro_ssl.prepare.dry_run import COLUMNS, rehearse
+        from runyoro_ssl.prepare.dry_run import COLUMNS, dry_run
 
-        return DryRun(COLUMNS, rehearse(config, plugins))
+        return DryRun(COLUMNS, dry_run(config, plugins))
     from runyoro_ssl.prepare.pipeline import prepare as prepare_dataset
 
     return prepare_dataset(config, plugins, overwrite=options.overwrite)

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from runyoro_ssl.builtins.loggers import METRICS
 from runyoro_ssl.commands.given import own_options
 from runyoro_ssl.commands.options import SmokeOptions
 from runyoro_ssl.config import Config
@@ -214,8 +215,8 @@ def _train(config: Config) -> tuple[dict[str, float], dict[str, float]]:
     if outcome.ending.kind == "signal":
         raise KeyboardInterrupt
     write_model_card(outcome.output_dir)
-    logged = [json.loads(line)["step"] for line in (config.train.output_dir / "metrics.jsonl").open(encoding="utf-8")]
-    _check(max(logged) == STEPS, f"metrics.jsonl ends at step {max(logged)}, not {STEPS}")
+    logged = [json.loads(line)["step"] for line in (config.train.output_dir / METRICS).open(encoding="utf-8")]
+    _check(max(logged) == STEPS, f"{METRICS} ends at step {max(logged)}, not {STEPS}")
     return outcome.first, outcome.best
 
 

@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 
 from runyoro_ssl.errors import CheckpointError
 from runyoro_ssl.model.draws import derive_seed
-from runyoro_ssl.model.source import cannot_load, source_options
+from runyoro_ssl.model.source import CONFIG, cannot_load, source_options
 from runyoro_ssl.torchaudio_compat import import_transformers
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def load_model_config(config: ModelConfig) -> Any:
     try:
         base = import_transformers().AutoConfig.from_pretrained(name, **source_options(name), **_overrides(config))
     except (OSError, ValueError, KeyError) as error:
-        raise CheckpointError(cannot_load(name, "config.json", error)) from None
+        raise CheckpointError(cannot_load(name, CONFIG, error)) from None
     _check_architecture(name, base)
     return base
 

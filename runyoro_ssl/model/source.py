@@ -12,6 +12,8 @@ from urllib.parse import urlsplit
 from runyoro_ssl.errors import CheckpointError
 from runyoro_ssl.torchaudio_compat import import_transformers
 
+CONFIG, EXTRACTOR, WEIGHTS = "config.json", "preprocessor_config.json", "model.safetensors"
+"""Files of a model as transformers writes it."""
 CONNECT_SEC = 5.0
 SAMPLING_RATES = range(4_000, 384_001)
 
@@ -27,7 +29,7 @@ def load_feature_extractor(model_name_or_path: str) -> Any:
         source = source_options(model_name_or_path)
         extractor = transformers.AutoFeatureExtractor.from_pretrained(model_name_or_path, **source)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise CheckpointError(cannot_load(model_name_or_path, "preprocessor_config.json", error)) from None
+        raise CheckpointError(cannot_load(model_name_or_path, EXTRACTOR, error)) from None
     if not isinstance(extractor, transformers.Wav2Vec2FeatureExtractor):
         raise CheckpointError(
             f'model "{model_name_or_path}": its feature extractor is {type(extractor).__name__}; '
@@ -35,9 +37,7 @@ def load_feature_extractor(model_name_or_path: str) -> Any:
         )
     rate = extractor.sampling_rate
     if not isinstance(rate, int) or rate not in SAMPLING_RATES:
-        raise CheckpointError(
-            f'model "{model_name_or_path}": preprocessor_config.json gives sampling_rate {rate!r}; mend it'
-        )
+        raise CheckpointError(f'model "{model_name_or_path}": {EXTRACTOR} gives sampling_rate {rate!r}; mend it')
     return extractor
 
 

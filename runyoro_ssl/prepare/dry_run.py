@@ -19,7 +19,7 @@ from runyoro_ssl.prepare.shards.run import try_clips
 COLUMNS = ["what", "enabled", "clips", "minutes", "after those above"]
 
 
-def rehearse(config: Config, plugins: Plugins) -> list[list[str]]:
+def dry_run(config: Config, plugins: Plugins) -> list[list[str]]:
     """Try a preparation, and tell in rows of `COLUMNS`: audio in, what cannot be used, what filters drop, what is kept.
 
     "minutes" is what a filter would drop alone. "after those above" is what it drops when the enabled filters above

@@ -12,6 +12,7 @@ from runyoro_ssl.disk.durable import replace_file
 from runyoro_ssl.errors import TrainingError
 from runyoro_ssl.model.load import load_model_config
 from runyoro_ssl.model.objective import Chance, chance
+from runyoro_ssl.model.source import CONFIG
 from runyoro_ssl.train.checkpoints.folder import RUN_FILE
 from runyoro_ssl.train.final import RESULT
 
@@ -98,7 +99,7 @@ def _name_of_base(model_name_or_path: str) -> str:
     if Path(model_name_or_path).exists():
         return local
     try:
-        downloaded = try_to_load_from_cache(model_name_or_path, "config.json")
+        downloaded = try_to_load_from_cache(model_name_or_path, CONFIG)
     except HFValidationError:
         return local
     return model_name_or_path if isinstance(downloaded, str) else local

@@ -9,6 +9,7 @@ from runyoro_ssl import __version__
 from runyoro_ssl.disk.durable import copy_file, replace_file
 from runyoro_ssl.errors import TrainingError
 from runyoro_ssl.logs import get_logger
+from runyoro_ssl.model.source import CONFIG, EXTRACTOR, WEIGHTS
 from runyoro_ssl.redaction import redact
 from runyoro_ssl.train.checkpoints.folder import checkpoint_of, find_healthy
 from runyoro_ssl.train.checkpoints.format import load_state, verify_checkpoint
@@ -18,7 +19,7 @@ log = get_logger()
 
 RESULT = "result.json"
 """What the run came to, for the model card and for scripts: its validations, steps and hours."""
-FILES = ("config.json", "preprocessor_config.json", "model.safetensors")
+FILES = (CONFIG, EXTRACTOR, WEIGHTS)
 """The weights come last: while they are not there, the run has not finished."""
 
 

@@ -11,6 +11,7 @@ from runyoro_ssl.batches.plan import PlanSettings
 from runyoro_ssl.config import Config
 from runyoro_ssl.dataset.read import read_fingerprint
 from runyoro_ssl.errors import CheckpointError, ConfigError, RunyoroError
+from runyoro_ssl.model.source import WEIGHTS
 from runyoro_ssl.processes import gather_over_processes
 from runyoro_ssl.redaction import redact
 from runyoro_ssl.resolve import section_type
@@ -77,7 +78,7 @@ def _content(output_dir: Path) -> list[str]:
 def _is_unsaved_run(output_dir: Path) -> bool:
     """Whether a run was begun here and ended before its first checkpoint."""
     names = [name for name in _content(output_dir) if not name.startswith(SUPERSEDED)]
-    return RUN_FILE in names and not any(name == "model.safetensors" or "checkpoint-" in name for name in names)
+    return RUN_FILE in names and not any(name == WEIGHTS or "checkpoint-" in name for name in names)
 
 
 def choose(config: Config, accelerator: Any) -> Start:

@@ -15,7 +15,7 @@ import soundfile as sf
 from runyoro_ssl.dataset.read import load_splits
 from runyoro_ssl.errors import ManifestError, PluginError
 from runyoro_ssl.plugin.manager import load_plugins
-from runyoro_ssl.prepare.dry_run import rehearse
+from runyoro_ssl.prepare.dry_run import dry_run
 from runyoro_ssl.prepare.pipeline import prepare
 from runyoro_ssl.prepare.scan import scan
 from runyoro_ssl.resolve import load_config
@@ -235,7 +235,7 @@ def test_dry_run_says_what_each_filter_drops_and_writes_nothing(tmp_path: Path, 
     (tmp_path / "m.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     before = sorted(tmp_path.iterdir())
     config = config_for(tmp_path, tiny_model, 'plugins.filters=["duration", "silence", "clipping", "duplicates"]')
-    rows = {row[0]: row[1:] for row in rehearse(config, load_plugins(config))}
+    rows = {row[0]: row[1:] for row in dry_run(config, load_plugins(config))}
     assert sorted(tmp_path.iterdir()) == before
     assert rows["in"][1] == "7"
     assert rows["missing file"] == ["", "1", "1.0", ""]
