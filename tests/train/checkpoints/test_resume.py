@@ -175,6 +175,14 @@ def test_rollbacks_outlive_older_checkpoints_but_not_another_rate(tmp_path: Path
     assert rollbacks_so_far(tmp_path, learning_rate=1e-4) == 0
 
 
+def test_optimizer_without_what_is_trained_now_is_refused(train_config: MakeConfig) -> None:
+    """A run that froze the feature encoder has no moments for it; with them, it could not go on."""
+    run(train_config("run", "train.max_steps=2", "train.freeze_feature_encoder=true"))
+    more = ("train.max_steps=3", "train.override_mismatch=true", RESUME)
+    with pytest.raises(CheckpointError, match=r"no state for \d+ trained parameters, e.g. wav2vec2.feature_extractor"):
+        run(train_config("run", *more, "train.freeze_feature_encoder=false"))
+
+
 def test_halved_rate_outlives_the_journal(train_config: MakeConfig) -> None:
     """The checkpoint knows it too; a rate given anew is taken as it is."""
     run(train_config("run", "train.max_steps=2"))
