@@ -62,7 +62,10 @@ def __dir__() -> list[str]:
 
 
 def _task(name: str) -> Any:
-    """The function of a task, imported now."""
+    """The function of a task, imported now; its log lines go to stderr."""
+    logs = import_module("runyoro_ssl.logs")
+    if not logs.is_configured():
+        logs.configure()
     return getattr(import_module(f"runyoro_ssl.commands.{name}"), name)
 
 

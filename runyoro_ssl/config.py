@@ -20,11 +20,6 @@ from pydantic import (
 from runyoro_ssl.devices import Device
 from runyoro_ssl.redaction import redact
 from runyoro_ssl.setting import (
-    DOCTOR,
-    MANIFEST,
-    PLUGINS,
-    PREPARE,
-    TRAIN,
     PathOrAddress,
     Probability,
     Seconds,
@@ -48,15 +43,15 @@ class HardwareConfig(Section):
     clip_lengths: int = setting(0, decides="machine", ge=0, le=32)
     """Crop or pad every clip to one of this many lengths, chosen to waste little; long clips may give two pieces.
     Then the device sees few shapes. 0: clips keep their lengths, and are padded to the longest of their micro-batch."""
-    per_device_train_batch_size: PositiveInt | None = setting(None, decides="machine", flag_of=TRAIN)
+    per_device_train_batch_size: PositiveInt | None = setting(None, decides="machine", flag_of="train")
     """Clips of one micro-batch; replaces `batch_seconds`."""
-    gradient_accumulation_steps: PositiveInt | None = setting(None, decides="machine", flag_of=TRAIN)
+    gradient_accumulation_steps: PositiveInt | None = setting(None, decides="machine", flag_of="train")
     """Micro-batches of each process behind one optimizer step; replaces `update_seconds`."""
-    dataloader_num_workers: NonNegativeInt = setting(0, decides="machine", flag_of=TRAIN)
+    dataloader_num_workers: NonNegativeInt = setting(0, decides="machine", flag_of="train")
     """Processes that build training batches; 0 builds them in the training process."""
-    num_workers: PositiveInt = setting(2, decides="machine", flag_of=MANIFEST + PREPARE)
+    num_workers: PositiveInt = setting(2, decides="machine", flag_of="manifest prepare")
     """Processes that decode audio in `manifest` and `prepare`."""
-    gradient_checkpointing: bool = setting(default=False, decides="machine", flag_of=TRAIN)
+    gradient_checkpointing: bool = setting(default=False, decides="machine", flag_of="train")
     """Recompute each layer in the backward pass: less memory, about a third more time."""
     keep_freed_memory: bool | None = setting(None, decides="machine")
     """On a CPU with glibc: keep what is freed for the next step, faster, but up to three times the memory. Not set:
@@ -71,12 +66,12 @@ class ModelConfig(Section):
     """The base model, and what of its own config to change for this run. None keeps the checkpoint's value."""
 
     model_name_or_path: PathOrAddress = setting(
-        "facebook/wav2vec2-xls-r-300m", decides="nothing", flag_of=PREPARE + TRAIN + DOCTOR
+        "facebook/wav2vec2-xls-r-300m", decides="nothing", flag_of="prepare train doctor"
     )
     """A folder saved by transformers, or a Hugging Face hub id."""
     allow_new_head: bool = setting(default=False, decides="nothing")
     """Accept a checkpoint without quantizer or projections, and start those from random weights."""
-    allow_pickle: bool = setting(default=False, decides="nothing", flag_of=TRAIN)
+    allow_pickle: bool = setting(default=False, decides="nothing", flag_of="train")
     """Accept weights as `.bin` or `.pt`, which are pickles: read with torch's weights_only, never written."""
     layerdrop: Probability | None = setting(None, decides="run")
     """Share of Transformer layers to skip at random."""
@@ -95,15 +90,15 @@ class ModelConfig(Section):
 class PrepareConfig(Section):
     """From a manifest to a dataset on disk."""
 
-    manifest_path: PathOrAddress = setting("data/manifest/audio_manifest.jsonl", decides="nothing", flag_of=PREPARE)
+    manifest_path: PathOrAddress = setting("data/manifest/audio_manifest.jsonl", decides="nothing", flag_of="prepare")
     """JSON Lines, or a Hugging Face audio dataset: `hf://org/name?config=...&split=...`."""
-    output_dir: Path = setting(Path("data/processed/ssl_dataset"), decides="nothing", flag_of=PREPARE)
+    output_dir: Path = setting(Path("data/processed/ssl_dataset"), decides="nothing", flag_of="prepare")
     """Dataset to write."""
-    max_duration_sec: float = setting(15.0, decides="clips", flag_of=PREPARE, ge=0.1, le=3600.0)
+    max_duration_sec: float = setting(15.0, decides="clips", flag_of="prepare", ge=0.1, le=3600.0)
     """No clip is longer; what is gets cut, as `segment` says."""
-    min_duration_sec: float = setting(2.0, decides="clips", flag_of=PREPARE, ge=0.05)
+    min_duration_sec: float = setting(2.0, decides="clips", flag_of="prepare", ge=0.05)
     """Shorter clips and pieces are dropped by the `duration` filter."""
-    segment: Literal["vad", "fixed", "none"] = setting("vad", decides="clips", flag_of=PREPARE)
+    segment: Literal["vad", "fixed", "none"] = setting("vad", decides="clips", flag_of="prepare")
     """What becomes of recordings over `max_duration_sec`. `vad`: clips of speech, cut at pauses, and the rest is left
     out; `fixed`: pieces of the maximum, nothing is left out; `none`: they are dropped."""
     vad_threshold: float = setting(0.5, decides="clips", gt=0.0, lt=1.0)
@@ -116,9 +111,9 @@ class PrepareConfig(Section):
     """A file that decodes to more is refused: no header or compression bomb costs more than this."""
     time_limit_sec: PositiveFloat = setting(60.0, decides="nothing")
     """A file whose decoding stands still for so long is dropped."""
-    allow_outside: bool = setting(default=False, decides="nothing", flag_of=PREPARE)
+    allow_outside: bool = setting(default=False, decides="nothing", flag_of="prepare")
     """Accept manifest lines whose relative path leaves the manifest's folder, by `..` or a link."""
-    executor: str = setting("processes", decides="nothing", flag_of=PREPARE)
+    executor: str = setting("processes", decides="nothing", flag_of="prepare")
     """Where the work runs: `processes` here, `dask://HOST:PORT`, `slurm`, or what a plugin offers."""
     shard_seconds: PositiveFloat = setting(600.0, decides="nothing")
     """Stated audio of one unit of work. Changes nothing in the result."""
@@ -144,15 +139,15 @@ class PrepareConfig(Section):
 class MaskingConfig(Section):
     """Which frames the model must predict. wav2vec 2.0, sec. 3.1 and 4.2."""
 
-    mask_time_prob: float = setting(0.65, decides="run", flag_of=TRAIN, gt=0.0, le=1.0)
+    mask_time_prob: float = setting(0.65, decides="run", flag_of="train", gt=0.0, le=1.0)
     """Expected share of frames inside a span before overlaps: spans = prob x frames / length."""
-    mask_time_length: PositiveInt = setting(10, decides="run", flag_of=TRAIN)
+    mask_time_length: PositiveInt = setting(10, decides="run", flag_of="train")
     """Frames of one span (20 ms each)."""
     mask_time_min_spans: NonNegativeInt = setting(2, decides="run")
     """Spans of a clip at least, where it is long enough."""
-    mask_feature_prob: Probability = setting(0.0, decides="run", flag_of=TRAIN)
+    mask_feature_prob: Probability = setting(0.0, decides="run", flag_of="train")
     """The same along the hidden dimension, set to zero; 0 switches it off."""
-    mask_feature_length: PositiveInt = setting(10, decides="run", flag_of=TRAIN)
+    mask_feature_length: PositiveInt = setting(10, decides="run", flag_of="train")
     """Hidden dimensions of one span."""
     mask_feature_min_spans: NonNegativeInt = setting(0, decides="run")
     """Spans of a clip at least."""
@@ -161,21 +156,21 @@ class MaskingConfig(Section):
 class TrainConfig(Section):
     """Continued pre-training: length, optimizer, schedules, logs and checkpoints."""
 
-    processed_dataset_path: Path = setting(Path("data/processed/ssl_dataset"), decides="nothing", flag_of=TRAIN)
+    processed_dataset_path: Path = setting(Path("data/processed/ssl_dataset"), decides="nothing", flag_of="train")
     """Dataset of `prepare`."""
     output_dir: Path = setting(
-        Path("models/ssl/runyoro-wav2vec2-xls-r-300m-continued-training"), decides="nothing", flag_of=TRAIN
+        Path("models/ssl/runyoro-wav2vec2-xls-r-300m-continued-training"), decides="nothing", flag_of="train"
     )
     """Folder of this run: its checkpoints and its final model."""
-    num_train_epochs: PositiveInt = setting(10, decides="run", flag_of=TRAIN)
+    num_train_epochs: PositiveInt = setting(10, decides="run", flag_of="train")
     """Passes over the training split."""
-    max_steps: PositiveInt | None = setting(None, decides="run", flag_of=TRAIN)
+    max_steps: PositiveInt | None = setting(None, decides="run", flag_of="train")
     """Optimizer steps of the whole run; replaces `num_train_epochs`."""
-    learning_rate: PositiveFloat = setting(5e-5, decides="run", flag_of=TRAIN)
+    learning_rate: PositiveFloat = setting(5e-5, decides="run", flag_of="train")
     """Peak rate, after warm-up; falls linearly to 0 at the last step."""
-    warmup_steps: NonNegativeInt | None = setting(None, decides="run", flag_of=TRAIN)
+    warmup_steps: NonNegativeInt | None = setting(None, decides="run", flag_of="train")
     """Steps over which the rate rises from 0. Not set: a tenth of the run."""
-    weight_decay: NonNegativeFloat = setting(0.01, decides="run", flag_of=TRAIN)
+    weight_decay: NonNegativeFloat = setting(0.01, decides="run", flag_of="train")
     """Of AdamW, on matrices only."""
     adam_beta1: float = setting(0.9, decides="run", ge=0.0, lt=1.0)
     """AdamW's decay of the mean gradient."""
@@ -193,25 +188,25 @@ class TrainConfig(Section):
     """Of the draw of codevectors, at the first step."""
     gumbel_temperature_end: PositiveFloat = setting(0.5, decides="run")
     """Reached at the last step, geometrically."""
-    logging_steps: PositiveInt = setting(10, decides="nothing", flag_of=TRAIN)
+    logging_steps: PositiveInt = setting(10, decides="nothing", flag_of="train")
     """Steps between log lines."""
     eval_steps: PositiveInt | None = setting(None, decides="nothing")
     """Steps between validations; Not set: as often as checkpoints."""
-    save_steps: PositiveInt = setting(500, decides="nothing", flag_of=TRAIN)
+    save_steps: PositiveInt = setting(500, decides="nothing", flag_of="train")
     """Steps between checkpoints."""
-    save_total_limit: NonNegativeInt = setting(3, decides="nothing", flag_of=TRAIN)
+    save_total_limit: NonNegativeInt = setting(3, decides="nothing", flag_of="train")
     """Checkpoints kept; older ones are removed after a new one is complete. 0 keeps all."""
-    resume_from_checkpoint: str | None = setting(None, decides="nothing", flag_of=TRAIN)
+    resume_from_checkpoint: str | None = setting(None, decides="nothing", flag_of="train")
     """`last`, or a checkpoint folder."""
-    override_mismatch: bool = setting(default=False, decides="nothing", flag_of=TRAIN)
+    override_mismatch: bool = setting(default=False, decides="nothing", flag_of="train")
     """Resume with another dataset or other settings than the run's: what is given now holds."""
-    stop_after: Seconds | None = setting(None, decides="nothing", flag_of=TRAIN)
+    stop_after: Seconds | None = setting(None, decides="nothing", flag_of="train")
     """Save and end well before this much time has passed, e.g. `5h30m`: for jobs with a time limit."""
     keep_awake: bool = setting(default=True, decides="nothing")
     """Keep a Mac from sleeping while it trains (`caffeinate`)."""
     max_unreadable_share: Probability = setting(0.01, decides="nothing")
     """A clip that cannot be read is skipped; beyond this share of the training split, the run saves and stops."""
-    seed: Seed = setting(42, decides="run", flag_of=TRAIN)
+    seed: Seed = setting(42, decides="run", flag_of="train")
     """Every random draw of the run follows from it."""
 
 
@@ -262,9 +257,7 @@ class PluginsConfig(Section):
 
     dir: Path = setting(Path("plugins"), decides="nothing")
     """Folder of the project's own plugins (`runyoro_*.py`)."""
-    built_in_only: bool = setting(
-        default=False, decides="nothing", flag_of=PREPARE + TRAIN + PLUGINS, flag="no_plugins"
-    )
+    built_in_only: bool = setting(default=False, decides="nothing", flag_of="prepare train plugins", flag="no_plugins")
     """Load no plugin but the built-in ones."""
     filters: tuple[str, ...] = setting(("duration", "silence", "clipping", "duplicates"), decides="clips")
     """Filters of `prepare`."""

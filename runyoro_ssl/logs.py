@@ -52,6 +52,11 @@ def configure() -> None:
     quiet_libraries()
 
 
+def is_configured() -> bool:
+    """Whether somebody has set up log lines, this module or the program around it."""
+    return structlog.is_configured()
+
+
 def quiet_libraries() -> None:
     """No warning walls: transformers, datasets, torch and the hub client report through our errors instead."""
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")

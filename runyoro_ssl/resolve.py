@@ -61,7 +61,7 @@ def load_config(
     """
     values: dict[str, Any] = {}
     if profile is not None:
-        _merge(values, {"hardware": _read_toml(_find_profile(profile))})
+        _merge(values, {"hardware": _read_profile(_find_profile(profile))})
     if config_file is not None:
         _merge(values, _read_toml(Path(config_file)))
     pairs = settings.items() if isinstance(settings, Mapping) else map(_parse_setting, settings)
@@ -91,6 +91,15 @@ def _find_profile(profile: str) -> Path:
     if profile not in profiles:
         raise ConfigError(f'no profile "{profile}"{did_you_mean(profile, profiles)}; there are: {", ".join(profiles)}')
     return profiles[profile]
+
+
+def _read_profile(path: Path) -> dict[str, Any]:
+    """The settings of a profile, all of them of `hardware`."""
+    found = _read_toml(path)
+    for name, value in found.items():
+        if isinstance(value, dict):
+            raise ConfigError(f"{path}: a profile holds settings of hardware alone, not [{name}]; give it as --config")
+    return found
 
 
 def _read_toml(path: Path) -> dict[str, Any]:

@@ -13,8 +13,6 @@ Decides = Literal["clips", "split", "run", "machine", "nothing"]
 """Which finished work another value makes unusable. `clips`: what was decoded and cut; `split`: which clips are held
 out; `run`: what was learned, so that a run cannot be resumed; `machine`: none, the same is computed in another way;
 `nothing`: places, logs, limits."""
-MANIFEST, PREPARE, TRAIN, DOCTOR, PLUGINS = ("manifest",), ("prepare",), ("train",), ("doctor",), ("plugins",)
-"""Tasks that take a setting as a flag; joined with +."""
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
 PathOrAddress = Annotated[str, BeforeValidator(lambda value: str(value) if isinstance(value, Path) else value)]
@@ -40,17 +38,17 @@ def setting(
     default: Any,
     *,
     decides: Decides | tuple[Decides, ...],
-    flag_of: tuple[str, ...] = (),
+    flag_of: str = "",
     flag: str | None = None,
     **limits: Any,
 ) -> Any:
-    """A field: its default, what it decides, the tasks that take it as a flag, and pydantic's limits.
+    """A field: its default, what it decides, the tasks that take it as a flag ("prepare train"), and its limits.
 
     Its help is the docstring below it; its flag has its name, unless `flag` is another. What is no flag is set by
     `--set section.field=value`, or in a file.
     """
     decided = (decides,) if isinstance(decides, str) else decides
-    marks: dict[str, Any] = {"decides": decided, "flag_of": flag_of, "flag": flag}
+    marks: dict[str, Any] = {"decides": decided, "flag_of": tuple(flag_of.split()), "flag": flag}
     return Field(default, json_schema_extra=marks, **limits)
 
 

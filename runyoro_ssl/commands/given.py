@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from runyoro_ssl.bench.options import BenchOptions
-from runyoro_ssl.commands.options import TASKS, PrecisionOptions
+from runyoro_ssl.commands.options import TASKS, PrecisionOptions, options_of
 from runyoro_ssl.config import Config
 from runyoro_ssl.errors import ConfigError, did_you_mean
 from runyoro_ssl.logs import get_logger
@@ -54,13 +54,16 @@ def resolve(task: str, given: Mapping[str, Any]) -> Config:
     own = {name for schema in TASKS[task].own for name in schema.model_fields} - {"fp16", "bf16"}
     flags = {name: value for name, value in given.items() if name not in own and name not in SOURCES}
     profile, config_file, settings = (given.get(name) for name in SOURCES)
+    settings = [settings] if isinstance(settings, str) else settings or ()
+    if not isinstance(settings, Mapping) and not all(isinstance(one, str) for one in _listed(settings)):
+        raise ConfigError(f'set is {settings!r}; give a mapping {{"train.seed": 1}}, or strings "train.seed=1"')
     if profile is None and TASKS[task].chooses_profile:
         profile = best_profile()
         get_logger().info("profile_chosen", profile=profile, because="it suits the best device present")
     config = load_config(
         profile=None if profile is None else str(profile),
         config_file=None if config_file is None else str(config_file),
-        settings=settings or (),
+        settings=settings,
         flags=nested(task, flags),
     )
     hide(config.model_dump(mode="json"))
@@ -101,7 +104,11 @@ def find_setting(task: str, flag: str) -> tuple[str, str]:
     for section, name, _ in fields:
         if flag == name:
             return section, name
-    raise ConfigError(f'{task} has no setting "{flag}"{did_you_mean(flag, (name for _, name, _ in fields))}')
+    known = [option.name for option in options_of(task)] + [name for _, name, _ in fields]
+    raise ConfigError(
+        f'{task} has no option or setting "{flag}"{did_you_mean(flag, known)}; `runyoro-ssl {task} --help` lists the '
+        "options, and runyoro_ssl/config.py every setting"
+    )
 
 
 def _precision(given: PrecisionOptions) -> str | None:
@@ -118,8 +125,13 @@ def bench_options(given: Mapping[str, Any]) -> BenchOptions:
     _refuse_unknown(given, [field.name for field in fields(BenchOptions)])
     chosen = {name: value for name, value in given.items() if value is not None}
     for name in {"audio_dir", "json"} & chosen.keys():
-        chosen[name] = Path(chosen[name])
+        chosen[name] = Path(str(chosen[name]))
     return BenchOptions(**chosen)
+
+
+def _listed(value: Any) -> Iterable[Any]:
+    """Its parts; of what has none, itself."""
+    return value if isinstance(value, list | tuple) else [value]
 
 
 def _refuse_unknown(given: Iterable[str], known: Collection[str]) -> None:

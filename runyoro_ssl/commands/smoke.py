@@ -92,7 +92,8 @@ def smoke(**given: Any) -> SmokeReport:
         try:
             _run_stages(report, folder, options.audio_dir, options.seed)
         except BaseException:
-            show(report)
+            if report.rows:
+                show(report)
             raise
     return report
 

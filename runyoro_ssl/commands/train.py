@@ -30,12 +30,12 @@ def train(**given: Any) -> TrainResult:
 
     config = resolve("train", given)
     plugins = load_plugins(config)
+    # All of it now: in days, when the run has ended, another version may be installed.
+    from runyoro_ssl.publish.card import write_model_card
     from runyoro_ssl.train.run import train as run_training
 
     result = run_training(config, plugins)
     if result.is_main and result.ending.is_final:
-        from runyoro_ssl.publish.card import write_model_card
-
         write_model_card(result.output_dir)
     return result
 

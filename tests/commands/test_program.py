@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
+import tasks
 from conftest import ROOT
+from runyoro_ssl.commands.tasks import ALL, HELP
 
 RunTask = Callable[[str], tuple[int, str, str]]
 INVOKE = [sys.executable, "-m", "invoke"]
@@ -31,8 +33,14 @@ def test_tasks_are_listed(words: list[str], tmp_path: Path) -> None:
     for command, cwd in ((INVOKE, ROOT), (MODULE, tmp_path)):
         status, out, err = start([*command, *words], cwd=cwd)
         assert (status, err) == (0, "")
-        for name in ("bench", "doctor", "manifest", "plugins", "prepare", "smoke", "train"):
+        for name in HELP:
             assert f"  {name} " in out
+
+
+def test_invoke_has_every_task() -> None:
+    """tasks.py names those of the program, and each by its own name."""
+    assert sorted(tasks.__all__) == sorted(HELP)
+    assert [getattr(tasks, task.name) for task in ALL] == list(ALL)
 
 
 def test_help_is_the_same_everywhere(tmp_path: Path) -> None:
@@ -47,7 +55,7 @@ def test_help_is_the_same_everywhere(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [
-        (["trian"], 'no task trian (did you mean "train"?); there are: bench, doctor,'),
+        (["trian"], 'no task trian (did you mean "train"?); there are: bench, '),
         (["train", "--learnin-rate", "1"], 'train has no option --learnin-rate (did you mean "--learning-rate"?)'),
         (["train", "--learnin_rate=1"], '(did you mean "--learning-rate"?)'),
         (["train", "--max-steps", "--seed", "3"], "--max-steps needs a value"),
