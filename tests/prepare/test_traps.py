@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from runyoro_ssl.audio.synth import SAMPLE_RATE, make_lexicon, make_voices, synthesise
-from runyoro_ssl.errors import AudioError
+from runyoro_ssl.errors import AudioError, DatasetError
 from runyoro_ssl.prepare.clips.filtering import ClipFilters
 from runyoro_ssl.prepare.clips.make import ClipMaker
 from runyoro_ssl.prepare.clips.segment import PauseSettings
@@ -41,6 +41,32 @@ def runyoro_manifest_filters(register):
     register("slow", Slow)
 """
 """Filters that do what decoders have been seen to do."""
+ENDED = """
+from concurrent.futures import Executor, Future
+from runyoro_ssl import hookimpl
+from runyoro_ssl.disk.durable import TEMPORARY
+from runyoro_ssl.errors import DatasetError
+
+class Ended(Executor):
+    def __init__(self, folder):
+        self.store = folder.parent
+
+    def submit(self, fn, /, *args, **kwargs):
+        (shards,) = self.store.glob(16 * "[0-9a-f]")
+        (shards / f"{TEMPORARY}host-1-shard.arrow").write_bytes(b"half")
+        future = Future()
+        future.set_exception(DatasetError("the disk is full"))
+        return future
+
+class Open:
+    def __call__(self, where, num_workers, folder):
+        return Ended(folder)
+
+@hookimpl
+def runyoro_executors(register):
+    register("ended", Open)
+"""
+"""An executor whose worker is ended in the middle of a shard, because another found the disk full."""
 THREADS = """
 from concurrent.futures import ThreadPoolExecutor
 from runyoro_ssl import hookimpl
@@ -57,10 +83,11 @@ def runyoro_executors(register):
 
 @pytest.fixture
 def plugins(tmp_path: Path) -> Path:
-    """A folder with both."""
+    """A folder with them."""
     (tmp_path / "plugins").mkdir()
     (tmp_path / "plugins" / "runyoro_traps.py").write_text(TRAPS)
     (tmp_path / "plugins" / "runyoro_threads.py").write_text(THREADS)
+    (tmp_path / "plugins" / "runyoro_ended.py").write_text(ENDED)
     return tmp_path / "plugins"
 
 
@@ -87,6 +114,13 @@ def test_each_costs_itself(preparation: Preparation, plugins: Path) -> None:
     samples = report["samples"]
     assert samples["in"] == samples["kept"] + sum(samples["dropped"].values())
     assert (report["lines_in"], report["clips_kept"]) == (9, 5)
+
+
+def test_shard_of_a_worker_that_is_ended_goes(preparation: Preparation, plugins: Path) -> None:
+    """What it wrote would fill the disk further."""
+    with pytest.raises(DatasetError, match="the disk is full"):
+        preparation.here(f"plugins.dir={plugins}", "prepare.executor=ended")
+    assert preparation.leftovers() == []
 
 
 def test_threads_of_the_main_process_are_not_watched(preparation: Preparation, plugins: Path) -> None:

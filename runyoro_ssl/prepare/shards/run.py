@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from runyoro_ssl.config import Config
@@ -43,12 +44,23 @@ def make_clips(config: Config, plugins: Plugins, job: Job, folder: Path, executo
     make = MakeShard(job.maker, dataset_features().arrow_schema, folder)
     failed: dict[str, StoredLine] = {}
     if todo:
-        with opened(plugins.executor(executor_files)) as executor:
+        with _swept(folder), opened(plugins.executor(executor_files)) as executor:
             for shard, _, account in _run(executor, make, todo, config):
                 if account is not None:
                     failed[shard.lines[0].key] = StoredLine(account, folder / f"{shard.name}.arrow", range(0))
         done = failed | _find_all(folder, [key for key in wanted if key not in failed])
     return [done[key] for key in wanted]
+
+
+@contextmanager
+def _swept(folder: Path) -> Iterator[None]:
+    """When the block fails, the shards that ended workers were writing go: the disk may be full of them."""
+    try:
+        yield
+    except BaseException:
+        with suppress(OSError):  # why the block failed comes first
+            sweep(folder)
+        raise
 
 
 def _find_all(folder: Path, wanted: Sequence[str]) -> dict[str, StoredLine]:
