@@ -111,6 +111,12 @@ def test_overlap_decides(clips: list[np.ndarray]) -> None:
     assert judged([first, mixed], 0.1) == [None, "near-duplicate"]
 
 
+def test_clip_that_repeats_itself_is_no_copy(clips: list[np.ndarray]) -> None:
+    """Of what came before it there is nothing in it."""
+    clip = next(clip for clip in clips if len(clip) > 5 * RATE)[: 5 * RATE]
+    assert judged([np.concatenate([clip, clip]), clip]) == [None, "near-duplicate"]
+
+
 def test_copy_of_a_dropped_clip_counts_only_as_a_copy_of_what_was_kept(clips: list[np.ndarray]) -> None:
     """The middle clip goes for its first half; the last has only its second half, which nobody kept."""
     first, second = [clip for clip in clips if len(clip) > 6 * RATE][:2]
