@@ -236,6 +236,13 @@ def test_split_hits_its_share_when_groups_are_small() -> None:
     assert first != choose_validation(items, share=0.05, by="recording", seed=1)
 
 
+@pytest.mark.parametrize("share", [0.001, 0.999])
+def test_no_split_is_empty_whatever_the_share(share: float) -> None:
+    """One of two recordings is on either side."""
+    items = [SplitItem(str(index), f"r{index}", None, 100) for index in range(2)]
+    assert sorted(choose_validation(items, share=share, by="recording", seed=0)) == [False, True]
+
+
 def test_what_is_held_out_stays_so_when_the_corpus_grows() -> None:
     """One more speaker, and lines in another order: nobody who was held out is now trained on, nor the reverse."""
     items = [SplitItem(f"f{n}", f"r{n}", f"s{n}", 100) for n in range(40)]
