@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from runyoro_ssl.commands.smoke import smoke as smoke
     from runyoro_ssl.commands.train import train as train
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 try:
     import pluggy
@@ -89,6 +89,9 @@ class _FrontDoor(ModuleType):
     def __setattr__(self, name: str, value: Any) -> None:
         if name in TASKS and isinstance(value, ModuleType):
             value.__class__ = _CallablePackage
+            value.__doc__ = (
+                f"The task, which can be called: see `runyoro_ssl.commands.{name}.{name}`.\n\n{value.__doc__}"
+            )
         super().__setattr__(name, value)
 
 

@@ -44,9 +44,9 @@ class HardwareConfig(Section):
     """Crop or pad every clip to one of this many lengths, chosen to waste little; long clips may give two pieces.
     Then the device sees few shapes. 0: clips keep their lengths, and are padded to the longest of their micro-batch."""
     per_device_train_batch_size: PositiveInt | None = setting(None, decides="machine", flag_of="train")
-    """Clips of one micro-batch; replaces `batch_seconds`."""
+    """Clips of one micro-batch; replaces the profile's `hardware.batch_seconds`."""
     gradient_accumulation_steps: PositiveInt | None = setting(None, decides="machine", flag_of="train")
-    """Micro-batches of each process behind one optimizer step; replaces `update_seconds`."""
+    """Micro-batches of each process behind one step; replaces the profile's `hardware.update_seconds`."""
     dataloader_num_workers: NonNegativeInt = setting(0, decides="machine", flag_of="train")
     """Processes that build training batches; 0 builds them in the training process."""
     num_workers: PositiveInt = setting(2, decides="machine", flag_of="manifest prepare")
@@ -146,7 +146,7 @@ class MaskingConfig(Section):
     mask_time_min_spans: NonNegativeInt = setting(2, decides="run")
     """Spans of a clip at least, where it is long enough."""
     mask_feature_prob: Probability = setting(0.0, decides="run", flag_of="train")
-    """The same along the hidden dimension, set to zero; 0 switches it off."""
+    """Expected share of hidden dimensions inside a span, which are set to zero; 0 switches it off."""
     mask_feature_length: PositiveInt = setting(10, decides="run", flag_of="train")
     """Hidden dimensions of one span."""
     mask_feature_min_spans: NonNegativeInt = setting(0, decides="run")
@@ -165,13 +165,13 @@ class TrainConfig(Section):
     num_train_epochs: PositiveInt = setting(10, decides="run", flag_of="train")
     """Passes over the training split."""
     max_steps: PositiveInt | None = setting(None, decides="run", flag_of="train")
-    """Optimizer steps of the whole run; replaces `num_train_epochs`."""
+    """Optimizer steps of the whole run; replaces the number of epochs."""
     learning_rate: PositiveFloat = setting(5e-5, decides="run", flag_of="train")
     """Peak rate, after warm-up; falls linearly to 0 at the last step."""
     warmup_steps: NonNegativeInt | None = setting(None, decides="run", flag_of="train")
     """Steps over which the rate rises from 0. Not set: a tenth of the run."""
     weight_decay: NonNegativeFloat = setting(0.01, decides="run", flag_of="train")
-    """Of AdamW, on matrices only."""
+    """Weight decay of AdamW, on matrices only."""
     adam_beta1: float = setting(0.9, decides="run", ge=0.0, lt=1.0)
     """AdamW's decay of the mean gradient."""
     adam_beta2: float = setting(0.98, decides="run", ge=0.0, lt=1.0)
@@ -191,9 +191,9 @@ class TrainConfig(Section):
     logging_steps: PositiveInt = setting(10, decides="nothing", flag_of="train")
     """Steps between log lines."""
     eval_steps: PositiveInt | None = setting(None, decides="nothing")
-    """Steps between validations; Not set: as often as checkpoints."""
+    """Steps between validations. Not set: as often as checkpoints."""
     save_steps: PositiveInt = setting(500, decides="nothing", flag_of="train")
-    """Steps between checkpoints."""
+    """Steps between checkpoints, and between validations."""
     save_total_limit: NonNegativeInt = setting(3, decides="nothing", flag_of="train")
     """Checkpoints kept; older ones are removed after a new one is complete. 0 keeps all."""
     resume_from_checkpoint: str | None = setting(None, decides="nothing", flag_of="train")

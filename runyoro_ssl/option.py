@@ -12,7 +12,7 @@ Kind = Literal["text", "path", "int", "float", "duration", "switch", "list"]
 class Option:
     """One option. `name` is that of its field; `group` is the heading it stands under; `default` is how help shows it.
 
-    A `switch` needs no value; where it `is_setting`, `--name=false` turns it off, else it is off when it is not given.
+    A `switch` needs no value. One that `has_three_states` is given, denied (`--name=false`), or left to the profile.
     """
 
     name: str
@@ -21,7 +21,7 @@ class Option:
     group: str
     default: str = ""
     choices: tuple[str, ...] = ()
-    is_setting: bool = False
+    has_three_states: bool = False
 
     @property
     def flag(self) -> str:

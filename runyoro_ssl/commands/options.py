@@ -13,8 +13,9 @@ from pydantic import Field
 from pydantic.fields import FieldInfo
 
 from runyoro_ssl.bench.options import options_of_bench
+from runyoro_ssl.config import PrepareConfig
 from runyoro_ssl.option import Kind, Option, shown
-from runyoro_ssl.resolve import section_type
+from runyoro_ssl.resolve import list_profiles, section_type
 from runyoro_ssl.setting import Seconds, Section, marks_of
 
 KINDS: dict[type, Kind] = {bool: "switch", int: "int", float: "float", Path: "path", str: "text", tuple: "list"}
@@ -25,7 +26,7 @@ class ManifestOptions(Section):
 
     audio_dir: Path = Path("recordings")
     """Folder of recordings, walked recursively."""
-    output: Path = Path("data/manifest/audio_manifest.jsonl")
+    output: Path = Path(PrepareConfig().manifest_path)
     """Manifest to write."""
     speaker_from: str | None = None
     """Regular expression on the path below --audio-dir; its group is the speaker: '([^/]+)/'"""
@@ -34,7 +35,7 @@ class ManifestOptions(Section):
 
 
 class PrepareOptions(Section):
-    """This call."""
+    """What this call does."""
 
     dry_run: bool = False
     """Only say what each filter would drop."""
@@ -43,14 +44,14 @@ class PrepareOptions(Section):
 
 
 class SmokeOptions(Section):
-    """This call."""
+    """What is tried."""
 
     audio_dir: Path | None = None
     """Real recordings to use instead of synthetic speech."""
     work_dir: Path | None = None
     """New folder to keep everything in. Not given: a temporary one."""
     seed: int = Field(0, ge=0, lt=2**32)
-    """Of the corpus, the weights and the run."""
+    """Seed of the corpus, the weights and the run."""
 
 
 class PrecisionOptions(Section):
@@ -66,7 +67,7 @@ class SourceOptions(Section):
     """Where settings come from: defaults < profile < file < --set < options."""
 
     profile: str | None = None
-    """Hardware profile, or a TOML file. `train` and `doctor` choose the one for the best device if none is given."""
+    """What the machine can do, or a TOML file of that. Not given: `train` and `doctor` take that of the best device."""
     config: Path | None = None
     """TOML file with settings of any section, such as a run.toml."""
     set: tuple[str, ...] = ()
@@ -122,23 +123,26 @@ def options_of(task: str) -> list[Option]:
 
 
 def _options_of_section(section: type[Section], group: str, *, task: str | None = None) -> Iterator[Option]:
-    """Its fields; of a section of the configuration, those that are flags of a task."""
+    """The options that are the fields of a section; of one of the configuration, those that are flags of a task."""
     for name, field in section.model_fields.items():
         marks = marks_of(field)
         if task is None or task in marks["flag_of"]:
-            yield _option(name, field, group, is_setting=(task is not None or field.default is None))
+            yield _option(name, field, group)
 
 
-def _option(name: str, field: FieldInfo, group: str, *, is_setting: bool) -> Option:
+def _option(name: str, field: FieldInfo, group: str) -> Option:
     kind, choices = _kind(field.annotation)
+    marks = marks_of(field)
+    # A setting may be true in a file or profile; one whose flag says no in its own name is only ever given.
+    may_be_denied = field.default is None or (bool(marks["flag_of"]) and marks["flag"] is None)
     return Option(
-        name=marks_of(field)["flag"] or name,
+        name=marks["flag"] or name,
         kind=kind,
         help=field.description or "",
         group=group,
         default=shown(field.default),
-        choices=choices,
-        is_setting=is_setting,
+        choices=tuple(list_profiles()) if name == "profile" else choices,
+        has_three_states=kind == "switch" and may_be_denied,
     )
 
 

@@ -48,15 +48,14 @@ class SchemaTask(Task[Callable[..., None]]):
 
 
 def _as_argument(option: Option) -> Argument:
-    """A switch that is a setting has three states: true, false, and left to the profile."""
-    three_states = option.kind == "switch" and option.is_setting
-    kind: Any = {"switch": str if three_states else bool, "list": list}.get(option.kind, str)
+    """What Invoke needs to know of an option; values stay text, for the schema to check."""
+    kind: Any = {"switch": str if option.has_three_states else bool, "list": list}.get(option.kind, str)
     return Argument(
         names=(option.flag.removeprefix("--"),),
         attr_name=option.name if "_" in option.name else None,  # an alias of itself has no end
         kind=kind,
         default={bool: False, list: []}.get(kind),
-        optional=three_states,
+        optional=option.has_three_states,
         help=option.explained,
     )
 
@@ -76,6 +75,13 @@ class TaskProgram(Program):
         self.core.unparsed[:] = map(_with_dashes, self.core.unparsed)
         try:
             READ_TASKS(self)
+        except ParseError as error:
+            raise Exit(self._explain(error), code=1) from None
+
+    def parse_cleanup(self) -> None:
+        """Do what --help and --list ask for. `--help TASK` of no task ends as a task that there is not."""
+        try:
+            super().parse_cleanup()
         except ParseError as error:
             raise Exit(self._explain(error), code=1) from None
 

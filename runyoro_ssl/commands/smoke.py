@@ -212,10 +212,9 @@ def _train(config: Config) -> tuple[dict[str, float], dict[str, float]]:
     from runyoro_ssl.publish.card import write_model_card
     from runyoro_ssl.train.run import train
 
-    outcome = train(config, load_plugins(config))
+    outcome = train(config, load_plugins(config), on_final=write_model_card)
     if outcome.ending.kind == "signal":
         raise KeyboardInterrupt
-    write_model_card(outcome.output_dir)
     logged = [json.loads(line)["step"] for line in (config.train.output_dir / METRICS).open(encoding="utf-8")]
     _check(max(logged) == STEPS, f"{METRICS} ends at step {max(logged)}, not {STEPS}")
     return outcome.first, outcome.best
@@ -223,12 +222,14 @@ def _train(config: Config) -> tuple[dict[str, float], dict[str, float]]:
 
 def _reload(config: Config, best_step: int) -> str:
     """Load the final model and the best checkpoint with nothing but transformers; they must be the same model."""
+    from runyoro_ssl.train.checkpoints.format import checkpoint_of
+
     transformers = import_transformers()
     import torch
 
     run = config.train.output_dir
     states = []
-    for folder in (run, run / f"checkpoint-{best_step}"):
+    for folder in (run, checkpoint_of(run, best_step)):
         model, info = transformers.Wav2Vec2ForPreTraining.from_pretrained(folder, output_loading_info=True)
         transformers.AutoFeatureExtractor.from_pretrained(folder)
         wrong = sorted(info["missing_keys"]) + sorted(info["unexpected_keys"])

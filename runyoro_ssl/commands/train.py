@@ -34,10 +34,7 @@ def train(**given: Any) -> TrainResult:
     from runyoro_ssl.publish.card import write_model_card
     from runyoro_ssl.train.run import train as run_training
 
-    result = run_training(config, plugins)
-    if result.is_main and result.ending.is_final:
-        write_model_card(result.output_dir)
-    return result
+    return run_training(config, plugins, on_final=write_model_card)
 
 
 def show(result: TrainResult) -> None:

@@ -11,8 +11,9 @@ from runyoro_ssl.errors import TrainingError
 from runyoro_ssl.logs import get_logger
 from runyoro_ssl.model.source import CONFIG, EXTRACTOR, WEIGHTS
 from runyoro_ssl.redaction import redact
-from runyoro_ssl.train.checkpoints.folder import checkpoint_of, find_healthy
-from runyoro_ssl.train.checkpoints.format import load_state, verify_checkpoint
+from runyoro_ssl.train.checkpoints.folder import find_healthy
+from runyoro_ssl.train.checkpoints.format import checkpoint_of, load_state, verify_checkpoint
+from runyoro_ssl.train.health import journal
 from runyoro_ssl.train.training_run import TrainingRun
 
 log = get_logger()
@@ -65,7 +66,7 @@ def _choose(run: TrainingRun) -> Path:
     newest = find_healthy(output_dir)
     if newest is None:
         raise TrainingError(
-            f"{output_dir}: no healthy checkpoint is left to make the final model of; journal.jsonl says what went "
+            f"{output_dir}: no healthy checkpoint is left to make the final model of; {journal.NAME} says what went "
             "wrong: start a new run with half the --learning-rate"
         )
     validations["best"] = load_state(newest)["validations"]["last"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,8 +51,10 @@ class TrainResult:
     is_main: bool
 
 
-def train(config: Config, plugins: Plugins) -> TrainResult:
+def train(config: Config, plugins: Plugins, on_final: Callable[[Path], None] = lambda _folder: None) -> TrainResult:
     """Adapt the model of the configuration to its dataset.
+
+    `on_final` is called with the run's folder when the final model is in it, while no other run may write there.
 
     Raises:
         RunyoroError: Something the user can mend; a run that had started keeps its checkpoints.
@@ -74,6 +76,7 @@ def train(config: Config, plugins: Plugins) -> TrainResult:
         if ending.is_final and lock is not None:
             lock.check()
             save_final_model(run)
+            on_final(config.train.output_dir)
     accelerator.end_training()
     validations = {name: run.watch.validations.get(name, {}) for name in ("first", "last", "best")}
     return TrainResult(

@@ -10,7 +10,7 @@ from runyoro_ssl.commands.options import TASKS, options_of
 from runyoro_ssl.commands.tasks import HELP
 from runyoro_ssl.config import Config
 from runyoro_ssl.resolve import section_type
-from runyoro_ssl.setting import marks_of
+from runyoro_ssl.setting import deciding, marks_of
 
 FROZEN = {
     "manifest": """
@@ -107,3 +107,14 @@ def test_every_setting_says_what_it_decides() -> None:
         for name, field in section_type(section).model_fields.items():
             assert marks_of(field)["decides"], f"{section}.{name} does not say what it decides"
             assert field.description, f"{section}.{name} has no docstring"
+
+
+def test_what_decides_clips_is_where_prepare_looks_for_it() -> None:
+    """A setting of another section that is marked so would be passed over."""
+    marked = {
+        f"{section}.{name}"
+        for section in Config.model_fields
+        for what in ("clips", "split")
+        for name in deciding(what, section_type(section))
+    }
+    assert {name for name in marked if not name.startswith("prepare.")} == {"plugins.filters", "plugins.options"}

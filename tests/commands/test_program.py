@@ -14,6 +14,7 @@ import pytest
 import tasks
 from conftest import ROOT
 from runyoro_ssl.commands.tasks import ALL, HELP
+from runyoro_ssl.train.__main__ import as_task
 
 RunTask = Callable[[str], tuple[int, str, str]]
 INVOKE = [sys.executable, "-m", "invoke"]
@@ -62,6 +63,7 @@ def test_help_is_the_same_everywhere(tmp_path: Path) -> None:
         (["train", "--seed"], "--seed needs a value"),
         (["train", "--adam-beta2", "0.9"], "give that setting as --set train.adam_beta2=VALUE"),
         (["train", "--batch_seconds=9"], "give that setting as --set hardware.batch_seconds=VALUE"),
+        (["--help", "trian"], 'no task trian (did you mean "train"?)'),
         (["--lst"], 'has no option --lst (did you mean "--list"?)'),
         (["plugins", "--set", "trian.seed=1"], 'no setting "trian" (did you mean "train"?)'),
         (["plugins", "--set", "train.sede=1"], '(did you mean "seed"?)'),
@@ -114,7 +116,14 @@ def test_plugins_of_the_folder_one_stands_in(tmp_path: Path) -> None:
 
 
 def test_the_former_name_of_the_trainer_still_works(tmp_path: Path) -> None:
-    """`python -m runyoro_ssl.train` is `python -m runyoro_ssl train`."""
+    """`python -m runyoro_ssl.train` is `python -m runyoro_ssl train`, and takes any setting as an option."""
     status, _, err = start([sys.executable, "-m", "runyoro_ssl.train", "--max-steps", "many"], cwd=tmp_path)
     assert status == 1
     assert 'train.max_steps is "many"' in err
+    assert as_task(["--adam-beta2", "0.95", "--batch_seconds=8", "--max-steps", "3", "--sede=1"]) == [
+        "train",
+        *("--set", "train.adam_beta2=0.95"),
+        *("--set", "hardware.batch_seconds=8"),
+        *("--max-steps", "3"),
+        "--sede=1",
+    ]

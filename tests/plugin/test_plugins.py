@@ -427,3 +427,16 @@ def test_no_plugins_in_the_module_form() -> None:
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert "hidden by --no-plugins" in " ".join(done.stderr.split())
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "from runyoro_ssl.hookspecs import Batch, Candidate, Clip, Run, Utterance",
+        "from runyoro_ssl.builtins.apart import ProcessDied, call_apart",
+        "from runyoro_ssl import hookimpl",
+    ],
+)
+def test_what_plugins_for_0_1_import_is_there(line: str) -> None:
+    """By the names that plugins/README.md gave them then."""
+    exec(line, {})  # noqa: S102

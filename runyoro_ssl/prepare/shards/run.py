@@ -44,12 +44,23 @@ def make_clips(config: Config, plugins: Plugins, job: Job, folder: Path, executo
     make = MakeShard(job.maker, dataset_features().arrow_schema, folder)
     failed: dict[str, StoredLine] = {}
     if todo:
-        with _swept(folder), opened(plugins.executor(executor_files)) as executor:
+        with _swept(folder), _there(executor_files), opened(plugins.executor(executor_files)) as executor:
             for shard, _, account in _run(executor, make, todo, config):
                 if account is not None:
                     failed[shard.lines[0].key] = StoredLine(account, folder / f"{shard.name}.arrow", range(0))
         done = failed | _find_all(folder, [key for key in wanted if key not in failed])
     return [done[key] for key in wanted]
+
+
+@contextmanager
+def _there(folder: Path) -> Iterator[None]:
+    """A folder that is there while the block runs, and stays if something is in it."""
+    folder.mkdir(exist_ok=True)
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            folder.rmdir()
 
 
 @contextmanager

@@ -9,13 +9,12 @@ from pathlib import Path
 from runyoro_ssl.disk.durable import MANIFEST, new_folder, remove_folder
 from runyoro_ssl.errors import CheckpointError
 from runyoro_ssl.logs import get_logger
-from runyoro_ssl.train.checkpoints.format import load_state, verify_checkpoint
+from runyoro_ssl.train.checkpoints.format import PREFIX, load_state, verify_checkpoint
 
 log = get_logger()
 
 RUN_FILE = "run.toml"
 """The resolved configuration of a run, in its folder; without secrets."""
-PREFIX = "checkpoint-"
 SUPERSEDED = "superseded-"
 """Checkpoints of a course that the run left; removed when space is short."""
 DAMAGED = "damaged-"

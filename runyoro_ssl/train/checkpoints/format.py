@@ -20,6 +20,7 @@ from runyoro_ssl.disk.durable import new_folder, verify
 from runyoro_ssl.errors import CheckpointError
 from runyoro_ssl.model.allocator import available_memory
 
+PREFIX = "checkpoint-"
 STATE = "trainer_state.json"
 OPTIMIZER = "optimizer.safetensors"
 MOMENTS = ("exp_avg", "exp_avg_sq")
@@ -84,7 +85,7 @@ def write_checkpoint(output_dir: Path, snapshot: Snapshot, model: Any, extractor
 
     Of `model` only its configuration is used. Raises OSError or SafetensorError; earlier checkpoints stay as they are.
     """
-    final = output_dir / f"checkpoint-{snapshot.step}"
+    final = checkpoint_of(output_dir, snapshot.step)
     with new_folder(final) as folder:
         model.save_pretrained(folder, state_dict=snapshot.weights, safe_serialization=True)
         extractor.save_pretrained(folder)
@@ -92,6 +93,11 @@ def write_checkpoint(output_dir: Path, snapshot: Snapshot, model: Any, extractor
         state = {"format": FORMAT, "version": __version__, **snapshot.state}
         (folder / STATE).write_text(json.dumps(state, indent=2), encoding="utf-8")
     return final
+
+
+def checkpoint_of(output_dir: Path, step: int) -> Path:
+    """Where the checkpoint of a step stands."""
+    return output_dir / f"{PREFIX}{step}"
 
 
 def verify_checkpoint(folder: Path) -> str | None:

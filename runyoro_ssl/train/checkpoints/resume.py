@@ -24,7 +24,7 @@ from runyoro_ssl.train.checkpoints.folder import (
     find_newest,
     list_checkpoints,
 )
-from runyoro_ssl.train.checkpoints.format import load_state, written_otherwise
+from runyoro_ssl.train.checkpoints.format import PREFIX, load_state, written_otherwise
 from runyoro_ssl.train.health import journal
 from runyoro_ssl.train.health.state import HealthState
 from runyoro_ssl.train.run_lock import LOCK
@@ -78,7 +78,7 @@ def _content(output_dir: Path) -> list[str]:
 def _is_unsaved_run(output_dir: Path) -> bool:
     """Whether a run was begun here and ended before its first checkpoint."""
     names = [name for name in _content(output_dir) if not name.startswith(SUPERSEDED)]
-    return RUN_FILE in names and not any(name == WEIGHTS or "checkpoint-" in name for name in names)
+    return RUN_FILE in names and not any(name == WEIGHTS or PREFIX in name for name in names)
 
 
 def choose(config: Config, accelerator: Any) -> Start:
@@ -129,7 +129,7 @@ def _choose(config: Config) -> Start:
     if differences and not config.train.override_mismatch:
         raise CheckpointError(
             f"{path} belongs to a run with other settings: {'; '.join(differences)}. Give those of the run (they are "
-            "in its run.toml), or go on with what you gave now by --override-mismatch"
+            f"in its {RUN_FILE}), or go on with what you gave now by --override-mismatch"
         )
     plan = None if config.train.override_mismatch else PlanSettings(**state["plan"])
     before, since = _rollbacks_before(state, config), _rollbacks_since(config)

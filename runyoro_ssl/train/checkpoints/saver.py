@@ -17,8 +17,8 @@ from runyoro_ssl.disk.durable import remove_folder
 from runyoro_ssl.disk.lock import FolderLock
 from runyoro_ssl.errors import TrainingError
 from runyoro_ssl.logs import get_logger
-from runyoro_ssl.train.checkpoints.folder import checkpoint_of, prune_checkpoints, remove_superseded
-from runyoro_ssl.train.checkpoints.format import Snapshot, verify_checkpoint, write_checkpoint
+from runyoro_ssl.train.checkpoints.folder import prune_checkpoints, remove_superseded
+from runyoro_ssl.train.checkpoints.format import Snapshot, checkpoint_of, verify_checkpoint, write_checkpoint
 from runyoro_ssl.train.training_run import TrainingRun
 
 log = get_logger()

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from runyoro_ssl import __version__
 from runyoro_ssl.config import Config
 from runyoro_ssl.disk.durable import seal
 from runyoro_ssl.errors import CheckpointError
@@ -140,6 +141,6 @@ def test_what_is_not_read_names_its_version(train_config: MakeConfig, change: di
     with pytest.raises(CheckpointError, match=complaint) as raised:
         run(train_config("run", *settings))
     said = str(raised.value)
-    assert "version" in change or "runyoro_ssl 0.1.0 or before wrote it, this is 0.1.0" in said
+    assert "version" in change or f"runyoro_ssl 0.1.0 or before wrote it, this is {__version__}" in said
     assert "resume with the version that wrote it, or start a new run with --model-name-or-path" in said
     assert "\n" not in said

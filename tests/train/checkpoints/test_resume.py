@@ -133,7 +133,7 @@ def test_checkpoint_of_another_format_is_no_checkpoint(train_config: MakeConfig)
     (folder / STATE).write_text(json.dumps({**state, "format": 1}))
     (folder / "MANIFEST.json").unlink()
     seal(folder)
-    with pytest.raises(CheckpointError, match=r"runyoro_ssl 0.1.0 wrote it, .*has format 1, this version reads 2"):
+    with pytest.raises(CheckpointError, match=r"runyoro_ssl 0.2.0 wrote it, .*has format 1, this version reads 2"):
         run(train_config("run", "train.max_steps=2", RESUME))
 
 
