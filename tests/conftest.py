@@ -234,13 +234,16 @@ def heard_signals() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
-def _same_draws() -> None:
-    """What a test draws without a generator of its own does not depend on the tests before it."""
+def _same_draws_and_threads() -> Iterator[None]:
+    """What a test draws without a generator of its own, and how it adds, does not depend on the tests before it."""
     import torch
 
+    threads = torch.get_num_threads()
     random.seed(0)
     np.random.seed(0)  # noqa: NPY002 - the global state, which libraries draw from
     torch.manual_seed(0)
+    yield
+    torch.set_num_threads(threads)  # silero sets one
 
 
 @pytest.fixture(autouse=True)
