@@ -234,16 +234,14 @@ def heard_signals() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
-def _same_draws_and_threads() -> Iterator[None]:
+def _same_draws_and_threads() -> None:
     """What a test draws without a generator of its own, and how it adds, does not depend on the tests before it."""
     import torch
 
-    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # as silero does for the whole process when it is imported
     random.seed(0)
     np.random.seed(0)  # noqa: NPY002 - the global state, which libraries draw from
     torch.manual_seed(0)
-    yield
-    torch.set_num_threads(threads)  # silero sets one
 
 
 @pytest.fixture(autouse=True)
