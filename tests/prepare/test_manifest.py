@@ -123,8 +123,9 @@ def test_names_and_links_that_are_not_entered_are_listed(recordings: Path, tmp_p
     assert found.num_files == 2
 
 
-def test_speaker_is_the_named_group_or_none(recordings: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("group", ["(?P<speaker>kiiki)?", "(?P<speaker>(?:kiiki)?)"])
+def test_speaker_is_the_named_group_or_none(recordings: Path, tmp_path: Path, group: str) -> None:
     """An empty named group is no speaker; another group does not stand in for it."""
-    scan(recordings, tmp_path / "m.jsonl", speaker_from=r"^(a)(?P<speaker>kiiki)?(.*)/")
+    scan(recordings, tmp_path / "m.jsonl", speaker_from=rf"^(a){group}(.*)/")
     speakers = {entry.speaker for entry in read_manifest(tmp_path / "m.jsonl")}
     assert speakers == {"kiiki", None}
