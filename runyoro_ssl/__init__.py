@@ -1,7 +1,8 @@
 """Continued self-supervised pre-training of wav2vec 2.0 on a language with very little data.
 
 The tasks are functions here, for notebooks and scripts. Options and settings are keywords, by the names that
-`runyoro-ssl TASK --help` shows; a result object comes back; what goes wrong is raised as a `RunyoroError`:
+`runyoro-ssl TASK --help` shows; a result object comes back; what goes wrong is raised, as a
+`RunyoroError` or the system's own `OSError`:
 
     from runyoro_ssl import manifest, prepare, train
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-Kind = Literal["text", "path", "int", "float", "duration", "switch", "list"]
+OptionKind = Literal["text", "path", "int", "float", "duration", "switch", "list"]
 
 
 @dataclass(frozen=True)
@@ -16,7 +16,7 @@ class Option:
     """
 
     name: str
-    kind: Kind
+    kind: OptionKind
     help: str
     group: str
     default: str = ""

@@ -118,7 +118,9 @@ def _parse_setting(setting: str) -> tuple[str, Any]:
         raise ConfigError(f'--set "{setting}" is not section.field=value, e.g. --set train.learning_rate=1e-4')
     try:
         return name.strip(), tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except tomllib.TOMLDecodeError as error:
+        if text.strip()[:1] in {"[", "{"}:
+            raise ConfigError(f'--set {setting}: not a TOML value ({error}); a list is e.g. ["one", "two"]') from None
         return name.strip(), text
 
 

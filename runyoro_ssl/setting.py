@@ -9,10 +9,11 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveFloat, ValidationInfo, field_validator
 from pydantic.fields import FieldInfo
 
-Decides = Literal["clips", "split", "run", "machine", "nothing"]
+Decides = Literal["clips", "split", "run", "steps", "rounding", "machine", "nothing"]
 """Which finished work another value makes unusable. `clips`: what was decoded and cut; `split`: which clips are held
-out; `run`: what was learned, so that a run cannot be resumed; `machine`: none, the same is computed in another way;
-`nothing`: places, logs, limits."""
+out; `run`: what was learned, so that a run cannot be resumed. A run may go on on another machine, of which `steps`
+decides which clips a step sees (a run keeps its own), `rounding` the last digits, `machine` time and memory. `nothing`:
+places, logs, limits."""
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
 PathOrAddress = Annotated[str, BeforeValidator(lambda value: str(value) if isinstance(value, Path) else value)]

@@ -66,6 +66,7 @@ def test_precision_flags_have_three_states(flags: dict[str, object], precision: 
         (["train.learning_rate=inf"], r"learning_rate is \"inf\".*finite"),
         (["train.seed=-1"], r"train.seed is \"-1\""),
         (["nonsense"], r"is not section.field=value"),
+        (['plugins.filters=["duration"'], r'not a TOML value .*a list is e.g. \["one", "two"\]'),
     ],
 )
 def test_mistake_is_explained(settings: list[str], complaint: str) -> None:

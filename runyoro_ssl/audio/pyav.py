@@ -221,7 +221,7 @@ def _rest(waiting: list[np.ndarray]) -> list[np.ndarray]:
 
 
 def _explain(error: Exception) -> str:
-    """In our words where FFmpeg's, which are the operating system's, mislead."""
+    """The error in our words where FFmpeg's, which are the operating system's, mislead."""
     number = getattr(error, "errno", None)
     if isinstance(error, av.FFmpegError) and number == errno.EINVAL:
         return "not a recording: playlists, pictures and text are not opened"

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - its name everywhere
 from torch.utils.data import Dataset
 
+from runyoro_ssl.audio.reasons import Reason
 from runyoro_ssl.batches.lengths import Piece
 from runyoro_ssl.batches.plan import MicroBatch
 from runyoro_ssl.errors import AudioError, DatasetError, PluginError, describe
@@ -65,7 +66,7 @@ class TrainingBatch:
 
     @property
     def num_samples(self) -> int:
-        """Real audio samples of the micro-batch."""
+        """Number of real audio samples of the micro-batch."""
         return sum(self.clip_samples)
 
     def to(self, device: torch.device) -> TrainingBatch:
@@ -138,7 +139,7 @@ class BatchBuilder(Dataset[TrainingBatch]):
         return self._join(plan, waveforms)
 
     def _waveforms(self, plan: MicroBatch) -> tuple[MicroBatch, list[torch.Tensor], dict[int, str]]:
-        """What can be read of the plan, each piece cropped and augmented; and the clips that cannot, with why."""
+        """Read a plan: what can be read of it, its waveforms, cropped and augmented, and why the other clips cannot."""
         pieces: list[Piece] = []
         waveforms: list[torch.Tensor] = []
         unreadable: dict[int, str] = {}
@@ -153,15 +154,15 @@ class BatchBuilder(Dataset[TrainingBatch]):
         return replace(plan, pieces=tuple(pieces)), waveforms, unreadable
 
     def _read_piece(self, plan: MicroBatch, piece: Piece) -> torch.Tensor:
-        """float32 (T,) in [-1, 1], cropped. Raises AudioError, whatever hinders."""
+        """Read and crop one piece: float32 (T,) in [-1, 1]. Raises AudioError, whatever hinders."""
         crop = derive_generator(*self._key(plan.epoch, piece), "crop")
         try:
             start, stop = piece.window(self.clips.num_samples(piece.clip), plan.length, crop)
             waveform = self.clips.waveform(piece.clip, start, stop - start)
         except (DatasetError, OSError, ValueError, IndexError) as error:
-            raise AudioError("unreadable", f"{type(error).__name__}: {error}") from error
+            raise AudioError(Reason.UNREADABLE, f"{type(error).__name__}: {error}") from error
         if waveform.shape != (stop - start,) or not waveform.size:
-            raise AudioError("wrong length", f"{waveform.size} samples where {stop - start} were planned")
+            raise AudioError(Reason.SHORTER_THAN_STATED, f"{waveform.size} samples where {stop - start} were planned")
         return torch.from_numpy(waveform)
 
     def _augment(self, plan: MicroBatch, piece: Piece, waveform: torch.Tensor) -> torch.Tensor:
@@ -172,7 +173,7 @@ class BatchBuilder(Dataset[TrainingBatch]):
         return waveform[: plan.length]
 
     def _join(self, plan: MicroBatch, waveforms: Sequence[torch.Tensor]) -> Batch:
-        """Collated, padded to the plan's length, normalised."""
+        """Join waveforms into a batch: collated, padded to the plan's length, normalised."""
         batch = self._collate([Clip(*row) for row in zip(plan.clips, waveforms, strict=True)], self._keys(plan))
         if plan.length is not None:
             batch = replace(batch, waveforms=F.pad(batch.waveforms, (0, plan.length - batch.waveforms.shape[1])))

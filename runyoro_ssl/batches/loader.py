@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader, get_worker_info
 from runyoro_ssl.batches.build import BatchBuilder, TrainingBatch, Waveforms
 from runyoro_ssl.batches.plan import MicroBatch
 from runyoro_ssl.batches.prefetch import prefetch
+from runyoro_ssl.dataset.layout import CLIPS
 from runyoro_ssl.errors import LoaderError, PluginError
 from runyoro_ssl.processes import SIGNALS
 
@@ -182,4 +183,4 @@ def _describe_clip(row: int, stage: str) -> str:
         return "none, it died before"
     if stage == "eval":
         return f"row {row} of the validation split"
-    return f"row {row} of the train split (line {row + 1} of the dataset's clips.jsonl)"
+    return f"row {row} of the train split (line {row + 1} of the dataset's {CLIPS})"

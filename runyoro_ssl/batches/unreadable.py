@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from runyoro_ssl.batches.build import TrainingBatch
+from runyoro_ssl.dataset.layout import CLIPS
 from runyoro_ssl.errors import LoaderError
 from runyoro_ssl.logs import get_logger
 
@@ -58,7 +59,7 @@ class Unreadable:
         shown = ", ".join(map(str, rows[:NUM_SHOWN])) + (", …" if len(rows) > NUM_SHOWN else "")
         return (
             f"{len(rows)} of {self.num_clips} training clips cannot be read, more than train.max_unreadable_share "
-            f"{self.max_share:g}: rows {shown} ({why}); row N is line N + 1 of the dataset's clips.jsonl. Make the "
+            f"{self.max_share:g}: rows {shown} ({why}); row N is line N + 1 of the dataset's {CLIPS}. Make the "
             "dataset anew with `invoke prepare --overwrite`, or raise --set train.max_unreadable_share; then "
             "--resume-from-checkpoint last"
         )

@@ -46,7 +46,7 @@ class LongSubject:
 
     @property
     def name(self) -> str:
-        """For the table."""
+        """Its name in the table."""
         return f"{self.format} {self.segment}"
 
 
@@ -172,7 +172,7 @@ def _once(folder: Path, manifest: Path, segment: str) -> Preparation:
 
 
 def _rates(made: Preparation, start: Preparation) -> dict[str, Any]:
-    """Of the audio that `made` has more than `start`."""
+    """Rates of the audio that `made` has more than `start`."""
     hours = made.hours - start.hours
     core_seconds = max(CLOCK_SEC, made.core_seconds - start.core_seconds)
     return {

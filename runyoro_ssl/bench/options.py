@@ -7,15 +7,15 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from runyoro_ssl.bench.sizes import SIZES
-from runyoro_ssl.option import Kind, Option, shown
+from runyoro_ssl.option import Option, OptionKind, shown
 
 DEVICES = ("cuda", "mps", "cpu")
 PRECISIONS = ("fp32", "bf16", "fp16")
-Part = Literal["objective", "feature_encoder", "step", "epoch"]
-PARTS: tuple[Part, ...] = get_args(Part)
+BenchPart = Literal["objective", "feature_encoder", "step", "epoch"]
+PARTS: tuple[BenchPart, ...] = get_args(BenchPart)
 
 
-def _about(kind: Kind, text: str, *, choices: tuple[str, ...] = (), needs_all: bool = False) -> dict[str, Any]:
+def _about(kind: OptionKind, text: str, *, choices: tuple[str, ...] = (), needs_all: bool = False) -> dict[str, Any]:
     """What help says of a field. `needs_all`: not where only torch, transformers and accelerate are installed."""
     return {"kind": kind, "help": text, "choices": choices, "needs_all": needs_all}
 

@@ -43,7 +43,7 @@ class StepClock:
 
     @property
     def seconds(self) -> float:
-        """From the first step to the last."""
+        """Time from the first step to the last."""
         return self.times[max(self.times)] - self.times[min(self.times)]
 
 

@@ -196,7 +196,7 @@ class TrainingBench:
 
     @cached_property
     def reference_accelerator(self) -> Any:
-        """Of the reference's precision."""
+        """An accelerator of the reference's precision."""
         return _Precision(self.accelerator, self.settings.device, self.settings.reference_precision)
 
     @cached_property
@@ -272,7 +272,7 @@ class _Precision:
         return nullcontext() if self._dtype is torch.float32 else torch.autocast(self._type, self._dtype)
 
     def backward(self, loss: torch.Tensor) -> None:
-        """Without loss scaling: no one waits for what it would learn."""
+        """Run the backward pass, without loss scaling: no one waits for what it would learn."""
         loss.backward()  # type: ignore[no-untyped-call]
 
 

@@ -19,7 +19,7 @@ LOOK_EVERY_SEC = 0.2
 
 @dataclass(frozen=True)
 class Usage:
-    """Of one preparation, all processes included. Bytes are the most that was resident at a look, five a second."""
+    """What one preparation used, with all its processes. Bytes are the most resident, of five looks a second."""
 
     seconds: float
     core_seconds: float
@@ -29,7 +29,7 @@ class Usage:
 
     @property
     def peak_bytes(self) -> int:
-        """Of the largest process."""
+        """Memory of the largest process."""
         return max(self.main_bytes, self.worker_bytes)
 
 
@@ -78,12 +78,12 @@ def remove_prepared(output_dir: Path) -> None:
 
 
 def core_seconds_of_children() -> float:
-    """Of processes that have ended, and theirs."""
+    """Processor time of children that have ended, and of theirs."""
     return sum(os.times()[2:4])
 
 
 def _watch(process: Any) -> tuple[int, int]:
-    """Until it ends: the most bytes resident in it, and in the largest of its workers."""
+    """Watch a process until it ends: the most bytes resident in it, and in the largest of its workers."""
     main = psutil.Process(process.pid)
     main_bytes = worker_bytes = 0
     while process.is_alive():

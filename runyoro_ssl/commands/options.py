@@ -14,11 +14,11 @@ from pydantic.fields import FieldInfo
 
 from runyoro_ssl.bench.options import options_of_bench
 from runyoro_ssl.config import PrepareConfig
-from runyoro_ssl.option import Kind, Option, shown
+from runyoro_ssl.option import Option, OptionKind, shown
 from runyoro_ssl.resolve import list_profiles, section_type
 from runyoro_ssl.setting import Seconds, Section, marks_of
 
-KINDS: dict[type, Kind] = {bool: "switch", int: "int", float: "float", Path: "path", str: "text", tuple: "list"}
+KINDS: dict[type, OptionKind] = {bool: "switch", int: "int", float: "float", Path: "path", str: "text", tuple: "list"}
 
 
 class ManifestOptions(Section):
@@ -146,7 +146,7 @@ def _option(name: str, field: FieldInfo, group: str) -> Option:
     )
 
 
-def _kind(annotation: Any) -> tuple[Kind, tuple[str, ...]]:
+def _kind(annotation: Any) -> tuple[OptionKind, tuple[str, ...]]:
     """How a value of this type is given, and which there are if they are few."""
     if get_origin(annotation) in (Union, types.UnionType):
         annotation = next(part for part in get_args(annotation) if part is not types.NoneType)

@@ -19,6 +19,7 @@ from runyoro_ssl.builtins.loggers import METRICS
 from runyoro_ssl.commands.given import own_options
 from runyoro_ssl.commands.options import SmokeOptions
 from runyoro_ssl.config import Config
+from runyoro_ssl.dataset.layout import REPORT
 from runyoro_ssl.errors import DatasetError, TrainingError
 from runyoro_ssl.logs import get_logger, print_table
 from runyoro_ssl.plugin.manager import load_plugins
@@ -195,7 +196,7 @@ def _prepare(config: Config) -> str:
     samples = report["samples"]
     _check(
         samples["in"] == samples["kept"] + sum(samples["dropped"].values()),
-        f"prepare_report.json does not add up: {samples}",
+        f"{REPORT} does not add up: {samples}",
     )
     splits = report["splits"]
     _check(

@@ -131,7 +131,7 @@ class _NormConv(torch.autograd.Function):
 
 
 def _read(part: torch.Tensor) -> torch.Tensor:
-    """As it is, or a copy on MPS, which has been wrong, silently, about operands with gaps."""
+    """The part as it is; a copy on MPS, which has been wrong, silently, about operands with gaps."""
     return part.contiguous() if part.device.type == "mps" else part
 
 

@@ -22,9 +22,9 @@ from runyoro_ssl.plugin.sources import BUILT_IN, find_modules
 from runyoro_ssl.plugin.spec import Augmentation, Collator, LoggingBackend, OpenExecutor
 from runyoro_ssl.plugin.versions import DECLARATION
 
-Kind = Literal["filter", "augmentation", "collator", "logger", "executor"]
+PluginKind = Literal["filter", "augmentation", "collator", "logger", "executor"]
 
-HOOKS: dict[Kind, str] = {
+HOOKS: dict[PluginKind, str] = {
     "filter": "runyoro_manifest_filters",
     "augmentation": "runyoro_augmentations",
     "collator": "runyoro_collators",
@@ -68,7 +68,7 @@ class Plugins:
 
     config: Config
     plugins: list[Plugin] = field(default_factory=list)
-    registered: dict[Kind, dict[str, Registration]] = field(default_factory=lambda: {kind: {} for kind in HOOKS})
+    registered: dict[PluginKind, dict[str, Registration]] = field(default_factory=lambda: {kind: {} for kind in HOOKS})
 
     def filters(self, names: Iterable[str] | None = None) -> list[tuple[str, Any]]:
         """The enabled filters, each a Filter or a CorpusFilter, in order, with their names; or those named."""
@@ -93,7 +93,7 @@ class Plugins:
         with _naming(f'executor "{name}" ({self._find("executor", name).plugin.source}) failed'):
             return opener(where, self.config.hardware.num_workers, folder)
 
-    def enabled(self, kind: Kind) -> tuple[str, ...]:
+    def enabled(self, kind: PluginKind) -> tuple[str, ...]:
         """Names of this kind that the configuration uses."""
         chosen = self.config.plugins
         return {
@@ -104,7 +104,7 @@ class Plugins:
             "executor": (self.config.prepare.executor.partition("://")[0],),
         }[kind]
 
-    def sources(self, kind: Kind) -> dict[str, str]:
+    def sources(self, kind: PluginKind) -> dict[str, str]:
         """SHA-256 of the file that defines each enabled plugin of a kind that is not built in: it tells its code."""
         plugins = {name: self._find(kind, name).plugin for name in self.enabled(kind)}
         files = {name: Path(str(one.module.__file__)) for name, one in plugins.items() if one.source != BUILT_IN}
@@ -124,7 +124,7 @@ class Plugins:
                     f"{self._hidden()}"
                 )
 
-    def _find(self, kind: Kind, name: str) -> Registration:
+    def _find(self, kind: PluginKind, name: str) -> Registration:
         found = self.registered[kind].get(name)
         if found is None:
             there = self.registered[kind]
@@ -140,7 +140,7 @@ class Plugins:
             return ""
         return " (others are hidden by --no-plugins or plugins.built_in_only: leave that off to use them)"
 
-    def _build(self, kind: Kind, name: str) -> Any:
+    def _build(self, kind: PluginKind, name: str) -> Any:
         found = self._find(kind, name)
         options = self.config.plugins.options.get(name, {})
         try:
@@ -178,7 +178,7 @@ def load_plugins(config: Config) -> Plugins:
     return loaded
 
 
-def ensure_picklable(kind: Kind, built: Iterable[tuple[str, Any]]) -> None:
+def ensure_picklable(kind: PluginKind, built: Iterable[tuple[str, Any]]) -> None:
     """Raise PluginError for what cannot be sent to a worker process."""
     for name, thing in built:
         try:
@@ -204,7 +204,7 @@ def _collect(loaded: Plugins, plugin: Plugin) -> None:
         if implementation is None:
             continue
 
-        def register(name: str, factory: Callable[..., Any], *, kind: Kind = kind) -> None:
+        def register(name: str, factory: Callable[..., Any], *, kind: PluginKind = kind) -> None:
             # One name space for all kinds: plugins.options is keyed by name alone.
             other = next((names[name] for names in loaded.registered.values() if name in names), None)
             if other is not None:

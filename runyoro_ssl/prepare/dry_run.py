@@ -76,7 +76,7 @@ def _filter_rows(job: Job, enabled: tuple[str, ...], clips: list[ClipRecord]) ->
 def _dropped(
     name: str, corpus: Mapping[str, CorpusFilter], clips: list[ClipRecord], sample_rate: int
 ) -> list[ClipRecord]:
-    """Those of the clips that one filter drops."""
+    """The clips that one filter drops."""
     if name not in corpus:
         return [clip for clip in clips if name in clip.drop_reasons]
     return [clips[index] for index in ask_corpus_filter(name, corpus[name], clips, sample_rate)]

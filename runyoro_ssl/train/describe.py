@@ -6,20 +6,17 @@ import sys
 
 from runyoro_ssl.batches.plan import wasted_share
 from runyoro_ssl.batches.regroup import Regroup
+from runyoro_ssl.config import HardwareConfig
 from runyoro_ssl.disk.durable import replace_file
 from runyoro_ssl.logs import get_logger
 from runyoro_ssl.plugin.spec import Run
 from runyoro_ssl.redaction import redact, redact_command
+from runyoro_ssl.setting import deciding
 from runyoro_ssl.train.checkpoints.folder import RUN_FILE
 from runyoro_ssl.train.checkpoints.resume import Start
 from runyoro_ssl.train.training_run import TrainingRun
 
 log = get_logger()
-
-DECIDE_CLIPS = ("update_seconds", "clip_lengths", "gradient_accumulation_steps")
-"""Settings of the machine by which a run is planned: it keeps what it was begun with."""
-DECIDE_ROUNDING = ("device", "precision", "attention", "compile", "gradient_checkpointing")
-"""Settings of the machine by which the same clips give slightly other numbers."""
 
 
 def summary_rows(run: TrainingRun) -> list[list[str]]:
@@ -50,10 +47,11 @@ def report_changes(run: TrainingRun, start: Start, regroup: Regroup) -> None:
     if start.differences:
         log.warning("run_changed", by="--override-mismatch", changes="; ".join(start.differences))
     was, now = start.state["hardware"], run.config.hardware.model_dump(mode="json")
-    kept = {name: was[name] for name in DECIDE_CLIPS if was[name] != now[name]}
+    kept = {name: was[name] for name in deciding("steps", HardwareConfig) if was[name] != now[name]}
     if kept and regroup.planned != regroup.machine:
         log.info("kept_from_the_run", **kept, because="they decide which clips an optimizer step sees")
-    changed = [f"{name} {was[name]} -> {now[name]}" for name in DECIDE_ROUNDING if was[name] != now[name]]
+    rounding = [name for name in deciding("rounding", HardwareConfig) if was[name] != now[name]]
+    changed = [f"{name} {was[name]} -> {now[name]}" for name in rounding]
     if changed:
         log.info("computed_otherwise", changes=", ".join(changed), means="the same clips, other rounding")
     if regroup.changes:

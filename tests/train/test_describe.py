@@ -8,16 +8,17 @@ from structlog.testing import capture_logs
 
 from runyoro_ssl.config import Config, HardwareConfig
 from runyoro_ssl.setting import deciding
-from runyoro_ssl.train.describe import DECIDE_CLIPS, DECIDE_ROUNDING
 from support.trainer import build, run
 
 MakeConfig = Callable[..., Config]
 SAID = ("run_changed", "kept_from_the_run", "computed_otherwise", "micro_batches_regrouped", "clips_planned_anew")
 
 
-def test_settings_of_a_machine_are_marked_so() -> None:
-    """Whatever is told of as the machine's decides nothing else, by the schema."""
-    assert {*DECIDE_CLIPS, *DECIDE_ROUNDING} <= set(deciding("machine", HardwareConfig))
+def test_a_setting_of_the_machine_does_not_decide_what_is_learned() -> None:
+    """A run goes on on another machine: each setting of one decides a run's steps, its digits, or its speed."""
+    kinds = [set(deciding(what, HardwareConfig)) for what in ("steps", "rounding", "machine")]
+    assert set.union(*kinds) == set(HardwareConfig.model_fields)
+    assert sum(map(len, kinds)) == len(HardwareConfig.model_fields)
 
 
 def said(config: Config) -> dict[str, dict[str, object]]:

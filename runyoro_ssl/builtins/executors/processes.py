@@ -92,7 +92,7 @@ def runyoro_executors(register: Register) -> None:
 
 
 def _settle_in() -> None:
-    """In a new worker. Ctrl-C is for the main process; and without that there is nothing left to do."""
+    """Make a new worker leave Ctrl-C to the main process, and end with it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     # mpg123 and others print warnings from C; their files are reported by reason.

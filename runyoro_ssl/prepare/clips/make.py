@@ -55,14 +55,14 @@ class ClipMaker:
         return account
 
     def _give_up(self, entry: ManifestEntry, account: Account, error: AudioError) -> None:
-        """What is not in a clip yet will not be."""
+        """Drop the rest of a line: what is not in a clip yet will not be."""
         told = account.samples_kept + sum(drop.num_samples for drop in account.drops)
         rest = max(0, round(entry.duration * self.sample_rate) - told)
         account.samples_in = told + rest
         account.drops.append(_drop(entry, told / self.sample_rate, rest, error))
 
     def _cuts(self, entry: ManifestEntry, account: Account) -> Iterator[Cut]:
-        """What the line becomes. A clip that has a flaw raises AudioError; a recording is used as far as it goes."""
+        """The cuts of a line. A clip that has a flaw raises AudioError; a recording is used as far as it goes."""
         if entry.duration > self.max_recording_sec:
             raise AudioError(Reason.TOO_LONG, f"{entry.duration:g} s, over prepare.max_recording_sec")
         if entry.duration <= self.pauses.max_duration_sec:

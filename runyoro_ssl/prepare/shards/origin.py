@@ -69,7 +69,7 @@ def compare(before: Mapping[str, Any], now: Mapping[str, Any]) -> Differences:
     """Tell how an origin (or a fingerprint, or the settings beside shards) differs from the one that is asked for."""
     if "clips_version" not in before:
         who = before.get("versions", {}).get("runyoro_ssl", "of unknown version")
-        words = f"it was written by runyoro_ssl {who}, before there was a CLIPS_VERSION (train reads it as it is)"
+        words = f"it was written by runyoro_ssl {who}, before there was a CLIPS_VERSION"
         return Differences((words,), ())
     return Differences(
         _changes(_name_clip_deciders(before), _name_clip_deciders(now)),

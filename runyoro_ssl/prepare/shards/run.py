@@ -26,7 +26,7 @@ VISIBLE_SEC = 60.0
 IN_FLIGHT = 4
 """Shards sent out for each worker: none waits for work."""
 
-Result = list[Account] | None
+ShardAccounts = list[Account] | None
 
 
 def make_clips(config: Config, plugins: Plugins, job: Job, folder: Path, executor_files: Path) -> list[StoredLine]:
@@ -99,7 +99,7 @@ def try_clips(config: Config, plugins: Plugins, job: Job, scratch: Path) -> list
 
 def _run(
     executor: Executor, function: MakeShard | TryShard, todo: Sequence[Shard], config: Config
-) -> Iterator[tuple[Shard, Result, Account | None]]:
+) -> Iterator[tuple[Shard, ShardAccounts, Account | None]]:
     """(shard, what it gave, None); and for a line that killed its worker (its shard, None, its account)."""
     in_flight = IN_FLIGHT * config.hardware.num_workers
     again: list[Shard] = []
@@ -136,7 +136,7 @@ def _nothing(_item: None) -> None:
     """What every worker can do."""
 
 
-def _account_of_lost(done: Done[Shard, Result], config: Config, sample_rate: int) -> Account:
+def _account_of_lost(done: Done[Shard, ShardAccounts], config: Config, sample_rate: int) -> Account:
     """The account of the one line of a shard that killed its worker twice."""
     line: Line = done.item.lines[0]
     error = why_lost(done, config.prepare.time_limit_sec)

@@ -10,11 +10,9 @@ from typing import Any
 
 import torch
 
-from runyoro_ssl.config import HardwareConfig
 from runyoro_ssl.evaluate.metrics import Totals
 from runyoro_ssl.processes import gather_over_processes
 from runyoro_ssl.redaction import redact
-from runyoro_ssl.setting import deciding
 from runyoro_ssl.train.checkpoints.format import (
     Snapshot,
     load_generators,
@@ -48,7 +46,7 @@ def snapshot(run: TrainingRun, generators: Mapping[str, torch.Tensor]) -> Snapsh
         "dataset_sha256": run.dataset_sha256,
         "base_model": run.base_model,
         "config": settings_of_the_run(run.config),
-        "hardware": run.config.hardware.model_dump(mode="json", include=set(deciding("machine", HardwareConfig))),
+        "hardware": run.config.hardware.model_dump(mode="json"),
     }
     return take_snapshot(run.model, optimizer, generators, json.loads(json.dumps(redact(state))))
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from runyoro_ssl.config import HealthConfig
 from runyoro_ssl.logs import get_logger
+from runyoro_ssl.train.health import journal
 
 if TYPE_CHECKING:
     from runyoro_ssl.evaluate.metrics import UpdateNumbers  # which imports torch
@@ -213,7 +214,7 @@ def last_resort(alarm: Alarm, *, rollbacks: int, learning_rate_scale: float) -> 
         else "going back is switched off (health.max_rollbacks is 0)"
     )
     then = alarm.advice.replace(COOLER, HALF)
-    advice = f"read journal.jsonl from its first line; then, from the last healthy checkpoint: {then}"
+    advice = f"read {journal.NAME} from its first line; then, from the last healthy checkpoint: {then}"
     return replace(alarm, seen=f"{alarm.seen}; {tried}", advice=advice, action="stop")
 
 
