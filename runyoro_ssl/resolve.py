@@ -119,7 +119,7 @@ def _parse_setting(setting: str) -> tuple[str, Any]:
     try:
         return name.strip(), tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError as error:
-        if text.strip()[:1] in {"[", "{"}:
+        if text.strip().startswith("["):
             raise ConfigError(f'--set {setting}: not a TOML value ({error}); a list is e.g. ["one", "two"]') from None
         return name.strip(), text
 

@@ -95,7 +95,8 @@ def test_old_dataset_is_read_and_not_replaced_unasked(prepared: Path, config_of:
     with pytest.raises(
         ConfigError,
         match=r"made otherwise: it was written by runyoro_ssl 0\.1\.0, before there was a CLIPS_VERSION "
-        r"\(train reads it as it is\); add --overwrite to replace it \(all clips are made anew\), or give another",
+        r"\(train reads the dataset as it is\); add --overwrite to replace it \(all clips are made anew\), or "
+        r"give another",
     ):
         run(config_of())
     assert (prepared / FINGERPRINT).read_bytes() == before

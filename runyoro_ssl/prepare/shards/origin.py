@@ -70,7 +70,7 @@ def compare(before: Mapping[str, Any], now: Mapping[str, Any]) -> Differences:
     if "clips_version" not in before:
         who = before.get("versions", {}).get("runyoro_ssl", "of unknown version")
         words = f"it was written by runyoro_ssl {who}, before there was a CLIPS_VERSION"
-        return Differences((words,), ())
+        return Differences((f"{words} (train reads the dataset as it is)",), ())
     return Differences(
         _changes(_name_clip_deciders(before), _name_clip_deciders(now)),
         _changes(_name_settings(before.get("split", {})), _name_settings(now["split"])),
