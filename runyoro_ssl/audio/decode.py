@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
@@ -15,7 +16,10 @@ import soundfile as sf
 import soxr
 
 from runyoro_ssl.audio.decoder import Source
+from runyoro_ssl.audio.gain import GainFinder
+from runyoro_ssl.audio.notes import Notes, silence_gaps
 from runyoro_ssl.audio.reasons import Reason
+from runyoro_ssl.audio.samples import find_samples
 from runyoro_ssl.audio.sndfile import SoundFileSource, explain, is_unknown_format
 from runyoro_ssl.errors import AudioError
 
@@ -41,8 +45,13 @@ class AudioInfo:
     num_frames: int
     sample_rate: int
     num_channels: int
-    flaw: AudioError | None = None
+    flaws: tuple[AudioError, ...] = ()
     """What is wrong with a recording that can be used nevertheless, as far as it goes."""
+
+    @property
+    def flaw(self) -> str | None:
+        """The flaws in one line; None without any."""
+        return "; ".join(map(str, self.flaws)) or None
 
     @property
     def duration_sec(self) -> float:
@@ -61,39 +70,49 @@ def probe(
         on_block: Called at the start, and with every block: a sign that decoding does not stand still.
 
     Raises:
-        AudioError: As `stream`; or with reason "too long", or "truncated" (much shorter than its header says). But if
-            `USEFUL_SEC` and more decode before, that is a flaw of the result.
+        AudioError: As `stream`; or with reason "too long", "truncated" (much shorter than its header says), or
+            "non-finite samples" (and nothing else). But if `USEFUL_SEC` and more decode before a file breaks or ends
+            early, that is a flaw of the result.
     """
     on_block()
+    notes = Notes()
+    num_frames = 0
+    broken = None
+    limit = f"the limit is {timedelta(seconds=round(max_seconds))}; split it into shorter files"
     with _open(path) as source:
-        stated_sec = source.stated_sec
-        limit = f"the limit is {timedelta(seconds=round(max_seconds))}; split it into shorter files"
+        rate, stated_sec = source.sample_rate, source.stated_sec
         if stated_sec is not None and stated_sec > max_seconds:
             raise AudioError(Reason.TOO_LONG, f"its header says {timedelta(seconds=round(stated_sec))}, {limit}")
-        num_frames = 0
-        flaw = None
         try:
-            for block in _finite(source.blocks(0, None)):
+            for block in silence_gaps(source.blocks(0, None), rate, notes):
                 on_block()
                 num_frames += len(block)
-                if num_frames > max_seconds * source.sample_rate:
+                if num_frames > max_seconds * rate:
                     break
         except AudioError as error:
-            flaw = error
-        info = AudioInfo(num_frames, source.sample_rate, source.num_channels, flaw)
+            broken = error
+        info = AudioInfo(num_frames, rate, source.num_channels)
+        flaws = list(source.flaws)
     if info.duration_sec > max_seconds:
         raise AudioError(Reason.TOO_LONG, f"more decodes than is allowed: {limit}")
-    if flaw is None and stated_sec is not None and is_shorter(info.duration_sec, stated_sec):
-        flaw = AudioError(Reason.TRUNCATED, f"{info.duration_sec:.2f} s decode, its header says {stated_sec:.2f} s")
-    if flaw is not None and info.duration_sec < USEFUL_SEC:
-        raise flaw
+    if broken is None and stated_sec is not None and is_shorter(info.duration_sec, stated_sec):
+        broken = AudioError(Reason.TRUNCATED, f"{info.duration_sec:.2f} s decode, its header says {stated_sec:.2f} s")
+    if broken is not None and info.duration_sec < USEFUL_SEC:
+        raise broken
     if num_frames == 0:
         raise AudioError(Reason.NO_SAMPLES, "the file decodes to nothing")
-    return replace(info, flaw=flaw)
+    if notes.gap_flaw is not None and notes.lost_sec >= info.duration_sec:
+        raise notes.gap_flaw
+    return replace(info, flaws=tuple(flaw for flaw in (*flaws, notes.gap_flaw, broken) if flaw is not None))
 
 
 def stream(
-    path: Path, *, sample_rate: int, offset_sec: float = 0.0, duration_sec: float | None = None
+    path: Path,
+    *,
+    sample_rate: int,
+    offset_sec: float = 0.0,
+    duration_sec: float | None = None,
+    notes: Notes | None = None,
 ) -> Iterator[np.ndarray]:
     """Decode a file, or a part of it, as mono float32 blocks (T,) of at most about 16 s at `sample_rate` Hz.
 
@@ -102,28 +121,45 @@ def stream(
 
     Args:
         path: Any format libsndfile or FFmpeg reads; told by content, not by extension.
-        sample_rate: Rate of the result, Hz. Resampled with soxr as a stream; channels are averaged.
+        sample_rate: Rate of the result, Hz. Resampled with soxr as a stream. Channels are averaged, unless they cancel;
+            samples in floating point get a gain where they are out of full scale, or very faint.
         offset_sec: Where to start, seconds.
-        duration_sec: How much to read, seconds, rounded to frames of the file; None reads to the end.
+        duration_sec: How much to read, seconds, rounded to frames of the file; None reads to the end of what there is.
+        notes: Filled with what is noticed on the way.
 
     Raises:
-        AudioError: With reason "missing file", "empty file", "unreadable", "implausible sample rate", "implausible
-            channels", "no samples" or "non-finite samples". Not "truncated": compare the length with what the
-            manifest states.
+        AudioError: With reason "missing file", "empty file", "unreadable", "not finalised", "implausible sample rate",
+            "implausible channels" or "no samples". Not "truncated": compare the length with what the manifest states.
+            Numbers that are none are silence, and noted.
     """
+    notes = Notes() if notes is None else notes
     num_samples = 0
-    with _open(path) as source:
+    with _open(path, offset_sec, duration_sec) as source:
         start = round(offset_sec * source.sample_rate)
         count = None if duration_sec is None else round(duration_sec * source.sample_rate)
-        blocks = _finite(source.blocks(start, count))
+        blocks = silence_gaps(source.blocks(start, count), source.sample_rate, notes)
+        if source.is_float:
+            yield from _gain(path, source, start, count, notes)
+        if notes.gain != 1.0:
+            blocks = (np.clip(block * np.float32(notes.gain), -1.0, 1.0) for block in blocks)
         if source.sample_rate != sample_rate:
-            # Checked again: filters overshoot, and the largest floats become infinite.
-            blocks = _finite(_resample(blocks, source.sample_rate, sample_rate))
+            blocks = _resample(blocks, source.sample_rate, sample_rate)
         for block in blocks:
             num_samples += len(block)
             yield block
+        notes.flaws += [*source.flaws, *([notes.gap_flaw] if notes.gap_flaw else [])]
     if num_samples == 0:
         raise AudioError(Reason.NO_SAMPLES, f"nothing decodes after second {offset_sec:g}")
+
+
+def _gain(path: Path, source: Source, start: int, count: int | None, notes: Notes) -> Iterator[np.ndarray]:
+    """Note the gain of a source in floating point, which is read once more for it; an empty block tells of each."""
+    finder = GainFinder(source.sample_rate)
+    with _open(path) as again, suppress(AudioError):  # what breaks here breaks there
+        for block in silence_gaps(again.blocks(start, count), source.sample_rate, Notes()):
+            finder.add(block)
+            yield block[:0]
+    notes.gain = finder.gain
 
 
 def decode(path: Path, *, sample_rate: int, offset_sec: float = 0.0, duration_sec: float | None = None) -> np.ndarray:
@@ -143,8 +179,8 @@ def is_shorter(duration_sec: float, stated_sec: float) -> bool:
 
 
 @contextmanager
-def _open(path: Path) -> Iterator[Source]:
-    """Open a file with the decoder that knows it, and refuse what no recorder writes."""
+def _open(path: Path, offset_sec: float = 0.0, duration_sec: float | None = None) -> Iterator[Source]:
+    """Open a file with the decoder that knows it, and refuse what no recorder writes. This part of it will be read."""
     try:
         if not path.is_file():
             raise AudioError(Reason.MISSING_FILE, "no such file")
@@ -154,7 +190,7 @@ def _open(path: Path) -> Iterator[Source]:
     except OSError as error:
         reason = Reason.UNREADABLE if error.errno in NO_FILE else Reason.NOT_OPENED
         raise AudioError(reason, str(error.strerror)) from None
-    with file, closing(_source(file)) as source:
+    with file, closing(_source(file, offset_sec, duration_sec)) as source:
         if not MIN_SAMPLE_RATE <= source.sample_rate <= MAX_SAMPLE_RATE:
             raise AudioError(Reason.SAMPLE_RATE, f"{source.sample_rate} Hz")
         if source.num_channels > MAX_CHANNELS:
@@ -162,29 +198,60 @@ def _open(path: Path) -> Iterator[Source]:
         yield source
 
 
-def _source(file: BinaryIO) -> Source:
-    """Libsndfile, which is quicker, or else FFmpeg, which knows more; of two refusals the better informed is told."""
-    try:
-        return SoundFileSource(file)
-    except sf.LibsndfileError as error:
-        refusal = error
+def _source(file: BinaryIO, offset_sec: float, duration_sec: float | None) -> Source:
+    """Open a recording: files of uncompressed samples with libsndfile, which is quicker, all others with FFmpeg.
+
+    FFmpeg reads those to their real end. Where one refuses, the other is asked; the better informed refusal is told.
+    """
+    samples = find_samples(file)
+    refused = None
+    if samples is not None:
+        try:
+            plain = SoundFileSource(file, samples)
+        except sf.LibsndfileError as error:
+            refused = error
+        else:
+            if plain.is_plain or samples.is_as_stated:
+                return plain
+            plain.close()
+    elif offset_sec > 0 and duration_sec is not None and (part := _flac_part(file, offset_sec + duration_sec)):
+        return part
     from runyoro_ssl.audio.pyav import PyAVSource
 
+    try:
+        return PyAVSource(file, samples)
+    except AudioError as error:
+        if error.reason not in {Reason.UNREADABLE, Reason.NOT_FINALISED}:
+            raise
+        return _by_libsndfile(file, refused, error)
+
+
+def _flac_part(file: BinaryIO, stop_sec: float) -> Source | None:
+    """A FLAC in libsndfile, which finds the part that ends here to the sample, without decoding what precedes it."""
+    if os.pread(file.fileno(), 4, 0) != b"fLaC":
+        return None
+    try:
+        source = SoundFileSource(file)
+    except sf.LibsndfileError:
+        return None
+    # Beyond what is stated there may be more: files that were joined.
+    if source.stated_sec is not None and stop_sec <= source.stated_sec:
+        return source
+    source.close()
+    return None
+
+
+def _by_libsndfile(file: BinaryIO, refused: sf.LibsndfileError | None, instead: AudioError) -> Source:
+    """Open what FFmpeg refuses; or raise that refusal, if libsndfile does not know better."""
     file.seek(0)
     try:
-        return PyAVSource(file)
-    except AudioError as error:
-        if is_unknown_format(refusal) or error.reason != Reason.UNREADABLE:
-            raise
-        raise AudioError(Reason.UNREADABLE, explain(refusal)) from None
-
-
-def _finite(blocks: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
-    """The blocks, up to the first that holds NaN or infinity."""
-    for block in blocks:
-        if not np.isfinite(block).all():
-            raise AudioError(Reason.NON_FINITE, "NaN or infinity in the audio")
-        yield block
+        if refused is None:
+            return SoundFileSource(file)
+    except sf.LibsndfileError as error:
+        refused = error
+    if refused is None or is_unknown_format(refused):
+        raise instead
+    raise AudioError(Reason.UNREADABLE, explain(refused)) from None
 
 
 def _resample(blocks: Iterator[np.ndarray], from_rate: int, to_rate: int) -> Iterator[np.ndarray]:

@@ -1,10 +1,16 @@
-"""Recordings that libsndfile does not read, through PyAV and the FFmpeg it bundles: m4a, 3gp, amr, webm, wma, video."""
+"""Compressed recordings, through PyAV and the FFmpeg it bundles: MP3, FLAC, Ogg, m4a, 3gp, amr, webm, wma, video.
+
+Measured against libsndfile, FFmpeg decodes each of them as fast or faster, and to its real end: recordings that were
+joined, and lengths that no header states, or that a header states wrongly.
+"""
 
 from __future__ import annotations
 
 import errno
 import io
-from collections.abc import Generator, Iterator
+import os
+import struct
+from collections.abc import Generator, Iterable, Iterator
 from itertools import chain
 from typing import BinaryIO
 
@@ -14,15 +20,23 @@ from av.audio.frame import AudioFrame
 from av.audio.stream import AudioStream
 from av.container import InputContainer
 
-from runyoro_ssl.audio.decoder import MAX_BLOCK_VALUES, block_frames
+from runyoro_ssl.audio.channels import Mixer
+from runyoro_ssl.audio.decoder import block_frames
+from runyoro_ssl.audio.frames import at_one_rate, check, cut, gather, up_to
 from runyoro_ssl.audio.reasons import Reason
+from runyoro_ssl.audio.rest import find_again, is_tail, start_of_content
+from runyoro_ssl.audio.samples import Samples
 from runyoro_ssl.errors import AudioError
 
-DEMUXERS = "aac,ac3,aiff,amr,asf,avi,caf,eac3,flac,flv,loas,matroska,mov,mp3,mpeg,mpegts,ogg,rm,wav,w64,wv"
+DEMUXERS = (
+    "aac,ac3,aiff,amr,ape,asf,au,avi,caf,dsf,dss,eac3,flac,flv,loas,matroska,mov,mp3,mpc,mpc8,mpeg,mpegts,nistsphere,ogg,"
+    "oma,qcp,rm,tak,tta,voc,wav,w64,wv"
+)
 """Containers that hold a recording; none that names other files or addresses (playlists, concat, dash), no pictures."""
 DECODERS = (
-    "aac,aac_latm,ac3,alac,als,amrnb,amrwb,eac3,flac,libopencore_amrnb,libopencore_amrwb,libopus,libvorbis,mp1,"
-    "mp1float,mp2,mp2float,mp3,mp3float,opus,speex,libspeex,vorbis,wavpack,wmalossless,wmapro,wmav1,wmav2,wmavoice,"
+    "aac,aac_latm,ac3,alac,als,amrnb,amrwb,ape,atrac3,atrac3p,dsd_lsbf,dsd_lsbf_planar,dsd_msbf,dsd_msbf_planar,dss_sp,"
+    "eac3,evrc,flac,libopencore_amrnb,libopencore_amrwb,libopus,libvorbis,mp1,mp1float,mp2,mp2float,mp3,mp3float,mpc7,"
+    "mpc8,opus,qcelp,speex,libspeex,tak,tta,vorbis,wavpack,wmalossless,wmapro,wmav1,wmav2,wmavoice,"
     "cook,gsm,gsm_ms,ra_144,ra_288,sipr,"
     "adpcm_ima_qt,adpcm_ima_wav,adpcm_ms,adpcm_swf,adpcm_yamaha,g722,g726,g726le,g723_1,nellymoser,"
     "pcm_alaw,pcm_mulaw,pcm_u8,pcm_s8,pcm_s16le,pcm_s16be,pcm_s24le,pcm_s24be,pcm_s32le,pcm_s32be,pcm_f32le,"
@@ -30,16 +44,21 @@ DECODERS = (
 )
 """Decoders of sound. Pictures and film are never decoded, not even to look at the header."""
 OPEN_OPTIONS = {"format_whitelist": DEMUXERS, "codec_whitelist": DECODERS, "protocol_whitelist": "none"}
-STATING = frozenset({"mov", "asf", "ogg", "flac", "wav", "w64", "aiff", "caf"})
-"""Containers whose stream duration is written in them; for others FFmpeg guesses it from the bit rate."""
-MAX_BAD_SHARE = 0.02
-"""Packets that may fail to decode: as much as a clip may be shorter than stated."""
+STATING = frozenset({"mov", "ogg", "flac", "wav", "w64", "aiff", "caf"})
+"""Containers whose stream duration is written in them; for others FFmpeg guesses it from size and bit rate."""
+MP3_COUNTS = {b"Xing": 8, b"Info": 8, b"VBRI": 14}
+"""Names in the frame that states how many an MP3 has, and how far behind. It precedes the first frame that sounds."""
+LONGEST_MP3_FRAME = 1441
+MPEG1_RATE = 32_000
+"""Frames of MP3 have 1152 samples from this rate on, and half as many below."""
+ASF_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
+ASF_HEAD = 1 << 16
+NOT_JOINED = frozenset({"mov", "matroska", "asf", "flv", "wv", "tta", "ape"})
+"""Containers of which FFmpeg reads the first, or not all, where several were joined."""
+FEW_BAD, MANY_BAD = 0.02, 0.25
+"""Shares of packets that do not decode: up to the first, nobody would miss them; up to the second, the rest is used."""
 SEEK_EARLY_SEC = 1
 """Decoders need a few frames to settle after a jump."""
-FULL_SCALE = {"u8": 2.0**7, "s16": 2.0**15, "s32": 2.0**31, "flt": 1.0, "dbl": 1.0}
-"""By sample format, without the p of planar ones; 24 bits come as the upper part of s32."""
-MAX_PLANES = 7
-"""PyAV (seen in 18.1) takes what lies behind the eighth plane for a ninth and reads it: a crash."""
 BROKEN = (av.FFmpegError, OSError, OverflowError, IndexError)
 """What PyAV raises over a damaged file: OSError, OverflowError when FFmpeg is sent to a place before its start or far
 beyond its end; IndexError when a stream appears midway (MPEG-TS)."""
@@ -52,28 +71,41 @@ class PyAVSource:
     Opus in WebM) is skipped, as players do, and an edit list is obeyed, so that second 0 is what a player plays first.
     AAC outside a container declares none and keeps its first few hundredths of a second of near silence.
 
-    A packet that does not decode is skipped, as players do; more than one, and more than 2 % of them, make the file
-    "unreadable", raised after what decodes has been delivered.
+    A packet that does not decode is skipped, as players do; many make the file "unreadable", raised after what decodes
+    has been delivered.
 
     Raises:
-        AudioError: With reason "unreadable" or "no samples".
+        AudioError: With reason "unreadable", "not finalised", "implausible channels" or "no samples".
     """
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: BinaryIO, samples: Samples | None = None) -> None:
         self._file = file
+        self.flaws: list[AudioError] = []
+        self._was_looked_behind = samples is not None
+        if samples is not None and samples.flaw is not None:
+            self.flaws.append(_flaw_here(samples.flaw))
         self._open()
+        check(self._first)
         self.sample_rate = self._first.sample_rate
         self.num_channels = self._first.layout.nb_channels
+        self.is_float = self._stream.codec_context.name.startswith("pcm_f")
         self.stated_sec = self._stated_sec()
+        self._mixer = Mixer(self.sample_rate)
 
     def blocks(self, start: int, count: int | None) -> Iterator[np.ndarray]:
         """Decode mono blocks, as `Source.blocks` says."""
         try:
             position, frames = self._frames_before(start)
-            parts = _cut((self._mono(frame) for frame in frames), start - position, count)
-            yield from _gather(parts, block_frames(self.sample_rate, self.num_channels))
+            skip = start - position
+            frames = up_to(at_one_rate(frames, self.sample_rate), None if count is None else skip + count)
+            for block in cut(gather(frames, block_frames(self.sample_rate, self.num_channels)), skip, count):
+                yield self._mixer.mix(block)
         except BROKEN as error:
             raise AudioError(Reason.UNREADABLE, _explain(error)) from None
+        if count is None:
+            self._look_behind()
+        if self._mixer.flaw is not None:
+            self.flaws.append(self._mixer.flaw)
 
     def close(self) -> None:
         """Free the decoder, as `Source.close` says."""
@@ -83,7 +115,8 @@ class PyAVSource:
     def _open(self) -> None:
         self._file.seek(0)
         # A nameless view: FFmpeg, too, would believe the extension.
-        nameless = io.FileIO(self._file.fileno(), closefd=False)
+        nameless = _Nameless(self._file.fileno(), closefd=False)
+        self._begin, self._end = 0, 0
         try:
             self._container: InputContainer = av.open(
                 nameless, mode="r", container_options=OPEN_OPTIONS, metadata_errors="replace"
@@ -92,10 +125,20 @@ class PyAVSource:
             self._frames = self._decoded()
             first = next(self._frames, None)
         except BROKEN as error:
+            if self._has_no_index():
+                raise AudioError(Reason.NOT_FINALISED, "an MP4 without its index, which no player opens") from None
             raise AudioError(Reason.UNREADABLE, _explain(error)) from None
         if first is None:
             raise AudioError(Reason.NO_SAMPLES, "the file decodes to nothing")
         self._first: AudioFrame = first
+
+    @property
+    def _kind(self) -> str:
+        return self._container.format.name.split(",")[0]
+
+    def _has_no_index(self) -> bool:
+        is_mp4 = os.pread(self._file.fileno(), 4, 4) == b"ftyp"
+        return is_mp4 and find_again(self._file, 0, b"moov") is None
 
     def _audio_stream(self) -> AudioStream:
         if not self._container.streams.audio:
@@ -109,20 +152,44 @@ class PyAVSource:
 
     def _stated_sec(self) -> float | None:
         """Seconds by the header."""
-        container = self._container.format.name.split(",")[0]
         duration, base = self._stream.duration, self._stream.time_base
-        if container in STATING and duration is not None and base is not None:
+        if self._kind == "mp3":
+            return self._mp3_stated_sec()
+        if self._kind == "asf":
+            return self._asf_stated_sec()
+        if self._kind in STATING and duration is not None and base is not None:
             return float(duration * base)
         # Matroska states one length for all its streams; a duration of the stream is then FFmpeg's guess.
         alone = len(self._container.streams) == 1
-        if container == "matroska" and alone and duration is None and self._container.duration is not None:
+        if self._kind == "matroska" and alone and duration is None and self._container.duration is not None:
             return self._container.duration / av.time_base
         return None
+
+    def _mp3_stated_sec(self) -> float | None:
+        """Seconds by the frame of counts, if there is one."""
+        before = min(self._begin, LONGEST_MP3_FRAME)
+        head = os.pread(self._file.fileno(), before, self._begin - before)
+        for name, behind in MP3_COUNTS.items():
+            at = head.find(name)
+            has_count = at >= 0 and (name == b"VBRI" or (head[at + 7 : at + 8] and head[at + 7] & 1))
+            if has_count and len(head) >= at + behind + 4:
+                num_frames = int.from_bytes(head[at + behind : at + behind + 4], "big")
+                return num_frames * (1152 if self.sample_rate >= MPEG1_RATE else 576) / self.sample_rate
+        return None
+
+    def _asf_stated_sec(self) -> float | None:
+        """Seconds by the header of a WMA; what was streamed states none."""
+        head = os.pread(self._file.fileno(), ASF_HEAD, 0)
+        at = head.find(ASF_PROPERTIES)
+        if at < 0 or len(head) < at + 92:
+            return None
+        play, _, preroll, flags = struct.unpack("<QQQI", head[at + 64 : at + 92])
+        return None if flags & 1 or not play else play / 1e7 - preroll / 1e3
 
     def _decoded(self) -> Generator[AudioFrame, None, None]:
         """Frames from here to the end of the file."""
         num_packets = num_bad = 0
-        for packet in self._container.demux(self._stream):
+        for packet in self._packets():
             num_packets += 1
             try:
                 frames = packet.decode()
@@ -130,18 +197,50 @@ class PyAVSource:
                 num_bad += 1
                 continue
             yield from frames
-        if num_bad > max(1, MAX_BAD_SHARE * num_packets):
-            raise AudioError(Reason.UNREADABLE, f"{num_bad} of {num_packets} packets do not decode")
+        if num_bad > max(1, FEW_BAD * num_packets):
+            detail = f"{num_bad} of {num_packets} packets do not decode"
+            if num_bad > MANY_BAD * num_packets:
+                raise AudioError(Reason.UNREADABLE, detail)
+            self.flaws.append(AudioError(Reason.LOST_PACKETS, detail))
 
-    def _frames_before(self, start: int) -> tuple[int, Iterator[AudioFrame]]:
+    def _packets(self) -> Iterator[av.Packet[AudioStream]]:
+        """The packets of the stream; tags and padding that FFmpeg takes for damage are the end."""
+        packets = self._container.demux(self._stream)
+        while True:
+            try:
+                packet = next(packets)
+            except StopIteration:
+                return
+            except BROKEN:
+                if self._end and is_tail(self._file, self._end):
+                    return
+                raise
+            if packet.pos is not None and packet.size:
+                self._begin = self._begin or packet.pos
+                self._end = max(self._end, packet.pos + packet.size)
+            yield packet
+
+    def _look_behind(self) -> None:
+        """Notice that another recording stands behind the one that was read."""
+        if self._kind not in NOT_JOINED or self._was_looked_behind or not self._end:
+            return
+        head = os.pread(self._file.fileno(), 8, start_of_content(self._file))
+        again = find_again(self._file, self._end, b"ftyp" if head[4:] == b"ftyp" else head[:4])
+        if again is not None:
+            size = os.fstat(self._file.fileno()).st_size
+            detail = f"another recording begins {size - again:,} bytes before the end: files that were joined"
+            self.flaws.append(AudioError(Reason.NOT_READ, detail))
+
+    def _frames_before(self, start: int) -> tuple[int, Iterable[AudioFrame]]:
         """Decoded frames from `start` or earlier, and the position of the first of them.
 
-        Jumps only where timestamps count samples, as in MP4 and its kin; elsewhere (Matroska's are whole milliseconds)
-        all that precedes `start` is decoded and dropped.
+        Jumps only in MP4 and its kin, whose timestamps count samples and never start anew, as they do where Ogg or FLAC
+        was joined; elsewhere all that precedes `start` is decoded and dropped.
         """
         early = start - SEEK_EARLY_SEC * self.sample_rate
         base, origin = self._stream.time_base, self._first.pts
-        if early <= 0 or origin is None or base is None or base * self.sample_rate != 1:
+        counts_samples = self._kind == "mov" and base is not None and base * self.sample_rate == 1
+        if early <= 0 or origin is None or not counts_samples:
             return 0, chain([self._first], self._frames)
         self._container.seek(origin + early, stream=self._stream)
         frames = self._decoded()
@@ -152,72 +251,20 @@ class PyAVSource:
         self._open()
         return 0, chain([self._first], self._frames)
 
-    def _mono(self, frame: AudioFrame) -> np.ndarray:
-        """float32 (T,): the mean of a frame's channels."""
-        num_channels, name = frame.layout.nb_channels, frame.format.name.removesuffix("p")
-        if frame.sample_rate != self.sample_rate:
-            raise AudioError(Reason.UNREADABLE, f"from {self.sample_rate} to {frame.sample_rate} Hz midway")
-        if frame.format.is_planar and num_channels > MAX_PLANES:
-            raise AudioError(Reason.CHANNELS, f"{num_channels}, at most {MAX_PLANES} are read from this format")
-        if name not in FULL_SCALE:
-            raise AudioError(Reason.UNREADABLE, f"samples of the kind {name}")
-        values: np.ndarray = frame.to_ndarray()
-        if not frame.format.is_planar:
-            values = values.reshape(-1, num_channels).T
-        if num_channels == 1 and values.dtype == np.float32:
-            return values.reshape(-1)
-        # Frames are short: one pass, in double because 32-bit integers do not fit a float.
-        wave: np.ndarray = np.add.reduce(values, axis=0, dtype=np.float64)
-        wave *= 1 / (num_channels * FULL_SCALE[name])
-        if name == "u8":
-            wave -= 1
-        return wave.astype(np.float32)
+
+class _Nameless(io.FileIO):
+    """A file that refuses an impossible place with a number: PyAV prints the traceback of an exception."""
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        try:
+            return super().seek(offset, whence)
+        except (OSError, ValueError, OverflowError):
+            return -1
 
 
-def _cut(parts: Iterator[np.ndarray], skip: int, count: int | None) -> Iterator[np.ndarray]:
-    """Without the first `skip` frames, at most `count`. An empty part now and then tells that skipping goes on."""
-    quiet = 0
-    for part in parts:
-        wanted = part[skip:]
-        skip = max(0, skip - len(part))
-        quiet += len(part) - len(wanted)
-        if quiet > MAX_BLOCK_VALUES:
-            quiet = 0
-            yield part[:0]
-        if count is not None:
-            wanted = wanted[:count]
-            count -= len(wanted)
-        if len(wanted):
-            yield wanted
-        if count == 0:
-            return
-
-
-def _gather(parts: Iterator[np.ndarray], size: int) -> Iterator[np.ndarray]:
-    """Parts of any length as blocks of `size` frames; what came before an error is given before it is raised."""
-    waiting: list[np.ndarray] = []
-    num_waiting = 0
-    try:
-        for part in parts:
-            if len(part) == 0:
-                yield part
-                continue
-            waiting.append(part)
-            num_waiting += len(part)
-            if num_waiting >= size:
-                joined = np.concatenate(waiting)
-                whole = len(joined) // size * size
-                yield from (joined[at : at + size] for at in range(0, whole, size))
-                waiting, num_waiting = [joined[whole:]], len(joined) - whole
-    except (AudioError, *BROKEN):
-        yield from _rest(waiting)
-        raise
-    yield from _rest(waiting)
-
-
-def _rest(waiting: list[np.ndarray]) -> list[np.ndarray]:
-    joined = np.concatenate(waiting) if waiting else np.empty(0, np.float32)
-    return [joined] if len(joined) else []
+def _flaw_here(flaw: AudioError) -> AudioError:
+    """What is wrong with the statement of a file of chunks, of which FFmpeg reads no more than is stated."""
+    return AudioError(Reason.NOT_READ, flaw.detail) if flaw.reason == Reason.LONGER_THAN_STATED else flaw
 
 
 def _explain(error: Exception) -> str:

@@ -48,6 +48,31 @@ class Reason(StrEnum):
         "Less audio decodes than the file's header promises: an interrupted copy or download.",
         "Copy or download it again.",
     )
+    NOT_FINALISED = (
+        "not finalised",
+        "The recorder never wrote down how long the recording is: it lost power, or its card was pulled out.",
+        "Nothing, if it was read: all that is on the disk is used. Listen to its end.",
+    )
+    LONGER_THAN_STATED = (
+        "longer than stated",
+        "More audio stands in the file than its header says: over 4 GB, or a recorder that was interrupted.",
+        "Nothing: all of it was read.",
+    )
+    NOT_READ = (
+        "bytes not read",
+        "Something stands behind the audio that could not be read: files that were joined, mostly.",
+        "If it is another recording, split the file: each part must be a file of its own.",
+    )
+    LOST_PACKETS = (
+        "lost packets",
+        "Some packets inside the recording do not decode; the others were used.",
+        "Copy or download it again, if there is a better copy.",
+    )
+    CHANNELS_CANCEL = (
+        "channels cancel",
+        "The channels are opposites, as of a balanced microphone in a stereo input, and their mean is silence.",
+        "Nothing: the stronger channel was used. Next time, use the right cable, or record one channel.",
+    )
     NO_SAMPLES = (
         "no samples",
         "Nothing decodes at this place: the file, or the part that the manifest names, holds no audio.",
@@ -55,8 +80,8 @@ class Reason(StrEnum):
     )
     NON_FINITE = (
         "non-finite samples",
-        "The file holds numbers that are not numbers (NaN or infinity).",
-        "Export it again from the program that made it.",
+        "The file holds numbers that are not numbers (NaN or infinity); they cost the tenth of a second around them.",
+        "If it is much, export it again from the program that made it.",
     )
     SAMPLE_RATE = (
         "implausible sample rate",

@@ -34,9 +34,10 @@ class Drop:
 class ClipRecord:
     """All that `prepare` keeps of a clip beside its samples: shards, splits, report and page read it.
 
-    It begins `offset_sec` into `source`, the path of the manifest. `measures` are those of `audio.measures`; `measured`
-    is what each corpus filter wants to know, by its name; `drop_reasons` are those of the filters that would drop it,
-    by name: empty for a clip on disk. `split` is the one it was put into, "" before that.
+    It begins `offset_sec` into `source`, the path of the manifest, whose samples were multiplied by `gain`. `measures`
+    are those of `audio.measures`; `measured` is what each corpus filter wants to know, by its name; `drop_reasons` are
+    those of the filters that would drop it, by name: empty for a clip on disk. `split` is the one it was put into, ""
+    before that.
     """
 
     id: str
@@ -51,6 +52,7 @@ class ClipRecord:
     measures: dict[str, float]
     measured: dict[str, Any] = field(default_factory=dict)
     drop_reasons: dict[str, str] = field(default_factory=dict)
+    gain: float = 1.0
     split: str = ""
 
     def drop(self, reason: str) -> Drop:
@@ -119,7 +121,8 @@ class Tally:
         self.samples_kept += account.samples_kept
         self.drops += account.drops
         if account.flaw:
-            self.flaws[source] = account.flaw
+            told = [*self.flaws.get(source, "").split("; "), *account.flaw.split("; ")]
+            self.flaws[source] = "; ".join(dict.fromkeys(one for one in told if one))
 
     def drop(self, clip: ClipRecord, reason: str) -> None:
         """Count a clip as dropped that was counted as kept."""

@@ -24,6 +24,7 @@ class Format:
     rate: int
     channels: int = 1
     bit_rate: int | None = None
+    quality: int | None = None
     options: dict[str, str] = field(default_factory=dict)
     muxing: dict[str, str] = field(default_factory=dict)
     with_video: bool = False
@@ -90,7 +91,29 @@ def write_av(path: Path, seconds: float) -> np.ndarray:
 
 def encode(path: Path, wave: np.ndarray, kind: Format, **metadata: str) -> None:
     """Write float32 (T, channels) as any format PyAV encodes; metadata is written as Latin-1."""
-    with av.open(str(path), "w", format=kind.container, options=kind.muxing, metadata_encoding="latin-1") as file:
+    _encode(str(path), wave, kind, metadata)
+
+
+def encode_stream(wave: np.ndarray, kind: Format) -> bytes:
+    """What `encode` writes into a pipe, where nothing can be written afterwards."""
+    pipe = _Pipe()
+    _encode(pipe, wave, kind, {})
+    return b"".join(pipe.written)
+
+
+class _Pipe:
+    """All that FFmpeg needs of a file it only appends to."""
+
+    def __init__(self) -> None:
+        self.written: list[bytes] = []
+
+    def write(self, content: bytes) -> int:
+        self.written.append(bytes(content))
+        return len(content)
+
+
+def _encode(place: Any, wave: np.ndarray, kind: Format, metadata: dict[str, str]) -> None:
+    with av.open(place, "w", format=kind.container, options=kind.muxing, metadata_encoding="latin-1") as file:
         file.metadata.update(metadata)
         film = file.add_stream("mpeg4", rate=25) if kind.with_video else None
         if film is not None:
@@ -99,6 +122,9 @@ def encode(path: Path, wave: np.ndarray, kind: Format, **metadata: str) -> None:
         sound.layout = LAYOUTS[wave.shape[1]]
         if kind.bit_rate is not None:
             sound.bit_rate = kind.bit_rate
+        if kind.quality is not None:
+            sound.codec_context.qscale = True
+            sound.codec_context.global_quality = kind.quality * 118  # FF_QP2LAMBDA
         if film is not None:
             for number in range(round(25 * len(wave) / kind.rate)):
                 picture = av.VideoFrame.from_ndarray(np.full((48, 64, 3), number, np.uint8), format="rgb24")

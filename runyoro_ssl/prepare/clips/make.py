@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +13,13 @@ import numpy as np
 
 from runyoro_ssl.audio.decode import LENGTH_TOLERANCE_SEC, check_length, is_shorter, stream
 from runyoro_ssl.audio.measures import measure_utterance
+from runyoro_ssl.audio.notes import Notes
 from runyoro_ssl.audio.reasons import Reason
 from runyoro_ssl.errors import AudioError
 from runyoro_ssl.plugin.spec import Utterance
 from runyoro_ssl.prepare.accounts import Account, ClipRecord, Drop
 from runyoro_ssl.prepare.clips.filtering import ClipFilters
+from runyoro_ssl.prepare.clips.gaps import around_gaps
 from runyoro_ssl.prepare.clips.segment import Cut, PauseSettings, cut_at_pauses, cut_evenly, cut_stream, take_bounds
 from runyoro_ssl.prepare.clips.speech import track_speech
 from runyoro_ssl.prepare.manifest import ManifestEntry
@@ -44,14 +46,16 @@ class ClipMaker:
     def make(self, key: str, entry: ManifestEntry, keep: Keep) -> Account:
         """Make the clips of a line: each row goes to `keep` as soon as it is made; returns the account."""
         account = Account(key)
+        notes = Notes()
         try:
-            for cut in self._cuts(entry, account):
+            for cut in self._cuts(entry, account, notes):
                 account.num_pieces += account.cut
-                self._filter(self._utterance(entry, cut), account, keep)
+                self._filter(self._utterance(entry, cut), notes.gain, account, keep)
         except AudioError as error:
             self._give_up(entry, account, error)
         except MemoryError:
             self._give_up(entry, account, AudioError(Reason.OUT_OF_MEMORY, f"{entry.duration:.1f} s are stated"))
+        account.flaw = _flaws(entry, notes, account.flaw)
         return account
 
     def _give_up(self, entry: ManifestEntry, account: Account, error: AudioError) -> None:
@@ -61,22 +65,33 @@ class ClipMaker:
         account.samples_in = told + rest
         account.drops.append(_drop(entry, told / self.sample_rate, rest, error))
 
-    def _cuts(self, entry: ManifestEntry, account: Account) -> Iterator[Cut]:
-        """The cuts of a line. A clip that has a flaw raises AudioError; a recording is used as far as it goes."""
+    def _cuts(self, entry: ManifestEntry, account: Account, notes: Notes) -> Iterator[Cut]:
+        """The cuts of a line, without its gaps. A short clip that breaks raises; a recording goes as far as it goes."""
+        for cut in self._cuts_with_gaps(entry, account, notes):
+            start, stop = cut.start, cut.start + len(cut.waveform)
+            whole, lost = around_gaps(start, stop, notes.gaps_at(self.sample_rate))
+            account.cut = account.cut or bool(lost)
+            for first, last in lost:
+                error = AudioError(Reason.NON_FINITE)
+                account.drops.append(_drop(entry, first / self.sample_rate, last - first, error))
+            for first, last in whole:
+                yield replace(cut, start=first, waveform=cut.waveform[first - start : last - start])
+
+    def _cuts_with_gaps(self, entry: ManifestEntry, account: Account, notes: Notes) -> Iterator[Cut]:
         if entry.duration > self.max_recording_sec:
             raise AudioError(Reason.TOO_LONG, f"{entry.duration:g} s, over prepare.max_recording_sec")
         if entry.duration <= self.pauses.max_duration_sec:
-            yield from self._whole(entry, account)
+            yield from self._whole(entry, account, notes)
         elif self.segment == "none":
             raise AudioError(Reason.TOO_LONG, f"{entry.duration:.1f} s, and prepare.segment is none")
         elif self.segment == "fixed":
-            yield from self._fixed(entry, account)
+            yield from self._fixed(entry, account, notes)
         else:
-            yield from self._at_pauses(entry, account)
+            yield from self._at_pauses(entry, account, notes)
 
-    def _whole(self, entry: ManifestEntry, account: Account) -> Iterator[Cut]:
+    def _whole(self, entry: ManifestEntry, account: Account, notes: Notes) -> Iterator[Cut]:
         # A little more than is stated: the duration of a manifest may be rounded.
-        waveform = np.concatenate([*self._blocks(entry, 1.02 * entry.duration + 2 * LENGTH_TOLERANCE_SEC)])
+        waveform = np.concatenate([*self._blocks(entry, 1.02 * entry.duration + 2 * LENGTH_TOLERANCE_SEC, notes)])
         seconds = len(waveform) / self.sample_rate
         check_length(seconds, entry.duration, Reason.SHORTER_THAN_STATED, "the manifest")
         if entry.offset is not None or is_shorter(entry.duration, seconds):
@@ -90,37 +105,40 @@ class ClipMaker:
         for start, stop in bounds:
             yield Cut(start, waveform[start:stop])
 
-    def _fixed(self, entry: ManifestEntry, account: Account) -> Iterator[Cut]:
+    def _fixed(self, entry: ManifestEntry, account: Account, notes: Notes) -> Iterator[Cut]:
         account.cut = True
         decoded = _Counted()
-        yield from cut_stream(decoded.until_broken(self._blocks(entry, entry.duration)), self._max_samples)
+        yield from cut_stream(decoded.until_broken(self._blocks(entry, entry.duration, notes)), self._max_samples)
         self._account_for_rest(entry, account, decoded.num_samples, decoded.error)
 
-    def _at_pauses(self, entry: ManifestEntry, account: Account) -> Iterator[Cut]:
+    def _at_pauses(self, entry: ManifestEntry, account: Account, notes: Notes) -> Iterator[Cut]:
         account.cut = True
-        track = track_speech(self._blocks(entry, entry.duration), self.sample_rate)
+        track = track_speech(self._blocks(entry, entry.duration, notes), self.sample_rate)
         bounds = cut_at_pauses(track, self.pauses)
         end = 0
-        for (start, stop), waveform in take_bounds(self._blocks(entry, entry.duration), bounds):
-            self._leave_out(entry, account, end, start)
+        for (start, stop), waveform in take_bounds(self._blocks(entry, entry.duration, Notes()), bounds):
+            self._leave_out(entry, account, end, start, notes)
             yield Cut(start, waveform, track.speech_share(start, stop, self.pauses.vad_threshold))
             end = stop
-        self._leave_out(entry, account, end, track.num_samples)
+        self._leave_out(entry, account, end, track.num_samples, notes)
         self._account_for_rest(entry, account, track.num_samples, track.error)
 
-    def _blocks(self, entry: ManifestEntry, duration_sec: float) -> Iterator[np.ndarray]:
+    def _blocks(self, entry: ManifestEntry, duration_sec: float, notes: Notes) -> Iterator[np.ndarray]:
         """The decoded audio of a line, watched."""
         path = self.manifest_dir / entry.audio_filepath
         still_alive(self.time_limit_sec)
+        offset_sec = entry.offset or 0.0
         for block in stream(
-            path, sample_rate=self.sample_rate, offset_sec=entry.offset or 0.0, duration_sec=duration_sec
+            path, sample_rate=self.sample_rate, offset_sec=offset_sec, duration_sec=duration_sec, notes=notes
         ):
             still_alive(self.time_limit_sec)
             yield block
 
-    def _leave_out(self, entry: ManifestEntry, account: Account, start: int, stop: int) -> None:
-        if stop > start:
-            account.drops.append(_drop(entry, start / self.sample_rate, stop - start, AudioError(Reason.NO_SPEECH)))
+    def _leave_out(self, entry: ManifestEntry, account: Account, start: int, stop: int, notes: Notes) -> None:
+        silent, lost = around_gaps(start, stop, notes.gaps_at(self.sample_rate))
+        for stretches, error in ((silent, AudioError(Reason.NO_SPEECH)), (lost, AudioError(Reason.NON_FINITE))):
+            for first, last in stretches:
+                account.drops.append(_drop(entry, first / self.sample_rate, last - first, error))
 
     def _account_for_rest(
         self, entry: ManifestEntry, account: Account, num_samples: int, error: AudioError | None
@@ -160,7 +178,7 @@ class ClipMaker:
             speech_share=cut.speech_share,
         )
 
-    def _filter(self, utterance: Utterance, account: Account, keep: Keep) -> None:
+    def _filter(self, utterance: Utterance, gain: float, account: Account, keep: Keep) -> None:
         answers = self.filters(utterance)
         if answers.reason is not None and not self.filters.ask_all:
             account.drops.append(Drop(utterance.source, utterance.offset_sec, utterance.num_samples, answers.reason))
@@ -180,6 +198,7 @@ class ClipMaker:
                 licence=None if licence is None else str(licence),
                 offset_sec=utterance.offset_sec,
                 num_samples=utterance.num_samples,
+                gain=gain,
                 crc32=zlib.crc32(row["audio"]),
                 measures=measures,
                 measured=answers.measured,
@@ -223,6 +242,12 @@ def to_row(utterance: Utterance) -> dict[str, Any]:
 def _drop(entry: ManifestEntry, start_sec: float, num_samples: int, error: AudioError) -> Drop:
     offset_sec = (entry.offset or 0.0) + start_sec
     return Drop(entry.source, offset_sec, num_samples, error.reason, error.detail)
+
+
+def _flaws(entry: ManifestEntry, notes: Notes, found: str | None) -> str | None:
+    """All that is wrong with a recording: by its line, by what was noticed, by how it ended; None for nothing."""
+    told = str((entry.model_extra or {}).get("flaw") or "").split("; ")
+    return "; ".join(dict.fromkeys(one for one in [*told, *map(str, notes.flaws), found] if one)) or None
 
 
 def _read_only(waveform: np.ndarray) -> np.ndarray:
