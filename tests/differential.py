@@ -271,9 +271,8 @@ def main() -> int:
         for one in compare(Path(folder), names):
             num_wrong += not one.agrees
             mark = " " if one.agrees else "X"
-            sys.stdout.write(
-                f"{mark} {one.format:13} {one.variant:14} {one.by_ffmpeg or 0:7.3f} {one.seconds:7.3f}  {one.flaw}\n"
-            )
+            seconds = f"{one.by_ffmpeg or 0:7.3f} {one.seconds:7.3f}"
+            sys.stdout.write(f"{mark} {one.format:13} {one.variant:14} {seconds}  {one.flaw}\n")
     return int(num_wrong > 0)
 
 

@@ -47,7 +47,8 @@ TINY = 1e-12
 class Measures:
     """The signal of one clip in numbers, all of them finite, whatever the clip.
 
-    `active_share` is the share of 25 ms frames above -55 dBFS. `snr_db` compares the mean power of 250 Hz bands up to
+    `level_dbfs` is that of 25 ms frames, each without its mean: an offset is no sound. `active_share` is the share of
+    them above -55 dBFS. `snr_db` compares the mean power of 250 Hz bands up to
     4 kHz with their quiet frames (-20 to 80). `hum_db` is how far 50 or 60 Hz and their harmonics stand above
     their neighbourhood. `music` is a likelihood, 0 to 1.
     """
@@ -115,7 +116,7 @@ def _measure(waveform: np.ndarray, sample_rate: int) -> Measures:
     waveform = np.ascontiguousarray(waveform if len(waveform) else [0.0], dtype=np.float32)
     size = round(LEVEL_FRAME_SEC * sample_rate)
     frames = _frames(waveform, size, size) if len(waveform) >= size else waveform[None, :]
-    frame_power = np.einsum("ft,ft->f", frames, frames) / frames.shape[1]
+    frame_power = power_without_mean(frames)
     power = float(np.mean(frame_power))
     peak = max(float(waveform.max()), -float(waveform.min()))
     dc_offset = float(waveform.mean())
@@ -126,11 +127,19 @@ def _measure(waveform: np.ndarray, sample_rate: int) -> Measures:
         snr_db=_snr_db(bands),
         clipped_share=float(np.mean(np.abs(waveform) >= CLIPPED_LEVEL)) if peak >= CLIPPED_LEVEL else 0.0,
         dc_offset=dc_offset,
-        hum_db=_hum_db(waveform, sample_rate, power - dc_offset**2),
+        hum_db=_hum_db(waveform, sample_rate, power),
         bandwidth_hz=_bandwidth_hz(bands, sample_rate),
         music=_music(steady_share, frame_power),
         active_share=float(np.mean(frame_power > 10.0 ** (ACTIVE_DBFS / 10.0))),
     )
+
+
+def power_without_mean(frames: np.ndarray) -> np.ndarray:
+    """Mean square of each frame about its mean, float32 (frames,), of float32 (frames, T)."""
+    power: np.ndarray = np.einsum("ft,ft->f", frames, frames) / frames.shape[1]
+    power -= np.square(frames.mean(axis=1))
+    power = np.maximum(power, 0.0)
+    return power
 
 
 def _frames(waveform: np.ndarray, size: int, hop: int) -> np.ndarray:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from runyoro_ssl import hookimpl
-from runyoro_ssl.audio.measures import measure_utterance
+from runyoro_ssl.audio.measures import measure_utterance, power_without_mean
 from runyoro_ssl.audio.reasons import Reason
 
 if TYPE_CHECKING:
@@ -40,8 +40,9 @@ class DurationFilter:
 class SilenceFilter:
     """Filter that drops clips with hardly any frame above a level: recorders left running, dead channels.
 
-    A 25 ms frame is active when its RMS exceeds `threshold_dbfs` (dB re full scale); a clip passes when at least
-    `min_active_share` of its frames are. Of the real clips none has less than 0.66.
+    A 25 ms frame is active when its RMS about its mean exceeds `threshold_dbfs` (dB re full scale): a dead channel with
+    an offset is silent. A clip passes when at least `min_active_share` of its frames are active. Of the real clips none
+    has less than 0.66.
     """
 
     threshold_dbfs: float = -55.0
@@ -56,8 +57,7 @@ class SilenceFilter:
         size = round(FRAME_SEC * utterance.sample_rate)
         wave = utterance.waveform
         frames = wave[: len(wave) // size * size].reshape(-1, size) if len(wave) >= size else wave[None, :]
-        power = np.einsum("ft,ft->f", frames, frames) / frames.shape[1]
-        active = np.mean(power > 10.0 ** (self.threshold_dbfs / 10.0))
+        active = np.mean(power_without_mean(frames) > 10.0 ** (self.threshold_dbfs / 10.0))
         return Reason.SILENCE if active < self.min_active_share else None
 
 

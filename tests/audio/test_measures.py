@@ -71,10 +71,10 @@ def test_every_measure_is_finite(clip: np.ndarray, sample_rate: int) -> None:
 
 
 def test_level_peak_clipping_and_offset_are_those_of_the_formula() -> None:
-    """A sine of amplitude 0.5 on an offset of 0.1, a tenth of it at full scale."""
+    """A sine of amplitude 0.5 on an offset of 0.1, which is no sound; a tenth of it at full scale."""
     clip = (0.1 + 0.5 * np.sin(2 * np.pi * 440 * np.arange(RATE) / RATE)).astype(np.float32)
     found = measure(clip, RATE)
-    assert found.level_dbfs == pytest.approx(10 * np.log10(0.125 + 0.01), abs=0.01)
+    assert found.level_dbfs == pytest.approx(10 * np.log10(0.125), abs=0.01)
     assert found.peak_dbfs == pytest.approx(20 * np.log10(0.6), abs=0.01)
     assert found.dc_offset == pytest.approx(0.1, abs=1e-4)
     assert found.clipped_share == 0.0

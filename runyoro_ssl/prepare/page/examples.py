@@ -20,26 +20,31 @@ WORST_DEVIATION = 4.0
 
 @dataclass(frozen=True)
 class Fault:
-    """A measure whose low (`sign` -1) or high (1) values are bad; differences below `least` do not matter."""
+    """A measure whose low (`sign` -1) or high (1) values are bad; differences below `least` do not matter.
+
+    Only a value beyond `limit` is called by the fault's name, however unusual it is in its corpus.
+    """
 
     label: str
     measure: str
     sign: int
     least: float
+    limit: float
 
 
 FAULTS = (
-    Fault("low SNR", "snr_db", -1, 3.0),
-    Fault("clipping", "clipped_share", 1, 0.001),
-    Fault("music", "music", 1, 0.1),
-    Fault("narrow bandwidth", "bandwidth_hz", -1, 500.0),
-    Fault("mains hum", "hum_db", 1, 3.0),
+    Fault("low SNR", "snr_db", -1, 3.0, limit=10.0),
+    Fault("clipping", "clipped_share", 1, 0.001, limit=0.001),
+    Fault("music", "music", 1, 0.1, limit=0.6),
+    Fault("narrow bandwidth", "bandwidth_hz", -1, 500.0, limit=4250.0),
+    Fault("mains hum", "hum_db", 1, 3.0, limit=20.0),
 )
+"""The limits are those by which the built-in filters tell a fault from clean speech; under 10 dB, speech is noisy."""
 
 
 @dataclass(frozen=True)
 class Example:
-    """A clip to show, by its place among all clips. `faults` names what is more than one deviation from usual."""
+    """A clip to show, by its place among all clips. `faults` names what is bad, and a deviation from usual at least."""
 
     clip: int
     faults: tuple[str, ...] = ()
@@ -59,7 +64,7 @@ def choose_examples(clips: Sequence[ClipRecord]) -> tuple[list[Example], list[Ex
     worst = _spread(by_badness, clips, min(NUM_EXAMPLES, len(clips) // 2))
     rest = np.argsort(_unusual(clips), kind="stable").tolist()
     typical = _spread([clip for clip in rest if clip not in worst], clips, NUM_EXAMPLES)
-    return [Example(clip, _named(terms[:, clip])) for clip in worst], [Example(clip) for clip in typical]
+    return [Example(clip, _named(terms[:, clip], clips[clip])) for clip in worst], [Example(clip) for clip in typical]
 
 
 def bad_deviations(clips: Sequence[ClipRecord]) -> np.ndarray:
@@ -103,6 +108,9 @@ def _first_of_each(order: Iterable[int], clips: Sequence[ClipRecord]) -> Iterabl
             yield clip
 
 
-def _named(terms: np.ndarray) -> tuple[str, ...]:
-    """Labels of the faults beyond one deviation, the worst first."""
-    return tuple(FAULTS[row].label for row in np.argsort(-terms, kind="stable") if terms[row] > 1)
+def _named(terms: np.ndarray, clip: ClipRecord) -> tuple[str, ...]:
+    """Labels of the faults beyond one deviation and beyond their limits, the worst first."""
+    order = [FAULTS[row] for row in np.argsort(-terms, kind="stable") if terms[row] > 1]
+    return tuple(
+        fault.label for fault in order if fault.sign * clip.measures.get(fault.measure, 0.0) > fault.sign * fault.limit
+    )
