@@ -138,7 +138,7 @@ def power_without_mean(frames: np.ndarray) -> np.ndarray:
     """Mean square of each frame about its mean, float32 (frames,), of float32 (frames, T)."""
     power: np.ndarray = np.einsum("ft,ft->f", frames, frames) / frames.shape[1]
     power -= np.square(frames.mean(axis=1))
-    power = np.maximum(power, 0.0)
+    power[power < 0.0] = 0.0
     return power
 
 
