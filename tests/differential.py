@@ -164,6 +164,14 @@ def size_wrapped(content: bytes) -> bytes | None:
     return content[:at] + size + content[at + 4 :]
 
 
+def size_unknown(content: bytes) -> bytes | None:
+    """What a program writes into a pipe: the largest size there is."""
+    if content[:4] not in {b"RIFF", b".snd"}:
+        return None
+    at = _find(content, b"data") + 4 if content[8:12] == b"WAVE" else 8
+    return content[:at] + b"\xff" * 4 + content[at + 4 :] if content[8:12] != b"AVI " else None
+
+
 def _find(content: bytes, tag: bytes) -> int:
     at = content.find(tag)
     assert at > 0
@@ -187,6 +195,7 @@ VARIANTS: dict[str, Callable[[bytes], bytes | None]] = {
     "begins midway": lambda content: content[len(content) * 3 // 10 :],
     "not finalised": not_finalised,
     "size wrapped": size_wrapped,
+    "size unknown": size_unknown,
     "zeros behind": lambda content: content + bytes(50_000),
 }
 

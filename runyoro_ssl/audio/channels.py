@@ -13,6 +13,8 @@ CANCEL = 10.0 ** (-12.0 / 10.0)
 """Power of the mean of two channels, over that of the channels, below which they are taken to cancel. Channels that
 have nothing in common give 1/2, one dead channel of two the same."""
 
+ABOUT = 10.0 ** (3.0 / 10.0)
+
 
 @dataclass
 class Mixer:
@@ -20,7 +22,7 @@ class Mixer:
 
     sample_rate: int
     chosen_frames: dict[int, int] = field(default_factory=dict)
-    """Frames for which one channel stands, by its number."""
+    """Frames for which one channel stands, by its number, the last chosen last."""
 
     def mix(self, block: np.ndarray) -> np.ndarray:
         """Mix float32 (channels, T) to (T,): the mean, or the strongest channel where the channels cancel."""
@@ -34,9 +36,15 @@ class Mixer:
         powers = [_power(channel) for channel in block]
         if _power(mean) >= CANCEL * 2 / len(block) * float(np.mean(powers)):
             return mean
+        chosen = self._choose(powers)
+        self.chosen_frames[chosen] = self.chosen_frames.pop(chosen, 0) + block.shape[1]
+        return np.ascontiguousarray(block[chosen])
+
+    def _choose(self, powers: list[float]) -> int:
+        """The strongest channel; the one that was chosen before, as long as it is about as strong."""
         strongest = int(np.argmax(powers))
-        self.chosen_frames[strongest] = self.chosen_frames.get(strongest, 0) + block.shape[1]
-        return np.ascontiguousarray(block[strongest])
+        before = next(reversed(self.chosen_frames), strongest)
+        return before if powers[before] * ABOUT >= powers[strongest] else strongest
 
     @property
     def flaw(self) -> AudioError | None:
