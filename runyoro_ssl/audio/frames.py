@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from fractions import Fraction
 
 import av
 import numpy as np
@@ -31,37 +30,28 @@ def at_one_rate(frames: Iterable[AudioFrame], rate: int) -> Iterator[AudioFrame]
     """The frames, those at another rate resampled: recordings that were joined may each have their own."""
     kind, resampler = None, None
     for frame in frames:
-        found = frame.sample_rate, frame.format.name, frame.layout.name
-        if found != kind:
-            if resampler is not None:
-                yield from _resampled(resampler, None)
-            kind, resampler = found, None
-            check(frame)
-            if frame.sample_rate != rate:
-                resampler = av.AudioResampler(format=frame.format, layout=frame.layout, rate=rate)
-        frame.pts, frame.time_base = None, Fraction(1, frame.sample_rate)  # queues refuse what does not follow
-        if resampler is None:
+        if resampler is None and frame.sample_rate == rate:
             yield frame
-        else:
-            yield from _resampled(resampler, frame)
+            continue
+        found = frame.sample_rate, frame.format.name, frame.layout.name
+        if resampler is None or found != kind:
+            if resampler is not None:
+                yield from resampler.resample(None)
+            check(frame)
+            resampler, kind = av.AudioResampler(frame.format, frame.layout, rate), found
+        frame.pts = None  # nothing follows from where it stood
+        yield from resampler.resample(frame)
     if resampler is not None:
-        yield from _resampled(resampler, None)
+        yield from resampler.resample(None)
 
 
-def _resampled(resampler: av.AudioResampler, frame: AudioFrame | None) -> Iterator[AudioFrame]:
-    for made in resampler.resample(frame):
-        made.pts, made.time_base = None, Fraction(1, made.sample_rate)
-        yield made
-
-
-def up_to(frames: Iterable[AudioFrame], num_samples: int | None) -> Iterator[AudioFrame]:
-    """The frames that hold the first so many samples, or all: no more is decoded."""
+def up_to(frames: Iterable[AudioFrame], num_samples: int) -> Iterator[AudioFrame]:
+    """The frames that hold the first so many samples: no more is decoded."""
     for frame in frames:
         yield frame
-        if num_samples is not None:
-            num_samples -= frame.samples
-            if num_samples <= 0:
-                return
+        num_samples -= frame.samples
+        if num_samples <= 0:
+            return
 
 
 def gather(frames: Iterable[AudioFrame], size: int) -> Iterator[np.ndarray]:
@@ -69,14 +59,17 @@ def gather(frames: Iterable[AudioFrame], size: int) -> Iterator[np.ndarray]:
 
     A block is shorter at the end, and where the number of channels changes.
     """
-    queue, kind = av.AudioFifo(), None
+    queue = av.AudioFifo()
     try:
         for frame in frames:
-            found = frame.format.name, frame.layout.name
-            if found != kind:
+            frame.pts = None  # the queue would refuse what does not follow
+            try:
+                queue.write(frame)
+            except ValueError:  # of another kind than those before
                 yield from _rest(queue)
-                queue, kind = av.AudioFifo(), found
-            queue.write(frame)
+                check(frame)
+                queue = av.AudioFifo()
+                queue.write(frame)
             while queue.samples >= size and (block := queue.read(size)) is not None:
                 yield _values(block)
     except Exception:

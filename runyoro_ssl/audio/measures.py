@@ -113,10 +113,9 @@ def _measure_once(same: _SameArray, sample_rate: int) -> Measures:
 
 
 def _measure(waveform: np.ndarray, sample_rate: int) -> Measures:
-    waveform = np.ascontiguousarray(waveform if len(waveform) else [0.0], dtype=np.float32)
-    size = round(LEVEL_FRAME_SEC * sample_rate)
-    frames = _frames(waveform, size, size) if len(waveform) >= size else waveform[None, :]
-    frame_power = power_without_mean(frames)
+    if not len(waveform):
+        waveform = np.zeros(1, np.float32)
+    frame_power = frame_powers(waveform, sample_rate)
     power = float(np.mean(frame_power))
     peak = max(float(waveform.max()), -float(waveform.min()))
     dc_offset = float(waveform.mean())
@@ -134,8 +133,21 @@ def _measure(waveform: np.ndarray, sample_rate: int) -> Measures:
     )
 
 
-def power_without_mean(frames: np.ndarray) -> np.ndarray:
-    """Mean square of each frame about its mean, float32 (frames,), of float32 (frames, T)."""
+def frame_powers(waveform: np.ndarray, sample_rate: int) -> np.ndarray:
+    """Mean square of each 25 ms about their mean, float32 (frames,). The last answer is kept, as `measure` does."""
+    if waveform.flags.writeable:
+        return _frame_powers(waveform, sample_rate)
+    return _frame_powers_once(_SameArray(waveform), sample_rate)
+
+
+@lru_cache(maxsize=1)
+def _frame_powers_once(same: _SameArray, sample_rate: int) -> np.ndarray:
+    return _frame_powers(same.waveform, sample_rate)
+
+
+def _frame_powers(waveform: np.ndarray, sample_rate: int) -> np.ndarray:
+    size = round(LEVEL_FRAME_SEC * sample_rate)
+    frames = _frames(waveform, size, size) if len(waveform) >= size else waveform[None, :]
     power: np.ndarray = np.einsum("ft,ft->f", frames, frames) / frames.shape[1]
     power -= np.square(frames.mean(axis=1))
     power[power < 0.0] = 0.0

@@ -97,7 +97,9 @@ class PyAVSource:
         try:
             position, frames = self._frames_before(start)
             skip = start - position
-            frames = up_to(at_one_rate(frames, self.sample_rate), None if count is None else skip + count)
+            frames = at_one_rate(frames, self.sample_rate)
+            if count is not None:
+                frames = up_to(frames, skip + count)
             for block in cut(gather(frames, block_frames(self.sample_rate, self.num_channels)), skip, count):
                 yield self._mixer.mix(block)
         except BROKEN as error:
@@ -116,7 +118,8 @@ class PyAVSource:
         self._file.seek(0)
         # A nameless view: FFmpeg, too, would believe the extension.
         nameless = _Nameless(self._file.fileno(), closefd=False)
-        self._begin, self._end = 0, 0
+        self._first_packet: av.Packet[AudioStream] | None = None
+        self._last_packet: av.Packet[AudioStream] | None = None
         try:
             self._container: InputContainer = av.open(
                 nameless, mode="r", container_options=OPEN_OPTIONS, metadata_errors="replace"
@@ -131,6 +134,17 @@ class PyAVSource:
         if first is None:
             raise AudioError(Reason.NO_SAMPLES, "the file decodes to nothing")
         self._first: AudioFrame = first
+
+    @property
+    def _begin(self) -> int:
+        """Where the first packet stands in the file."""
+        return (self._first_packet.pos or 0) if self._first_packet else 0
+
+    @property
+    def _end(self) -> int:
+        """Where the last packet that was read ends in the file; 0 if that is not known."""
+        packet = self._last_packet
+        return packet.pos + packet.size if packet is not None and packet.pos is not None else 0
 
     @property
     def _kind(self) -> str:
@@ -215,9 +229,8 @@ class PyAVSource:
                 if self._end and is_tail(self._file, self._end):
                     return
                 raise
-            if packet.pos is not None and packet.size:
-                self._begin = self._begin or packet.pos
-                self._end = max(self._end, packet.pos + packet.size)
+            if packet.size:
+                self._first_packet, self._last_packet = self._first_packet or packet, packet
             yield packet
 
     def _look_behind(self) -> None:

@@ -12,14 +12,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from runyoro_ssl import hookimpl
-from runyoro_ssl.audio.measures import measure_utterance, power_without_mean
+from runyoro_ssl.audio.measures import frame_powers, measure_utterance
 from runyoro_ssl.audio.reasons import Reason
 
 if TYPE_CHECKING:
     from runyoro_ssl.config import Config
     from runyoro_ssl.plugin.spec import Register, Utterance
 
-FRAME_SEC = 0.025
 SPEECH_PROBABILITY = 0.5
 """From here on a frame of the voice activity detector is speech."""
 
@@ -54,10 +53,8 @@ class SilenceFilter:
 
     def __call__(self, utterance: Utterance) -> str | None:
         """Compare the share of active frames with the minimum."""
-        size = round(FRAME_SEC * utterance.sample_rate)
-        wave = utterance.waveform
-        frames = wave[: len(wave) // size * size].reshape(-1, size) if len(wave) >= size else wave[None, :]
-        active = np.mean(power_without_mean(frames) > 10.0 ** (self.threshold_dbfs / 10.0))
+        powers = frame_powers(utterance.waveform, utterance.sample_rate)
+        active = np.mean(powers > 10.0 ** (self.threshold_dbfs / 10.0))
         return Reason.SILENCE if active < self.min_active_share else None
 
 
@@ -77,7 +74,10 @@ class ClippingFilter:
 
     def __call__(self, utterance: Utterance) -> str | None:
         """Compare the share of clipped samples with the maximum."""
-        num_clipped = np.count_nonzero(np.abs(utterance.waveform) >= self.level)
+        wave = utterance.waveform
+        if max(float(wave.max()), -float(wave.min())) < self.level:
+            return None
+        num_clipped = np.count_nonzero(np.abs(wave) >= self.level)
         return Reason.CLIPPING if num_clipped / utterance.num_samples > self.max_clipped_share else None
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import struct
 from pathlib import Path
 
@@ -126,7 +125,7 @@ def test_over_four_gigabytes(tmp_path: Path, magic: tuple[bytes, int]) -> None:
         file.write(head + PCM)
         file.seek(len(head) + size - len(PCM))
         file.write(PCM)
-    assert os.stat(path).st_blocks * 512 < 10_000_000, "not sparse: this file system would be filled"
+    assert path.stat().st_blocks * 512 < 10_000_000, "not sparse: this file system would be filled"
     at = (size - len(PCM)) / 2 / RATE
     np.testing.assert_array_equal(
         decode(path, sample_rate=RATE, offset_sec=at, duration_sec=3.0), np.frombuffer(PCM, "<i2") / 32768
