@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 from runyoro_ssl.audio.reasons import Reason
@@ -21,13 +21,15 @@ TRANSIENT = frozenset(
 
 @dataclass(frozen=True)
 class Drop:
-    """A stretch of audio that is not in the dataset: `num_samples` at the model's rate, and why."""
+    """A stretch of audio that is not in the dataset: `num_samples` at the model's rate, why, and whose it is."""
 
     source: str
     offset_sec: float
     num_samples: int
     reason: str
     detail: str = ""
+    recording: str = ""
+    speaker: str | None = None
 
 
 @dataclass(frozen=True)
@@ -53,9 +55,9 @@ class ClipRecord:
     drop_reasons: dict[str, str] = field(default_factory=dict)
     split: str = ""
 
-    def drop(self, reason: str) -> Drop:
+    def drop(self, reason: str, detail: str = "") -> Drop:
         """The clip as audio that was dropped."""
-        return Drop(self.source, self.offset_sec, self.num_samples, reason)
+        return Drop(self.source, self.offset_sec, self.num_samples, reason, detail, self.recording, self.speaker)
 
 
 @dataclass
@@ -109,23 +111,23 @@ class Tally:
     flaws: dict[str, str] = field(default_factory=dict)
     drops: list[Drop] = field(default_factory=list)
 
-    def add(self, account: Account, source: str) -> None:
-        """Add the account of a manifest line of this source."""
+    def add(self, account: Account, source: str, recording: str = "", speaker: str | None = None) -> None:
+        """Add the account of a manifest line of this source, recording and speaker."""
         self.lines_in += 1
         self.samples_in += account.samples_in
         self.lines_cut += account.cut
         self.pieces += account.num_pieces
         self.clips_kept += len(account.clips)
         self.samples_kept += account.samples_kept
-        self.drops += account.drops
+        self.drops += [replace(drop, recording=recording, speaker=speaker) for drop in account.drops]
         if account.flaw:
             self.flaws[source] = account.flaw
 
-    def drop(self, clip: ClipRecord, reason: str) -> None:
+    def drop(self, clip: ClipRecord, reason: str, detail: str = "") -> None:
         """Count a clip as dropped that was counted as kept."""
         self.clips_kept -= 1
         self.samples_kept -= clip.num_samples
-        self.drops.append(clip.drop(reason))
+        self.drops.append(clip.drop(reason, detail))
 
     def dropped(self) -> dict[str, tuple[int, int]]:
         """What was dropped: reason -> (times, samples), largest first."""

@@ -14,7 +14,7 @@ from runyoro_ssl.page.charts import Histogram, NamedBar, Tick, histogram, named_
 from runyoro_ssl.page.pictures import audio_uri, mel_place, spectrogram_uri
 from runyoro_ssl.page.render import render_page
 from runyoro_ssl.prepare.accounts import ClipRecord
-from runyoro_ssl.prepare.page.accounting import break_down, headline, splits_of
+from runyoro_ssl.prepare.page.accounting import break_down, headline, splits_of, who_is_missing
 from runyoro_ssl.prepare.page.examples import Example, choose_examples
 from runyoro_ssl.prepare.page.measures import MEASURES, column, measured
 
@@ -62,7 +62,10 @@ def write_page(
         breakdown=break_down(report),
         histograms=_histograms(clips, rate),
         bars_of=_bars(clips, rate),
+        missing=who_is_missing(report["absent"]),
         splits=splits_of(report),
+        held_out_by=report["split_by"],
+        split_warnings=report["split_warnings"],
         worst=[_card(example, clips[example.clip], waveform_of, rate) for example in worst],
         typical=[_card(example, clips[example.clip], waveform_of, rate) for example in typical],
     )

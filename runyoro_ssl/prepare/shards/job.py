@@ -9,6 +9,7 @@ from typing import Any
 
 from runyoro_ssl.audio.reasons import Reason
 from runyoro_ssl.config import Config, PrepareConfig
+from runyoro_ssl.dataset.layout import SPLIT_BY
 from runyoro_ssl.errors import ManifestError
 from runyoro_ssl.model.source import load_feature_extractor
 from runyoro_ssl.plugin.manager import Plugins, ensure_picklable
@@ -21,7 +22,7 @@ from runyoro_ssl.prepare.clips.segment import PauseSettings
 from runyoro_ssl.prepare.manifest import ManifestEntry
 from runyoro_ssl.prepare.shards.origin import describe_origin, sha256_of
 from runyoro_ssl.prepare.shards.shard import Line, with_keys
-from runyoro_ssl.prepare.split import SplitItem
+from runyoro_ssl.prepare.split import Group, SplitItem, decide_group
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,11 @@ class Job:
     def clips_sha256(self) -> str:
         """Hash of all but the input that decides clips: what was made under another cannot be used."""
         return str(self.origin["clips_sha256"])
+
+    @property
+    def group(self) -> Group:
+        """What will be held out whole, as far as the manifest tells."""
+        return decide_group([self.split_item(line) for line in self.lines], self.origin["split"][SPLIT_BY])
 
     def split_item(self, line: Line) -> SplitItem:
         """A line as the split sees it, before it is decoded."""
@@ -156,7 +162,7 @@ def without_repeats(maker: ClipMaker, entries: Sequence[ManifestEntry]) -> tuple
         if part in seen:
             num_samples = round(entry.duration * maker.sample_rate)
             drop = Drop(entry.source, entry.offset or 0.0, num_samples, Reason.REPEATED_LINE)
-            tally.add(Account("", num_samples, drops=[drop]), entry.source)
+            tally.add(Account("", num_samples, drops=[drop]), entry.source, entry.recording_id, entry.speaker)
         else:
             seen.add(part)
             unique.append(entry)
