@@ -38,7 +38,8 @@ class ClipRecord:
 
     It begins `offset_sec` into `source`, the path of the manifest. `measures` are those of `audio.measures`; `measured`
     is what each corpus filter wants to know, by its name; `drop_reasons` are those of the filters that would drop it,
-    by name: empty for a clip on disk. `split` is the one it was put into, "" before that.
+    by name, enabled or not, if a dry run asked them. `split` is the one it was put into, "" before that. A clip that a
+    dry run saw dropped has neither checksum nor measures.
     """
 
     id: str
@@ -49,8 +50,8 @@ class ClipRecord:
     licence: str | None
     offset_sec: float
     num_samples: int
-    crc32: int
-    measures: dict[str, float]
+    crc32: int = 0
+    measures: dict[str, float] = field(default_factory=dict)
     measured: dict[str, Any] = field(default_factory=dict)
     drop_reasons: dict[str, str] = field(default_factory=dict)
     split: str = ""
@@ -66,6 +67,7 @@ class Account:
 
     `key` tells the line, its file's size and time, and the settings apart from all others. `cut` is whether its audio
     was cut, into `num_pieces`. `flaw` is what was wrong with a recording that was used nevertheless, as far as it went.
+    `trial` is the `ClipFilters.trial` of a dry run that made it, `tried` the clips that were dropped then.
     """
 
     key: str
@@ -75,6 +77,8 @@ class Account:
     flaw: str | None = None
     clips: list[ClipRecord] = field(default_factory=list)
     drops: list[Drop] = field(default_factory=list)
+    trial: str = ""
+    tried: list[ClipRecord] = field(default_factory=list)
 
     @property
     def samples_kept(self) -> int:
@@ -88,14 +92,14 @@ class Account:
 
     def to_json(self) -> dict[str, Any]:
         """The account as a JSON value, for `from_json`."""
-        clips = [{**vars(clip), "measured": _encode(clip.measured)} for clip in self.clips]
-        return {**vars(self), "clips": clips, "drops": [vars(drop) for drop in self.drops]}
+        clips, tried = ([_to_json(clip) for clip in part] for part in (self.clips, self.tried))
+        return {**vars(self), "clips": clips, "drops": [vars(drop) for drop in self.drops], "tried": tried}
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Self:
         """The account that `to_json` gave."""
-        clips = [ClipRecord(**{**clip, "measured": _decode(clip["measured"])}) for clip in value["clips"]]
-        return cls(**{**value, "clips": clips, "drops": [Drop(**drop) for drop in value["drops"]]})
+        clips, tried = ([_from_json(clip) for clip in value.get(part, ())] for part in ("clips", "tried"))
+        return cls(**{**value, "clips": clips, "drops": [Drop(**drop) for drop in value["drops"]], "tried": tried})
 
 
 @dataclass
@@ -137,6 +141,14 @@ class Tally:
             times[drop.reason] += 1
             samples[drop.reason] += drop.num_samples
         return {reason: (times[reason], count) for reason, count in samples.most_common()}
+
+
+def _to_json(clip: ClipRecord) -> dict[str, Any]:
+    return {**vars(clip), "measured": _encode(clip.measured)}
+
+
+def _from_json(clip: Mapping[str, Any]) -> ClipRecord:
+    return ClipRecord(**{**clip, "measured": _decode(clip["measured"])})
 
 
 def _encode(measured: Mapping[str, Any]) -> dict[str, Any]:

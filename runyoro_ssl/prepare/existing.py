@@ -81,7 +81,7 @@ def find_finished(store: Store, job: Job, *, overwrite: bool) -> ExistingDataset
     found = ExistingDataset.find(store.output_dir)
     if found is None:
         check_replaceable(store.output_dir, overwrite=overwrite)
-        _tell_of_shards(store, job)
+        tell_of_shards(store, job)
         return None
     if overwrite:
         _tell_of_overwriting(found, store, job)
@@ -119,7 +119,7 @@ def _tell_of_overwriting(found: ExistingDataset, store: Store, job: Job) -> None
     log.warning("replacing_dataset", because=words, so=_cost(differences, store, job))
 
 
-def _tell_of_shards(store: Store, job: Job) -> None:
+def tell_of_shards(store: Store, job: Job) -> None:
     """Say why shards of an earlier try are not used."""
     before = store.last_settings(job)
     if before is not None:

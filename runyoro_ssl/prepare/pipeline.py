@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,10 +25,12 @@ from runyoro_ssl.dataset.layout import (
 from runyoro_ssl.dataset.read import Clips, load_splits
 from runyoro_ssl.dataset.write import save_splits
 from runyoro_ssl.disk.durable import write_json, write_jsonl, write_text
+from runyoro_ssl.disk.lock import FolderLock
 from runyoro_ssl.logs import get_logger, progress
 from runyoro_ssl.plugin.manager import Plugins
 from runyoro_ssl.prepare.accounts import TRANSIENT, Tally
 from runyoro_ssl.prepare.clips.corpus_filtering import apply_corpus_filters
+from runyoro_ssl.prepare.clips.filtering import detail_of
 from runyoro_ssl.prepare.dividing import StoredClip, divide
 from runyoro_ssl.prepare.existing import find_finished
 from runyoro_ssl.prepare.hub import SCHEME, local_manifest
@@ -69,11 +72,7 @@ def prepare(config: Config, plugins: Plugins, *, overwrite: bool = False) -> Pre
         ConfigError: The output folder holds something else, or another process is writing it.
     """
     settings = config.prepare
-    store = Store.beside(settings.output_dir.resolve())
-    # What is wrong with a local manifest is told before any folder is made.
-    job = None if settings.manifest_path.startswith(SCHEME) else _describe(config, plugins, store)
-    with store.locked() as lock:
-        job = job or _describe(config, plugins, store)
+    with opened(config, plugins) as (store, job, lock):
         if finished := find_finished(store, job, overwrite=overwrite):
             _finish_cleaning(config, store, job)
             return Prepared(finished.folder, finished.report, up_to_date=True)
@@ -89,9 +88,19 @@ def prepare(config: Config, plugins: Plugins, *, overwrite: bool = False) -> Pre
     return Prepared(settings.output_dir, report, up_to_date=False)
 
 
-def _describe(config: Config, plugins: Plugins, store: Store) -> Job:
-    manifest = local_manifest(config, store.downloads)
-    return describe_job(config, plugins, manifest, read_manifest(manifest))
+@contextmanager
+def opened(config: Config, plugins: Plugins, *, every_filter: bool = False) -> Iterator[tuple[Store, Job, FolderLock]]:
+    """The store of a preparation, held for this process, and what is to be done in it."""
+
+    def describe() -> Job:
+        manifest = local_manifest(config, store.downloads)
+        return describe_job(config, plugins, manifest, read_manifest(manifest), every_filter=every_filter)
+
+    store = Store.beside(config.prepare.output_dir.resolve())
+    # What is wrong with a local manifest is told before any folder is made.
+    job = None if config.prepare.manifest_path.startswith(SCHEME) else describe()
+    with store.locked() as lock:
+        yield store, job or describe(), lock
 
 
 def _finish_cleaning(config: Config, store: Store, job: Job) -> None:
@@ -127,7 +136,7 @@ def _choose(job: Job, made: Sequence[StoredLine]) -> tuple[list[StoredClip], Tal
         ]
     dropped = apply_corpus_filters([clip.record for clip in clips], job.corpus_filters, job.sample_rate)
     for index, reason in dropped.items():
-        tally.drop(clips[index].record, reason)
+        tally.drop(clips[index].record, reason, detail_of(reason))
     return [clip for index, clip in enumerate(clips) if index not in dropped], tally
 
 

@@ -20,9 +20,10 @@ from runyoro_ssl.prepare.clips.filtering import ClipFilters
 from runyoro_ssl.prepare.clips.make import ClipMaker
 from runyoro_ssl.prepare.clips.segment import PauseSettings
 from runyoro_ssl.prepare.manifest import ManifestEntry
-from runyoro_ssl.prepare.shards.origin import describe_origin, sha256_of
+from runyoro_ssl.prepare.shards.origin import describe_origin, sha256_of, versions
 from runyoro_ssl.prepare.shards.shard import Line, with_keys
 from runyoro_ssl.prepare.split import Group, SplitItem, decide_group
+from runyoro_ssl.redaction import redact
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,8 @@ def describe_job(
         plugins: Where the filters come from.
         manifest: Where `entries` were read from.
         entries: Its lines.
-        every_filter: Ask all filters about every clip: those that are built in and not enabled, too.
+        every_filter: Ask all filters about every clip: those that are built in and not enabled, too. The clips kept
+            are the same.
 
     Raises:
         ManifestError: A line leaves the manifest's folder.
@@ -86,7 +88,10 @@ def describe_job(
     ensure_picklable("filter", built)
     filters = tuple((name, one) for name, one in built if not isinstance(one, CorpusFilter))
     corpus_filters = tuple((name, one) for name, one in built if isinstance(one, CorpusFilter))
-    clip_filters = ClipFilters(filters, corpus_filters, ask_all=every_filter)
+    enabled = plugins.enabled("filter")
+    others = frozenset(name for name, _ in built if name not in enabled)
+    trial = _name_trial(config, [name for name, _ in built]) if every_filter else ""
+    clip_filters = ClipFilters(filters, corpus_filters, others, trial)
     maker = _clip_maker(settings, manifest, rate, clip_filters)
     unique, repeats = without_repeats(maker, entries)
     origin = describe_origin(config, plugins, rate)
@@ -113,6 +118,12 @@ def _clip_maker(settings: PrepareConfig, manifest: Path, sample_rate: int, filte
         settings.time_limit_sec,
         settings.max_recording_sec,
     )
+
+
+def _name_trial(config: Config, filters: Sequence[str]) -> str:
+    """Hash of what a dry run asks: of these filters, with their options."""
+    options = {name: redact(config.plugins.options.get(name, {})) for name in filters}
+    return sha256_of([options, versions(("runyoro_ssl",))])[:16]
 
 
 def tried_filters(plugins: Plugins) -> list[str]:
