@@ -35,6 +35,7 @@ from runyoro_ssl.prepare.dividing import StoredClip, divide
 from runyoro_ssl.prepare.existing import find_finished
 from runyoro_ssl.prepare.hub import SCHEME, local_manifest
 from runyoro_ssl.prepare.manifest import read_manifest
+from runyoro_ssl.prepare.page.dropped import hear_drops
 from runyoro_ssl.prepare.page.write import write_page
 from runyoro_ssl.prepare.report import build_report, clip_rows, content_digest
 from runyoro_ssl.prepare.shards.job import Job, describe_job
@@ -197,7 +198,14 @@ def _write(
     }
     write_json(finished / FINGERPRINT, {**job.origin, "written_with": versions(RECORDED), **about})
     write_jsonl(finished / CLIPS, clip_rows(records, job.sample_rate))
-    write_page(finished / PAGE, report, records, _waveforms(finished, job.sample_rate), title=title)
+    write_page(
+        finished / PAGE,
+        report,
+        records,
+        _waveforms(finished, job.sample_rate),
+        title=title,
+        dropped=hear_drops(tally.drops, job.file_of, job.sample_rate),
+    )
 
 
 def _waveforms(finished: Path, sample_rate: int) -> Callable[[int], np.ndarray]:

@@ -42,7 +42,9 @@ def decide_group(items: Sequence[SplitItem], by: SplitBy, *, can_judge: Callable
     if all(item.speaker is None for item in items):
         return "recording"
     groups = _Groups(items, "speaker", can_judge)
-    return "speaker" if groups.hold_two(groups.numbers) else "recording"
+    if groups.hold_two(groups.numbers):
+        return "speaker"
+    return "recording"
 
 
 def choose_validation(

@@ -93,7 +93,7 @@ def _name_originals(candidates: Sequence[Candidate], stretches: Sequence[Stretch
 
 
 def _of_whom(candidate: Candidate) -> str:
-    return "speaker not named" if candidate.speaker is None else f"speaker {candidate.speaker}"
+    return f"speaker {candidate.speaker or 'not named'}"
 
 
 def _repeated(landmarks: Sequence[np.ndarray]) -> dict[int, list[Stretch]]:

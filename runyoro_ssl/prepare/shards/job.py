@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,14 @@ class Job:
     def group(self) -> Group:
         """What will be held out whole, as far as the manifest tells."""
         return decide_group([self.split_item(line) for line in self.lines], self.origin["split"][SPLIT_BY])
+
+    def file_of(self, source: str) -> Path:
+        """The file that reports call `source`."""
+        return self.maker.manifest_dir / self._paths.get(source, source)
+
+    @cached_property
+    def _paths(self) -> dict[str, str]:
+        return {line.entry.source: line.entry.audio_filepath for line in self.lines}
 
     def split_item(self, line: Line) -> SplitItem:
         """A line as the split sees it, before it is decoded."""
