@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from runyoro_ssl import logs
 from runyoro_ssl.commands.given import own_options, resolve
 from runyoro_ssl.commands.options import PrepareOptions
-from runyoro_ssl.dataset.layout import VALIDATION
 
 if TYPE_CHECKING:
     from runyoro_ssl.prepare.pipeline import Prepared
@@ -77,8 +76,8 @@ def account_rows(report: Mapping[str, Any]) -> list[list[str]]:
         rows.append([f"dropped: {reason}", str(drop["clips"]), f"{drop['seconds']:.1f}"])
     rows.append(["kept", str(report["clips_kept"]), f"{report['seconds_kept']:.1f}"])
     for name, split in report["splits"].items():
-        what = f"{name}: whole {report['split_by']}s" if name == VALIDATION else name
-        rows.append([f"  {what}", str(split["clips"]), f"{split['seconds']:.1f}"])
+        rows.append([f"  {name}", str(split["clips"]), f"{split['seconds']:.1f}"])
+    rows.append([f"  held out: whole {report['split_by']}s", "", ""])
     if report["absent"]["speakers"]:
         rows.append(["speakers wholly dropped", str(len(report["absent"]["speakers"])), ""])
     if report["absent"]["recordings"]:
