@@ -84,8 +84,8 @@ def _tell_of_amount(clips: Sequence[StoredClip], sample_rate: int) -> Iterator[s
     seconds = sum(clip.record.num_samples for clip in clips if clip.record.split == VALIDATION) / sample_rate
     if seconds < FEW_SEC:
         yield (
-            f"only {seconds:.1f} s are held out: under {FEW_SEC:g} s, its loss hardly tells a gain from chance; raise "
-            "--set prepare.validation_share, or add recordings"
+            f"only {seconds:.1f} s are held out: under {FEW_SEC:g} s, their loss hardly tells a gain from chance; "
+            "raise --set prepare.validation_share, or add recordings"
         )
 
 

@@ -182,16 +182,17 @@ def test_speakers_wholly_dropped_are_named(tmp_path: Path, tiny_model: Path) -> 
         "x.wav": ("Mugisha", noise(1, 20)),
         "y.wav": ("Mugisha", np.sign(noise(3, 21))),
         "z.wav": (None, noise(1, 22)),
+        "part of s0.wav": ("s0", noise(1, 23)),
     }
     with capture_logs() as logs:
         report = prepared(tmp_path, tiny_model, waves).report
     assert report["absent"] == {
         "speakers": {"Mugisha": {"recordings": 2, "seconds": {"clipping": 3.0, "too short": 1.0}}},
-        "recordings": {"too short": 2, "clipping": 1},
+        "recordings": {"too short": 3, "clipping": 1},
     }
     told = {line["event"]: line for line in logs}
     assert told["speakers_wholly_dropped"]["who"] == "Mugisha (clipping, too short)"
-    assert told["recordings_wholly_dropped"]["count"] == 3
+    assert told["recordings_wholly_dropped"]["count"] == 4
     page = (tmp_path / "dataset" / "prepare_report.html").read_text()
     assert "Nothing was kept of 1 speaker: Mugisha (clipping 3.0 s, too short 1.0 s)." in page
 
