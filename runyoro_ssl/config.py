@@ -121,8 +121,9 @@ class PrepareConfig(Section):
     """Keep what each unit of work gave beside the dataset, so that a grown manifest costs only what is new."""
     validation_share: float = setting(0.05, decides="split", gt=0.0, lt=0.5)
     """Share of the kept seconds to hold out, as nearly as whole groups allow."""
-    split_by: Literal["speaker", "recording"] = setting("speaker", decides="split")
-    """What the splits never share. `speaker` also keeps recordings apart."""
+    split_by: Literal["auto", "speaker", "recording"] = setting("auto", decides="split")
+    """What the splits never share. `speaker` also keeps recordings apart; `auto` is that where two speakers or more are
+    told apart, else `recording`."""
     seed: Seed = setting(0, decides="split")
     """Chooses which groups are held out."""
 

@@ -202,6 +202,11 @@ class Reason(StrEnum):
         "The same audio is in the corpus already, under another name or in another encoding.",
         "Nothing. One copy was kept, so that no clip stands in both splits.",
     )
+    NOT_JUDGED = (
+        "cannot be judged",
+        "Its speaker or recording is held out, and its loss says nothing: under 0.2 s, or nothing in it changes.",
+        "Listen to a few: a dead microphone, a test tone? Such recordings are best taken out of the manifest.",
+    )
     SPEAKER_CAP = (
         "speaker cap",
         "The speaker has as much as was allowed already, so that no voice outweighs the others.",

@@ -38,7 +38,7 @@ class PrepareOptions(Section):
     """What this call does."""
 
     dry_run: bool = False
-    """Only say what each filter would drop."""
+    """Only say what each filter would drop. What is decoded for it is kept for the real run."""
     overwrite: bool = False
     """Replace an existing dataset."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runyoro_ssl import logs
@@ -16,8 +17,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class DryRun:
-    """What each filter would drop: rows of `prepare.dry_run.COLUMNS`."""
+    """What each filter would drop: rows of `prepare.dry_run.COLUMNS`. What was decoded is kept for `output_dir`."""
 
+    output_dir: Path
     columns: list[str]
     rows: list[list[str]]
 
@@ -43,7 +45,7 @@ def prepare(**given: Any) -> Prepared | DryRun:
     if options.dry_run:
         from runyoro_ssl.prepare.dry_run import COLUMNS, dry_run
 
-        return DryRun(COLUMNS, dry_run(config, plugins))
+        return DryRun(config.prepare.output_dir, COLUMNS, dry_run(config, plugins))
     from runyoro_ssl.prepare.pipeline import prepare as prepare_dataset
 
     return prepare_dataset(config, plugins, overwrite=options.overwrite)
@@ -52,7 +54,13 @@ def prepare(**given: Any) -> Prepared | DryRun:
 def show(done: Prepared | DryRun) -> None:
     """Print the account of a preparation, or of what it would drop."""
     if isinstance(done, DryRun):
-        logs.print_table("Nothing was written", done.columns, done.rows)
+        title = f"{done.output_dir} would hold what is kept: the rows from the second on add up to the first"
+        logs.print_table(title, done.columns, done.rows)
+        logs.get_logger().info(
+            "dry_run_ends",
+            decoded=f"{done.output_dir}.shards, where prepare finds it if no setting that decides clips is changed",
+            in_brackets="what a filter that is not enabled would drop of what is kept",
+        )
         return
     if done.up_to_date:
         logs.get_logger().info("already_prepared", path=str(done.output_dir))
@@ -69,6 +77,11 @@ def account_rows(report: Mapping[str, Any]) -> list[list[str]]:
     rows.append(["kept", str(report["clips_kept"]), f"{report['seconds_kept']:.1f}"])
     for name, split in report["splits"].items():
         rows.append([f"  {name}", str(split["clips"]), f"{split['seconds']:.1f}"])
+    rows.append([f"  held out: whole {report['split_by']}s", "", ""])
+    if report["absent"]["speakers"]:
+        rows.append(["speakers wholly dropped", str(len(report["absent"]["speakers"])), ""])
+    if report["absent"]["recordings"]:
+        rows.append(["recordings wholly dropped", str(sum(report["absent"]["recordings"].values())), ""])
     if report["flawed_recordings"]:
         rows.append(["damaged, used as far as they go", str(len(report["flawed_recordings"])), ""])
     if report["narrow_band_seconds"]:

@@ -23,6 +23,8 @@ DROPPED = "dropped.jsonl"
 """A line for each stretch of audio that was dropped, with the reason."""
 KEYS = "input_keys.txt"
 """A line for each manifest line: a hash of it, and of its file's size and time."""
+SPLIT_BY = "split_by"
+"""Where a fingerprint says what was held out whole: "speaker" or "recording"."""
 FORMAT = 1
 """Raised when a reader of the older layout would go wrong."""
 

@@ -69,6 +69,15 @@ def load_splits(dataset_dir: Path, *, sampling_rate: int) -> Any:
     return splits
 
 
+def read_stored(shard: Path, row: int) -> np.ndarray:
+    """Read the waveform of a row of a shard, an Arrow stream file: float32 (T,) in [-1, 1], unnormalised."""
+    import pyarrow as pa
+
+    with pa.memory_map(str(shard)) as source:
+        samples = pa.ipc.open_stream(source).read_all().column("audio")[row].values.to_numpy()
+        return np.asarray(samples, np.float32) * np.float32(STEP)
+
+
 class Clips:
     """The waveforms of a split by row number, whatever shards and selections it is made of.
 

@@ -14,9 +14,20 @@ from runyoro_ssl.batches.lengths import Piece
 from runyoro_ssl.batches.loader import load_batches
 from runyoro_ssl.batches.plan import MicroBatch, PlanSettings
 from runyoro_ssl.batches.unreadable import Unreadable
+from runyoro_ssl.config import MaskingConfig
+from runyoro_ssl.dataset.read import Clips
 from runyoro_ssl.devices import is_out_of_memory
+from runyoro_ssl.errors import DatasetError, TrainingError
+from runyoro_ssl.evaluate.judged import FEW_SEC, why_not_judged
 from runyoro_ssl.evaluate.metrics import Meter
-from runyoro_ssl.logs import progress
+from runyoro_ssl.logs import get_logger, progress
+from runyoro_ssl.model.forward import num_frames
+
+log = get_logger()
+
+NUM_HEARD = 200
+HEARD_SEC = 15.0
+"""So many clips, and so much of each, are heard before a run: it takes 2 s at most."""
 
 
 def plan_validation(num_samples: Sequence[int], settings: PlanSettings) -> list[MicroBatch]:
@@ -41,6 +52,49 @@ def plan_validation(num_samples: Sequence[int], settings: PlanSettings) -> list[
             else:
                 batches.append(([clip], None))
     return [MicroBatch(0, index, tuple(map(Piece, clips)), length) for index, (clips, length) in enumerate(batches)]
+
+
+def check_validation(clips: Clips, model_config: Any, *, sampling_rate: int) -> None:
+    """Check, before the first step, that a validation split can tell a good model from a bad one.
+
+    Lengths are known of every clip; up to `NUM_HEARD` of those that are long enough, evenly spread, are read.
+
+    Raises:
+        TrainingError: None of them can be judged: the run would train to its end, and no model of it could be chosen.
+    """
+    lengths = [clips.num_samples(clip) for clip in range(len(clips))]
+    frames = num_frames(torch.tensor(lengths), model_config).tolist()
+    long_enough = [clip for clip in range(len(clips)) if frames[clip] >= MaskingConfig().mask_time_length]
+    heard = long_enough[:: -(-len(long_enough) // NUM_HEARD) or 1]
+    good = [clip for clip in heard if _is_judged(clips, clip, sampling_rate)]
+    remedy = (
+        "hold out others: `invoke prepare --overwrite`, with another --set prepare.seed or a larger validation_share"
+    )
+    if not good:
+        raise TrainingError(
+            f"the validation split cannot be judged: of {len(clips)} clips {len(clips) - len(long_enough)} are shorter "
+            f"than a mask, and in none of {len(heard)} others does anything change (silence, a tone, a dead "
+            f"microphone), so no model could be chosen; {remedy}"
+        )
+    num_bad = len(clips) - len(long_enough) + len(heard) - len(good)
+    if num_bad:
+        of = f"{len(clips)}" if len(heard) == len(long_enough) else f"{len(heard)} heard of {len(clips)}"
+        log.warning("validation_in_part_useless", clips=f"{num_bad} of {of}", because="too short, or nothing changes")
+    seconds = sum(lengths[clip] for clip in good) / sampling_rate * len(long_enough) / len(heard)
+    if seconds < FEW_SEC:
+        log.warning(
+            "validation_is_small",
+            seconds=round(seconds, 1),
+            because=f"under {FEW_SEC:g} s, its loss hardly tells a gain from chance",
+        )
+
+
+def _is_judged(clips: Clips, clip: int, sampling_rate: int) -> bool:
+    """Whether a clip can be judged by its first seconds; one that cannot be read cannot."""
+    try:
+        return why_not_judged(clips.waveform(clip, 0, round(HEARD_SEC * sampling_rate)), sampling_rate) is None
+    except DatasetError:
+        return False
 
 
 @torch.no_grad()

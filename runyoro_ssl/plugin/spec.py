@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, Self, runtime_checkable
 
 from runyoro_ssl import hookspec
 
@@ -20,6 +20,26 @@ if TYPE_CHECKING:
     import torch
 
     from runyoro_ssl.config import Config
+
+
+class Because(str):
+    """A reason to drop a clip, with a detail: `Because("near-duplicate", "of a.wav@3.000")`.
+
+    It is the reason, a string like any other that a filter may return; reports count by that. The detail is for people
+    who look the clip up, and stands beside it in `dropped.jsonl` and on the page.
+    """
+
+    __slots__ = ("detail",)
+    detail: str
+
+    def __new__(cls, reason: str, detail: str) -> Self:
+        """Make it of both."""
+        because = str.__new__(cls, reason)
+        because.detail = detail
+        return because
+
+    def __reduce__(self) -> tuple[type[Because], tuple[str, str]]:
+        return Because, (str(self), self.detail)
 
 
 @dataclass(frozen=True)
@@ -125,11 +145,14 @@ class CorpusFilter(Protocol):
         """What to know of a clip: bytes, or a JSON value. Runs in a worker process."""
 
     def select(self, candidates: Sequence[Candidate]) -> Sequence[str | None]:
-        """The reason to drop each clip, or None. Runs in the main process, on the clips in manifest order."""
+        """The reason to drop each clip, or None. Runs in the main process, on the clips in manifest order.
+
+        A reason may be a `Because`: a reason with a detail.
+        """
 
 
 Filter = Callable[[Utterance], str | None]
-"""The reason to drop the utterance, or None. A reason is a short category: reports count by it."""
+"""The reason to drop the utterance, or None. A reason is a short category: reports count by it; for more, `Because`."""
 Augmentation = Callable[["torch.Tensor", "torch.Generator"], "torch.Tensor"]
 """(waveform float32 (T,), generator) -> float32 (T',). Draws only from the generator."""
 Collator = Callable[[Sequence[Clip], Sequence["torch.Generator"]], Batch]

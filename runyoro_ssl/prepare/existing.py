@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from runyoro_ssl.dataset.layout import KEYS, REPORT
+from runyoro_ssl.dataset.layout import KEYS, REPORT, SPLIT_BY
 from runyoro_ssl.dataset.read import load_splits, read_fingerprint
 from runyoro_ssl.errors import ConfigError, DatasetError
 from runyoro_ssl.logs import get_logger
 from runyoro_ssl.prepare.shards.job import Job
-from runyoro_ssl.prepare.shards.origin import Differences, compare
+from runyoro_ssl.prepare.shards.origin import Differences, compare, with_split_by
 from runyoro_ssl.prepare.shards.store import Store, check_replaceable
 
 log = get_logger()
@@ -46,12 +46,24 @@ class ExistingDataset:
 
     def is_of(self, job: Job) -> bool:
         """Whether a job would make the same, if no file is worth another try."""
-        return bool(self.fingerprint["sha256"] == job.origin["sha256"])
+        return bool(self.fingerprint["sha256"] == self._split_alike(job)["sha256"])
 
     def may_be_extended(self, job: Job) -> bool:
         """Whether a job would make a dataset that holds all of this one: the manifest has only grown."""
-        differing = {name for name in job.origin if self.fingerprint.get(name) != job.origin[name]}
+        origin = self._split_alike(job)
+        differing = {name for name in origin if self.fingerprint.get(name) != origin[name]}
         return differing <= {"sha256", "input_sha256"} and self.keys <= {line.content for line in job.lines}
+
+    def differences(self, job: Job) -> Differences:
+        """Tell in words what is set otherwise."""
+        return compare(self.fingerprint, self._split_alike(job))
+
+    def _split_alike(self, job: Job) -> dict[str, Any]:
+        """The origin of a job, with this dataset's word for what is held out, if both words give the same."""
+        word = self.fingerprint.get("split", {}).get(SPLIT_BY)
+        if word != job.origin["split"][SPLIT_BY] and self.fingerprint.get(SPLIT_BY, word) == job.group:
+            return with_split_by(job.origin, word)
+        return job.origin
 
     def input_differences(self, job: Job) -> list[str]:
         """Tell in words what is no longer so of the manifest."""
@@ -69,7 +81,7 @@ def find_finished(store: Store, job: Job, *, overwrite: bool) -> ExistingDataset
     found = ExistingDataset.find(store.output_dir)
     if found is None:
         check_replaceable(store.output_dir, overwrite=overwrite)
-        _tell_of_shards(store, job)
+        tell_of_shards(store, job)
         return None
     if overwrite:
         _tell_of_overwriting(found, store, job)
@@ -90,7 +102,7 @@ def find_finished(store: Store, job: Job, *, overwrite: bool) -> ExistingDataset
 
 
 def _made_otherwise(found: ExistingDataset, store: Store, job: Job) -> ConfigError:
-    differences = compare(found.fingerprint, job.origin)
+    differences = found.differences(job)
     words = "; ".join([*differences.clips, *differences.split, *found.input_differences(job)])
     return ConfigError(
         f"{store.output_dir} holds a dataset made otherwise: {words}; add --overwrite to replace it "
@@ -100,14 +112,14 @@ def _made_otherwise(found: ExistingDataset, store: Store, job: Job) -> ConfigErr
 
 def _tell_of_overwriting(found: ExistingDataset, store: Store, job: Job) -> None:
     """Say, before hours are spent on it, why what is there is not used, or that it is."""
-    differences = compare(found.fingerprint, job.origin)
+    differences = found.differences(job)
     words = "; ".join([*differences.clips, *differences.split, *found.input_differences(job)])
     if not words:
         words = "--overwrite asks for it; " + ("it was made alike" if found.is_of(job) else "the manifest grew")
     log.warning("replacing_dataset", because=words, so=_cost(differences, store, job))
 
 
-def _tell_of_shards(store: Store, job: Job) -> None:
+def tell_of_shards(store: Store, job: Job) -> None:
     """Say why shards of an earlier try are not used."""
     before = store.last_settings(job)
     if before is not None:

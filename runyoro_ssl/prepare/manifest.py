@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +30,7 @@ class ManifestEntry(BaseModel):
     speaker: str | None = None
     language: str | None = None
 
-    @cached_property
+    @property
     def source(self) -> str:
         """The file as datasets and reports name it: an address without its credentials."""
         return str(redact(self.audio_filepath))

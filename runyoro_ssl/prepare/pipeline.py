@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,21 +19,23 @@ from runyoro_ssl.dataset.layout import (
     KEYS,
     PAGE,
     REPORT,
+    SPLIT_BY,
     SPLITS,
-    TRAIN,
-    VALIDATION,
 )
 from runyoro_ssl.dataset.read import Clips, load_splits
-from runyoro_ssl.dataset.write import RowPlace, save_splits
+from runyoro_ssl.dataset.write import save_splits
 from runyoro_ssl.disk.durable import write_json, write_jsonl, write_text
-from runyoro_ssl.errors import DatasetError
+from runyoro_ssl.disk.lock import FolderLock
 from runyoro_ssl.logs import get_logger, progress
 from runyoro_ssl.plugin.manager import Plugins
-from runyoro_ssl.prepare.accounts import TRANSIENT, ClipRecord, Tally
+from runyoro_ssl.prepare.accounts import TRANSIENT, Tally
 from runyoro_ssl.prepare.clips.corpus_filtering import apply_corpus_filters
+from runyoro_ssl.prepare.clips.filtering import detail_of
+from runyoro_ssl.prepare.dividing import StoredClip, divide
 from runyoro_ssl.prepare.existing import find_finished
 from runyoro_ssl.prepare.hub import SCHEME, local_manifest
 from runyoro_ssl.prepare.manifest import read_manifest
+from runyoro_ssl.prepare.page.dropped import hear_drops
 from runyoro_ssl.prepare.page.write import write_page
 from runyoro_ssl.prepare.report import build_report, clip_rows, content_digest
 from runyoro_ssl.prepare.shards.job import Job, describe_job
@@ -40,9 +43,12 @@ from runyoro_ssl.prepare.shards.origin import RECORDED, versions
 from runyoro_ssl.prepare.shards.run import make_clips
 from runyoro_ssl.prepare.shards.shard import StoredLine, cannot_write, find_done
 from runyoro_ssl.prepare.shards.store import Store
-from runyoro_ssl.prepare.split import SplitItem, check_splittable, choose_validation
+from runyoro_ssl.prepare.split import check_splittable
 
 log = get_logger()
+
+NUM_NAMED = 10
+"""Speakers that the log names; the report names all."""
 
 
 @dataclass(frozen=True)
@@ -53,15 +59,6 @@ class Prepared:
     report: dict[str, Any]
     up_to_date: bool
     """The same input and settings were prepared before, and nothing was done."""
-
-
-@dataclass(frozen=True)
-class StoredClip:
-    """A clip that stands in a shard: what is known of it, its real file, and where its row is."""
-
-    record: ClipRecord
-    file: str
-    row: RowPlace
 
 
 def prepare(config: Config, plugins: Plugins, *, overwrite: bool = False) -> Prepared:
@@ -76,11 +73,7 @@ def prepare(config: Config, plugins: Plugins, *, overwrite: bool = False) -> Pre
         ConfigError: The output folder holds something else, or another process is writing it.
     """
     settings = config.prepare
-    store = Store.beside(settings.output_dir.resolve())
-    # What is wrong with a local manifest is told before any folder is made.
-    job = None if settings.manifest_path.startswith(SCHEME) else _describe(config, plugins, store)
-    with store.locked() as lock:
-        job = job or _describe(config, plugins, store)
+    with opened(config, plugins) as (store, job, lock):
         if finished := find_finished(store, job, overwrite=overwrite):
             _finish_cleaning(config, store, job)
             return Prepared(finished.folder, finished.report, up_to_date=True)
@@ -96,9 +89,19 @@ def prepare(config: Config, plugins: Plugins, *, overwrite: bool = False) -> Pre
     return Prepared(settings.output_dir, report, up_to_date=False)
 
 
-def _describe(config: Config, plugins: Plugins, store: Store) -> Job:
-    manifest = local_manifest(config, store.downloads)
-    return describe_job(config, plugins, manifest, read_manifest(manifest))
+@contextmanager
+def opened(config: Config, plugins: Plugins, *, every_filter: bool = False) -> Iterator[tuple[Store, Job, FolderLock]]:
+    """The store of a preparation, held for this process, and what is to be done in it."""
+
+    def describe() -> Job:
+        manifest = local_manifest(config, store.downloads)
+        return describe_job(config, plugins, manifest, read_manifest(manifest), every_filter=every_filter)
+
+    store = Store.beside(config.prepare.output_dir.resolve())
+    # What is wrong with a local manifest is told before any folder is made.
+    job = None if config.prepare.manifest_path.startswith(SCHEME) else describe()
+    with store.locked() as lock:
+        yield store, job or describe(), lock
 
 
 def _finish_cleaning(config: Config, store: Store, job: Job) -> None:
@@ -126,7 +129,7 @@ def _choose(job: Job, made: Sequence[StoredLine]) -> tuple[list[StoredClip], Tal
     tally = job.repeats
     clips: list[StoredClip] = []
     for line, stored in zip(job.lines, made, strict=True):
-        tally.add(stored.account, line.entry.source)
+        tally.add(stored.account, line.entry.source, line.entry.recording_id, line.entry.speaker)
         file = job.split_item(line).file
         clips += [
             StoredClip(record, file, (stored.arrow, row))
@@ -134,20 +137,44 @@ def _choose(job: Job, made: Sequence[StoredLine]) -> tuple[list[StoredClip], Tal
         ]
     dropped = apply_corpus_filters([clip.record for clip in clips], job.corpus_filters, job.sample_rate)
     for index, reason in dropped.items():
-        tally.drop(clips[index].record, reason)
+        tally.drop(clips[index].record, reason, detail_of(reason))
     return [clip for index, clip in enumerate(clips) if index not in dropped], tally
 
 
 def _save(config: Config, job: Job, clips: Sequence[StoredClip], tally: Tally, finished: Path) -> dict[str, Any]:
     """The dataset with its report, in a folder that is not yet its own. Returns the report."""
-    clips = _divide(config, clips, tally)
-    report = build_report(tally, [clip.record for clip in clips], job.sample_rate, job.seconds_in_manifest)
+    division = divide(clips, tally, config.prepare, job.sample_rate)
+    clips = division.clips
+    report = build_report(
+        tally,
+        [clip.record for clip in clips],
+        job.sample_rate,
+        job.seconds_in_manifest,
+        split_by=division.by,
+        split_warnings=division.warnings,
+    )
+    _tell(report)
     try:
         _write(job, clips, tally, report, finished, title=config.prepare.output_dir.name)
     except OSError as error:
         shutil.rmtree(finished, ignore_errors=True)
         raise cannot_write(finished, error) from None
     return report
+
+
+def _tell(report: Mapping[str, Any]) -> None:
+    """Say before the page does what is doubtful: who is wholly missing, and what the held-out scores flatter."""
+    speakers = report["absent"]["speakers"]
+    if speakers:
+        named = [f"{name} ({', '.join(about['seconds'])})" for name, about in list(speakers.items())[:NUM_NAMED]]
+        more = [f"and {len(speakers) - NUM_NAMED} more, see {REPORT}"] if len(speakers) > NUM_NAMED else []
+        log.warning("speakers_wholly_dropped", count=len(speakers), who=", ".join(named + more))
+    recordings = report["absent"]["recordings"]
+    if recordings:
+        why = ", ".join(f"{reason} {count}" for reason, count in recordings.items())
+        log.warning("recordings_wholly_dropped", count=sum(recordings.values()), why=why)
+    for warning in report["split_warnings"]:
+        log.warning("validation_split", note=warning)
 
 
 def _write(
@@ -163,10 +190,22 @@ def _write(
     write_jsonl(finished / DROPPED, (vars(drop) for drop in tally.drops))
     write_text(finished / KEYS, "".join(f"{line.content}\n" for line in job.lines))
     unsettled = sorted({drop.source for drop in tally.drops if drop.reason in TRANSIENT})
-    about = {"splits": report["splits"], "unsettled": unsettled, "content_sha256": digest}
+    about = {
+        "splits": report["splits"],
+        SPLIT_BY: report["split_by"],
+        "unsettled": unsettled,
+        "content_sha256": digest,
+    }
     write_json(finished / FINGERPRINT, {**job.origin, "written_with": versions(RECORDED), **about})
     write_jsonl(finished / CLIPS, clip_rows(records, job.sample_rate))
-    write_page(finished / PAGE, report, records, _waveforms(finished, job.sample_rate), title=title)
+    write_page(
+        finished / PAGE,
+        report,
+        records,
+        _waveforms(finished, job.sample_rate),
+        title=title,
+        dropped=hear_drops(tally.drops, job.file_of, job.sample_rate),
+    )
 
 
 def _waveforms(finished: Path, sample_rate: int) -> Callable[[int], np.ndarray]:
@@ -179,28 +218,3 @@ def _waveforms(finished: Path, sample_rate: int) -> Callable[[int], np.ndarray]:
         return clips.waveform(place)
 
     return waveform_of
-
-
-def _divide(config: Config, clips: Sequence[StoredClip], tally: Tally) -> list[StoredClip]:
-    """The clips with their splits, those of a split together, in the order in which they are written."""
-    held_out = _hold_out(config, clips, tally)
-    return [
-        replace(clip, record=replace(clip.record, split=name))
-        for name, wanted in ((TRAIN, False), (VALIDATION, True))
-        for clip, out in zip(clips, held_out, strict=True)
-        if out is wanted
-    ]
-
-
-def _hold_out(config: Config, clips: Sequence[StoredClip], tally: Tally) -> list[bool]:
-    if not clips:
-        reasons = ", ".join(f"{reason} {count}" for reason, (count, _) in tally.dropped().items())
-        raise DatasetError(
-            f"{config.prepare.manifest_path}: no clip is left of {tally.lines_in} lines ({reasons}); "
-            "look at the recordings, or loosen the filters with --set"
-        )
-    settings = config.prepare
-    items = [
-        SplitItem(clip.file, clip.record.recording, clip.record.speaker, clip.record.num_samples) for clip in clips
-    ]
-    return choose_validation(items, share=settings.validation_share, by=settings.split_by, seed=settings.seed)

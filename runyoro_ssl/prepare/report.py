@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from runyoro_ssl.dataset.layout import SPLITS
+from runyoro_ssl.prepare.absent import find_absent
 from runyoro_ssl.prepare.accounts import ClipRecord, Tally
 
 NARROW_BAND_HZ = 4_200.0
@@ -17,11 +18,18 @@ NARROW_BAND_HZ = 4_200.0
 
 
 def build_report(
-    tally: Tally, clips: Sequence[ClipRecord], sampling_rate: int, seconds_in_manifest: float
+    tally: Tally,
+    clips: Sequence[ClipRecord],
+    sampling_rate: int,
+    seconds_in_manifest: float,
+    *,
+    split_by: str = "recording",
+    split_warnings: Sequence[str] = (),
 ) -> dict[str, Any]:
     """The content of prepare_report.json, of the kept clips and the account of everything.
 
-    `samples` hold exactly: in = kept + the sum of dropped; seconds are samples / sampling_rate.
+    `samples` hold exactly: in = kept + the sum of dropped; seconds are samples / sampling_rate. `split_by` is what was
+    held out whole, `split_warnings` what is doubtful about that.
     """
     dropped = tally.dropped()
     return {
@@ -43,7 +51,10 @@ def build_report(
             "kept": tally.samples_kept,
             "dropped": {reason: samples for reason, (_, samples) in dropped.items()},
         },
+        "absent": find_absent(tally.drops, clips, sampling_rate),
         "splits": _describe_splits(clips, sampling_rate),
+        "split_by": split_by,
+        "split_warnings": list(split_warnings),
         "speakers": _seconds_by(clips, sampling_rate, lambda clip: clip.speaker),
         "languages": _seconds_by(clips, sampling_rate, lambda clip: clip.language),
         "licences": _seconds_by(clips, sampling_rate, lambda clip: clip.licence),

@@ -15,7 +15,7 @@ from runyoro_ssl.batches.unreadable import Unreadable
 from runyoro_ssl.config import Config, HardwareConfig, MaskingConfig
 from runyoro_ssl.dataset.read import Clips, load_splits, read_fingerprint
 from runyoro_ssl.errors import CheckpointError, ConfigError, TrainingError
-from runyoro_ssl.evaluate.heldout import plan_validation
+from runyoro_ssl.evaluate.heldout import check_validation, plan_validation
 from runyoro_ssl.evaluate.metrics import Meter
 from runyoro_ssl.logs import get_logger
 from runyoro_ssl.model.allocator import tune_allocator
@@ -57,6 +57,7 @@ def build_run(config: Config, plugins: Plugins, accelerator: Any, start: Start) 
     if config.hardware.device == "cpu":
         _tune_allocator(config, model, extractor)
     lengths = tuple(splits["train"].with_format("numpy")["num_samples"][:].tolist())
+    check_validation(Clips(splits["validation"]), model.config, sampling_rate=extractor.sampling_rate)
     summary = _check_masks(model, lengths, config, sampling_rate=extractor.sampling_rate)
     machine = PlanSettings.from_hardware(
         config.hardware, sampling_rate=extractor.sampling_rate, num_processes=accelerator.num_processes

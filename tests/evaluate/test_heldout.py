@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+import datasets
+import numpy as np
 import pytest
 from structlog.testing import capture_logs
 
 from runyoro_ssl.batches import forward
 from runyoro_ssl.batches.plan import MicroBatch
 from runyoro_ssl.config import Config
+from runyoro_ssl.dataset.layout import FINGERPRINT
+from runyoro_ssl.errors import TrainingError
 from runyoro_ssl.evaluate.heldout import validate
 from runyoro_ssl.train.training_run import TrainingRun
-from support.trainer import build
+from support.trainer import build, run
 
 MakeConfig = Callable[..., Config]
+RATE = 16_000
 
 
 def validated(setup: TrainingRun) -> dict[str, float]:
@@ -90,3 +97,62 @@ def test_validation_goes_without_them(train_config: Callable[..., Config]) -> No
         got = validate(setup.accelerator, setup.model, replace(setup.eval_batches, clips=Damaged()), plan)
     assert got == expected
     assert [line["row"] for line in logs] == [1, 2]
+
+
+def with_validation(dataset: Path, folder: Path, waves: list[np.ndarray]) -> Path:
+    """A dataset made elsewhere: the training split of another, and these waveforms held out."""
+    splits = datasets.load_from_disk(str(dataset))
+    row = splits["validation"][0]
+    rows = [{**row, "id": str(n), "audio": list(wave), "num_samples": len(wave)} for n, wave in enumerate(waves)]
+    held_out = datasets.Dataset.from_list(rows, features=splits["validation"].features)
+    datasets.DatasetDict({"train": splits["train"], "validation": held_out}).save_to_disk(str(folder))
+    fingerprint = json.loads((dataset / FINGERPRINT).read_text())
+    fingerprint["splits"]["validation"]["clips"] = len(waves)
+    (folder / FINGERPRINT).write_text(json.dumps(fingerprint))
+    return folder
+
+
+def noise(seconds: float) -> np.ndarray:
+    """Noise, int16."""
+    return np.random.default_rng(0).normal(0, 3000, round(seconds * RATE)).astype(np.int16)
+
+
+TONE = (9000 * np.sin(2 * np.pi * 440 * np.arange(3 * RATE) / RATE)).astype(np.int16)
+
+
+@pytest.mark.parametrize(
+    ("waves", "complaint"),
+    [
+        ([np.full(3 * RATE, 1638, np.int16)] * 2, "of 2 clips 0 are shorter than a mask, and in none of 2 others does"),
+        ([np.zeros(3 * RATE, np.int16), TONE], "of 2 clips 0 are shorter than a mask, and in none of 2 others does"),
+        ([noise(0.15)] * 3, "of 3 clips 3 are shorter than a mask, and in none of 0 others does"),
+        ([noise(0.15), TONE], "of 2 clips 1 are shorter than a mask, and in none of 1 others does"),
+    ],
+    ids=["dead microphones", "silence and a tone", "snippets", "a snippet and a tone"],
+)
+def test_validation_that_cannot_be_judged_is_refused_at_the_start(
+    dataset: Path, tmp_path: Path, train_config: MakeConfig, waves: list[np.ndarray], complaint: str
+) -> None:
+    """One line, with what to do, before anything is written: such a run would end without a model."""
+    folder = with_validation(dataset, tmp_path / "made elsewhere", waves)
+    with pytest.raises(TrainingError, match=f"{complaint}.*no model could be chosen.*prepare --overwrite"):
+        run(train_config("run", f"train.processed_dataset_path={folder}"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_validation_that_is_doubtful_is_said(dataset: Path, tmp_path: Path, train_config: MakeConfig) -> None:
+    """Some clips of no use, and few seconds: two warnings, and the run goes on."""
+    folder = with_validation(dataset, tmp_path / "made elsewhere", [noise(4), TONE, noise(0.15)])
+    with capture_logs() as logs:
+        build(train_config("run", f"train.processed_dataset_path={folder}"))
+    told = {line["event"]: line for line in logs if line["event"].startswith("validation")}
+    assert told["validation_in_part_useless"]["clips"] == "2 of 3"
+    assert told["validation_is_small"]["seconds"] == 4.0
+
+
+def test_good_validation_is_not_remarked(dataset: Path, tmp_path: Path, train_config: MakeConfig) -> None:
+    """A minute of what can be judged."""
+    folder = with_validation(dataset, tmp_path / "made elsewhere", [noise(15)] * 5)
+    with capture_logs() as logs:
+        build(train_config("run", f"train.processed_dataset_path={folder}"))
+    assert [line for line in logs if line["event"].startswith("validation")] == []

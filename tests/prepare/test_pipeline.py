@@ -374,7 +374,10 @@ def test_impossible_names_are_counted(tmp_path: Path, prepare_config: MakeConfig
 
 
 def test_one_group_is_refused_before_decoding(tmp_path: Path, prepare_config: MakeConfig) -> None:
-    """A single speaker is known from the manifest: no file needs to exist for it."""
+    """A single recording, or, where speakers are asked for, a single one: known from the manifest, no file decoded."""
     write_manifest(tmp_path, [{"audio_filepath": f"{n}.wav", "duration": 4, "speaker": "akiiki"} for n in range(3)])
     with pytest.raises(DatasetError, match="split_by=recording"):
+        run(prepare_config("prepare.split_by=speaker"))
+    write_manifest(tmp_path, [{"audio_filepath": "a.wav", "offset": 4 * n, "duration": 4} for n in range(3)])
+    with pytest.raises(DatasetError, match="all 3 clips come from one recording"):
         run(prepare_config())

@@ -17,6 +17,7 @@ import numpy as np
 from runyoro_ssl import hookimpl
 from runyoro_ssl.audio.reasons import Reason
 from runyoro_ssl.builtins.duplicates.landmarks import MAX_STEP, PEAK, hashes, peaks
+from runyoro_ssl.plugin.spec import Because
 
 if TYPE_CHECKING:
     from runyoro_ssl.plugin.spec import Candidate, Register, Utterance
@@ -35,6 +36,8 @@ MAX_GAP = 96
 """Frames, 1.5 s, without a match that do not end a matched stretch: a pause has none."""
 TAIL = 12
 """Frames that a hash reaches beyond its first peak, mostly."""
+NUM_NAMED = 3
+"""Originals that a drop names."""
 Stretch = tuple[int, int, int]
 """Earlier clip, first frame, frame after the last."""
 
@@ -67,11 +70,30 @@ class DuplicateFilter:
         if not candidates:
             return reasons
         for clip, stretches in sorted(_repeated(landmarks).items()):
-            kept = [(start, stop) for earlier, start, stop in stretches if reasons[earlier] is None]
-            whole = _stretches(landmarks[clip]["frame"].astype(np.int64))
-            if _union(kept) >= self.min_overlap * _union(whole):
-                reasons[clip] = Reason.NEAR_DUPLICATE
+            kept = [stretch for stretch in stretches if reasons[stretch[0]] is None]
+            whole = _union(_stretches(landmarks[clip]["frame"].astype(np.int64)))
+            if _union([(start, stop) for _, start, stop in kept]) >= self.min_overlap * whole:
+                reasons[clip] = Because(Reason.NEAR_DUPLICATE, _name_originals(candidates, kept, whole))
         return reasons
+
+
+def _name_originals(candidates: Sequence[Candidate], stretches: Sequence[Stretch], whole: int) -> str:
+    """Of which clips one is a copy, and whose they are, most of it first; `whole` is its length in frames."""
+    parts: dict[int, list[tuple[int, int]]] = defaultdict(list)
+    for earlier, start, stop in stretches:
+        parts[earlier].append((start, stop))
+    covered = {earlier: _union(part) for earlier, part in parts.items()}
+    most = sorted(covered, key=lambda earlier: (-covered[earlier], earlier))
+    named = [
+        f"{min(1.0, covered[earlier] / max(1, whole)):.0%} is in {candidates[earlier].id} "
+        f"({_of_whom(candidates[earlier])})"
+        for earlier in most[:NUM_NAMED]
+    ]
+    return ", ".join([*named, f"and {len(most) - NUM_NAMED} more"] if len(most) > NUM_NAMED else named)
+
+
+def _of_whom(candidate: Candidate) -> str:
+    return f"speaker {candidate.speaker or 'not named'}"
 
 
 def _repeated(landmarks: Sequence[np.ndarray]) -> dict[int, list[Stretch]]:

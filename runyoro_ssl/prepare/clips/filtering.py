@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from runyoro_ssl.errors import PluginError, describe
-from runyoro_ssl.plugin.spec import CorpusFilter, Filter, Utterance
+from runyoro_ssl.plugin.spec import Because, CorpusFilter, Filter, Utterance
 from runyoro_ssl.redaction import redact
 
 Result = TypeVar("Result")
@@ -16,9 +16,14 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class FilterAnswers:
-    """What filters say of a clip: the first reason to drop it, all reasons by filter, what corpus filters measured."""
+    """What filters say of a clip.
+
+    `reason` is the first of an enabled filter, with its `detail`; `drop_reasons` are all, by filter; `measured` is what
+    corpus filters want to know.
+    """
 
     reason: str | None
+    detail: str = ""
     drop_reasons: dict[str, str] = field(default_factory=dict)
     measured: dict[str, Any] = field(default_factory=dict)
 
@@ -27,12 +32,14 @@ class FilterAnswers:
 class ClipFilters:
     """The filters of a preparation, in order, with their names.
 
-    With `ask_all`, every filter is asked, even after the first reason to drop a clip.
+    `trial` is that of a dry run, else "": every filter is then asked about every clip, `others`, which are not enabled,
+    too. It is a hash of what is asked.
     """
 
     filters: tuple[tuple[str, Filter], ...] = ()
     corpus_filters: tuple[tuple[str, CorpusFilter], ...] = ()
-    ask_all: bool = False
+    others: frozenset[str] = frozenset()
+    trial: str = ""
 
     def __call__(self, utterance: Utterance) -> FilterAnswers:
         """Ask the filters about a clip.
@@ -41,18 +48,23 @@ class ClipFilters:
             PluginError: A filter raised, or returned something that is no reason; with its name, the clip, the line.
         """
         drop_reasons: dict[str, str] = {}
+        first: str | None = None
         for name, filter_ in self.filters:
             reason = call_filter(name, utterance.id, lambda filter_=filter_: filter_(utterance))  # type: ignore[misc]
             if reason is None:
                 continue
             drop_reasons[name] = checked_reason(name, utterance.id, reason)
-            if not self.ask_all:
-                return FilterAnswers(drop_reasons[name])
+            if first is None and name not in self.others:
+                first = drop_reasons[name]
+                if not self.trial:
+                    break
+        if first is not None and not self.trial:
+            return FilterAnswers(first, detail_of(first))
         measured = {
             name: call_filter(name, utterance.id, lambda filter_=filter_: _storable(filter_.measure(utterance)))  # type: ignore[misc]
             for name, filter_ in self.corpus_filters
         }
-        return FilterAnswers(next(iter(drop_reasons.values()), None), drop_reasons, measured)
+        return FilterAnswers(first, detail_of(first), drop_reasons, measured)
 
 
 def _storable(measured: Any) -> Any:
@@ -83,4 +95,10 @@ def checked_reason(name: str, clip: str, reason: Any) -> str:
             f'filter "{name}" returned {reason!r} for {clip}; it must return the reason to drop the clip, a string, '
             "or None to keep it"
         )
-    return str(redact(reason))
+    said, detail = str(redact(str(reason))), detail_of(reason)
+    return Because(said, str(redact(detail))) if detail else said
+
+
+def detail_of(reason: str | None) -> str:
+    """What a reason tells beside its category; "" if it is a plain one."""
+    return reason.detail if isinstance(reason, Because) else ""

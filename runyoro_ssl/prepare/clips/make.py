@@ -18,7 +18,7 @@ from runyoro_ssl.audio.reasons import Reason
 from runyoro_ssl.errors import AudioError
 from runyoro_ssl.plugin.spec import Utterance
 from runyoro_ssl.prepare.accounts import Account, ClipRecord, Drop
-from runyoro_ssl.prepare.clips.filtering import ClipFilters
+from runyoro_ssl.prepare.clips.filtering import ClipFilters, FilterAnswers
 from runyoro_ssl.prepare.clips.gaps import around_gaps
 from runyoro_ssl.prepare.clips.segment import Cut, PauseSettings, cut_at_pauses, cut_evenly, cut_stream, take_bounds
 from runyoro_ssl.prepare.clips.speech import track_speech
@@ -45,7 +45,7 @@ class ClipMaker:
 
     def make(self, key: str, entry: ManifestEntry, keep: Keep) -> Account:
         """Make the clips of a line: each row goes to `keep` as soon as it is made; returns the account."""
-        account = Account(key)
+        account = Account(key, trial=self.filters.trial)
         notes = Notes()
         try:
             for cut in self._cuts(entry, account, notes):
@@ -180,32 +180,37 @@ class ClipMaker:
 
     def _filter(self, utterance: Utterance, gain: float, account: Account, keep: Keep) -> None:
         answers = self.filters(utterance)
-        if answers.reason is not None and not self.filters.ask_all:
-            account.drops.append(Drop(utterance.source, utterance.offset_sec, utterance.num_samples, answers.reason))
+        if answers.reason is not None:
+            place = utterance.source, utterance.offset_sec, utterance.num_samples
+            account.drops.append(Drop(*place, answers.reason, answers.detail))
+            if self.filters.trial:
+                account.tried.append(_record(utterance, answers))
             return
         row = to_row(utterance)
         measures = {name: round(value, 4) for name, value in vars(measure_utterance(utterance)).items()}
         if utterance.speech_share is not None:
             measures["speech_share"] = round(utterance.speech_share, 4)
-        licence = utterance.metadata.get("licence", utterance.metadata.get("license"))
-        account.clips.append(
-            ClipRecord(
-                id=utterance.id,
-                source=utterance.source,
-                recording=utterance.recording,
-                speaker=utterance.speaker,
-                language=utterance.language,
-                licence=None if licence is None else str(licence),
-                offset_sec=utterance.offset_sec,
-                num_samples=utterance.num_samples,
-                gain=gain,
-                crc32=zlib.crc32(row["audio"]),
-                measures=measures,
-                measured=answers.measured,
-                drop_reasons=answers.drop_reasons,
-            )
-        )
+        found = {"crc32": zlib.crc32(row["audio"]), "measures": measures, "gain": gain}
+        account.clips.append(_record(utterance, answers, **found))
         keep(row)
+
+
+def _record(utterance: Utterance, answers: FilterAnswers, **stored: Any) -> ClipRecord:
+    """The record of a clip, with what only one that is stored has."""
+    licence = utterance.metadata.get("licence", utterance.metadata.get("license"))
+    return ClipRecord(
+        id=utterance.id,
+        source=utterance.source,
+        recording=utterance.recording,
+        speaker=utterance.speaker,
+        language=utterance.language,
+        licence=None if licence is None else str(licence),
+        offset_sec=utterance.offset_sec,
+        num_samples=utterance.num_samples,
+        measured=answers.measured,
+        drop_reasons=answers.drop_reasons,
+        **stored,
+    )
 
 
 class _Counted:

@@ -15,6 +15,8 @@ from runyoro_ssl.page.render import Tile
 from runyoro_ssl.prepare.accounts import ClipRecord
 
 UNKNOWN = "\N{EN DASH}"
+NUM_NAMED = 40
+"""Missing speakers that the page names; the report names all."""
 NUM_COLOURS = 8
 """Reasons with a colour of their own; the smaller ones share the last."""
 
@@ -74,6 +76,24 @@ def _part(name: str, seconds: float, clips: int, whole: float, colour: str) -> P
     percent = round(100 * seconds / whole, 4) if whole else 0.0
     meaning, remedy = explain(name)
     return Part(name, seconds, clips, percent, share(seconds, whole), colour, meaning, remedy)
+
+
+def who_is_missing(absent: Mapping[str, Any]) -> list[str]:
+    """Sentences on the speakers and recordings of which nothing was kept, from that part of the report."""
+    speakers, recordings = absent["speakers"], absent["recordings"]
+    sentences = []
+    if speakers:
+        named = [f"{name} ({_with_times(about['seconds'])})" for name, about in list(speakers.items())[:NUM_NAMED]]
+        rest = [plural(len(speakers) - NUM_NAMED, "other")] if len(speakers) > NUM_NAMED else []
+        sentences.append(f"Nothing was kept of {plural(len(speakers), 'speaker')}: {', '.join(named + rest)}.")
+    if recordings:
+        why = ", ".join(f"{reason} {number(count)}" for reason, count in recordings.items())
+        sentences.append(f"Nothing was kept of {plural(sum(recordings.values()), 'recording')}: {why}.")
+    return sentences
+
+
+def _with_times(seconds: Mapping[str, float]) -> str:
+    return ", ".join(f"{reason} {amount_of_time(time)}" for reason, time in seconds.items())
 
 
 def _proof(samples: Mapping[str, Any]) -> str:

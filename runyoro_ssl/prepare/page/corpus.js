@@ -1,4 +1,8 @@
 'use strict';
+// `play` does not bubble, and is caught on its way down.
+document.addEventListener('play', (event) => {
+  for (const other of document.querySelectorAll('audio')) if (other !== event.target) other.pause();
+}, true);
 for (const card of document.querySelectorAll('.clip')) {
   const audio = card.querySelector('audio');
   const picture = card.querySelector('.picture');
@@ -8,10 +12,7 @@ for (const card of document.querySelectorAll('.clip')) {
     head.classList.toggle('on', audio.currentTime > 0);
     if (!audio.paused) requestAnimationFrame(move);
   };
-  audio.addEventListener('play', () => {
-    for (const other of document.querySelectorAll('audio')) if (other !== audio) other.pause();
-    move();
-  });
+  audio.addEventListener('play', move);
   audio.addEventListener('seeked', move);
   picture.addEventListener('click', (event) => {
     const box = picture.getBoundingClientRect();

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,8 @@ from runyoro_ssl.page.charts import Histogram, NamedBar, Tick, histogram, named_
 from runyoro_ssl.page.pictures import audio_uri, mel_place, spectrogram_uri
 from runyoro_ssl.page.render import render_page
 from runyoro_ssl.prepare.accounts import ClipRecord
-from runyoro_ssl.prepare.page.accounting import break_down, headline, splits_of
+from runyoro_ssl.prepare.page.accounting import break_down, headline, splits_of, who_is_missing
+from runyoro_ssl.prepare.page.dropped import Heard
 from runyoro_ssl.prepare.page.examples import Example, choose_examples
 from runyoro_ssl.prepare.page.measures import MEASURES, column, measured
 
@@ -26,6 +28,7 @@ CONTENTS = (
     ("splits", "Splits"),
     ("worst", "Worst clips"),
     ("typical", "Typical clips"),
+    ("dropped", "Dropped"),
 )
 MAX_PLAYER_SEC = 15.0
 HINTS = {
@@ -44,11 +47,12 @@ def write_page(
     waveform_of: Callable[[int], np.ndarray],
     *,
     title: str,
+    dropped: Mapping[str, Sequence[Heard]] = MappingProxyType({}),
 ) -> None:
     """Write the page of a corpus; the same arguments give the same bytes.
 
     `report` is what `build_report` makes of the clips. `waveform_of(i)` gives clip i as float32 (T,) at the report's
-    rate, and is asked only for the clips that are shown.
+    rate, and is asked only for the clips that are shown. `dropped` is what is to be heard for each reason.
     """
     rate = report["sampling_rate"]
     worst, typical = choose_examples(clips)
@@ -62,9 +66,13 @@ def write_page(
         breakdown=break_down(report),
         histograms=_histograms(clips, rate),
         bars_of=_bars(clips, rate),
+        missing=who_is_missing(report["absent"]),
         splits=splits_of(report),
+        held_out_by=report["split_by"],
+        split_warnings=report["split_warnings"],
         worst=[_card(example, clips[example.clip], waveform_of, rate) for example in worst],
         typical=[_card(example, clips[example.clip], waveform_of, rate) for example in typical],
+        dropped=dropped,
     )
     path.write_text(page, encoding="utf-8", newline="\n")
 

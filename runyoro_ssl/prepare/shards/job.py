@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from runyoro_ssl.audio.reasons import Reason
 from runyoro_ssl.config import Config, PrepareConfig
+from runyoro_ssl.dataset.layout import SPLIT_BY
 from runyoro_ssl.errors import ManifestError
 from runyoro_ssl.model.source import load_feature_extractor
 from runyoro_ssl.plugin.manager import Plugins, ensure_picklable
@@ -19,9 +21,10 @@ from runyoro_ssl.prepare.clips.filtering import ClipFilters
 from runyoro_ssl.prepare.clips.make import ClipMaker
 from runyoro_ssl.prepare.clips.segment import PauseSettings
 from runyoro_ssl.prepare.manifest import ManifestEntry
-from runyoro_ssl.prepare.shards.origin import describe_origin, sha256_of
+from runyoro_ssl.prepare.shards.origin import describe_origin, sha256_of, versions
 from runyoro_ssl.prepare.shards.shard import Line, with_keys
-from runyoro_ssl.prepare.split import SplitItem
+from runyoro_ssl.prepare.split import Group, SplitItem, decide_group
+from runyoro_ssl.redaction import redact
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,19 @@ class Job:
         """Hash of all but the input that decides clips: what was made under another cannot be used."""
         return str(self.origin["clips_sha256"])
 
+    @property
+    def group(self) -> Group:
+        """What will be held out whole, as far as the manifest tells."""
+        return decide_group([self.split_item(line) for line in self.lines], self.origin["split"][SPLIT_BY])
+
+    def file_of(self, source: str) -> Path:
+        """The file that reports call `source`."""
+        return self.maker.manifest_dir / self._paths.get(source, source)
+
+    @cached_property
+    def _paths(self) -> dict[str, str]:
+        return {line.entry.source: line.entry.audio_filepath for line in self.lines}
+
     def split_item(self, line: Line) -> SplitItem:
         """A line as the split sees it, before it is decoded."""
         entry = line.entry
@@ -66,7 +82,8 @@ def describe_job(
         plugins: Where the filters come from.
         manifest: Where `entries` were read from.
         entries: Its lines.
-        every_filter: Ask all filters about every clip: those that are built in and not enabled, too.
+        every_filter: Ask all filters about every clip: those that are built in and not enabled, too. The clips kept
+            are the same.
 
     Raises:
         ManifestError: A line leaves the manifest's folder.
@@ -80,7 +97,10 @@ def describe_job(
     ensure_picklable("filter", built)
     filters = tuple((name, one) for name, one in built if not isinstance(one, CorpusFilter))
     corpus_filters = tuple((name, one) for name, one in built if isinstance(one, CorpusFilter))
-    clip_filters = ClipFilters(filters, corpus_filters, ask_all=every_filter)
+    enabled = plugins.enabled("filter")
+    others = frozenset(name for name, _ in built if name not in enabled)
+    trial = _name_trial(config, [name for name, _ in built]) if every_filter else ""
+    clip_filters = ClipFilters(filters, corpus_filters, others, trial)
     maker = _clip_maker(settings, manifest, rate, clip_filters)
     unique, repeats = without_repeats(maker, entries)
     origin = describe_origin(config, plugins, rate)
@@ -107,6 +127,12 @@ def _clip_maker(settings: PrepareConfig, manifest: Path, sample_rate: int, filte
         settings.time_limit_sec,
         settings.max_recording_sec,
     )
+
+
+def _name_trial(config: Config, filters: Sequence[str]) -> str:
+    """Hash of what a dry run asks: of these filters, with their options."""
+    options = {name: redact(config.plugins.options.get(name, {})) for name in filters}
+    return sha256_of([options, versions(("runyoro_ssl",))])[:16]
 
 
 def tried_filters(plugins: Plugins) -> list[str]:
@@ -156,7 +182,7 @@ def without_repeats(maker: ClipMaker, entries: Sequence[ManifestEntry]) -> tuple
         if part in seen:
             num_samples = round(entry.duration * maker.sample_rate)
             drop = Drop(entry.source, entry.offset or 0.0, num_samples, Reason.REPEATED_LINE)
-            tally.add(Account("", num_samples, drops=[drop]), entry.source)
+            tally.add(Account("", num_samples, drops=[drop]), entry.source, entry.recording_id, entry.speaker)
         else:
             seen.add(part)
             unique.append(entry)

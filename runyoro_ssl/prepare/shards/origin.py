@@ -10,7 +10,7 @@ from importlib.metadata import version
 from typing import Any
 
 from runyoro_ssl.config import Config, PrepareConfig
-from runyoro_ssl.dataset.layout import FORMAT
+from runyoro_ssl.dataset.layout import FORMAT, SPLIT_BY
 from runyoro_ssl.plugin.manager import Plugins
 from runyoro_ssl.prepare.clips import CLIPS_VERSION
 from runyoro_ssl.redaction import redact
@@ -52,6 +52,13 @@ def describe_origin(config: Config, plugins: Plugins, sampling_rate: int) -> dic
     }
     split = {name: settings[name] for name in sorted(deciding("split", PrepareConfig))}
     return {**clips, "split": split, "clips_sha256": sha256_of(clips)}
+
+
+def with_split_by(origin: Mapping[str, Any], split_by: str) -> dict[str, Any]:
+    """The same origin with another word for what is held out, and the hash that follows from it."""
+    changed = {name: value for name, value in origin.items() if name != "sha256"}
+    changed["split"] = {**origin["split"], SPLIT_BY: split_by}
+    return {**changed, "sha256": sha256_of(changed)}
 
 
 def deciders_of_clips(origin: Mapping[str, Any]) -> dict[str, Any]:

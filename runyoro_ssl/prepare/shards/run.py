@@ -16,7 +16,7 @@ from runyoro_ssl.logs import get_logger, progress
 from runyoro_ssl.plugin.manager import Plugins
 from runyoro_ssl.prepare.accounts import Account, Drop
 from runyoro_ssl.prepare.shards.job import Job
-from runyoro_ssl.prepare.shards.shard import Line, MakeShard, Shard, StoredLine, TryShard, find_done, plan
+from runyoro_ssl.prepare.shards.shard import Line, MakeShard, Shard, StoredLine, find_done, plan
 from runyoro_ssl.prepare.workers import Done, opened, run, why_lost
 
 log = get_logger()
@@ -25,8 +25,6 @@ VISIBLE_SEC = 60.0
 """Network file systems show a new file on all machines by then."""
 IN_FLIGHT = 4
 """Shards sent out for each worker: none waits for work."""
-
-ShardAccounts = list[Account] | None
 
 
 def make_clips(config: Config, plugins: Plugins, job: Job, folder: Path, executor_files: Path) -> list[StoredLine]:
@@ -37,7 +35,8 @@ def make_clips(config: Config, plugins: Plugins, job: Job, folder: Path, executo
     folder.mkdir(parents=True, exist_ok=True)
     sweep(folder)
     wanted = [line.key for line in job.lines]
-    done = find_done(folder, wanted)
+    trial = job.maker.filters.trial
+    done = find_done(folder, wanted, trial=trial)
     todo = plan(job.lines, done, config.prepare.shard_seconds)
     if done:
         log.info("shards_found", lines=len(done), lines_to_do=sum(len(shard.lines) for shard in todo))
@@ -45,10 +44,10 @@ def make_clips(config: Config, plugins: Plugins, job: Job, folder: Path, executo
     failed: dict[str, StoredLine] = {}
     if todo:
         with _swept(folder), _there(executor_files), opened(plugins.executor(executor_files)) as executor:
-            for shard, _, account in _run(executor, make, todo, config):
+            for shard, account in _run(executor, make, todo, config):
                 if account is not None:
                     failed[shard.lines[0].key] = StoredLine(account, folder / f"{shard.name}.arrow", range(0))
-        done = failed | _find_all(folder, [key for key in wanted if key not in failed])
+        done = failed | _find_all(folder, [key for key in wanted if key not in failed], trial)
     return [done[key] for key in wanted]
 
 
@@ -74,10 +73,10 @@ def _swept(folder: Path) -> Iterator[None]:
         raise
 
 
-def _find_all(folder: Path, wanted: Sequence[str]) -> dict[str, StoredLine]:
+def _find_all(folder: Path, wanted: Sequence[str], trial: str) -> dict[str, StoredLine]:
     """The lines that were worked on, by key. What other machines write may take a while to be seen."""
     end = time.monotonic() + VISIBLE_SEC
-    while len(done := find_done(folder, wanted, settled=False)) < len(wanted):
+    while len(done := find_done(folder, wanted, settled=False, trial=trial)) < len(wanted):
         if time.monotonic() > end:
             raise DatasetError(
                 f"{folder}: {len(wanted) - len(done)} of {len(wanted)} lines were worked on, and are not here; an "
@@ -87,20 +86,10 @@ def _find_all(folder: Path, wanted: Sequence[str]) -> dict[str, StoredLine]:
     return done
 
 
-def try_clips(config: Config, plugins: Plugins, job: Job, scratch: Path) -> list[Account]:
-    """Make the account of every line, in order; nothing is written but what the executor keeps in `scratch`."""
-    done: dict[str, Account] = {}
-    todo = plan(job.lines, {}, config.prepare.shard_seconds)
-    with opened(plugins.executor(scratch)) as executor:
-        for _, accounts, account in _run(executor, TryShard(job.maker), todo, config):
-            done |= {one.key: one for one in [*(accounts or ()), account] if one is not None}
-    return [done[line.key] for line in job.lines]
-
-
 def _run(
-    executor: Executor, function: MakeShard | TryShard, todo: Sequence[Shard], config: Config
-) -> Iterator[tuple[Shard, ShardAccounts, Account | None]]:
-    """(shard, what it gave, None); and for a line that killed its worker (its shard, None, its account)."""
+    executor: Executor, function: MakeShard, todo: Sequence[Shard], config: Config
+) -> Iterator[tuple[Shard, Account | None]]:
+    """(shard, None) when it is made; and for a line that killed its worker (its shard, its account)."""
     in_flight = IN_FLIGHT * config.hardware.num_workers
     again: list[Shard] = []
     with progress("audio seconds") as bar:
@@ -110,16 +99,16 @@ def _run(
                 again += done.item.one_by_one()
                 continue
             bar.advance(task, round(done.item.seconds))
-            yield done.item, done.result, None
+            yield done.item, None
         if len(again) == sum(len(shard.lines) for shard in todo):
             _check_workers(executor, config)
         # Each line of a shard whose worker died has a worker to itself, to tell which one it was.
         for done in run(executor, function, again, in_flight=config.hardware.num_workers):
             bar.advance(task, round(done.item.seconds))
             if done.lost_after_sec is None:
-                yield done.item, done.result, None
+                yield done.item, None
             else:
-                yield done.item, None, _account_of_lost(done, config, function.maker.sample_rate)
+                yield done.item, _account_of_lost(done, config, function.maker.sample_rate)
 
 
 def _check_workers(executor: Executor, config: Config) -> None:
@@ -136,7 +125,7 @@ def _nothing(_item: None) -> None:
     """What every worker can do."""
 
 
-def _account_of_lost(done: Done[Shard, ShardAccounts], config: Config, sample_rate: int) -> Account:
+def _account_of_lost(done: Done[Shard, None], config: Config, sample_rate: int) -> Account:
     """The account of the one line of a shard that killed its worker twice."""
     line: Line = done.item.lines[0]
     error = why_lost(done, config.prepare.time_limit_sec)

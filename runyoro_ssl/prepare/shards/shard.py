@@ -126,31 +126,19 @@ class MakeShard:
                     _temporary(path).unlink(missing_ok=True)
 
 
-@dataclass(frozen=True)
-class TryShard:
-    """The work of trying a shard, in a worker: only the accounts are wanted, and nothing is written."""
-
-    maker: ClipMaker
-
-    def __call__(self, shard: Shard) -> list[Account]:
-        """Make the accounts of a shard's lines."""
-        try:
-            return [self.maker.make(line.key, line.entry, lambda _row: None) for line in shard.lines]
-        finally:
-            stop_watch()
-
-
-def find_done(folder: Path, wanted: Iterable[str], *, settled: bool = True) -> dict[str, StoredLine]:
+def find_done(folder: Path, wanted: Iterable[str], *, settled: bool = True, trial: str = "") -> dict[str, StoredLine]:
     """Find the lines that shards in a folder hold, by key: those `wanted`. A shard that is not whole is left out.
 
     So are lines that were dropped for a reason that may have passed: all of them if `settled`, else those that were
-    tried again with success.
+    tried again with success. With `trial`, so are lines of which that was not asked.
     """
     keys = set(wanted)
     found: dict[str, StoredLine] = {}
     for path in sorted(folder.glob("[0-9a-f]*.json")):
         for one in _read_accounts(path):
             key, is_settled = one.account.key, one.account.is_settled
+            if trial not in ("", one.account.trial):
+                continue
             if key in keys and (is_settled or not settled) and (key not in found or is_settled):
                 found[key] = one
     return found

@@ -15,7 +15,6 @@ import soundfile as sf
 from runyoro_ssl.dataset.read import load_splits
 from runyoro_ssl.errors import ManifestError, PluginError
 from runyoro_ssl.plugin.manager import load_plugins
-from runyoro_ssl.prepare.dry_run import dry_run
 from runyoro_ssl.prepare.pipeline import prepare
 from runyoro_ssl.prepare.scan import scan
 from runyoro_ssl.resolve import load_config
@@ -221,33 +220,3 @@ def test_odd_names(name: str, tmp_path: Path, prepare_lines: Prepare) -> None:
     sf.write(tmp_path / "other.wav", noise(4, 1), RATE)
     prepare_lines([{"audio_filepath": path, "duration": 4} for path in (name, "other.wav")])
     assert {row["source"] for row in rows_of(tmp_path)} == {name, "other.wav"}
-
-
-def test_dry_run_says_what_each_filter_drops_and_writes_nothing(tmp_path: Path, tiny_model: Path) -> None:
-    """Alone, and after those above; of filters that are not enabled, too; and "kept" is what `prepare` then keeps."""
-    lines = []
-    quiet, loud, short = noise(4, 1) // 1000, np.sign(noise(4, 2)) * 32767, noise(1, 3)
-    for name, wave in (("a", noise(4)), ("copy", noise(4)), ("quiet", quiet), ("loud", loud), ("short", short)):
-        sf.write(tmp_path / f"{name}.wav", wave.astype(np.int16), RATE)
-        lines.append({"audio_filepath": f"{name}.wav", "duration": len(wave) / RATE})
-    sf.write(tmp_path / "other.wav", noise(5, 9), RATE)
-    lines += [{"audio_filepath": "other.wav", "duration": 5}, {"audio_filepath": "gone.wav", "duration": 60}]
-    (tmp_path / "m.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    before = sorted(tmp_path.iterdir())
-    config = config_for(tmp_path, tiny_model, 'plugins.filters=["duration", "silence", "clipping", "duplicates"]')
-    rows = {row[0]: row[1:] for row in dry_run(config, load_plugins(config))}
-    assert sorted(tmp_path.iterdir()) == before
-    assert rows["in"][1] == "7"
-    assert rows["missing file"] == ["", "1", "1.0", ""]
-    assert [rows[name][:2] for name in ("duration", "silence", "clipping", "duplicates")] == [["yes", "1"]] * 4
-    assert rows["music"][0] == "no"
-    assert rows["bandwidth"][1] == "0"
-    report = prepare(config, load_plugins(config)).report
-    assert rows["kept"][1] == str(report["clips_kept"]) == "2"
-    assert {reason: drop["clips"] for reason, drop in report["dropped"].items()} == {
-        "missing file": 1,
-        "too short": 1,
-        "silence": 1,
-        "clipping": 1,
-        "near-duplicate": 1,
-    }
