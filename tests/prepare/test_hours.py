@@ -139,7 +139,8 @@ class TestPrepare:
         def run(hours: float | None, *, overwrite: bool = False) -> Prepared:
             config = load_config(
                 flags={
-                    "prepare": {"manifest_path": manifest, "output_dir": tmp_path / "dataset", "max_hours": hours},
+                    "prepare": {"manifest_path": manifest, "output_dir": tmp_path / "dataset", "max_hours": hours}
+                    | {"shard_seconds": 6.0},
                     "model": {"model_name_or_path": str(tiny_model)},
                     "plugins": {"filters": ["duration"]},
                 }
