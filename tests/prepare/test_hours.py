@@ -105,7 +105,7 @@ def folder(tmp_path: Path) -> Path:
 
 def test_manifest_decodes_no_more_than_is_drawn(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two seconds of twenty: one recording of each speaker; the others are named as not drawn."""
-    monkeypatch.setattr("runyoro_ssl.prepare.scan.IN_FLIGHT", 2)
+    monkeypatch.setattr("runyoro_ssl.prepare.probing.IN_FLIGHT", 2)
     config = load_config(settings=["prepare.max_hours=0.0005556", "hardware.num_workers=1"])
     found = scan(folder, tmp_path / "m.jsonl", speaker_from="^([^/]+)/", config=config)
     assert {entry.speaker for entry in read_manifest(tmp_path / "m.jsonl")} == set("abcd")
