@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -37,7 +37,8 @@ class _Probe:
     def __call__(self, path: Path) -> Found:
         try:
             str(path).encode()
-            return look_into(path, self)
+            still_alive(self.time_limit_sec)
+            return look_into(path, self._decode)
         except UnicodeEncodeError:
             return AudioError(Reason.FILE_NAME, "rename the file")
         except AudioError as error:
@@ -45,19 +46,17 @@ class _Probe:
         finally:
             stop_watch()
 
-    def measure(self, path: Path) -> AudioInfo:
-        """Decode it, watched."""
+    def _decode(self, path: Path) -> AudioInfo:
         on_block = partial(still_alive, self.time_limit_sec)
         return probe(path, max_seconds=self.max_recording_sec, on_block=on_block)
 
 
-def look_into(path: Path, probe_with: _Probe) -> AudioInfo:
-    """Tell what a file is: by its first bytes, if its name is not that of a recording, and by decoding it.
+def look_into(path: Path, decode: Callable[[Path], AudioInfo]) -> AudioInfo:
+    """Tell what a file is: by its first bytes, if its name is not that of a recording; then by decoding it.
 
     Raises:
         AudioError: It is no recording, or one that cannot be used.
     """
-    still_alive(probe_with.time_limit_sec)
     with suppress(OSError):  # told by the decoder in its own words
         check_present(path)
     is_named_so = path.suffix.lower() in AUDIO_EXTENSIONS
@@ -65,23 +64,26 @@ def look_into(path: Path, probe_with: _Probe) -> AudioInfo:
         _refuse_others(path)
     before = _state(path)
     try:
-        info = probe_with.measure(path)
+        info = decode(path)
     except AudioError as error:
         raise _better_told(error, path, is_named_so=is_named_so) from None
     after = _state(path)
-    if info.flaw is None and before != after and before and after:
-        grown = f"from {before[0]} to {after[0]} bytes: run invoke manifest again when it is whole"
+    if info.flaw is None and before and after and before != after:
+        grown = f"from {before[0]} to {after[0]} bytes; run invoke manifest again when it is whole"
         return replace(info, flaw=AudioError(Reason.CHANGED, grown))
     return info
 
 
 def _refuse_others(path: Path) -> None:
+    """Raise AudioError for a file that is no recording by its first bytes."""
     head = read_head(path)
     if words := pointer(head):
         raise AudioError(Reason.PLACEHOLDER, words)
-    words = what_else(head) or ("0 bytes" if path.suffix and not head and _state(path) == _EMPTY else None)
-    if words:
+    if words := what_else(head):
         raise AudioError(Reason.NOT_AUDIO, words)
+    # Without an extension it may have been a voice note.
+    if path.suffix and (state := _state(path)) and state[0] == 0:
+        raise AudioError(Reason.NOT_AUDIO, "0 bytes")
 
 
 def _better_told(error: AudioError, path: Path, *, is_named_so: bool) -> AudioError:
@@ -96,14 +98,11 @@ def _better_told(error: AudioError, path: Path, *, is_named_so: bool) -> AudioEr
     return error
 
 
-_EMPTY = (0, 0)
-
-
 def _state(path: Path) -> tuple[int, int] | None:
     """What changes when a file is written to: its size and time."""
     with suppress(OSError):
         found = path.stat()
-        return found.st_size, found.st_mtime_ns if found.st_size else 0
+        return found.st_size, found.st_mtime_ns
     return None
 
 

@@ -26,12 +26,17 @@ def _folded_stem(name: str) -> str:
     return stem(folded(name))
 
 
+def _without_audio_extension(name: str) -> str:
+    name = folded(name)
+    return stem(name) if posixpath.splitext(name)[1] in AUDIO_EXTENSIONS else name
+
+
 LEVELS: tuple[tuple[Callable[[str], str], Callable[[str], str]], ...] = (
     (_same, _same),
     (folded, folded),
     (stem, _same),  # the table leaves the extension away
     (_folded_stem, folded),
-    (_folded_stem, _folded_stem),  # the table has another: the files were converted
+    (_folded_stem, _without_audio_extension),  # the table has another: the files were converted
 )
 """What is compared of a file's name and of the table's, the strictest first."""
 

@@ -160,12 +160,15 @@ def _seconds(row: Row, index: int | None) -> float | None:
 
 
 def _explain_nothing(table: Table, places: Mapping[str, int], index: FileIndex, found: Walk, joined: Joined) -> str:
+    first = next((one for one in joined.rejected if one.reason != Reason.ROW_WITHOUT_FILE), None)
+    if first is not None:
+        words = f"{first.reason}: {first.detail}"
+        return f"{table.path}: none of {len(table.rows)} rows can be used ({words}); check the columns that you gave"
     row, file = table.rows[0].cell(places["path"]), next(index.examples(), None)
     there = f'a recording is "{printable(file)}"' if file else f"there are {len(found.files)} files, no recording"
-    reason = joined.rejected[0].reason
     return (
-        f"{table.path}: none of {len(table.rows)} rows names a file below {found.root} ({reason}): the first says "
-        f'"{row[:100]}", {there}; check --path-column and --audio-dir'
+        f'{table.path}: none of {len(table.rows)} rows names a file below {found.root}: the first says "{row[:100]}", '
+        f"{there}; check --path-column and --audio-dir"
     )
 
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from runyoro_ssl.errors import ConfigError, ManifestError, did_you_mean
 from runyoro_ssl.logs import get_logger
 from runyoro_ssl.prepare.names import nfc
-from runyoro_ssl.prepare.sniff import pointer, read_head, what_else
+from runyoro_ssl.prepare.sniff import is_sound, pointer, read_head, what_else
 from runyoro_ssl.prepare.text import read_text
 
 log = get_logger()
@@ -21,6 +22,8 @@ DELIMITERS = ("\t", ",", ";", "|", BLANKS)
 QUOTED = frozenset(",;")
 """Delimiters of tables that are quoted as a rule; in the others a quotation mark mostly is one."""
 SAMPLE_LINES = 100
+MAX_CELL = 1 << 30
+"""Characters."""
 MAX_SHOWN = 40
 """Columns, and characters of a name, in a message."""
 
@@ -93,10 +96,14 @@ def read_table(path: Path, wanted: Iterable[str]) -> Table:
 def _text_of(path: Path) -> str:
     if not path.exists():
         raise ConfigError(f"{path}: no such table; give the path of a CSV or TSV file as --table")
-    head = b"" if not path.is_file() else read_head(path)
-    other = "not a file" if not path.is_file() else pointer(head) or what_else(head)
-    if other not in (None, "text"):
-        raise ConfigError(f"{path} is {other}, no table; save it as CSV (UTF-8), and give that as --table")
+    if path.is_dir():
+        raise ConfigError(
+            f"{path} is a folder, and no data folder of Kaldi (it has no wav.scp); give a file as --table"
+        )
+    head = read_head(path)
+    other = pointer(head) or what_else(head) or ("a recording" if is_sound(head) else None)
+    if other not in {None, "text"}:
+        raise ConfigError(f"{path} is {other}, no table; give a table, saved as CSV (UTF-8), as --table")
     try:
         text, encoding = read_text(path, or_windows=True)
     except OSError as error:
@@ -109,11 +116,12 @@ def _text_of(path: Path) -> str:
 def _delimiter(lines: Sequence[str], names: Sequence[str], numbers: Sequence[int]) -> str:
     """The delimiter under which the wanted columns are there, and most lines have as many cells as the first."""
 
-    def score(delimiter: str) -> tuple[int, float, int]:
+    def score(delimiter: str) -> tuple[int, bool, float, bool, int]:
         rows = [_cells(line, delimiter, numbers) for line in lines]
         widths = [len(cells) for cells in rows]
         there = len({nfc(cell).strip() for cell in rows[0]} & set(names)) + sum(one <= widths[0] for one in numbers)
-        return there, widths.count(widths[0]) / len(widths), widths[0]
+        is_prose = delimiter in QUOTED and any(cell.startswith(" ") for cells in rows for cell in cells)
+        return there, widths[0] > 1, widths.count(widths[0]) / len(widths), not is_prose, widths[0]
 
     # Where a bar ends every line, they are commands of Kaldi.
     choices = [one for one in DELIMITERS if one != "|" or not all(line.rstrip().endswith("|") for line in lines)]
@@ -124,7 +132,10 @@ def _cells(line: str, delimiter: str, numbers: Sequence[int]) -> list[str]:
     """The cells of a line on its own. What follows the last wanted one after blanks belongs to that."""
     if delimiter == BLANKS:
         return line.split(None, max(numbers) - 1 if numbers else -1)
-    return next(csv.reader([line], delimiter=delimiter), []) if delimiter in QUOTED else line.split(delimiter)
+    if delimiter in QUOTED:
+        with _any_length():
+            return next(csv.reader([line], delimiter=delimiter), [])
+    return line.split(delimiter)
 
 
 def _parse(text: str, delimiter: str, numbers: Sequence[int]) -> list[Row]:
@@ -147,14 +158,22 @@ def _quoted(text: str, delimiter: str) -> list[Row]:
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
     rows: list[Row] = []
     line = 1
-    try:
+    with _any_length():
         for cells in reader:
             if any(cells):
                 rows.append(Row(f"line {line}", cells))
             line = reader.line_num + 1
-    except csv.Error:  # a quotation mark that is never closed
-        rows.append(Row(f"line {line}", []))
     return rows
+
+
+@contextmanager
+def _any_length() -> Iterator[None]:
+    """Python's reader refuses cells of more than 131,072 characters, in all the process."""
+    before = csv.field_size_limit(MAX_CELL)
+    try:
+        yield
+    finally:
+        csv.field_size_limit(before)
 
 
 def _misfits(rows: Sequence[Row]) -> int:
