@@ -124,12 +124,68 @@ class Reason(StrEnum):
         "The system would not let the folder be listed: permissions, or a disk that failed.",
         "Mend that and run invoke manifest again.",
     )
+    NOT_AUDIO = (
+        "not audio",
+        "The file holds something else: text, a picture, an archive, a document.",
+        "Nothing, unless it should hold a recording: then see what it is, and unpack or convert it.",
+    )
+    PLACEHOLDER = (
+        "placeholder",
+        "A name without the recording: that is in a cloud, or on another disk.",
+        "Have the program that keeps it download it (iCloud: keep downloaded), and run invoke manifest again.",
+    )
+    UNFINISHED = (
+        "unfinished download",
+        "A browser or a synchronising program was still writing the file.",
+        "Let it end, or fetch the file again, and run invoke manifest again.",
+    )
+    NO_FILE = (
+        "no ordinary file",
+        "A pipe, a socket or a device, which may never end: it is not opened.",
+        "Nothing, or save what comes out of it as a file.",
+    )
+    LINKED_FILE = (
+        "linked file",
+        "A link to a file that is listed already, so that no recording comes twice.",
+        "Nothing.",
+    )
     LINKED_FOLDER = (
         "linked folder",
         "A link to a folder; links are not followed, so that no recording comes twice.",
         "Give the folder it leads to as --audio-dir if its recordings are wanted.",
     )
+    # Of metadata tables
+    NO_ROW = (
+        "not in the table",
+        "The table has no row for the file, and the table says what is wanted.",
+        "Nothing, or add a row.",
+    )
+    ROW_WITHOUT_FILE = (
+        "row without a file",
+        "The table names a file that is not in the folder.",
+        "Check the path in the row; get the file, or another --audio-dir.",
+    )
+    AMBIGUOUS_ROW = (
+        "ambiguous row",
+        "The table gives a bare name that several files have.",
+        "Write the path with its folder, as far as it takes to tell them apart.",
+    )
+    REPEATED_ROW = (
+        "repeated row",
+        "The table has a row for the same file, or the same part of it, before. That one was used.",
+        "Remove the row that is wrong; if they are parts of a file, give --start-column and --end-column.",
+    )
+    WRONG_ROW = (
+        "wrong row",
+        "The table's row cannot be used: no path in it, a command, or times that are none.",
+        "Mend the row.",
+    )
     # Of manifest lines
+    NOT_DRAWN = (
+        "not drawn",
+        "Only so many hours were asked for, and the lot fell on other recordings.",
+        "Nothing. For more, raise --max-hours, or leave it away.",
+    )
     REPEATED_LINE = (
         "repeated line",
         "The manifest names the same part of the same file more than once.",
@@ -142,8 +198,8 @@ class Reason(StrEnum):
     )
     CHANGED = (
         "changed while it was read",
-        "The file was longer when its speech was looked for than when its clips were cut.",
-        "Let the copy or the synchronisation end, and run invoke prepare again.",
+        "The file was written to meanwhile: it grew, or was shorter when its clips were cut.",
+        "Let the copy or the synchronisation end, and run it again.",
     )
     # Of what a recording was cut into
     NO_SPEECH = (

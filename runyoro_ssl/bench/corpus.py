@@ -44,7 +44,7 @@ def _clips(audio_dir: Path, minutes: float) -> Iterator[Any]:
     """Pieces of the recordings, in the order of their paths, until `minutes` are reached. float32 (T,)."""
     from runyoro_ssl.audio.decode import decode
     from runyoro_ssl.prepare.clips.segment import cut_evenly
-    from runyoro_ssl.prepare.scan import AUDIO_EXTENSIONS
+    from runyoro_ssl.prepare.sniff import AUDIO_EXTENSIONS
 
     left = round(minutes * 60 * SAMPLE_RATE)
     for path in sorted(path for path in audio_dir.rglob("*") if path.suffix.lower() in AUDIO_EXTENSIONS):

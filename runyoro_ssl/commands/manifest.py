@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from runyoro_ssl import logs
 from runyoro_ssl.commands.given import own_options, resolve
 from runyoro_ssl.commands.options import ManifestOptions
+from runyoro_ssl.errors import ConfigError
 
 if TYPE_CHECKING:
     from runyoro_ssl.prepare.scan import Scan
+    from runyoro_ssl.prepare.tables.join import Columns
+
+MAX_ROWS = 12
+"""Extensions of other files that are counted on their own."""
 
 
 def manifest(**given: Any) -> Scan:
     """List the readable recordings of a folder, with their real durations.
 
     Args:
-        **given: The options of the task, by name: `audio_dir`, `output`, `speaker_from`, `overwrite`, `num_workers`,
-            `set`.
+        **given: The options of the task, by name (`runyoro-ssl manifest --help`), and any setting of `prepare` and
+            `hardware`; `set`.
 
     Returns:
         What was found, and where it is listed.
@@ -35,19 +41,47 @@ def manifest(**given: Any) -> Scan:
         speaker_from=options.speaker_from,
         overwrite=options.overwrite,
         config=config,
+        table=options.table,
+        columns=_columns(options),
+        licence=options.licence,
     )
+
+
+def _columns(options: ManifestOptions) -> Columns:
+    """The columns that were given. Raises ConfigError if there is no table for them."""
+    from runyoro_ssl.prepare.tables.join import Columns
+
+    given = {one.name: getattr(options, f"{one.name}_column") for one in fields(Columns)}
+    first = next((name for name, column in given.items() if column is not None), None)
+    if first is not None and options.table is None:
+        raise ConfigError(f"--{first}-column is {given[first]}, and there is no table; give its path as --table")
+    return Columns(**given)
 
 
 def show(found: Scan) -> None:
     """Print what was found, and where the rejected files are listed."""
     rows = [
         ["recordings", f"{found.num_files}"],
+        *([["parts of them", f"{found.num_lines}"]] if found.num_lines != found.num_files else []),
         ["audio", f"{found.seconds / 3600:.2f} h"],
-        ["speakers", f"{found.num_speakers} ({found.num_without_speaker} recordings without)"],
+        ["speakers", f"{found.num_speakers} ({found.num_without_speaker} of {found.num_lines} without)"],
         *([["damaged, used as far as they go", str(found.num_flawed)]] if found.num_flawed else []),
         *([f"rejected: {reason}", str(count)] for reason, count in found.rejected_by_reason.most_common()),
-        ["other files", str(found.num_other)],
+        *_other_rows(found),
     ]
     logs.print_table(f"{found.output}", ["what", "count"], rows)
-    if found.rejected:
+    if found.rejected or found.others:
         logs.get_logger().info("rejected_files_listed", path=str(found.rejected_path))
+
+
+def _other_rows(found: Scan) -> list[list[str]]:
+    """Files that are no recordings, by extension; files that were skipped, and what holds them."""
+    counted = found.others_by_extension.most_common()
+    rows = [[f"not audio: {extension}", str(count)] for extension, count in counted[:MAX_ROWS]]
+    if rest := counted[MAX_ROWS:]:
+        rows.append([f"not audio: {len(rest)} other extensions", str(sum(count for _, count in rest))])
+    if found.skipped:
+        holders = ", ".join(name for name, _ in found.skipped.most_common(MAX_ROWS))
+        more = ", ..." if len(found.skipped) > MAX_ROWS else ""
+        rows.append(["skipped: trash and hidden", f"{found.skipped.total()} files: {holders}{more}"])
+    return rows

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 from pydantic.fields import FieldInfo
 
 from runyoro_ssl.bench.options import options_of_bench
@@ -18,6 +18,8 @@ from runyoro_ssl.option import Option, OptionKind, shown
 from runyoro_ssl.resolve import list_profiles, section_type
 from runyoro_ssl.setting import Seconds, Section, marks_of
 
+NameOrNumber = Annotated[str, BeforeValidator(lambda value: str(value) if type(value) is int else value)]
+"""A column of a table; from a notebook, a number may come as one."""
 KINDS: dict[type, OptionKind] = {bool: "switch", int: "int", float: "float", Path: "path", str: "text", tuple: "list"}
 
 
@@ -32,6 +34,26 @@ class ManifestOptions(Section):
     """Regular expression on the path below --audio-dir; its group is the speaker: '([^/]+)/'"""
     overwrite: bool = False
     """Replace an existing manifest."""
+    table: Path | None = None
+    """CSV or TSV file, or data folder of Kaldi, that says who speaks in which file; only files it names are wanted."""
+    path_column: NameOrNumber | None = None
+    """Column that has the file: its name in the header, or its number from 1 in a table without one."""
+    speaker_column: NameOrNumber | None = None
+    """Column that has the speaker."""
+    text_column: NameOrNumber | None = None
+    """Column that has what is said."""
+    language_column: NameOrNumber | None = None
+    """Column that has the language."""
+    recording_column: NameOrNumber | None = None
+    """Column that has the recording which splits keep together. Not given: each file is one."""
+    licence_column: NameOrNumber | None = None
+    """Column that has the licence."""
+    start_column: NameOrNumber | None = None
+    """Column that has where in the file the row's part begins: seconds, or h:m:s."""
+    end_column: NameOrNumber | None = None
+    """Column that has where it ends."""
+    licence: str | None = None
+    """Licence of all recordings for which the table has no other."""
 
 
 class PrepareOptions(Section):

@@ -64,8 +64,8 @@ def dry_run(config: Config, plugins: Plugins) -> list[list[str]]:
 
 def _rows(settings: PrepareConfig, job: Job, made: Sequence[StoredLine], enabled: Sequence[str]) -> list[list[str]]:
     accounts = [line.account for line in made]
-    whole = job.repeats.samples_in + sum(account.samples_in for account in accounts)
-    num_lines = job.repeats.lines_in + len(accounts)
+    whole = job.left_out.samples_in + sum(account.samples_in for account in accounts)
+    num_lines = job.left_out.lines_in + len(accounts)
     parts: list[tuple[str, str, Amount, Amount | None]] = [
         (reason, "", amount, None) for reason, amount in _unusable(job, accounts)
     ]
@@ -114,7 +114,7 @@ def _unusable(job: Job, accounts: Sequence[Account]) -> Iterator[tuple[str, Amou
     samples: Counter[str] = Counter()
     lines: Counter[str] = Counter()
     parts: Counter[str] = Counter()
-    for drop in job.repeats.drops:
+    for drop in job.left_out.drops:
         samples[drop.reason] += drop.num_samples
         lines[drop.reason] += 1
     for account in accounts:
@@ -134,7 +134,7 @@ def _not_judged(
 ) -> list[ClipRecord]:
     """The clips that would be held out, and cannot be judged; what else is to say of the split is said."""
     wanted = {id(clip): clip for clip in left}
-    tally, clips = replace(job.repeats, drops=list(job.repeats.drops)), []
+    tally, clips = replace(job.left_out, drops=list(job.left_out.drops)), []
     for line, stored in zip(job.lines, made, strict=True):
         tally.add(stored.account, line.entry.source, line.entry.recording_id, line.entry.speaker)
         file = job.split_item(line).file

@@ -25,7 +25,8 @@ from runyoro_ssl.disk.durable import write_jsonl
 from runyoro_ssl.errors import AudioError, ConfigError, ManifestError
 from runyoro_ssl.logs import get_logger, progress
 from runyoro_ssl.model.source import hub_reachable
-from runyoro_ssl.prepare.scan import probe_all, rejected_path
+from runyoro_ssl.prepare.probing import probe_all
+from runyoro_ssl.prepare.scan import rejected_path
 from runyoro_ssl.redaction import redact
 
 log = get_logger()

@@ -4,15 +4,35 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from runyoro_ssl.errors import ManifestError
+from runyoro_ssl.logs import get_logger
+from runyoro_ssl.prepare.names import Finder, is_plain, nfc
+from runyoro_ssl.prepare.text import read_text
 from runyoro_ssl.redaction import redact
+
+log = get_logger()
 
 MAX_SECONDS = 1e6
 """Eleven days: more is a mistake."""
+MAX_CHARACTERS = 4096
+"""Of a path or a name: more is a mistake, and would stand in every report."""
+
+
+def as_name(value: Any) -> Any:
+    """A name, of a speaker for example, in normal form C; a whole number is one, too: 7 and 7.0 are "7".
+
+    Nothing is none. What is neither text nor number is left for the schema to refuse.
+    """
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        value = str(int(value) if float(value).is_integer() else value)
+    return (nfc(value).strip() or None) if isinstance(value, str) else value
+
+
+Name = Annotated[Annotated[str, Field(max_length=MAX_CHARACTERS)] | None, BeforeValidator(as_name)]
 
 
 class ManifestEntry(BaseModel):
@@ -20,15 +40,15 @@ class ManifestEntry(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="allow", allow_inf_nan=False)
 
-    audio_filepath: str
-    """Absolute, or relative to the manifest. As it was written: `source` is for reports."""
+    audio_filepath: str = Field(min_length=1, max_length=MAX_CHARACTERS)
+    """Absolute, or relative to the manifest; as the file system has it, where it was found. `source` is for reports."""
     duration: float = Field(gt=0, le=MAX_SECONDS)
     """Seconds."""
     offset: float | None = Field(default=None, ge=0, le=MAX_SECONDS)
     """Seconds into the file; None: from its start."""
-    recording: str | None = None
-    speaker: str | None = None
-    language: str | None = None
+    recording: Name = None
+    speaker: Name = None
+    language: Name = None
 
     @property
     def source(self) -> str:
@@ -38,23 +58,21 @@ class ManifestEntry(BaseModel):
     @property
     def recording_id(self) -> str:
         """The recording that splits keep together: the one that is named, or the file."""
-        return self.recording or self.source
+        return self.recording or nfc(self.source)
 
 
 def read_manifest(path: Path) -> list[ManifestEntry]:
-    """Read a manifest and check every line.
+    """Read a manifest and check every line. Paths that are spelled otherwise than their files are put right.
 
     Raises:
         ManifestError: A missing or empty file, or the first line that is wrong, with its number and the value seen.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text, _ = read_text(path)
     except FileNotFoundError:
         raise ManifestError(
             f"{path}: no such manifest; write one with `invoke manifest --audio-dir DIR --output {path}`"
         ) from None
-    except UnicodeDecodeError as error:
-        raise ManifestError(f"{path}: not UTF-8 at byte {error.start}; save it as UTF-8") from None
     except OSError as error:
         raise ManifestError(f"{path}: {error.strerror}; give the path of a JSON Lines file") from None
     # Not splitlines(): JSON strings may hold U+2028 and its like, which are no line ends in JSON Lines.
@@ -62,7 +80,29 @@ def read_manifest(path: Path) -> list[ManifestEntry]:
     entries = [_read_line(path, number, line) for number, line in enumerate(lines, start=1) if line.strip()]
     if not entries:
         raise ManifestError(f"{path}: the manifest is empty; run `invoke manifest` on a folder that has recordings")
-    return entries
+    return _found(path, entries)
+
+
+def _found(path: Path, entries: list[ManifestEntry]) -> list[ManifestEntry]:
+    """The entries, with the paths of the files they mean: of the other normal form, with backslashes, `~` and so on."""
+    finder = Finder(path.parent)
+    meant: dict[str, str] = {}
+    for name in {entry.audio_filepath for entry in entries if not is_plain(entry.audio_filepath)}:
+        found = finder.find(name)
+        if found is not None and found != name:
+            meant[name] = found
+    if not meant:
+        return entries
+    written, read = min(meant.items())
+    log.info("paths_read_otherwise", manifest=str(path), paths=len(meant), example=f"{written} -> {read}")
+    return [
+        entry.model_copy(update={"audio_filepath": meant.get(entry.audio_filepath, entry.audio_filepath)})
+        for entry in entries
+    ]
+
+
+def _start_of(line: str) -> str:
+    return str(redact(line[:1000]))[:60]
 
 
 def _without_secrets(value: Any) -> Any:
@@ -78,10 +118,10 @@ def _read_line(path: Path, number: int, line: str) -> ManifestEntry:
     try:
         value = _without_secrets(json.loads(line))
     except (ValueError, RecursionError) as error:
-        raise ManifestError(f"{where}: not JSON ({error}): {redact(line)[:60]!r}; {remedy}") from None
+        raise ManifestError(f"{where}: not JSON ({str(error)[:100]}): {_start_of(line)!r}; {remedy}") from None
     if not isinstance(value, dict):
         raise ManifestError(
-            f"{where}: expected an object with audio_filepath and duration, found {redact(line)[:60]!r}; {remedy}"
+            f"{where}: expected an object with audio_filepath and duration, found {_start_of(line)!r}; {remedy}"
         )
     try:
         json.dumps(value, ensure_ascii=False).encode()
@@ -93,7 +133,7 @@ def _read_line(path: Path, number: int, line: str) -> ManifestEntry:
         return ManifestEntry.model_validate(value)
     except ValidationError as error:
         first = error.errors()[0]
-        name = ".".join(str(part) for part in first["loc"])
+        name = ".".join(str(part) for part in first["loc"])[:60]
         if first["type"] == "missing":
             raise ManifestError(f'{where}: no "{name}"; {remedy}') from None
         message = first["msg"][:1].lower() + first["msg"][1:]

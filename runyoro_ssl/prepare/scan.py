@@ -1,59 +1,65 @@
-"""`invoke manifest`: walk a folder, decode every recording, write the manifest."""
+"""`invoke manifest`: walk a folder, join a table to it, decode every recording, write the manifest."""
 
 from __future__ import annotations
 
-import os
 import re
-from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import partial
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from runyoro_ssl.audio.decode import AudioInfo, probe
 from runyoro_ssl.audio.reasons import Reason
-from runyoro_ssl.builtins.executors.processes import ProcessExecutor
 from runyoro_ssl.config import Config
 from runyoro_ssl.disk.durable import write_jsonl
 from runyoro_ssl.errors import AudioError, ConfigError, ManifestError
-from runyoro_ssl.logs import progress
-from runyoro_ssl.prepare.workers import opened, run_ordered, still_alive, stop_watch, why_lost
-
-EXTENSIONS = """
-    wav wave w64 rf64 flac mp3 mp2 mpga ogg oga opus spx aif aiff aifc caf au snd gsm m4a m4b aac 3gp 3g2 3gpp amr awb
-    wma asf ac3 eac3 mka weba ape wv tta mp4 m4v mov mkv webm avi flv wmv mpg mpeg ts ogv
-"""
-AUDIO_EXTENSIONS = frozenset(f".{name}" for name in EXTENSIONS.split())
-"""Files of these names are tried, videos for their sound; what they really hold decides."""
+from runyoro_ssl.prepare.lines import FilePart, manifest_line
+from runyoro_ssl.prepare.names import nfc, printable
+from runyoro_ssl.prepare.probing import Found, probe_all, probe_drawn
+from runyoro_ssl.prepare.sniff import AUDIO_EXTENSIONS
+from runyoro_ssl.prepare.tables.join import Columns, join, open_table
+from runyoro_ssl.prepare.walk import Rejection, Walk, walk
 
 
 @dataclass(frozen=True)
 class Scan:
     """The result of `invoke manifest`.
 
-    `num_flawed` recordings are damaged, and listed as far as they go. `rejected` holds (path, reason, detail);
-    `num_other` files are not audio.
+    `num_flawed` recordings are damaged, and listed as far as they go. `rejected` are recordings that are not in the
+    manifest, rows of the table without one, and folders that were not entered; `others` are files that are no
+    recordings; `skipped` counts the files in trash and bookkeeping, by the name of what holds them.
     """
 
     output: Path
     num_files: int
+    num_lines: int
     seconds: float
     num_speakers: int
     num_without_speaker: int
     num_flawed: int
-    rejected: list[tuple[str, str, str]]
-    num_other: int
+    rejected: list[Rejection]
+    others: list[Rejection] = field(default_factory=list)
+    skipped: Counter[str] = field(default_factory=Counter)
 
     @property
     def rejected_path(self) -> Path:
-        """The file that lists the rejected files."""
+        """The file that lists the rejected files, and the others."""
         return rejected_path(self.output)
 
     @property
     def rejected_by_reason(self) -> Counter[str]:
         """The number of rejected files for each reason."""
-        return Counter(reason for _, reason, _ in self.rejected)
+        return Counter(one.reason for one in self.rejected)
+
+    @property
+    def num_other(self) -> int:
+        """The number of files that are no recordings."""
+        return len(self.others)
+
+    @property
+    def others_by_extension(self) -> Counter[str]:
+        """The number of files that are no recordings, by extension: "none" for those that have none."""
+        return Counter(Path(one.path).suffix.lower() or "none" for one in self.others)
 
 
 def scan(
@@ -63,59 +69,104 @@ def scan(
     speaker_from: str | None = None,
     overwrite: bool = False,
     config: Config | None = None,
+    table: Path | None = None,
+    columns: Columns | None = None,
+    licence: str | None = None,
 ) -> Scan:
     """Write a manifest of every readable recording under `audio_dir`, and beside it what was rejected and why.
 
     Args:
-        audio_dir: Walked recursively; links to folders are not followed.
-        output: The manifest. Rejected files go to `<stem>.rejected.jsonl` beside it.
+        audio_dir: Walked recursively; links to folders are not followed, trash and what is hidden is skipped.
+        output: The manifest. All other files go to `<stem>.rejected.jsonl` beside it.
         speaker_from: A regular expression searched in each path, relative to `audio_dir` with forward slashes; the
-            group `speaker`, or the first group, is the speaker.
+            group `speaker`, or the first group, is the speaker where the table names none.
         overwrite: Replace an existing manifest.
-        config: Its number of workers and its limits on recordings; None: the defaults.
+        config: Its number of workers, its limits on recordings, its hours; None: the defaults.
+        table: A CSV or TSV file, or a data folder of Kaldi, that says what is wanted of `audio_dir`.
+        columns: What of the table holds what.
+        licence: That of all recordings for which the table has no other.
 
     Raises:
-        ConfigError: A missing folder, a bad expression, an output that exists.
-        ManifestError: Not one readable recording.
+        ConfigError: A missing folder, a bad expression, an output that exists, a column that does not.
+        ManifestError: Not one readable recording, or a table that fits no file.
     """
     pattern = _compile(speaker_from)
     if not audio_dir.is_dir():
         raise ConfigError(f"{audio_dir}: no such folder; give the folder of your recordings as --audio-dir")
     _check_output(output, overwrite=overwrite)
+    opened = open_table(table, columns or Columns()) if table else None
     output.parent.mkdir(parents=True, exist_ok=True)
 
-    files, unreached, others = _walk(audio_dir)
-    _check_matches(pattern, files, audio_dir)
-    rows: list[dict[str, Any]] = []
-    rejected: list[tuple[str, str, str]] = list(unreached)
-    for path, found in probe_all(files, config or Config()):
-        relative = path.relative_to(audio_dir).as_posix()
-        if isinstance(found, AudioError):
-            rejected.append((_printable(relative), found.reason, found.detail))
-        else:
-            rows.append(_row(path, relative, found, output, _speaker(pattern, path, audio_dir)))
-    if not rows:
-        raise ManifestError(_nothing_found(audio_dir, rejected, others))
+    found = walk(audio_dir)
+    _check_matches(pattern, found)
+    rejected = list(found.refused)
+    if opened:
+        joined = join(*opened, found)
+        parts = joined.parts
+        rejected += joined.rejected
+    else:
+        parts = [FilePart(path, nfc(printable(found.relative(path)))) for path in found.files]
+    parts = [_completed(part, _speaker(pattern, part.path, found), licence) for part in parts]
+    lines: list[dict[str, Any]] = []
+    for part, one in _look_into(parts, config or Config()):
+        try:
+            lines.append(_line(part, one, output.parent.resolve()))
+        except AudioError as error:
+            rejected.append(Rejection(printable(found.relative(part.path)), error.reason, error.detail))
+    return _write(output, lines, rejected, found)
+
+
+def _write(output: Path, lines: list[dict[str, Any]], rejected: list[Rejection], found: Walk) -> Scan:
+    others = [one for one in rejected if one.reason == Reason.NOT_AUDIO]
+    rejected = [one for one in rejected if one.reason != Reason.NOT_AUDIO]
+    if not lines:
+        raise ManifestError(_nothing_found(found, rejected, others))
     write_jsonl(
         rejected_path(output),
-        ({"audio_filepath": path, "reason": reason, "detail": detail} for path, reason, detail in rejected),
+        ({"audio_filepath": path, "reason": reason, "detail": detail} for path, reason, detail in rejected + others),
     )
-    write_jsonl(output, rows)
-    return _summarise(output, rows, rejected, others)
-
-
-def _summarise(output: Path, rows: list[dict[str, Any]], rejected: list[tuple[str, str, str]], num_other: int) -> Scan:
-    speakers = [row["speaker"] for row in rows if "speaker" in row]
+    write_jsonl(output, lines)
+    speakers = [line["speaker"] for line in lines if "speaker" in line]
     return Scan(
         output=output,
-        num_files=len(rows),
-        seconds=sum(row["duration"] for row in rows),
+        num_files=len({line["audio_filepath"] for line in lines}),
+        num_lines=len(lines),
+        seconds=sum(line["duration"] for line in lines),
         num_speakers=len(set(speakers)),
-        num_without_speaker=len(rows) - len(speakers),
-        num_flawed=sum("flaw" in row for row in rows),
+        num_without_speaker=len(lines) - len(speakers),
+        num_flawed=len({line["audio_filepath"] for line in lines if "flaw" in line}),
         rejected=rejected,
-        num_other=num_other,
+        others=others,
+        skipped=found.skipped,
     )
+
+
+def _completed(part: FilePart, speaker: str | None, licence: str | None) -> FilePart:
+    """A part with what its table does not say of it."""
+    known = {"licence": licence} if licence and "licence" not in part.fields else {}
+    return replace(part, speaker=part.speaker or speaker, fields=part.fields | known)
+
+
+def _look_into(parts: Sequence[FilePart], config: Config) -> Iterator[tuple[FilePart, Found]]:
+    """Every part, with what was found of its file, in their order."""
+    if config.prepare.max_hours is None:
+        of_file: dict[Path, list[FilePart]] = defaultdict(list)
+        for part in parts:
+            of_file[part.path].append(part)
+        for path, one in probe_all(list(of_file), config):
+            yield from ((part, one) for part in of_file[path])
+        return
+    probed, drawn = probe_drawn(parts, config)
+    for part in parts:
+        found = probed.get(part.path, AudioError(Reason.NOT_DRAWN))
+        is_drawn = part.recording in drawn or isinstance(found, AudioError)
+        yield part, found if is_drawn else AudioError(Reason.NOT_DRAWN)
+
+
+def _line(part: FilePart, one: Found, home: Path) -> dict[str, Any]:
+    if isinstance(one, AudioError):
+        raise one
+    return manifest_line(part, one, home)
 
 
 def _check_output(output: Path, *, overwrite: bool) -> None:
@@ -128,13 +179,13 @@ def _check_output(output: Path, *, overwrite: bool) -> None:
             raise ConfigError(f"{path} exists; {advice}")
 
 
-def _check_matches(pattern: re.Pattern[str] | None, files: list[Path], audio_dir: Path) -> None:
+def _check_matches(pattern: re.Pattern[str] | None, found: Walk) -> None:
     """Raise ConfigError if a pattern finds a speaker in none of the paths."""
-    if pattern is not None and files and not any(_speaker(pattern, path, audio_dir) for path in files):
-        example = files[0].relative_to(audio_dir)
+    named_so = [path for path in found.files if path.suffix.lower() in AUDIO_EXTENSIONS] or found.files
+    if pattern is not None and named_so and not any(_speaker(pattern, path, found) for path in named_so):
         raise ConfigError(
-            f'--speaker-from "{pattern.pattern}" matches none of {len(files)} paths, e.g. "{example}"; '
-            "it is searched in the path relative to --audio-dir"
+            f'--speaker-from "{pattern.pattern}" matches none of {len(named_so)} paths, e.g. '
+            f'"{printable(found.relative(named_so[0]))}"; it is searched in the path relative to --audio-dir'
         )
 
 
@@ -147,7 +198,7 @@ def _compile(speaker_from: str | None) -> re.Pattern[str] | None:
     if speaker_from is None:
         return None
     try:
-        pattern = re.compile(speaker_from)
+        pattern = re.compile(nfc(speaker_from))
     except re.error as error:
         raise ConfigError(f'--speaker-from "{speaker_from}" is not a regular expression: {error}') from None
     if pattern.groups == 0:
@@ -157,99 +208,18 @@ def _compile(speaker_from: str | None) -> re.Pattern[str] | None:
     return pattern
 
 
-def _walk(audio_dir: Path) -> tuple[list[Path], list[tuple[str, str, str]], int]:
-    """Audio files in a stable order, folders that were not entered with the reason, and the number of other files."""
-    files: list[Path] = []
-    unreached: list[tuple[str, str, str]] = []
-    others = 0
-
-    def refused(error: OSError) -> None:
-        unreached.append(
-            (_printable(os.path.relpath(error.filename, audio_dir)), Reason.UNREADABLE_FOLDER, str(error.strerror))
-        )
-
-    for folder, subfolders, names in os.walk(audio_dir, onerror=refused):
-        subfolders.sort()
-        for name in subfolders:
-            link = Path(folder, name)
-            if link.is_symlink():
-                unreached.append(
-                    (_printable(os.path.relpath(link, audio_dir)), Reason.LINKED_FOLDER, "links are not followed")
-                )
-        for name in sorted(names):
-            if name.startswith("."):
-                continue
-            if Path(name).suffix.lower() in AUDIO_EXTENSIONS:
-                files.append(Path(folder, name))
-            else:
-                others += 1
-    return files, unreached, others
-
-
-def _printable(path: str) -> str:
-    """A path that can be written as UTF-8, whatever the file system calls it."""
-    return path.encode("utf-8", "backslashreplace").decode()
-
-
-def _speaker(pattern: re.Pattern[str] | None, path: Path, audio_dir: Path) -> str | None:
-    """The speaker a path tells: the group `speaker`, or the first."""
-    match = pattern.search(path.relative_to(audio_dir).as_posix()) if pattern else None
+def _speaker(pattern: re.Pattern[str] | None, path: Path, found: Walk) -> str | None:
+    """The speaker a path tells: the group `speaker`, or the first; in normal form C."""
+    match = pattern.search(nfc(found.relative(path))) if pattern else None
     if match is None:
         return None
     return (match["speaker"] if "speaker" in match.re.groupindex else match[1]) or None
 
 
-@dataclass(frozen=True)
-class _Probe:
-    """Measures a file in a worker; what can be mended about it comes back as the AudioError it is."""
-
-    max_recording_sec: float
-    time_limit_sec: float
-
-    def __call__(self, path: Path) -> AudioInfo | AudioError:
-        try:
-            str(path).encode()
-            return probe(path, max_seconds=self.max_recording_sec, on_block=partial(still_alive, self.time_limit_sec))
-        except UnicodeEncodeError:
-            return AudioError(Reason.FILE_NAME, "rename the file")
-        except AudioError as error:
-            return error
-        finally:
-            stop_watch()
-
-
-def probe_all(files: list[Path], config: Config) -> Iterator[tuple[Path, AudioInfo | AudioError]]:
-    """Measure every file in a worker; one that kills its worker comes back with that as its error."""
-    num_workers = config.hardware.num_workers
-    measure = _Probe(config.prepare.max_recording_sec, config.prepare.time_limit_sec)
-    with progress("files") as bar, opened(ProcessExecutor(num_workers)) as executor:
-        task = bar.add_task("Reading recordings", total=len(files))
-        for done in run_ordered(executor, measure, files, in_flight=8 * num_workers):
-            bar.advance(task)
-            yield done.item, done.result or why_lost(done, config.prepare.time_limit_sec)
-
-
-def _row(path: Path, relative: str, info: AudioInfo, output: Path, speaker: str | None) -> dict[str, Any]:
-    home = output.parent.resolve()
-    resolved = path.resolve()
-    inside = resolved.is_relative_to(home)
-    row: dict[str, Any] = {
-        "audio_filepath": resolved.relative_to(home).as_posix() if inside else str(resolved),
-        "duration": round(info.duration_sec, 6),
-        "recording": relative,
-        "sample_rate": info.sample_rate,
-        "channels": info.num_channels,
-    }
-    if info.flaw is not None:
-        row["flaw"] = str(info.flaw)
-    if speaker is not None:
-        row["speaker"] = speaker
-    return row
-
-
-def _nothing_found(audio_dir: Path, rejected: list[tuple[str, str, str]], others: int) -> str:
-    reasons = ", ".join(f"{reason} {count}" for reason, count in Counter(row[1] for row in rejected).most_common())
+def _nothing_found(found: Walk, rejected: Sequence[Rejection], others: Sequence[Rejection]) -> str:
+    reasons = ", ".join(f"{reason} {count}" for reason, count in Counter(one.reason for one in rejected).most_common())
+    skipped = f"; {found.skipped.total()} in trash and hidden folders, which are skipped" if found.skipped else ""
     return (
-        f"{audio_dir}: no readable recording (rejected: {reasons or 'none'}; {others} other files); "
+        f"{found.root}: no readable recording (rejected: {reasons or 'none'}; {len(others)} other files{skipped}); "
         "audio and video of nearly every format is read: is it the right folder?"
     )

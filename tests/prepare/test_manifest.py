@@ -52,9 +52,11 @@ def test_other_fields_are_kept_and_blank_lines_skipped(tmp_path: Path) -> None:
     assert entries[1].audio_filepath == "b\u2028c.wav"
 
 
-@pytest.mark.parametrize(("content", "complaint"), [(b"", "empty"), (b"\n\n", "empty"), (b"\xff\xfe{}", "UTF-8")])
+@pytest.mark.parametrize(
+    ("content", "complaint"), [(b"", "empty"), (b"\n\n", "empty"), (b"{}\n\xff{}", "not UTF-8 at byte 3")]
+)
 def test_unusable_file(tmp_path: Path, content: bytes, complaint: str) -> None:
-    """An empty file, or one that is not UTF-8."""
+    """An empty file, or one in an encoding that is not told."""
     path = tmp_path / "m.jsonl"
     path.write_bytes(content)
     with pytest.raises(ManifestError, match=complaint):
@@ -90,7 +92,11 @@ def test_scan_lists_good_and_bad(recordings: Path, tmp_path: Path) -> None:
     assert [entry.duration for entry in entries] == [0.5] * 3
     assert all((tmp_path / entry.audio_filepath).is_file() for entry in entries)
     rejected = [json.loads(line) for line in (tmp_path / "m.rejected.jsonl").read_text().splitlines()]
-    assert {line["audio_filepath"] for line in rejected} == {"empty.mp3", "phone.m4a"}
+    assert {line["audio_filepath"]: line["reason"] for line in rejected} == {
+        "empty.mp3": "empty file",
+        "phone.m4a": "unreadable",
+        "notes.txt": "not audio",
+    }
 
 
 def test_scan_refuses(recordings: Path, tmp_path: Path) -> None:

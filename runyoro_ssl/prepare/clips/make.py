@@ -23,6 +23,7 @@ from runyoro_ssl.prepare.clips.gaps import around_gaps
 from runyoro_ssl.prepare.clips.segment import Cut, PauseSettings, cut_at_pauses, cut_evenly, cut_stream, take_bounds
 from runyoro_ssl.prepare.clips.speech import track_speech
 from runyoro_ssl.prepare.manifest import ManifestEntry
+from runyoro_ssl.prepare.names import explain_missing
 from runyoro_ssl.prepare.workers import still_alive
 
 CARRIED = frozenset({"audio_filepath", "duration", "recording", "speaker", "language"})
@@ -52,6 +53,8 @@ class ClipMaker:
                 account.num_pieces += account.cut
                 self._filter(self._utterance(entry, cut), notes.gain, account, keep)
         except AudioError as error:
+            if error.reason == Reason.MISSING_FILE:
+                error = AudioError(error.reason, explain_missing(entry.source))
             self._give_up(entry, account, error)
         except MemoryError:
             self._give_up(entry, account, AudioError(Reason.OUT_OF_MEMORY, f"{entry.duration:.1f} s are stated"))

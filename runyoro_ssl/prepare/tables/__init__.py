@@ -1,0 +1,1 @@
+"""Metadata tables: who speaks in which file, as corpora have it, joined to a folder of recordings."""
