@@ -17,7 +17,6 @@ from runyoro_ssl.bench.corpus import SAMPLE_RATE, synthesise, write_clips
 from runyoro_ssl.bench.long import bench_hours, bench_long
 from runyoro_ssl.bench.measure import Comparison, What, alternate
 from runyoro_ssl.bench.watched import core_seconds_of_children, prepare_config, remove_prepared
-from runyoro_ssl.config import Config
 from runyoro_ssl.errors import ManifestError
 from runyoro_ssl.logs import progress
 from runyoro_ssl.torchaudio_compat import import_transformers
@@ -79,7 +78,7 @@ def _bench_prepare(folder: Path, extension: str, extractor: Any, runs: int) -> C
     report = meters[0].result
     seconds_in, seconds_kept = report["seconds_in"], report["seconds_kept"]
     sizes = [sum(path.stat().st_size for path in home.rglob("*.arrow")) for home in (prepared, mapped)]
-    start_seconds = statistics.median(_start_worker(config) for _ in range(3))
+    start_seconds = statistics.median(_start_worker() for _ in range(3))
     extra = {
         "start_seconds": start_seconds,
         "ratio_without_start": statistics.median(meters[1].seconds)
@@ -116,24 +115,18 @@ def _extract(extractor: Any, row: dict[str, str]) -> dict[str, Any]:
     return {"input_values": extractor(waveform, sampling_rate=rate).input_values[0]}
 
 
-def _start_worker(config: Config) -> float:
+def _start_worker() -> float:
     """Seconds to start a decoding process, give it nothing to do, and end it."""
     from runyoro_ssl.builtins.executors.processes import ProcessExecutor
-    from runyoro_ssl.plugin.manager import load_plugins
-    from runyoro_ssl.prepare.shards.job import describe_job
+    from runyoro_ssl.prepare.shards.shard import Shard
     from runyoro_ssl.prepare.workers import opened, run
 
-    job = describe_job(config, load_plugins(config), Path(config.prepare.manifest_path), [])
-
     def start() -> None:
+        # A function beside the real work: the worker imports what that takes.
         with opened(ProcessExecutor(1)) as executor:
-            list(run(executor, _nothing, [job.maker], in_flight=1))
+            list(run(executor, Shard.one_by_one, [Shard(())], in_flight=1))
 
     return alternate(start, None, runs=1, warmup=0)[0][0]
-
-
-def _nothing(_maker: Any) -> None:
-    """What a worker has to do once it has imported what clips are made with."""
 
 
 def _bench_read(folder: Path, extractor: Any, runs: int) -> Comparison:

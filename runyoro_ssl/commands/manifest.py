@@ -64,7 +64,7 @@ def show(found: Scan) -> None:
         ["recordings", f"{found.num_files}"],
         *([["parts of them", f"{found.num_lines}"]] if found.num_lines != found.num_files else []),
         ["audio", f"{found.seconds / 3600:.2f} h"],
-        ["speakers", f"{found.num_speakers} ({found.num_without_speaker} of {found.num_lines} without)"],
+        ["speakers", f"{found.num_speakers} ({found.num_without_speaker} recordings without)"],
         *([["damaged, used as far as they go", str(found.num_flawed)]] if found.num_flawed else []),
         *([f"rejected: {reason}", str(count)] for reason, count in found.rejected_by_reason.most_common()),
         *_other_rows(found),
@@ -75,11 +75,12 @@ def show(found: Scan) -> None:
 
 
 def _other_rows(found: Scan) -> list[list[str]]:
-    """Files that are no recordings, by extension; files that were skipped, and what holds them."""
+    """Files that are no recordings, in all and by extension; files that were skipped, and what holds them."""
     counted = found.others_by_extension.most_common()
-    rows = [[f"not audio: {extension}", str(count)] for extension, count in counted[:MAX_ROWS]]
+    rows = [["other files", str(found.num_other)]]
+    rows += [[f"  not audio: {extension}", str(count)] for extension, count in counted[:MAX_ROWS]]
     if rest := counted[MAX_ROWS:]:
-        rows.append([f"not audio: {len(rest)} other extensions", str(sum(count for _, count in rest))])
+        rows.append([f"  not audio: {len(rest)} other extensions", str(sum(count for _, count in rest))])
     if found.skipped:
         holders = ", ".join(name for name, _ in found.skipped.most_common(MAX_ROWS))
         more = ", ..." if len(found.skipped) > MAX_ROWS else ""
