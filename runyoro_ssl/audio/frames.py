@@ -59,15 +59,19 @@ def gather(frames: Iterable[AudioFrame], size: int) -> Iterator[np.ndarray]:
 
     A block is shorter at the end, and where the number of channels changes.
     """
-    queue = av.AudioFifo()
+    queue, num_channels, kind = av.AudioFifo(), 0, ""
     try:
         for frame in frames:
+            # The queue itself does not look at channels: it would read past the end of the frame.
+            if frame.layout.nb_channels != num_channels or frame.format.name != kind:
+                yield from _rest(queue)
+                check(frame)
+                queue, num_channels, kind = av.AudioFifo(), frame.layout.nb_channels, frame.format.name
             frame.pts = None  # the queue would refuse what does not follow
             try:
                 queue.write(frame)
-            except ValueError:  # of another kind than those before
+            except ValueError:  # of another time base, as what was resampled is
                 yield from _rest(queue)
-                check(frame)
                 queue = av.AudioFifo()
                 queue.write(frame)
             while queue.samples >= size and (block := queue.read(size)) is not None:

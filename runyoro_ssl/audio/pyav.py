@@ -22,7 +22,7 @@ from av.container import InputContainer
 
 from runyoro_ssl.audio.channels import Mixer
 from runyoro_ssl.audio.decoder import block_frames
-from runyoro_ssl.audio.frames import at_one_rate, check, cut, gather, up_to
+from runyoro_ssl.audio.frames import at_one_rate, cut, gather, up_to
 from runyoro_ssl.audio.reasons import Reason
 from runyoro_ssl.audio.rest import find_again, is_tail, start_of_content
 from runyoro_ssl.audio.samples import Samples
@@ -49,6 +49,8 @@ STATING = frozenset({"mov", "ogg", "flac", "wav", "w64", "aiff", "caf"})
 MP3_COUNTS = {b"Xing": 8, b"Info": 8, b"VBRI": 14}
 """Names in the frame that states how many an MP3 has, and how far behind. It precedes the first frame that sounds."""
 LONGEST_MP3_FRAME = 1441
+MP3_PADDING = 4
+"""Frames that encoders add at both ends, and players leave out, at most."""
 MPEG1_RATE = 32_000
 """Frames of MP3 have 1152 samples from this rate on, and half as many below."""
 ASF_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
@@ -85,7 +87,6 @@ class PyAVSource:
         if samples is not None and samples.flaw is not None:
             self.flaws.append(_flaw_here(samples.flaw))
         self._open()
-        check(self._first)
         self.sample_rate = self._first.sample_rate
         self.num_channels = self._first.layout.nb_channels
         self.is_float = self._stream.codec_context.name.startswith("pcm_f")
@@ -188,7 +189,8 @@ class PyAVSource:
             has_count = at >= 0 and (name == b"VBRI" or (head[at + 7 : at + 8] and head[at + 7] & 1))
             if has_count and len(head) >= at + behind + 4:
                 num_frames = int.from_bytes(head[at + behind : at + behind + 4], "big")
-                return num_frames * (1152 if self.sample_rate >= MPEG1_RATE else 576) / self.sample_rate
+                size = 1152 if self.sample_rate >= MPEG1_RATE else 576
+                return max(0, num_frames - MP3_PADDING) * size / self.sample_rate
         return None
 
     def _asf_stated_sec(self) -> float | None:

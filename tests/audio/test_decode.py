@@ -401,6 +401,18 @@ def test_a_rate_that_changes_midway(tmp_path: Path) -> None:
     assert spectrum.argmax() / len(second) * 16_000 == pytest.approx(150, abs=2)
 
 
+def test_channels_that_change_midway(tmp_path: Path) -> None:
+    """Five, then one, then two: FFmpeg's queue would read past the end of the frames."""
+    parts = []
+    for channels in (2, 1, 6, 1, 2):
+        encode(tmp_path / "a.aac", hum(1, 44_100, channels), Format("aac", "adts", 44_100, channels, options=NO_NOISE))
+        parts.append((tmp_path / "a.aac").read_bytes())
+    (tmp_path / "a.aac").write_bytes(b"".join(parts))
+    found = decode(tmp_path / "a.aac", sample_rate=16_000)
+    assert len(found) / 16_000 == pytest.approx(5, abs=0.3)
+    assert 0.05 < found[:16_000].std() < 2 * found[16_000:32_000].std()
+
+
 def in_another_process(code: str, *arguments: Path) -> str:
     """Run Python code where nothing is imported yet; returns all that it printed."""
     done = subprocess.run(
