@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable
 from enum import StrEnum
 from typing import Self
 
@@ -273,6 +275,11 @@ class Reason(StrEnum):
         "The recording has as much as was allowed already, so that no room outweighs the others.",
         "Nothing. Which clips stay was drawn by lot.",
     )
+
+
+def count_flaws(flaws: Iterable[str]) -> Counter[str]:
+    """The number of recordings with a flaw of each reason, of texts as `silence: detail; clipping: detail`."""
+    return Counter(reason for flaw in flaws for reason in {one.partition(": ")[0] for one in flaw.split("; ")})
 
 
 def explain(reason: str) -> tuple[str, str]:

@@ -150,7 +150,7 @@ def _real_end(
     if family is not None and _chunks_lead_to(file, stop, size, family):
         return stop, None
     if not is_stated and stop < size:
-        return size, AudioError(Reason.NOT_FINALISED, "its header states no length; all that is there was read")
+        return size, AudioError(Reason.NOT_FINALISED, "its header states no length, and all that is there was read")
     rest = describe_rest(file, stop)
     if family is None:  # nothing else may follow
         rest = rest or (f"{size - stop:,} bytes" if size - stop > LITTLE else None)

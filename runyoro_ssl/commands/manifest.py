@@ -6,6 +6,7 @@ from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from runyoro_ssl import logs
+from runyoro_ssl.audio.reasons import count_flaws
 from runyoro_ssl.commands.given import own_options, resolve
 from runyoro_ssl.commands.options import ManifestOptions
 from runyoro_ssl.errors import ConfigError
@@ -60,12 +61,13 @@ def _columns(options: ManifestOptions) -> Columns:
 
 def show(found: Scan) -> None:
     """Print what was found, and where the rejected files are listed."""
+    flaws = count_flaws(found.flaws.values())
     rows = [
         ["recordings", f"{found.num_files}"],
         *([["parts of them", f"{found.num_lines}"]] if found.num_lines != found.num_files else []),
         ["audio", f"{found.seconds / 3600:.2f} h"],
         ["speakers", f"{found.num_speakers} ({found.num_without_speaker} recordings without)"],
-        *([["damaged, used as far as they go", str(found.num_flawed)]] if found.num_flawed else []),
+        *([f"used, with a flaw: {reason}", str(count)] for reason, count in flaws.most_common()),
         *([f"rejected: {reason}", str(count)] for reason, count in found.rejected_by_reason.most_common()),
         *_other_rows(found),
     ]

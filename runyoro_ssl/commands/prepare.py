@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runyoro_ssl import logs
+from runyoro_ssl.audio.reasons import count_flaws
 from runyoro_ssl.commands.given import own_options, resolve
 from runyoro_ssl.commands.options import PrepareOptions
 
@@ -82,8 +83,8 @@ def account_rows(report: Mapping[str, Any]) -> list[list[str]]:
         rows.append(["speakers wholly dropped", str(len(report["absent"]["speakers"])), ""])
     if report["absent"]["recordings"]:
         rows.append(["recordings wholly dropped", str(sum(report["absent"]["recordings"].values())), ""])
-    if report["flawed_recordings"]:
-        rows.append(["damaged, used as far as they go", str(len(report["flawed_recordings"])), ""])
+    for reason, count in count_flaws(report["flawed_recordings"].values()).most_common():
+        rows.append([f"recordings used, with a flaw: {reason}", str(count), ""])
     if report["narrow_band_seconds"]:
         rows.append(["telephone bandwidth, kept", "", f"{report['narrow_band_seconds']:.1f}"])
     return rows

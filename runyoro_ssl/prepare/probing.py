@@ -69,7 +69,7 @@ def look_into(path: Path, decode: Callable[[Path], AudioInfo]) -> AudioInfo:
         raise _better_told(error, path, is_named_so=is_named_so) from None
     after = _state(path)
     if before and after and before != after:
-        grown = f"from {before[0]} to {after[0]} bytes; run invoke manifest again when it is whole"
+        grown = f"from {before[0]} to {after[0]} bytes (run invoke manifest again when it is whole)"
         return replace(info, flaws=(*info.flaws, AudioError(Reason.CHANGED, grown)))
     return info
 

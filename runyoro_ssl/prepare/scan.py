@@ -25,7 +25,7 @@ from runyoro_ssl.prepare.walk import Rejection, Walk, walk
 class Scan:
     """The result of `invoke manifest`.
 
-    `num_flawed` recordings are damaged, and listed as far as they go. `rejected` are recordings that are not in the
+    `flaws` are those of recordings used as far as they go, by file. `rejected` are recordings that are not in the
     manifest, rows of the table without one, and folders that were not entered; `others` are files that are no
     recordings; `skipped` counts the files in trash and bookkeeping, by the name of what holds them.
     """
@@ -36,7 +36,7 @@ class Scan:
     seconds: float
     num_speakers: int
     num_without_speaker: int
-    num_flawed: int
+    flaws: dict[str, str]
     rejected: list[Rejection]
     others: list[Rejection] = field(default_factory=list)
     skipped: Counter[str] = field(default_factory=Counter)
@@ -134,7 +134,7 @@ def _write(output: Path, lines: list[dict[str, Any]], rejected: list[Rejection],
         seconds=sum(line["duration"] for line in lines),
         num_speakers=len(set(speakers)),
         num_without_speaker=len({line["audio_filepath"] for line in lines if "speaker" not in line}),
-        num_flawed=len({line["audio_filepath"] for line in lines if "flaw" in line}),
+        flaws={line["audio_filepath"]: line["flaw"] for line in lines if "flaw" in line},
         rejected=rejected,
         others=others,
         skipped=found.skipped,

@@ -90,7 +90,7 @@ def test_a_recorder_that_lost_power(tmp_path: Path) -> None:
     """All sizes are zero, all samples are there; a header and nothing else is no recording."""
     assert found(tmp_path / "a.wav", wav(PCM, stated=0)) == (
         3.0,
-        "not finalised: its header states no length; all that is there was read",
+        "not finalised: its header states no length, and all that is there was read",
     )
     for empty in (wav(b""), wav(b"", chunk(b"LIST", NOTES))):
         with pytest.raises(AudioError, match="no samples"):

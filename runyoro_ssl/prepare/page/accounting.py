@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +18,8 @@ from runyoro_ssl.prepare.accounts import ClipRecord
 UNKNOWN = "\N{EN DASH}"
 NUM_NAMED = 40
 """Missing speakers that the page names; the report names all."""
+NUM_EXAMPLES = 5
+"""Recordings with a flaw that the page names; the report names all."""
 NUM_COLOURS = 8
 """Reasons with a colour of their own; the smaller ones share the last."""
 
@@ -58,6 +61,28 @@ class SplitInWords:
     share: str
     recordings: str
     speakers: str
+
+
+@dataclass(frozen=True)
+class FlawInWords:
+    """A flaw of recordings that were used nevertheless: which, what it means, and some of them with details."""
+
+    name: str
+    recordings: int
+    meaning: str
+    remedy: str
+    examples: Sequence[str]
+
+
+def flaws_of(report: Mapping[str, Any]) -> list[FlawInWords]:
+    """The flaws of a report, the most frequent first."""
+    found: defaultdict[str, list[str]] = defaultdict(list)
+    for source, flaws in report["flawed_recordings"].items():
+        for flaw in flaws.split("; "):
+            reason, _, detail = flaw.partition(": ")
+            found[reason].append(f"{source}: {detail}" if detail else source)
+    ordered = sorted(found.items(), key=lambda item: (-len(item[1]), item[0]))
+    return [FlawInWords(reason, len(all_), *explain(reason), all_[:NUM_EXAMPLES]) for reason, all_ in ordered]
 
 
 def break_down(report: Mapping[str, Any]) -> Breakdown:

@@ -15,7 +15,7 @@ from runyoro_ssl.page.charts import Histogram, NamedBar, Tick, histogram, named_
 from runyoro_ssl.page.pictures import audio_uri, mel_place, spectrogram_uri
 from runyoro_ssl.page.render import render_page
 from runyoro_ssl.prepare.accounts import ClipRecord
-from runyoro_ssl.prepare.page.accounting import break_down, headline, splits_of, who_is_missing
+from runyoro_ssl.prepare.page.accounting import break_down, flaws_of, headline, splits_of, who_is_missing
 from runyoro_ssl.prepare.page.dropped import Heard
 from runyoro_ssl.prepare.page.examples import Example, choose_examples
 from runyoro_ssl.prepare.page.measures import MEASURES, column, measured
@@ -64,6 +64,7 @@ def write_page(
         contents=CONTENTS,
         rate=rate,
         breakdown=break_down(report),
+        flaws=flaws_of(report),
         histograms=_histograms(clips, rate),
         bars_of=_bars(clips, rate),
         missing=who_is_missing(report["absent"]),

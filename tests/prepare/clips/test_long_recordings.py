@@ -130,7 +130,7 @@ def test_damaged_recording_is_listed_as_far_as_it_goes(bantu: Path, tmp_path: Pa
         if name != "whole":
             path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     found = scan(tmp_path / "audio", tmp_path / "found.jsonl")
-    assert (found.num_files, found.num_flawed, [row[0] for row in found.rejected]) == (2, 1, ["short.flac"])
+    assert (found.num_files, len(found.flaws), [row[0] for row in found.rejected]) == (2, 1, ["short.flac"])
     lines = [json.loads(line) for line in (tmp_path / "found.jsonl").open()]
     assert [("flaw" in line, line["recording"]) for line in lines] == [(True, "long.flac"), (False, "whole.flac")]
     report = prepare_lines(lines, "prepare.segment=fixed")

@@ -133,7 +133,7 @@ def test_a_flaw_that_the_manifest_found_is_told_by_prepare(tmp_path: Path, outco
     cut_wav(tmp_path / "in" / "power.wav", speech(5))
     report, clips = outcome()
     assert "power.wav" in clips
-    flaw = "not finalised: its header states no length; all that is there was read"
+    flaw = "not finalised: its header states no length, and all that is there was read"
     assert list(report["flawed_recordings"].values()) == [flaw]
     line = next(json.loads(row) for row in (tmp_path / "m.jsonl").read_text().splitlines() if "power" in row)
     assert line["flaw"] == flaw
