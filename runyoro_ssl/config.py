@@ -94,6 +94,8 @@ class PrepareConfig(Section):
     """JSON Lines, or a Hugging Face audio dataset: `hf://org/name?config=...&split=...`."""
     output_dir: Path = setting(Path("data/processed/ssl_dataset"), decides="nothing", flag_of="prepare")
     """Dataset to write."""
+    max_hours: PositiveFloat | None = setting(None, decides="nothing", flag_of="manifest prepare")
+    """Hours of audio at most: whole recordings, drawn by `seed` evenly over speakers. Not set: all there is."""
     max_duration_sec: float = setting(15.0, decides="clips", flag_of="prepare", ge=0.1, le=3600.0)
     """No clip is longer; what is gets cut, as `segment` says."""
     min_duration_sec: float = setting(2.0, decides="clips", flag_of="prepare", ge=0.05)
@@ -124,7 +126,7 @@ class PrepareConfig(Section):
     split_by: Literal["speaker", "recording"] = setting("speaker", decides="split")
     """What the splits never share. `speaker` also keeps recordings apart."""
     seed: Seed = setting(0, decides="split")
-    """Chooses which groups are held out."""
+    """Chooses which groups are held out, and what `max_hours` draws."""
 
     @model_validator(mode="after")
     def _minimum_fits(self) -> Self:

@@ -105,6 +105,11 @@ class Reason(StrEnum):
         "Give the folder it leads to as --audio-dir if its recordings are wanted.",
     )
     # Of manifest lines
+    NOT_DRAWN = (
+        "not drawn",
+        "Only so many hours were asked for, and the lot fell on other recordings.",
+        "Nothing. For more, raise --max-hours, or leave it away.",
+    )
     REPEATED_LINE = (
         "repeated line",
         "The manifest names the same part of the same file more than once.",

@@ -34,7 +34,7 @@ def dry_run(config: Config, plugins: Plugins) -> list[list[str]]:
         manifest = local_manifest(config, Path(scratch))
         job = describe_job(config, plugins, manifest, read_manifest(manifest), every_filter=True)
         accounts = try_clips(config, plugins, job, Path(scratch))
-    tally = job.repeats
+    tally = job.left_out
     for line, account in zip(job.lines, accounts, strict=True):
         tally.add(account, line.entry.source)
     clips = [clip for account in accounts for clip in account.clips]

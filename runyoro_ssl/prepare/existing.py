@@ -55,8 +55,11 @@ class ExistingDataset:
 
     def input_differences(self, job: Job) -> list[str]:
         """Tell in words what is no longer so of the manifest."""
-        num_gone = len(self.keys - {line.content for line in job.lines})
-        return [f"{num_gone} of {len(self.keys)} manifest lines, or their files, changed or are gone"] * bool(num_gone)
+        num_lost = len(self.keys - {line.content for line in job.lines})
+        num_gone = len(self.keys - {line.content for line in (*job.lines, *job.not_drawn)})
+        gone = [f"{num_gone} of {len(self.keys)} manifest lines, or their files, changed or are gone"] * bool(num_gone)
+        undrawn = f"--max-hours leaves out {num_lost - num_gone} of its {len(self.keys)} lines"
+        return gone + [undrawn] * (num_lost > num_gone)
 
 
 def find_finished(store: Store, job: Job, *, overwrite: bool) -> ExistingDataset | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -92,7 +92,7 @@ def prepare(config: Config, plugins: Plugins, *, overwrite: bool = False) -> Pre
         report = _save(config, job, clips, tally, store.finished)
         lock.check()
         store.put_in_place()
-        store.clean_up(shards, [line.arrow for line in made], keep_shards=settings.keep_shards)
+        store.clean_up(shards, _used(shards, job, made), keep_shards=settings.keep_shards)
     return Prepared(settings.output_dir, report, up_to_date=False)
 
 
@@ -106,8 +106,14 @@ def _finish_cleaning(config: Config, store: Store, job: Job) -> None:
     keep_shards = config.prepare.keep_shards
     if store.is_untidy(keep_shards=keep_shards):
         shards = store.shards_of(job)
-        found = find_done(shards, [line.key for line in job.lines])
-        store.clean_up(shards, [one.arrow for one in found.values()], keep_shards=keep_shards)
+        made = find_done(shards, [line.key for line in job.lines]).values()
+        store.clean_up(shards, _used(shards, job, made), keep_shards=keep_shards)
+
+
+def _used(shards: Path, job: Job, made: Iterable[StoredLine]) -> list[Path]:
+    """The Arrow files that another preparation can use: with more hours, those of lines that were not drawn, too."""
+    others = find_done(shards, [line.key for line in job.not_drawn]).values() if job.not_drawn else ()
+    return [line.arrow for line in (*made, *others)]
 
 
 def _warn_of_short_pieces(config: Config) -> None:
@@ -123,7 +129,7 @@ def _warn_of_short_pieces(config: Config) -> None:
 
 def _choose(job: Job, made: Sequence[StoredLine]) -> tuple[list[StoredClip], Tally]:
     """The clips that the corpus filters leave, and the account of everything."""
-    tally = job.repeats
+    tally = job.left_out
     clips: list[StoredClip] = []
     for line, stored in zip(job.lines, made, strict=True):
         tally.add(stored.account, line.entry.source)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,6 +19,7 @@ from runyoro_ssl.config import Config
 from runyoro_ssl.disk.durable import write_jsonl
 from runyoro_ssl.errors import AudioError, ConfigError, ManifestError
 from runyoro_ssl.logs import progress
+from runyoro_ssl.prepare.hours import Drawing, nothing_fits
 from runyoro_ssl.prepare.workers import opened, run_ordered, still_alive, stop_watch, why_lost
 
 EXTENSIONS = """
@@ -26,6 +28,8 @@ EXTENSIONS = """
 """
 AUDIO_EXTENSIONS = frozenset(f".{name}" for name in EXTENSIONS.split())
 """Files of these names are tried, videos for their sound; what they really hold decides."""
+IN_FLIGHT = 8
+"""Files sent out for each worker: none waits for work."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +76,7 @@ def scan(
         speaker_from: A regular expression searched in each path, relative to `audio_dir` with forward slashes; the
             group `speaker`, or the first group, is the speaker.
         overwrite: Replace an existing manifest.
-        config: Its number of workers and its limits on recordings; None: the defaults.
+        config: Its number of workers, its limits on recordings, its hours; None: the defaults.
 
     Raises:
         ConfigError: A missing folder, a bad expression, an output that exists.
@@ -86,14 +90,18 @@ def scan(
 
     files, unreached, others = _walk(audio_dir)
     _check_matches(pattern, files, audio_dir)
+    config = config or Config()
+    speakers = {path: _speaker(pattern, path, audio_dir) for path in files}
+    probed = _probe_some(speakers, audio_dir, config) if config.prepare.max_hours else dict(probe_all(files, config))
     rows: list[dict[str, Any]] = []
     rejected: list[tuple[str, str, str]] = list(unreached)
-    for path, found in probe_all(files, config or Config()):
+    for path in files:
+        found = probed.get(path, AudioError(Reason.NOT_DRAWN))
         relative = path.relative_to(audio_dir).as_posix()
         if isinstance(found, AudioError):
             rejected.append((_printable(relative), found.reason, found.detail))
         else:
-            rows.append(_row(path, relative, found, output, _speaker(pattern, path, audio_dir)))
+            rows.append(_row(path, relative, found, output, speakers[path]))
     if not rows:
         raise ManifestError(_nothing_found(audio_dir, rejected, others))
     write_jsonl(
@@ -218,13 +226,45 @@ class _Probe:
             stop_watch()
 
 
-def probe_all(files: list[Path], config: Config) -> Iterator[tuple[Path, AudioInfo | AudioError]]:
-    """Measure every file in a worker; one that kills its worker comes back with that as its error."""
+def _probe_some(
+    speakers: Mapping[Path, str | None], audio_dir: Path, config: Config
+) -> dict[Path, AudioInfo | AudioError]:
+    """What was found of the files that `prepare.max_hours` draws, and of those that cannot be read; no more is decoded.
+
+    Raises:
+        ManifestError: No recording is so short.
+    """
+    max_hours = config.prepare.max_hours or math.inf
+    names = {path.relative_to(audio_dir).as_posix(): path for path in speakers}
+    drawing = Drawing({name: speakers[path] for name, path in names.items()}, max_hours, config.prepare.seed)
+    probed: dict[Path, AudioInfo | AudioError] = {}
+    wanted = (names[name] for name in drawing.wanted())
+    for path, found in probe_all(wanted, config, total=len(names)):
+        probed[path] = found
+        seconds = 0.0 if isinstance(found, AudioError) else round(found.duration_sec, 6)
+        drawing.tell(path.relative_to(audio_dir).as_posix(), seconds)
+    lengths = [found.duration_sec for found in probed.values() if isinstance(found, AudioInfo)]
+    if lengths and not drawing.chosen:
+        raise ManifestError(nothing_fits(max_hours, lengths))
+    return {
+        path: found
+        for path, found in probed.items()
+        if isinstance(found, AudioError) or path.relative_to(audio_dir).as_posix() in drawing.chosen
+    }
+
+
+def probe_all(
+    files: Iterable[Path], config: Config, *, total: int | None = None
+) -> Iterator[tuple[Path, AudioInfo | AudioError]]:
+    """Measure every file in a worker; one that kills its worker comes back with that as its error.
+
+    `total` is how many there are, if they are no list.
+    """
     num_workers = config.hardware.num_workers
     measure = _Probe(config.prepare.max_recording_sec, config.prepare.time_limit_sec)
     with progress("files") as bar, opened(ProcessExecutor(num_workers)) as executor:
-        task = bar.add_task("Reading recordings", total=len(files))
-        for done in run_ordered(executor, measure, files, in_flight=8 * num_workers):
+        task = bar.add_task("Reading recordings", total=len(files) if isinstance(files, list) else total)
+        for done in run_ordered(executor, measure, files, in_flight=IN_FLIGHT * num_workers):
             bar.advance(task)
             yield done.item, done.result or why_lost(done, config.prepare.time_limit_sec)
 

@@ -14,10 +14,10 @@ from runyoro_ssl.setting import deciding, marks_of
 
 FROZEN = {
     "manifest": """
-        audio-dir output speaker-from overwrite num-workers set
+        audio-dir output speaker-from overwrite num-workers max-hours set
     """,
     "prepare": """
-        dry-run overwrite manifest-path output-dir max-duration-sec min-duration-sec segment allow-outside
+        dry-run overwrite manifest-path output-dir max-hours max-duration-sec min-duration-sec segment allow-outside
         executor model-name-or-path num-workers no-plugins profile config set
     """,
     "train": """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 from runyoro_ssl.audio.reasons import Reason
 from runyoro_ssl.config import Config, PrepareConfig
 from runyoro_ssl.errors import ManifestError
+from runyoro_ssl.logs import get_logger
 from runyoro_ssl.model.source import load_feature_extractor
 from runyoro_ssl.plugin.manager import Plugins, ensure_picklable
 from runyoro_ssl.plugin.sources import BUILT_IN
@@ -18,23 +20,27 @@ from runyoro_ssl.prepare.accounts import Account, Drop, Tally
 from runyoro_ssl.prepare.clips.filtering import ClipFilters
 from runyoro_ssl.prepare.clips.make import ClipMaker
 from runyoro_ssl.prepare.clips.segment import PauseSettings
+from runyoro_ssl.prepare.hours import draw, nothing_fits
 from runyoro_ssl.prepare.manifest import ManifestEntry
 from runyoro_ssl.prepare.shards.origin import describe_origin, sha256_of
 from runyoro_ssl.prepare.shards.shard import Line, with_keys
 from runyoro_ssl.prepare.split import SplitItem
+
+log = get_logger()
 
 
 @dataclass(frozen=True)
 class Job:
     """One preparation, described.
 
-    `lines` are the manifest's without repeats, `repeats` is the account of those. `origin` is all that decides the
-    dataset, see `describe_origin`, and the input.
+    `lines` are the manifest's without repeats and without those that `max_hours` leaves out, `not_drawn`; `left_out` is
+    the account of both. `origin` is all that decides the dataset, see `describe_origin`, and the input.
     """
 
     maker: ClipMaker
     lines: list[Line]
-    repeats: Tally
+    not_drawn: list[Line]
+    left_out: Tally
     corpus_filters: tuple[tuple[str, CorpusFilter], ...]
     origin: dict[str, Any]
     seconds_in_manifest: float
@@ -82,12 +88,15 @@ def describe_job(
     corpus_filters = tuple((name, one) for name, one in built if isinstance(one, CorpusFilter))
     clip_filters = ClipFilters(filters, corpus_filters, ask_all=every_filter)
     maker = _clip_maker(settings, manifest, rate, clip_filters)
-    unique, repeats = without_repeats(maker, entries)
+    unique, left_out = without_repeats(maker, entries)
     origin = describe_origin(config, plugins, rate)
-    lines = with_keys(unique, manifest.parent, origin["clips_sha256"])
-    origin["input_sha256"] = sha256_of([line.content for line in lines] + [drop.source for drop in repeats.drops])
+    lines, not_drawn = draw_lines(with_keys(unique, manifest.parent, origin["clips_sha256"]), settings)
+    for line in not_drawn:
+        _leave_out(line.entry, Reason.NOT_DRAWN, left_out, rate)
+    origin["input_sha256"] = sha256_of([line.content for line in lines] + [drop.source for drop in left_out.drops])
     origin["sha256"] = sha256_of(origin)
-    return Job(maker, lines, repeats, corpus_filters, origin, round(sum(entry.duration for entry in entries), 6))
+    seconds = round(sum(entry.duration for entry in entries), 6)
+    return Job(maker, lines, not_drawn, left_out, corpus_filters, origin, seconds)
 
 
 def _clip_maker(settings: PrepareConfig, manifest: Path, sample_rate: int, filters: ClipFilters) -> ClipMaker:
@@ -154,10 +163,37 @@ def without_repeats(maker: ClipMaker, entries: Sequence[ManifestEntry]) -> tuple
     for entry in entries:
         part = (real_path(maker.manifest_dir, entry), entry.offset or 0.0, entry.duration)
         if part in seen:
-            num_samples = round(entry.duration * maker.sample_rate)
-            drop = Drop(entry.source, entry.offset or 0.0, num_samples, Reason.REPEATED_LINE)
-            tally.add(Account("", num_samples, drops=[drop]), entry.source)
+            _leave_out(entry, Reason.REPEATED_LINE, tally, maker.sample_rate)
         else:
             seen.add(part)
             unique.append(entry)
     return unique, tally
+
+
+def draw_lines(lines: Sequence[Line], settings: PrepareConfig) -> tuple[list[Line], list[Line]]:
+    """The lines of the recordings that `prepare.max_hours` draws, and those of the others; in their order.
+
+    Raises:
+        ManifestError: No recording is so short.
+    """
+    if settings.max_hours is None:
+        return list(lines), []
+    seconds: dict[str, float] = defaultdict(float)
+    for line in lines:
+        seconds[line.entry.recording_id] += line.entry.duration
+    speakers = {line.entry.recording_id: line.entry.speaker for line in reversed(lines)}
+    drawn = draw({name: (speakers[name], seconds[name]) for name in seconds}, settings.max_hours, settings.seed)
+    if not drawn:
+        raise ManifestError(nothing_fits(settings.max_hours, seconds.values()))
+    chosen = [line for line in lines if line.entry.recording_id in drawn]
+    others = [line for line in lines if line.entry.recording_id not in drawn]
+    hours = sum(line.entry.duration for line in chosen) / 3600
+    log.info("hours_drawn", hours=round(hours, 3), lines=len(chosen), lines_not_drawn=len(others))
+    return chosen, others
+
+
+def _leave_out(entry: ManifestEntry, reason: Reason, tally: Tally, sample_rate: int) -> None:
+    """Count a line that is not worked on."""
+    num_samples = round(entry.duration * sample_rate)
+    drop = Drop(entry.source, entry.offset or 0.0, num_samples, reason)
+    tally.add(Account("", num_samples, drops=[drop]), entry.source)
