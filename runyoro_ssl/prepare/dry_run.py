@@ -11,7 +11,7 @@ from runyoro_ssl.plugin.manager import Plugins
 from runyoro_ssl.plugin.spec import CorpusFilter
 from runyoro_ssl.prepare.accounts import ClipRecord
 from runyoro_ssl.prepare.clips.corpus_filtering import ask_corpus_filter
-from runyoro_ssl.prepare.hub import local_manifest
+from runyoro_ssl.prepare.hub.fetch import local_manifest
 from runyoro_ssl.prepare.manifest import read_manifest
 from runyoro_ssl.prepare.shards.job import Job, describe_job
 from runyoro_ssl.prepare.shards.run import try_clips

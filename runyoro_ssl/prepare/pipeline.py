@@ -31,7 +31,8 @@ from runyoro_ssl.plugin.manager import Plugins
 from runyoro_ssl.prepare.accounts import TRANSIENT, ClipRecord, Tally
 from runyoro_ssl.prepare.clips.corpus_filtering import apply_corpus_filters
 from runyoro_ssl.prepare.existing import find_finished
-from runyoro_ssl.prepare.hub import SCHEME, local_manifest
+from runyoro_ssl.prepare.hub.address import SCHEME
+from runyoro_ssl.prepare.hub.fetch import local_manifest
 from runyoro_ssl.prepare.manifest import read_manifest
 from runyoro_ssl.prepare.page.write import write_page
 from runyoro_ssl.prepare.report import build_report, clip_rows, content_digest

@@ -77,6 +77,7 @@ def clip_rows(clips: Sequence[ClipRecord], sampling_rate: int) -> Iterable[dict[
             "recording": clip.recording,
             "speaker": clip.speaker,
             "language": clip.language,
+            "licence": clip.licence,
             "measures": clip.measures,
         }
 

@@ -17,7 +17,8 @@ from runyoro_ssl.config import Config
 from runyoro_ssl.dataset.read import load_splits
 from runyoro_ssl.errors import ConfigError, ManifestError
 from runyoro_ssl.plugin.manager import load_plugins
-from runyoro_ssl.prepare.hub import HubAddress, local_manifest
+from runyoro_ssl.prepare.hub.address import HubAddress
+from runyoro_ssl.prepare.hub.fetch import local_manifest
 from runyoro_ssl.prepare.pipeline import prepare
 from runyoro_ssl.resolve import load_config
 
@@ -166,7 +167,7 @@ def test_out_of_reach_is_one_line(
     run_task: Callable[[str], tuple[int, str, str]], tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """At once, with status 1."""
-    monkeypatch.setattr("runyoro_ssl.prepare.hub.hub_reachable", lambda: False)
+    monkeypatch.setattr("runyoro_ssl.prepare.hub.libraries.hub_reachable", lambda: False)
     monkeypatch.setattr("runyoro_ssl.model.source.hub_reachable", lambda: False)
     started = time.monotonic()
     status, _, err = run_task(
