@@ -1,7 +1,8 @@
-"""Audio datasets as they lie on the hub: parquet files and a card."""
+"""Audio datasets as they lie on the hub, parquet files and a card; and what became of one that was fetched."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -38,3 +39,13 @@ def put_speech(hub: HubDouble, rows: Sequence[dict[str, Any]], name: str = "org/
     write_parquet(folder / "data" / "test-00000-of-00001.parquet", rows[-8:])
     (folder / "README.md").write_text(CARD)
     return folder
+
+
+def lines_of(manifest: Path) -> list[dict[str, Any]]:
+    """The lines of a manifest."""
+    return [json.loads(line) for line in manifest.open(encoding="utf-8")]
+
+
+def contents(manifest: Path) -> list[bytes]:
+    """The recordings of a manifest, as they are."""
+    return [(manifest.parent / line["audio_filepath"]).read_bytes() for line in lines_of(manifest)]

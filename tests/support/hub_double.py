@@ -126,7 +126,7 @@ class _Handler(BaseHTTPRequestHandler):
                 if not self._is_kept_out(found[2], {}):
                     self._send(200, b"{}")
             elif found := API.fullmatch(path):
-                self._answer_api(*found.groups(), body)
+                self._answer_api(*found.groups(), body=body)
             elif found := RESOLVE.fullmatch(path):
                 self._resolve(*found.groups())
             else:
@@ -134,13 +134,13 @@ class _Handler(BaseHTTPRequestHandler):
         except OSError:  # the client has gone
             self.close_connection = True
 
-    do_HEAD = do_POST = do_GET
+    do_HEAD = do_POST = do_GET  # noqa: N815 - the names that http.server looks for
 
     def log_message(self, *_: Any) -> None:
         """Say nothing."""
 
     def _answer_api(
-        self, kind: str, name: str, what: str | None, revision: str | None, path: str | None, body: bytes
+        self, kind: str, name: str, what: str | None, revision: str | None, path: str | None, *, body: bytes
     ) -> None:
         folder = self._checkout(kind, name, revision or "main")
         if folder is None:
@@ -231,9 +231,7 @@ class _Handler(BaseHTTPRequestHandler):
         cut = self.fault.cut_after if self.fault else None
         sent = b"" if self.command == "HEAD" else content[:cut]
         token = self.headers.get("Authorization")
-        self.hub.requests.append(
-            Request(self.command, self.path, status, len(sent), self.headers.get("Range"), token)
-        )
+        self.hub.requests.append(Request(self.command, self.path, status, len(sent), self.headers.get("Range"), token))
         self.wfile.write(sent)
         if cut is not None and self.command != "HEAD" and cut < len(content):
             self.wfile.flush()

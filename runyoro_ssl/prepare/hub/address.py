@@ -18,6 +18,7 @@ OPTIONS = ("config", "split", "revision", "column")
 CONVERTED = "refs/convert/"
 """Where the hub keeps what it has converted by itself, a folder for each configuration."""
 PARQUET = f"{CONVERTED}parquet"
+USAGE = f"write {SCHEME}org/name?config=C&split=S"
 _SPLITS = re.compile(r"[\w.-]+(?:\+[\w.-]+)*")
 
 
@@ -38,7 +39,10 @@ class HubAddress:
         Raises:
             ConfigError: No name, an option that does not exist, a part of a split, or credentials.
         """
-        parts = urlsplit(address)
+        try:
+            parts = urlsplit(address)
+        except ValueError as error:  # a bracket without its other
+            raise ConfigError(f"prepare.manifest_path is {address}: {error}; {USAGE}") from None
         given = parse_qs(parts.query.replace("+", "%2B"), keep_blank_values=True)  # train+test are two splits
         options = {name: values[-1] for name, values in given.items()}
         parsed = cls(
@@ -53,21 +57,23 @@ class HubAddress:
         return parsed
 
     def _problem(self, unknown: list[str]) -> str | None:
-        usage = f"write {SCHEME}org/name?config=C&split=S"
         if "@" in self.name.partition("/")[0]:
             return "credentials do not belong in it; log in once by `hf auth login`, or set HF_TOKEN"
         if unknown:
             near = did_you_mean(unknown[0], OPTIONS)
-            return f'no option "{unknown[0]}"{near}; there are {", ".join(OPTIONS)}: {usage}'
+            return f'no option "{unknown[0]}"{near}; there are {", ".join(OPTIONS)}: {USAGE}'
         if not self.name:
-            return f"no dataset is named; {usage}"
+            return f"no dataset is named; {USAGE}"
         if not _SPLITS.fullmatch(self.split):
             return f'split "{self.split}" is no name of a split; splits are taken whole, and --max-hours takes a part'
+        return self._problem_of_place()
+
+    def _problem_of_place(self) -> str | None:
         if self.is_local:
             return "a folder has no revisions; leave revision away" if self.revision else None
         if self.name.startswith(("/", ".", "~")):
             return "no such folder"
-        return f"a dataset of the hub is org/name; {usage}" if self.name.count("/") > 1 else None
+        return f"a dataset of the hub is org/name; {USAGE}" if self.name.count("/") != 1 else None
 
     @property
     def is_local(self) -> bool:

@@ -16,7 +16,7 @@ NOTES = "arrived.jsonl"
 
 @dataclass
 class Arrivals:
-    """Recordings in a folder: their lines of the manifest, and the rows that are none. `place` is the one after them."""
+    """Recordings in a folder: their lines of the manifest, and the rows that are none; `place` is that after them."""
 
     folder: Path
     place: tuple[int, int] = (0, 0)

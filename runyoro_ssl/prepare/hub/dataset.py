@@ -20,6 +20,8 @@ from runyoro_ssl.prepare.hub.rows import FIELDS, choose_column, column_kinds, li
 
 log = get_logger()
 
+READ_AHEAD_BYTES = 1 << 20
+"""Of a stream, behind each row group: the client's own 5 MB would often be more than the row group."""
 FILES_DRAWN_AT_ONCE = 16
 """Of so many files the places of their row groups are asked for: of a thousand it would take minutes."""
 PATHS_DRAWN_AT_ONCE = 100_000
@@ -69,12 +71,14 @@ class HubDataset:
 
 
 def open_dataset(address: HubAddress, files: Path, *, seed: int | None) -> HubDataset:
-    """Open a dataset: to be streamed, in an order drawn by `seed`; or, without one, with its files fetched into `files`.
+    """Open a dataset: to be streamed, in an order drawn by `seed`; or, without one, its files fetched into `files`.
 
     Raises:
         ManifestError: It is not there, not for this person, cannot be reached or read, or has no audio; or there are
             several of what it takes one of, and none is named.
     """
+    if is_offline() and address.revision and not address.is_local:
+        raise ManifestError(f"{address}: the hub cannot be reached, and what was fetched before tells no revision")
     with told_in_a_line(address):
         commit = None if address.is_local or is_offline() else _ask_for_it(address)
         builder = _find_builder(address, commit)
@@ -115,9 +119,9 @@ def _find_builder(address: HubAddress, commit: str | None) -> Any:
         choice = {"data_dir": _choose_folder(address, commit)}
     with tempfile.TemporaryDirectory() as empty:
         # Online, `datasets` must not take another revision from its cache when something fails.
-        cache = empty if commit else None
+        online = {"cache_dir": empty, "storage_options": {"hf": {"block_size": READ_AHEAD_BYTES}}} if commit else {}
         try:
-            return load_dataset_builder(address.name, **choice, revision=commit, cache_dir=cache)
+            return load_dataset_builder(address.name, **choice, revision=commit, **online)
         except ValueError:
             _check_name(address, "configuration", "config", _configurations(address, commit))
             raise

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import shutil
 import zlib
@@ -27,7 +28,7 @@ from runyoro_ssl.prepare.scan import probe_all, rejected_path
 log = get_logger()
 
 MANIFEST = "manifest.jsonl"
-ROWS_AT_ONCE = 64
+ROWS_AT_FIRST, ROWS_AT_ONCE = 64, 512
 """Of a stream: after so many their length is known, and they need not be fetched again."""
 FILES_AT_ONCE = 8
 
@@ -86,8 +87,16 @@ def _stream(dataset: HubDataset, arrived: Arrivals, config: Config, max_hours: f
     rows = dataset.rows(*arrived.place)
     if arrived.num_rows:
         log.info("going_on", dataset=str(dataset.address), recordings=arrived.num_rows)
-    while arrived.seconds < max_hours * 3600 and (some := list(islice(rows, ROWS_AT_ONCE))):
+    while some := list(islice(rows, _num_wanted(arrived, max_hours * 3600))):
         arrived.remember(*_measure(_write_all(dataset, some, arrived), config), place=some[-1][0])
+
+
+def _num_wanted(arrived: Arrivals, max_sec: float) -> int:
+    """The number of rows to take next, by the mean length of those before."""
+    if not arrived.seconds:
+        return ROWS_AT_FIRST
+    mean_sec = arrived.seconds / len(arrived.lines)
+    return max(0, min(ROWS_AT_ONCE, math.ceil((max_sec - arrived.seconds) / mean_sec)))
 
 
 def _measure(

@@ -75,7 +75,7 @@ def bytes_of(audio: Mapping[str, Any], address: HubAddress, home: Path) -> bytes
     if audio.get("bytes") is not None:
         return bytes(audio["bytes"])
     path = str(audio.get("path") or "")
-    if not path or not _is_of_dataset(path.split("::")[-1], address, home):
+    if not path or not _is_of_dataset(path.rsplit("::", maxsplit=1)[-1], address, home):
         return b""
     with xopen(path, "rb") as file:
         return bytes(file.read())

@@ -2,38 +2,47 @@
 
 from __future__ import annotations
 
+import io
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import soundfile as sf
 
-from runyoro_ssl.config import Config
-from runyoro_ssl.errors import ManifestError
 from runyoro_ssl.plugin.manager import load_plugins
-from runyoro_ssl.prepare.hub.fetch import local_manifest
 from runyoro_ssl.prepare.pipeline import prepare
 from support.hub_datasets import CARD, write_parquet
 from support.hub_double import Fault, HubDouble
+from support.hub_fixtures import Visitor
 
 Rows = list[dict[str, Any]]
-Make = Callable[..., Config]
-GROUP = 8
+GROUP = 4
 """Rows of a row group."""
 
 
 @pytest.fixture
 def large(hub: HubDouble, recordings: Rows, monkeypatch: pytest.MonkeyPatch) -> Rows:
-    """960 rows, in 10 files of 12 row groups; each row knows its number. Few are taken at once."""
-    monkeypatch.setattr("runyoro_ssl.prepare.hub.fetch.ROWS_AT_ONCE", 4)
+    """192 rows, in 6 files of 8 row groups; each row knows its number, and is 1 s long. Few are taken at once."""
+    monkeypatch.setattr("runyoro_ssl.prepare.hub.fetch.ROWS_AT_FIRST", 6)
+    monkeypatch.setattr("runyoro_ssl.prepare.hub.fetch.ROWS_AT_ONCE", 6)
     monkeypatch.setattr("runyoro_ssl.prepare.hub.dataset.FILES_DRAWN_AT_ONCE", 3)
-    rows = [{**recordings[number % 24], "sentence": str(number)} for number in range(960)]
+    monkeypatch.setattr("runyoro_ssl.prepare.hub.dataset.READ_AHEAD_BYTES", 10_000)
+    rows = [_short(recordings[number % 24]) | {"sentence": str(number)} for number in range(192)]
     folder = hub.folder("org/large")
-    for number in range(10):
-        write_parquet(folder / f"train-{number:05d}.parquet", rows[96 * number : 96 * (number + 1)], row_group_size=GROUP)
+    for number in range(6):
+        write_parquet(
+            folder / f"train-{number:05d}.parquet", rows[32 * number : 32 * (number + 1)], row_group_size=GROUP
+        )
     (folder / "README.md").write_text(CARD)
     return rows
+
+
+def _short(row: dict[str, Any]) -> dict[str, Any]:
+    """The first second of a recording."""
+    samples, rate = sf.read(io.BytesIO(row["audio"]["bytes"]), stop=16_000, dtype="int16")
+    sf.write(content := io.BytesIO(), samples, rate, format="WAV")
+    return {**row, "audio": {**row["audio"], "bytes": content.getvalue()}}
 
 
 def numbers(manifest: Path) -> list[int]:
@@ -41,22 +50,20 @@ def numbers(manifest: Path) -> list[int]:
     return [int(json.loads(line)["text"]) for line in manifest.open(encoding="utf-8")]
 
 
-def hours(rows: int) -> str:
-    """The setting for so many recordings of 2.5 s."""
-    return f"prepare.max_hours={2.5 * rows / 3600}"
+def hours(seconds: float) -> str:
+    """The setting for so many seconds."""
+    return f"prepare.max_hours={seconds / 3600}"
 
 
-def test_no_more_is_fetched_than_is_needed(
-    hub: HubDouble, large: Rows, configured: Make, tmp_path: Path
-) -> None:
+def test_no_more_is_fetched_than_is_needed(hub: HubDouble, large: Rows, visitor: Visitor) -> None:
     """Row groups for the hours, and the ends of a few files: of a whole file, or of all files, nothing."""
-    manifest = local_manifest(configured("hf://org/large", hours(20)), tmp_path)
+    manifest = visitor.fetch("hf://org/large", hours(20))
     taken = numbers(manifest)
-    assert 20 <= len(taken) <= 24
+    assert len(taken) == 20
     per_group = GROUP * len(large[0]["audio"]["bytes"])
     asked = {request.path for request in hub.asked("/elsewhere/")}
-    assert len(asked) == 3
-    assert hub.sent("/elsewhere/") < 4 * per_group + 4 * len(asked) * 70_000
+    assert len(asked) <= 4  # three that are drawn from, and the first: which columns there are
+    assert hub.sent("/elsewhere/") < 6 * (per_group + 10_000) + 7 * 66_000  # groups; the ends of files, some twice
     rows = [large[number] for number in taken]
     lines = [json.loads(line) for line in manifest.open(encoding="utf-8")]
     assert [line["speaker"] for line in lines] == [row["speaker_id"] for row in rows]
@@ -66,102 +73,95 @@ def test_no_more_is_fetched_than_is_needed(
     assert {line["licence"] for line in lines} == {"cc-by-4.0"}
 
 
-def test_rows_come_from_all_over(hub: HubDouble, large: Rows, configured: Make, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("large")
+def test_rows_come_from_all_over(visitor: Visitor) -> None:
     """Row groups are drawn, not read from the start; by the seed, and the same each time."""
-    drawn = {
-        seed: numbers(local_manifest(configured("hf://org/large", hours(64), f"prepare.seed={seed}"), tmp_path / seed))
-        for seed in ("0", "1")
-    }
-    assert drawn["0"] == numbers(local_manifest(configured("hf://org/large", hours(64)), tmp_path / "again"))
+    drawn = {seed: numbers(visitor.fetch("hf://org/large", hours(48), f"prepare.seed={seed}")) for seed in ("0", "1")}
+    assert drawn["0"] == numbers(visitor.fetch("hf://org/large", hours(48), into="again"))
     assert drawn["0"] != drawn["1"]
     groups = {number // GROUP for number in drawn["0"]}
     assert groups != set(range(min(groups), max(groups) + 1))
-    assert len({number // 96 for number in drawn["0"]}) == 3
+    assert len({number // 32 for number in drawn["0"]}) == 3
 
 
-def test_all_come_once_if_the_hours_are_many(hub: HubDouble, large: Rows, configured: Make, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("large")
+def test_all_come_once_if_the_hours_are_many(visitor: Visitor) -> None:
     """Each row, once, and the end of it is no error."""
-    assert sorted(numbers(local_manifest(configured("hf://org/large", hours(2_000)), tmp_path))) == list(range(960))
+    assert sorted(numbers(visitor.fetch("hf://org/large", hours(2_000)))) == list(range(192))
 
 
-def test_part_is_not_the_whole(hub: HubDouble, large: Rows, configured: Make, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("large")
+def test_part_is_not_the_whole(visitor: Visitor) -> None:
     """Neither of more hours, nor of all."""
-    some, more, whole = (
-        numbers(local_manifest(configured("hf://org/large", *given), tmp_path))
-        for given in ([hours(8)], [hours(16)], [])
-    )
-    assert (len(some), len(more), len(whole)) == (8, 16, 960)
+    some, more, whole = (numbers(visitor.fetch("hf://org/large", *given)) for given in ([hours(8)], [hours(16)], []))
+    assert (len(some), len(more), len(whole)) == (8, 16, 192)
     assert more[:8] == some
 
 
+@pytest.mark.usefixtures("large")
 @pytest.mark.parametrize("fault", [Fault("", skip=0, cut_after=10_000), Fault("", status=503)])
-def test_broken_stream_goes_on(
-    hub: HubDouble, large: Rows, configured: Make, tmp_path: Path, fault: Fault
-) -> None:
+def test_broken_stream_goes_on(hub: HubDouble, visitor: Visitor, fault: Fault) -> None:
     """Where it was: what has come is not fetched again, and the result is that of a stream that did not break."""
-    config = configured("hf://org/large", hours(64))
-    undisturbed = numbers(local_manifest(config, tmp_path / "undisturbed"))
+    wanted = ("hf://org/large", hours(48))
+    undisturbed = numbers(visitor.fetch(*wanted, into="undisturbed"))
     whole = hub.sent("/elsewhere/")
     hub.faults.append(Fault(**{**vars(fault), "match": "/elsewhere/", "skip": len(hub.asked("/elsewhere/")) // 2}))
     hub.requests.clear()
-    with pytest.raises(ManifestError, match="run the same again: what has come is kept"):
-        local_manifest(config, tmp_path / "broken")
+    assert "run the same again: what has come is kept" in visitor.complaint(*wanted, into="broken")
     before = hub.sent("/elsewhere/")
     hub.faults.clear()
     hub.requests.clear()
-    assert numbers(local_manifest(config, tmp_path / "broken")) == undisturbed
+    assert numbers(visitor.fetch(*wanted, into="broken")) == undisturbed
     assert before > whole / 4
     assert hub.sent("/elsewhere/") < whole - before / 2
 
 
-def test_notes_cut_by_a_kill(hub: HubDouble, large: Rows, configured: Make, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("large")
+def test_notes_cut_by_a_kill(hub: HubDouble, visitor: Visitor) -> None:
     """Are read as far as they are whole."""
-    config = configured("hf://org/large", hours(64))
-    undisturbed = numbers(local_manifest(config, tmp_path / "undisturbed"))
+    wanted = ("hf://org/large", hours(48))
+    undisturbed = numbers(visitor.fetch(*wanted, into="undisturbed"))
     hub.faults.append(Fault("/elsewhere/", skip=20, status=503))
-    with pytest.raises(ManifestError):
-        local_manifest(config, tmp_path / "killed")
+    visitor.complaint(*wanted, into="killed")
     hub.faults.clear()
-    (notes,) = tmp_path.rglob("arrived.jsonl")
+    (notes,) = visitor.folder.rglob("arrived.jsonl")
     assert len(notes.read_bytes().splitlines()) > 2
     notes.write_bytes(notes.read_bytes()[:-100])
-    assert numbers(local_manifest(config, tmp_path / "killed")) == undisturbed
+    assert numbers(visitor.fetch(*wanted, into="killed")) == undisturbed
 
 
-def test_another_commit_begins_anew(hub: HubDouble, large: Rows, configured: Make, tmp_path: Path) -> None:
+def test_another_commit_begins_anew(hub: HubDouble, large: Rows, visitor: Visitor) -> None:
     """Rows of two versions of a dataset are not mixed."""
-    config = configured("hf://org/large", hours(64))
+    wanted = ("hf://org/large", hours(48))
     hub.faults.append(Fault("/elsewhere/", skip=20, status=503))
-    with pytest.raises(ManifestError):
-        local_manifest(config, tmp_path)
+    visitor.complaint(*wanted)
     hub.faults.clear()
     file = hub.folder("org/large") / "train-00000.parquet"
     write_parquet(file, [{**row, "sentence": str(int(row["sentence"]) + 5_000)} for row in large])
     for other in hub.folder("org/large").glob("train-*.parquet"):
         if other != file:
             other.unlink()
-    assert min(numbers(local_manifest(config, tmp_path))) >= 5_000
+    assert min(numbers(visitor.fetch(*wanted))) >= 5_000
 
 
-def test_folder_of_recordings_is_drawn_one_by_one(
-    hub: HubDouble, recordings: Rows, configured: Make, tmp_path: Path
-) -> None:
+def test_folder_of_recordings_is_drawn_one_by_one(hub: HubDouble, recordings: Rows, visitor: Visitor) -> None:
     """Its table is read, and of its files those that are drawn."""
     folder = hub.folder("org/folder")
     for number, row in enumerate(recordings):
         (folder / f"{number}.wav").write_bytes(row["audio"]["bytes"])
     table = ["file_name,speaker,text", *(f"{n}.wav,{row['speaker_id']},{n}" for n, row in enumerate(recordings))]
     (folder / "metadata.csv").write_text("\n".join(table))
-    taken = numbers(local_manifest(configured("hf://org/folder", hours(6)), tmp_path / "downloads"))
-    assert len(taken) == 24  # ROWS_AT_ONCE are more
+    taken = numbers(visitor.fetch("hf://org/folder", hours(9)))
+    assert len(taken) == 24  # ROWS_AT_FIRST are more
     assert sorted(taken) == list(range(24)) != taken
 
 
-def test_streamed_dataset_is_prepared(hub: HubDouble, large: Rows, configured: Make, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("large")
+def test_streamed_dataset_is_prepared(hub: HubDouble, visitor: Visitor) -> None:
     """No more than the hours; the second time nothing is asked for."""
-    config = configured("hf://org/large", hours(40))
+    config = visitor.configured("hf://org/large", hours(40), "prepare.min_duration_sec=0.5")
     report = prepare(config, load_plugins(config)).report
-    assert 2.5 * 39 <= report["seconds_kept"] <= 2.5 * 40 + 0.1
+    assert 39 <= report["seconds_kept"] <= 40
     assert report["licences"].keys() == {"cc-by-4.0"}
     hub.requests.clear()
     assert prepare(config, load_plugins(config)).up_to_date
