@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from runyoro_ssl.errors import ManifestError, did_you_mean
 from runyoro_ssl.logs import get_logger
 from runyoro_ssl.prepare.hub.address import CONVERTED, HubAddress
+from runyoro_ssl.prepare.hub.drawing import draw_parts
 from runyoro_ssl.prepare.hub.failures import told_in_a_line
 from runyoro_ssl.prepare.hub.files import fetch_files
 from runyoro_ssl.prepare.hub.libraries import is_offline
@@ -22,26 +22,21 @@ log = get_logger()
 
 READ_AHEAD_BYTES = 1 << 20
 """Of a stream, behind each row group: the client's own 5 MB would often be more than the row group."""
-FILES_DRAWN_AT_ONCE = 16
-"""Of so many files the places of their row groups are asked for: of a thousand it would take minutes."""
-PATHS_DRAWN_AT_ONCE = 100_000
-"""Rows of a folder of recordings are names: so many are shuffled in memory."""
 
 
 @dataclass(frozen=True)
 class HubDataset:
     """The rows of a dataset. `commit` is what of it was opened; None: a folder, or from the cache, offline.
 
-    With a `seed` they are those of a stream, in the order of a drawing; without, of files that were fetched.
+    `parts` begins anew each time: the splits, of files that were fetched; or the parts of a drawing, of a stream.
     """
 
     address: HubAddress
-    streams: list[Any]
+    parts: Callable[[], Iterable[Any]]
     column: str
     licence: str | None
     commit: str | None
     num_rows: int | None
-    seed: int | None
     home: Path
     """Where files were fetched to, or the folder."""
 
@@ -52,22 +47,11 @@ class HubDataset:
             ManifestError: The stream broke off, or holds what cannot be read.
         """
         with told_in_a_line(self.address):
-            for number, rows in enumerate(self._parts()):
+            for number, stored in enumerate(self.parts()):
                 if number >= part:
-                    first = row if number == part else 0
+                    rows, first = _audio_as_bytes(stored, self.column), row if number == part else 0
                     for count, found in enumerate(rows.skip(first) if first else rows, start=first + 1):
                         yield (number, count), found
-
-    def _parts(self) -> Iterator[Any]:
-        """What can be read by itself: row groups of parquet files, or files, by lot; or all of a split."""
-        if self.seed is None:
-            yield from self.streams
-            return
-        lots = np.random.default_rng(self.seed)
-        files = _by_lot([file for rows in self.streams for file in _divide(rows)], lots)
-        for start in range(0, len(files), FILES_DRAWN_AT_ONCE):
-            some = files[start : start + FILES_DRAWN_AT_ONCE]
-            yield from _by_lot([group for file in some for group in _divide(file.reshard())], lots)
 
 
 def open_dataset(address: HubAddress, files: Path, *, seed: int | None) -> HubDataset:
@@ -90,14 +74,12 @@ def open_dataset(address: HubAddress, files: Path, *, seed: int | None) -> HubDa
         if seed is None and commit:
             builder.config.data_files = fetch_files(address, builder.config.data_files, files / commit)
             streams = _streams(address, builder)
-        streams = [_audio_as_bytes(rows, column) for rows in streams]
-        if seed is not None and _holds_names_only(builder):
-            streams = [rows.shuffle(seed=seed, buffer_size=PATHS_DRAWN_AT_ONCE) for rows in streams]
         licence = builder.info.license or licence_of_card(address, commit)
     counts = [(builder.info.splits or {}).get(name) for name in address.splits]
     num_rows = sum(one.num_examples for one in counts if one) if all(counts) else None
     home = Path(address.name) if address.is_local else files
-    return HubDataset(address, streams, column, licence, commit, num_rows, seed, home)
+    parts = partial(draw_parts, builder, streams, seed) if seed is not None else lambda: streams
+    return HubDataset(address, parts, column, licence, commit, num_rows, home)
 
 
 def _ask_for_it(address: HubAddress) -> str:
@@ -182,13 +164,6 @@ def _streams(address: HubAddress, builder: Any) -> list[Any]:
     return [found[name] for name in address.splits]
 
 
-def _holds_names_only(builder: Any) -> bool:
-    """Whether its rows are names of files, and no audio."""
-    from datasets.packaged_modules.folder_based_builder.folder_based_builder import FolderBasedBuilder
-
-    return isinstance(builder, FolderBasedBuilder)
-
-
 def _audio_as_bytes(rows: Any, column: str) -> Any:
     """The rows with what is known of them, their audio as it is stored."""
     from datasets import Audio
@@ -196,11 +171,3 @@ def _audio_as_bytes(rows: Any, column: str) -> Any:
     wanted = {column, *(name for names in FIELDS.values() for name in names)}
     rows = rows.select_columns([name for name in rows.features or [column] if name in wanted])
     return rows.cast_column(column, Audio(decode=False)) if isinstance(rows.features[column], Audio) else rows
-
-
-def _divide(rows: Any) -> list[Any]:
-    return [rows.shard(rows.num_shards, number) for number in range(rows.num_shards)]
-
-
-def _by_lot(parts: Sequence[Any], lots: np.random.Generator) -> list[Any]:
-    return [parts[number] for number in lots.permutation(len(parts))]

@@ -75,8 +75,14 @@ def _fetch(address: HubAddress, folder: Path, config: Config) -> None:
     if arrived.broken:
         write_jsonl(rejected_path(folder / MANIFEST), arrived.broken)
         log.warning("rows_without_audio", rows=len(arrived.broken), listed=str(rejected_path(folder / MANIFEST)))
-    hours, licence = round(arrived.seconds / 3600, 3), dataset.licence or "not stated"
-    log.info("fetched", dataset=str(address), recordings=len(arrived.lines), hours=hours, licence=licence)
+    log.info(
+        "fetched",
+        dataset=str(address),
+        recordings=len(arrived.lines),
+        hours=round(arrived.seconds / 3600, 3),
+        speakers=len({line["speaker"] for line in arrived.lines if "speaker" in line}),
+        licence=dataset.licence or "not stated",
+    )
     write_jsonl(folder / MANIFEST, arrived.lines)
     arrived.forget_places()
     shutil.rmtree(files, ignore_errors=True)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from support.hub_datasets import contents, lines_of, put_speech
-from support.hub_double import Fault, HubDouble
+from support.hub_double import SIGNATURE, Fault, HubDouble
 from support.hub_fixtures import Visitor
 
 Rows = list[dict[str, Any]]
@@ -80,6 +80,7 @@ FAULTS = {
     "in trouble": (Fault("/elsewhere/.*train", status=503), "the hub is in trouble (503); wait, and run the same"),
     "too many": (Fault("/elsewhere/.*train", status=429), "the hub asks for patience (429, too many requests)"),
     "at the door": (Fault("/api/datasets/org/speech", status=500), "the hub is in trouble (500)"),
+    "gone": (Fault("/elsewhere/.*train", status=404), "cannot be loaded ("),
     "a file refused": (Fault("/elsewhere/.*train", status=403), "the hub has no such dataset, or it is private"),
 }
 
@@ -100,7 +101,9 @@ def test_download_that_breaks(
     put_speech(hub, recordings)
     fault, said = FAULTS[name]
     hub.faults = [Fault(**vars(fault))]
-    assert said in visitor.complaint("hf://org/speech", *settings)
+    told = visitor.complaint("hf://org/speech", *settings)
+    assert said in told
+    assert SIGNATURE not in told
     hub.faults.clear()
     fetched = contents(visitor.fetch("hf://org/speech", *settings))
     assert sorted(fetched) == sorted(row["audio"]["bytes"] for row in recordings[:-8])
@@ -155,6 +158,19 @@ def test_offline_it_is_what_was_loaded_before(
     assert "tells no revision" in visitor.complaint("hf://org/speech?split=test&revision=v1")
     assert 'no split "trial"' in visitor.complaint("hf://org/speech?split=trial")
     assert not hub.requests
+
+
+def test_online_nothing_older_is_taken(hub: HubDouble, recordings: Rows, visitor: Visitor) -> None:
+    """What `datasets` loaded before may be another revision: if the hub fails, that is said."""
+    from datasets import config, load_dataset
+
+    put_speech(hub, recordings)
+    load_dataset("org/speech", split="train", cache_dir=str(config.HF_DATASETS_CACHE))
+    hub.faults.append(Fault("/api/datasets/org/speech/tree", status=503))
+    hub.faults.append(Fault("/api/datasets/org/speech/revision", status=503))
+    put_speech(hub, recordings[::-1])
+    (hub.folder("org/speech") / "README.md").write_text("# Other speech")
+    assert "the hub is in trouble (503)" in visitor.complaint("hf://org/speech")
 
 
 def test_wrong_bytes_are_told(hub: HubDouble, visitor: Visitor) -> None:
