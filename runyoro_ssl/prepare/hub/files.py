@@ -38,8 +38,6 @@ def fetch_files(address: HubAddress, splits: Mapping[str, Sequence[str]], folder
     if found := _in_cache(hub, splits):
         return found
     files = [file for split in splits.values() for file in split if file.startswith(REMOTE)]
-    for folder_there in {file.rpartition("/")[0] for file in files}:
-        hub.ls(folder_there)  # which tells the sizes of all of them at once
     num_bytes = sum(hub.info(file)["size"] for file in files)
     log.info("fetching", dataset=str(address), files=len(files), megabytes=num_bytes // 1_000_000)
     with progress("MB") as bar, ThreadPoolExecutor(FILES_AT_ONCE) as pool:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -179,15 +183,20 @@ def test_wrong_bytes_are_told(hub: HubDouble, visitor: Visitor) -> None:
     assert "cannot be loaded (ArrowInvalid" in visitor.complaint("hf://org/speech")
 
 
-def test_nothing_of_a_library_is_shown(hub: HubDouble, recordings: Rows, visitor: Visitor, run_task: RunTask) -> None:
-    """Its warnings and its traceback stay within; status 1; no dataset appears."""
+def test_nothing_of_a_library_is_shown(hub: HubDouble, recordings: Rows, visitor: Visitor, tmp_path: Path) -> None:
+    """A process of its own: no warning, no traceback; one line, without the token; status 1; no dataset appears."""
     put_speech(hub, recordings)
-    hub.faults.append(Fault("/elsewhere/.*train", cut_after=1_000))
-    status, out, err = run_task(visitor.command("hf://org/speech"))
-    assert (status, out) == (1, "")
-    assert "run the same again: what has come is kept" in " ".join(err.split())
-    assert not any(word in err for word in ("Traceback", "retry", "Retry", "WARNING", "Error while"))
-    assert len([line for line in err.splitlines() if line and not line.startswith(" ")]) <= 3
+    hub.faults.append(Fault("/elsewhere/.*train", cut_after=1_000, times=2))  # of which the client warns
+    hub.faults.append(Fault("/elsewhere/.*train", status=403))
+    environment = {**os.environ, "HF_ENDPOINT": hub.address, "HF_HOME": str(tmp_path / "hf"), "HF_TOKEN": TOKEN}
+    command = [sys.executable, "-m", "runyoro_ssl", *visitor.command("hf://org/speech").split()]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "the hub refuses your token (403)" in " ".join(done.stderr.split())
+    lines = done.stderr.strip().splitlines()
+    assert lines[0].startswith("error")
+    assert not any(word in done.stderr for word in (TOKEN, "Traceback", "etry", "WARNING", "rror while"))
+    assert len(" ".join(lines)) < 400
     assert not (visitor.folder / "dataset").exists()
 
 
