@@ -91,7 +91,7 @@ class PrepareConfig(Section):
     """From a manifest to a dataset on disk."""
 
     manifest_path: PathOrAddress = setting("data/manifest/audio_manifest.jsonl", decides="nothing", flag_of="prepare")
-    """JSON Lines, or a Hugging Face audio dataset: `hf://org/name?config=...&split=...`."""
+    """JSON Lines, or a Hugging Face audio dataset: `hf://org/name?config=...&split=...&revision=...&column=...`."""
     output_dir: Path = setting(Path("data/processed/ssl_dataset"), decides="nothing", flag_of="prepare")
     """Dataset to write."""
     max_hours: PositiveFloat | None = setting(None, decides="nothing", flag_of="manifest prepare")

@@ -30,6 +30,8 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 # Before any test module imports transformers: torchaudio must be importable by then.
 transformers = import_transformers()
 
+pytest_plugins = ["support.hub_fixtures"]
+
 ROOT = Path(__file__).resolve().parent.parent
 SPEECH = Path(os.environ.get("RUNYORO_TEST_SPEECH", ROOT.parent / "shared" / "speech"))
 

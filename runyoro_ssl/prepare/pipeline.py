@@ -33,7 +33,8 @@ from runyoro_ssl.prepare.clips.corpus_filtering import apply_corpus_filters
 from runyoro_ssl.prepare.clips.filtering import detail_of
 from runyoro_ssl.prepare.dividing import StoredClip, divide
 from runyoro_ssl.prepare.existing import find_finished
-from runyoro_ssl.prepare.hub import SCHEME, local_manifest
+from runyoro_ssl.prepare.hub.address import SCHEME
+from runyoro_ssl.prepare.hub.fetch import local_manifest
 from runyoro_ssl.prepare.manifest import read_manifest
 from runyoro_ssl.prepare.page.dropped import hear_drops
 from runyoro_ssl.prepare.page.write import write_page

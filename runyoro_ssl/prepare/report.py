@@ -89,6 +89,7 @@ def clip_rows(clips: Sequence[ClipRecord], sampling_rate: int) -> Iterable[dict[
             "speaker": clip.speaker,
             "language": clip.language,
             "gain": clip.gain,
+            "licence": clip.licence,
             "measures": clip.measures,
         }
 

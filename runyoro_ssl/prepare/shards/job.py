@@ -31,6 +31,8 @@ from runyoro_ssl.redaction import redact
 
 log = get_logger()
 
+log = get_logger()
+
 
 @dataclass(frozen=True)
 class Job:

@@ -1,4 +1,4 @@
-"""Audio datasets of the Hugging Face hub: tried on a local one, for there is no hub here."""
+"""Audio datasets in a folder of this machine, in the layouts of the hub; and a hub out of reach."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ import soundfile as sf
 
 from runyoro_ssl.config import Config
 from runyoro_ssl.dataset.read import load_splits
-from runyoro_ssl.errors import ConfigError, ManifestError
+from runyoro_ssl.errors import ManifestError
 from runyoro_ssl.plugin.manager import load_plugins
-from runyoro_ssl.prepare.hub import HubAddress, local_manifest
+from runyoro_ssl.prepare.hub.fetch import local_manifest
 from runyoro_ssl.prepare.pipeline import prepare
 from runyoro_ssl.resolve import load_config
 
@@ -134,39 +134,11 @@ def test_killed_download_is_done_again(hub_dataset: Path, tiny_model: Path, tmp_
     assert local_manifest(config, tmp_path / "downloads").read_bytes() == before
 
 
-@pytest.mark.parametrize(
-    ("address", "expected"),
-    [
-        ("hf://org/name", ("org/name", None, "train")),
-        ("hf://org/name?config=nyo&split=validation", ("org/name", "nyo", "validation")),
-        ("hf://org/name/?split=test", ("org/name", None, "test")),
-    ],
-)
-def test_address(address: str, expected: tuple[str, str | None, str]) -> None:
-    """Name, configuration, split."""
-    parsed = HubAddress.parse(address)
-    assert (parsed.name, parsed.config, parsed.split) == expected
-
-
-@pytest.mark.parametrize(
-    ("address", "complaint"),
-    [
-        ("hf://", "no dataset is named"),
-        ("hf://org/name?splits=train", 'no option "splits"'),
-        ("hf://?x=1", 'no option "x"'),
-    ],
-)
-def test_impossible_address(address: str, complaint: str) -> None:
-    """What is wrong with it, and how it is written."""
-    with pytest.raises(ConfigError, match=complaint):
-        HubAddress.parse(address)
-
-
 def test_out_of_reach_is_one_line(
     run_task: Callable[[str], tuple[int, str, str]], tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """At once, with status 1."""
-    monkeypatch.setattr("runyoro_ssl.prepare.hub.hub_reachable", lambda: False)
+    monkeypatch.setattr("runyoro_ssl.prepare.hub.libraries.hub_reachable", lambda: False)
     monkeypatch.setattr("runyoro_ssl.model.source.hub_reachable", lambda: False)
     started = time.monotonic()
     status, _, err = run_task(
@@ -187,3 +159,23 @@ def test_dataset_without_audio(tmp_path: Path, tiny_model: Path, monkeypatch: py
     (tmp_path / "texts" / "train.csv").write_text("text\nhello\n")
     with pytest.raises(ManifestError, match="no audio column; its columns are text"):
         run(config_for(f"hf://{tmp_path / 'texts'}", tiny_model, tmp_path))
+
+
+def test_hours_of_a_folder(
+    hub_dataset: Path, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of the hub: so many rows as are needed, drawn; in a folder of their own."""
+    monkeypatch.setattr("runyoro_ssl.prepare.hub.fetch.ROWS_AT_FIRST", 2)
+    whole = config_for(f"hf://{hub_dataset}", tiny_model, tmp_path)
+    part = whole.model_copy(update={"prepare": whole.prepare.model_copy(update={"max_hours": 4 / 3600})})
+    manifests = [local_manifest(config, tmp_path / "downloads") for config in (part, whole)]
+    seconds = [sum(json.loads(line)["duration"] for line in path.open()) for path in manifests]
+    assert 4 <= seconds[0] < seconds[1]
+    assert manifests[0].parent != manifests[1].parent
+
+
+def test_script_in_a_folder(hub_dataset: Path, tiny_model: Path, tmp_path: Path) -> None:
+    """Is not run, and there is no branch to go to."""
+    (hub_dataset / "speech.py").write_text("import datasets\n")
+    with pytest.raises(ManifestError, match="scripts are not run; give the folder of its recordings or parquet files"):
+        run(config_for(f"hf://{hub_dataset}", tiny_model, tmp_path))

@@ -1,0 +1,264 @@
+"""A double of the Hugging Face hub on loopback: repositories from folders, every request noted, faults on demand."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import socket
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import parse_qs, unquote, urlsplit
+
+LARGE = (".bin", ".parquet", ".safetensors", ".wav", ".flac", ".mp3", ".opus", ".tar", ".zip")
+"""Endings of files that the hub keeps elsewhere, and sends a client to."""
+REVISION = r"refs/pr/\d+|refs/convert/\w+|[^/]+"
+API = re.compile(rf"/api/(models|datasets)/([^/]+/[^/]+)(?:/(revision|tree|paths-info)/({REVISION})(?:/(.*))?)?")
+CHECK = re.compile(r"/api/(models|datasets)/([^/]+/[^/]+)/auth-check")
+RESOLVE = re.compile(rf"/(datasets/)?([^/]+/[^/]+)/resolve/({REVISION})/(.+)")
+STORE = "/elsewhere/"
+SIGNATURE = "signature-of-nobody"
+
+
+@dataclass
+class Fault:
+    """What goes wrong with requests whose path matches, after `skip` of them, `times` times."""
+
+    match: str
+    method: str = "GET"
+    skip: int = 0
+    times: int = 1_000
+    status: int | None = None
+    code: str = ""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    cut_after: int | None = None
+    """Bytes of the body after which the connection is cut."""
+    stall_sec: float = 0.0
+    """Before anything is answered."""
+
+    def strikes(self, method: str, path: str) -> bool:
+        """Whether it strikes this request; counts those that it could strike."""
+        if method != self.method or not re.search(self.match, path):
+            return False
+        self.skip -= 1
+        self.times -= self.skip < 0
+        return self.skip < 0 <= self.times
+
+
+@dataclass(frozen=True)
+class Request:
+    """A request that was answered, and the bytes of content that were sent."""
+
+    method: str
+    path: str
+    status: int
+    num_bytes: int
+    range: str | None
+    token: str | None
+
+
+@dataclass
+class HubDouble:
+    """The repositories under `root/{models,datasets}/org/name/<revision, "/" as "__">/…`."""
+
+    root: Path
+    address: str
+    gated: dict[str, Literal["log in", "ask"]] = field(default_factory=dict)
+    """Repositories for those who log in; for those who are let in, who are none."""
+    faults: list[Fault] = field(default_factory=list)
+    requests: list[Request] = field(default_factory=list)
+
+    def folder(self, name: str, revision: str = "main", kind: str = "datasets") -> Path:
+        """The folder of a repository, made if there is none."""
+        folder = self.root / kind / name / revision.replace("/", "__")
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def sent(self, pattern: str) -> int:
+        """Bytes of content that were sent for paths that match."""
+        return sum(one.num_bytes for one in self.requests if re.search(pattern, one.path))
+
+    def asked(self, pattern: str) -> list[Request]:
+        """The requests for content whose path matches."""
+        return [one for one in self.requests if one.method == "GET" and re.search(pattern, one.path)]
+
+
+@contextmanager
+def hub_double(root: Path) -> Iterator[HubDouble]:
+    """A hub that is there while the block runs."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
+    server.daemon_threads = True
+    hub = HubDouble(root, f"http://127.0.0.1:{server.server_port}")
+    server.RequestHandlerClass = type("Handler", (_Handler,), {"hub": hub})
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+    thread.start()
+    try:
+        yield hub
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    """Answers as the hub does, as far as `huggingface_hub` and `datasets` ask to read."""
+
+    protocol_version = "HTTP/1.1"
+    hub: HubDouble
+
+    def do_GET(self) -> None:
+        """Answer, with whatever fault is due."""
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        self.fault = next((one for one in self.hub.faults if one.strikes(self.command, self.path)), None)
+        path = unquote(urlsplit(self.path).path)
+        try:
+            if self.fault and self.fault.stall_sec:
+                threading.Event().wait(self.fault.stall_sec)  # tests replace time.sleep
+            if self.fault and self.fault.status:
+                self._refuse(self.fault.status, self.fault.code, self.fault.headers)
+            elif path.startswith(STORE):
+                self._send_file(self.hub.root / path.removeprefix(STORE), {})
+            elif found := CHECK.fullmatch(path):
+                if not self._is_kept_out(found[2], {}):
+                    self._send(200, b"{}")
+            elif found := API.fullmatch(path):
+                self._answer_api(*found.groups(), body=body)
+            elif found := RESOLVE.fullmatch(path):
+                self._resolve(*found.groups())
+            else:
+                self._refuse(404, "")
+        except OSError:  # the client has gone
+            self.close_connection = True
+
+    do_HEAD = do_POST = do_GET  # noqa: N815 - the names that http.server looks for
+
+    def log_message(self, *_: Any) -> None:
+        """Say nothing."""
+
+    def _answer_api(
+        self, kind: str, name: str, what: str | None, revision: str | None, path: str | None, *, body: bytes
+    ) -> None:
+        folder = self._checkout(kind, name, revision or "main")
+        if folder is None:
+            return
+        if what in (None, "revision"):
+            files = [{"rfilename": one["path"]} for one in _entries(folder, folder) if one["type"] == "file"]
+            about = {"id": name, "sha": _commit(folder), "tags": [], "gated": name in self.hub.gated, "siblings": files}
+            self._send(200, json.dumps(about).encode())
+        elif what == "tree":
+            recursive = parse_qs(urlsplit(self.path).query).get("recursive") in (["true"], ["True"], ["1"])
+            if (folder / (path or "")).is_dir():
+                found = _entries(folder, folder / (path or ""), recursive=recursive)
+                self._send(200, json.dumps(found).encode())
+            else:
+                self._refuse(404, "EntryNotFound")
+        else:
+            text = body.decode()
+            asked = json.loads(text)["paths"] if text.startswith("{") else parse_qs(text).get("paths", [])
+            known = [_entry(folder, folder / one) for one in asked if (folder / one).exists()]
+            self._send(200, json.dumps(known).encode())
+
+    def _resolve(self, kind: str | None, name: str, revision: str, path: str) -> None:
+        folder = self._checkout("datasets" if kind else "models", name, revision)
+        if folder is None:
+            return
+        head = {"X-Repo-Commit": _commit(folder)}
+        file = folder / path
+        if path != "README.md" and self._is_kept_out(name, head):
+            return
+        if not file.is_file():
+            self._refuse(404, "EntryNotFound", head)
+        elif path.endswith(LARGE):
+            tag = f'"{_digest(file)}"'
+            linked = {"X-Linked-Size": str(file.stat().st_size), "X-Linked-Etag": tag, "ETag": tag}
+            # As on the hub, another host, and an address that whoever has it can use.
+            home = self.hub.address.replace("127.0.0.1", "localhost")
+            place = f"{home}{STORE}{file.relative_to(self.hub.root)}?X-Amz-Signature={SIGNATURE}"
+            self._send(302, b"", {**head, **linked, "Location": place})
+        else:
+            self._send_file(file, head)
+
+    def _is_kept_out(self, name: str, headers: Mapping[str, str]) -> bool:
+        """Whether a gate is shut; the refusal is then sent."""
+        gate = self.hub.gated.get(name)
+        stranger = not self.headers.get("Authorization")
+        if gate and (stranger or gate == "ask"):
+            self._refuse(401 if stranger else 403, "GatedRepo", headers)
+            return True
+        return False
+
+    def _checkout(self, kind: str, name: str, revision: str) -> Path | None:
+        """The folder of a revision; the refusal is sent if there is none."""
+        home = self.hub.root / kind / name
+        if not home.is_dir():
+            # The hub does not tell strangers what there is.
+            known = self.headers.get("Authorization")
+            self._refuse(404 if known else 401, "RepoNotFound" if known else "")
+            return None
+        for folder in home.iterdir():
+            if revision in (folder.name.replace("__", "/"), _commit(folder)):
+                return folder
+        self._refuse(404, "RevisionNotFound")
+        return None
+
+    def _send_file(self, file: Path, headers: Mapping[str, str]) -> None:
+        content = file.read_bytes()
+        headers = {**headers, "ETag": f'"{_digest(file)}"', "Accept-Ranges": "bytes"}
+        if asked := re.match(r"bytes=(\d+)-(\d*)", self.headers.get("Range") or ""):
+            start, end = int(asked[1]), min(int(asked[2] or len(content)), len(content) - 1)
+            headers["Content-Range"] = f"bytes {start}-{end}/{len(content)}"
+            self._send(206, content[start : end + 1], headers)
+        else:
+            self._send(200, content, headers)
+
+    def _refuse(self, status: int, code: str, headers: Mapping[str, str] | None = None) -> None:
+        text = "Access to it is restricted." if code == "GatedRepo" else "Invalid username or password."
+        self._send(
+            status,
+            json.dumps({"error": text}).encode(),
+            {**(headers or {}), "X-Error-Code": code, "X-Error-Message": text},
+        )
+
+    def _send(self, status: int, content: bytes, headers: Mapping[str, str] | None = None) -> None:
+        self.send_response(status)
+        for name, value in {**(headers or {}), "Content-Length": str(len(content))}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        cut = self.fault.cut_after if self.fault else None
+        sent = b"" if self.command == "HEAD" else content[:cut]
+        token = self.headers.get("Authorization")
+        self.hub.requests.append(Request(self.command, self.path, status, len(sent), self.headers.get("Range"), token))
+        self.wfile.write(sent)
+        if cut is not None and self.command != "HEAD" and cut < len(content):
+            self.wfile.flush()
+            self.connection.shutdown(socket.SHUT_RDWR)
+            self.close_connection = True
+
+
+def _commit(folder: Path) -> str:
+    """A name of the content, by its files and their sizes."""
+    files = sorted((str(one.relative_to(folder)), one.stat().st_size) for one in folder.rglob("*") if one.is_file())
+    return hashlib.sha1(json.dumps([folder.name, files]).encode(), usedforsecurity=False).hexdigest()
+
+
+def _digest(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def _entries(home: Path, folder: Path, *, recursive: bool = True) -> list[dict[str, Any]]:
+    return [_entry(home, one) for one in sorted(folder.rglob("*") if recursive else folder.iterdir())]
+
+
+def _entry(home: Path, path: Path) -> dict[str, Any]:
+    name = path.relative_to(home).as_posix()
+    if path.is_dir():
+        return {"type": "directory", "oid": "0" * 40, "size": 0, "path": name}
+    about = {"type": "file", "oid": _digest(path)[:40], "size": path.stat().st_size, "path": name}
+    if name.endswith(LARGE):
+        about["lfs"] = {"oid": _digest(path), "size": path.stat().st_size, "pointerSize": 135}
+    return about
