@@ -117,7 +117,9 @@ def _measure(
         if isinstance(found, AudioError):
             broken.append({"row": int(path.stem), "reason": found.reason, "detail": found.detail})
         else:
-            lines.append({"audio_filepath": path.name, "duration": round(found.duration_sec, 6), **fields[path]})
+            flaw = {} if found.flaw is None else {"flaw": found.flaw}
+            measured = {"audio_filepath": path.name, "duration": round(found.duration_sec, 6)}
+            lines.append({**measured, **fields[path], **flaw})
     return lines, broken
 
 
