@@ -5,10 +5,10 @@ The DatasetDict has the same bytes whatever the shards were.
 
 from __future__ import annotations
 
-import itertools
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, Self
@@ -17,8 +17,8 @@ import numpy as np
 
 from runyoro_ssl.dataset.layout import dataset_features
 
-MAX_FILE_BYTES = 500_000_000
-"""As large as `datasets` makes its own files."""
+FILE_SAMPLES = 1 << 25
+"""Samples of one file: 64 MB, 35 minutes at 16 kHz. What several workers write at a time."""
 BATCH_ROWS = 32
 """Rows written at a time: 15 MB of clips of 15 s; ..."""
 BATCH_SAMPLES = 1 << 24
@@ -28,42 +28,65 @@ RowPlace = tuple[Path, int]
 """The Arrow file of a shard, and the number of a row in it."""
 
 
+@dataclass(frozen=True)
+class DataFile:
+    """A file of a split, to be written: its rows, in order."""
+
+    path: Path
+    rows: tuple[RowPlace, ...]
+
+
+@dataclass(frozen=True)
+class WriteFile:
+    """The work of writing a file of a split, an Arrow stream. Picklable, for workers; `schema` is the dataset's."""
+
+    schema: Any
+
+    def __call__(self, file: DataFile) -> int:
+        """Write it; returns its number of rows."""
+        import pyarrow as pa
+
+        with pa.OSFile(str(file.path), "wb") as sink, pa.ipc.new_stream(sink, self.schema) as writer:
+            for batch in _batches(file.rows, self.schema):
+                writer.write_batch(batch)
+        return len(file.rows)
+
+
+WriteAll = Callable[[WriteFile, Sequence[DataFile]], None]
+
+
 def save_splits(
-    splits: Mapping[str, Sequence[RowPlace]], folder: Path, *, digest: str, advance: Callable[[int], None]
+    splits: Mapping[str, Sequence[tuple[RowPlace, int]]], folder: Path, *, digest: str, write_all: WriteAll
 ) -> None:
     """Write each split, and what `datasets.load_from_disk` asks for beside it.
 
     Args:
-        splits: The rows of each, in order.
+        splits: The rows of each, in order, with their numbers of samples.
         folder: Made, with a folder for each split.
         digest: Told to `datasets` as the fingerprint, which names what it derives from this dataset.
-        advance: Called with the number of rows written since the last call.
+        write_all: Called with the work and all files, to have the one do the others, in any order, here or in workers.
     """
-    for name, rows in splits.items():
+    planned = {name: plan_files(rows, folder / name) for name, rows in splits.items()}
+    for name in planned:
         (folder / name).mkdir(parents=True)
-        files = _write_files(rows, folder / name, advance)
-        _write_state(folder / name, files, digest, name)
+    write_all(WriteFile(dataset_features().arrow_schema), [file for files in planned.values() for file in files])
+    for name, files in planned.items():
+        _write_state(folder / name, [file.path.name for file in files], digest, name)
     (folder / "dataset_dict.json").write_text(json.dumps({"splits": list(splits)}), encoding="utf-8")
 
 
-def _write_files(rows: Sequence[RowPlace], folder: Path, advance: Callable[[int], None]) -> list[str]:
-    """Arrow stream files of batches of `BATCH_ROWS` rows. Returns their names."""
-    import pyarrow as pa
-
-    schema = dataset_features().arrow_schema
-    batches = _batches(rows, schema)
-    written: list[Path] = []
-    for first in batches:
-        path = folder / f"{len(written)}.arrow"
-        with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_stream(sink, schema) as writer:
-            for batch in itertools.chain([first], batches):
-                writer.write_batch(batch)
-                advance(batch.num_rows)
-                if sink.tell() >= MAX_FILE_BYTES:
-                    break
-        written.append(path)
-    named = [folder / f"data-{index:05d}-of-{len(written):05d}.arrow" for index in range(len(written))]
-    return [path.rename(name).name for path, name in zip(written, named, strict=True)]
+def plan_files(rows: Sequence[tuple[RowPlace, int]], folder: Path) -> list[DataFile]:
+    """Plan the files of a split: they follow from its rows alone, wherever these are now."""
+    parts: list[list[RowPlace]] = []
+    room = 0
+    for place, num_samples in rows:
+        if room <= 0:
+            parts.append([])
+            room = FILE_SAMPLES
+        parts[-1].append(place)
+        room -= num_samples
+    names = (f"data-{index:05d}-of-{len(parts):05d}.arrow" for index in range(len(parts)))
+    return [DataFile(folder / name, tuple(part)) for name, part in zip(names, parts, strict=True)]
 
 
 def _batches(rows: Sequence[RowPlace], schema: Any) -> Iterator[Any]:

@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from runyoro_ssl.dataset.read import Clips, load_splits
 from runyoro_ssl.dataset.write import save_splits
 from runyoro_ssl.disk.durable import write_json, write_jsonl, write_text
 from runyoro_ssl.disk.lock import FolderLock
-from runyoro_ssl.logs import get_logger, progress
+from runyoro_ssl.logs import get_logger
 from runyoro_ssl.plugin.manager import Plugins
 from runyoro_ssl.prepare.accounts import TRANSIENT, Tally
 from runyoro_ssl.prepare.clips.corpus_filtering import apply_corpus_filters
@@ -39,6 +40,7 @@ from runyoro_ssl.prepare.manifest import read_manifest
 from runyoro_ssl.prepare.page.dropped import hear_drops
 from runyoro_ssl.prepare.page.write import write_page
 from runyoro_ssl.prepare.report import build_report, clip_rows, content_digest
+from runyoro_ssl.prepare.saving import write_in_workers
 from runyoro_ssl.prepare.shards.job import Job, describe_job
 from runyoro_ssl.prepare.shards.origin import RECORDED, versions
 from runyoro_ssl.prepare.shards.run import make_clips
@@ -162,7 +164,8 @@ def _save(config: Config, job: Job, clips: Sequence[StoredClip], tally: Tally, f
     )
     _tell(report)
     try:
-        _write(job, clips, tally, report, finished, title=config.prepare.output_dir.name)
+        title, num_workers = config.prepare.output_dir.name, config.hardware.num_workers
+        _write(job, clips, tally, report, finished, title=title, num_workers=num_workers)
     except OSError as error:
         shutil.rmtree(finished, ignore_errors=True)
         raise cannot_write(finished, error) from None
@@ -185,14 +188,21 @@ def _tell(report: Mapping[str, Any]) -> None:
 
 
 def _write(
-    job: Job, clips: Sequence[StoredClip], tally: Tally, report: dict[str, Any], finished: Path, *, title: str
+    job: Job,
+    clips: Sequence[StoredClip],
+    tally: Tally,
+    report: dict[str, Any],
+    finished: Path,
+    *,
+    title: str,
+    num_workers: int,
 ) -> None:
     records = [clip.record for clip in clips]
     digest = content_digest(records)
-    with progress("clips") as bar:
-        task = bar.add_task("Saving", total=len(clips))
-        rows = {name: [clip.row for clip in clips if clip.record.split == name] for name in SPLITS}
-        save_splits(rows, finished, digest=digest, advance=lambda count: bar.advance(task, count))
+    rows = {
+        name: [(clip.row, clip.record.num_samples) for clip in clips if clip.record.split == name] for name in SPLITS
+    }
+    save_splits(rows, finished, digest=digest, write_all=partial(write_in_workers, num_workers))
     write_json(finished / REPORT, report)
     write_jsonl(finished / DROPPED, (vars(drop) for drop in tally.drops))
     write_text(finished / KEYS, "".join(f"{line.content}\n" for line in job.lines))

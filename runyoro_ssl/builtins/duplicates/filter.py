@@ -7,6 +7,7 @@ took 90 s and 2 GB.
 from __future__ import annotations
 
 import itertools
+import sys
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ import numpy as np
 
 from runyoro_ssl import hookimpl
 from runyoro_ssl.audio.reasons import Reason
-from runyoro_ssl.builtins.duplicates.landmarks import MAX_STEP, PEAK, hashes, peaks
+from runyoro_ssl.builtins.duplicates.landmarks import MAX_STEP, NUM_TARGETS, PEAK, hashes, peaks
 from runyoro_ssl.plugin.spec import Because
 
 if TYPE_CHECKING:
@@ -29,6 +30,9 @@ BLOCK_HASHES = 1 << 20
 """Clips are compared with all earlier ones in blocks of about so many hashes: 4 hours, 0.3 GB."""
 BLOCK_CLIPS = 1 << 14
 """And of at most so many clips: their number within the block is a part of a sort key."""
+CLIPS_AT_ONCE = 1 << 12
+"""Clips whose hashes are made in one go."""
+LOW_HALF = 0 if sys.byteorder == "little" else 1
 MAX_OFFSET_STEP = 2
 """Frames by which the offsets of two matches may differ and still be one: peaks are found to a frame."""
 MIN_MATCHES = 8
@@ -101,22 +105,47 @@ def _repeated(landmarks: Sequence[np.ndarray]) -> dict[int, list[Stretch]]:
     lengths = [int(found["frame"][-1]) + 1 if len(found) else 0 for found in landmarks]
     # One time line for the corpus, on which no hash reaches from one clip into the next.
     starts = np.cumsum([0, *(num_frames + MAX_STEP + 1 for num_frames in lengths)])
-    frames = np.concatenate([found["frame"] + start for found, start in zip(landmarks, starts, strict=False)])
-    codes, frames = hashes(frames, np.concatenate([found["bin"] for found in landmarks]))
-    index = np.sort(codes.astype(np.uint64) << np.uint64(32) | frames.astype(np.uint64))
-    codes, frames = (index >> np.uint64(32)).astype(np.uint32), index.astype(np.uint32)
+    index = _index(landmarks, starts)
+    frames = index.view(np.uint32)[LOW_HALF::2]
     num_blocks = 1 + max(len(index) // BLOCK_HASHES, len(landmarks) // BLOCK_CLIPS)
     repeated: dict[int, list[Stretch]] = defaultdict(list)
     for start, stop in itertools.pairwise(starts[np.linspace(0, len(landmarks), num_blocks + 1).astype(int)]):
-        here = np.flatnonzero((frames >= start) & (frames < stop))
-        for later, earlier, matched in _alignments(*_pairs(codes, frames, here), starts):
+        here = _between(frames, start, stop)
+        for later, earlier, matched in _alignments(*_pairs(index, here), starts):
             repeated[later] += [(earlier, *stretch) for stretch in _stretches(matched)]
     return repeated
 
 
-def _pairs(codes: np.ndarray, frames: np.ndarray, here: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _index(landmarks: Sequence[np.ndarray], starts: np.ndarray) -> np.ndarray:
+    """Every hash with the frame of its first peak as its lower half, sorted, uint64; made in place."""
+    num_targets = NUM_TARGETS * (NUM_TARGETS - 1) // 2
+    index = np.empty(num_targets * sum(map(len, landmarks)), np.uint64)
+    size = 0
+    for first in range(0, len(landmarks), CLIPS_AT_ONCE):
+        some = landmarks[first : first + CLIPS_AT_ONCE]
+        frames = np.concatenate([found["frame"] + start for found, start in zip(some, starts[first:], strict=False)])
+        codes, frames = hashes(frames, np.concatenate([found["bin"] for found in some]))
+        index[size : size + len(codes)] = codes.astype(np.uint64) << np.uint64(32) | frames.astype(np.uint64)
+        size += len(codes)
+    index = index[:size]
+    index.sort()
+    return index
+
+
+def _between(frames: np.ndarray, start: int, stop: int) -> np.ndarray:
+    """The places of frames from `start` on and before `stop`."""
+    found = [
+        at + np.flatnonzero((part >= start) & (part < stop))
+        for at in range(0, len(frames), BLOCK_HASHES)
+        for part in (frames[at : at + BLOCK_HASHES],)
+    ]
+    return np.concatenate([np.empty(0, np.int64), *found])
+
+
+def _pairs(index: np.ndarray, here: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Frames, int64, of equal hashes, the later one of each pair among those `here`; the index is sorted."""
-    first = np.searchsorted(codes, codes[here])
+    frames = index.view(np.uint32)[LOW_HALF::2]
+    first = np.searchsorted(index, index[here] >> np.uint64(32) << np.uint64(32))
     later, earlier = [], []
     for step in range(CLOSEST):
         for other, apart in ((first + step, here - first >= CLOSEST), (here - 1 - step, True)):
