@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 from functools import cache
@@ -14,6 +15,7 @@ from runyoro_ssl.torchaudio_compat import import_transformers
 
 CONFIG, EXTRACTOR, WEIGHTS = "config.json", "preprocessor_config.json", "model.safetensors"
 """Files of a model as transformers writes it."""
+USUAL_EXTRACTOR = "Wav2Vec2FeatureExtractor"
 CONNECT_SEC = 5.0
 SAMPLING_RATES = range(4_000, 384_001)
 
@@ -39,6 +41,37 @@ def load_feature_extractor(model_name_or_path: str) -> Any:
     if not isinstance(rate, int) or rate not in SAMPLING_RATES:
         raise CheckpointError(f'model "{model_name_or_path}": {EXTRACTOR} gives sampling_rate {rate!r}; mend it')
     return extractor
+
+
+def load_sampling_rate(model_name_or_path: str) -> int:
+    """The sampling rate of a base model, Hz: all that preparing recordings asks of it.
+
+    Read from its `preprocessor_config.json` where that is a usual one, without the seconds that transformers takes to
+    be imported.
+
+    Raises:
+        CheckpointError: As `load_feature_extractor`.
+    """
+    settings = _extractor_settings(model_name_or_path)
+    rate = settings.get("sampling_rate")
+    if settings.get("feature_extractor_type") == USUAL_EXTRACTOR and type(rate) is int and rate in SAMPLING_RATES:
+        return rate
+    return int(load_feature_extractor(model_name_or_path).sampling_rate)
+
+
+def _extractor_settings(model_name_or_path: str) -> dict[str, Any]:
+    """The content of the file; nothing where it is not as simple as that."""
+    try:
+        if Path(model_name_or_path).is_dir():
+            path = str(Path(model_name_or_path) / EXTRACTOR)
+        else:
+            from huggingface_hub import hf_hub_download
+
+            path = hf_hub_download(model_name_or_path, EXTRACTOR, local_files_only=not hub_reachable())
+        settings = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # as the hub's own errors are
+        return {}
+    return settings if isinstance(settings, dict) else {}
 
 
 def source_options(model_name_or_path: str) -> dict[str, bool]:

@@ -97,9 +97,7 @@ def plugins(tmp_path: Path) -> Path:
 def preparation(tiny_model: Path, tmp_path: Path) -> Preparation:
     """Of 9 recordings."""
     (tmp_path / "out").mkdir()
-    return Preparation(
-        write_mixed_corpus(tmp_path / "corpus", num_clips=9, num_long=0), tiny_model, tmp_path / "out", light=True
-    )
+    return Preparation(write_mixed_corpus(tmp_path / "corpus", num_clips=9, num_long=0), tiny_model, tmp_path / "out")
 
 
 def test_each_costs_itself(preparation: Preparation, plugins: Path) -> None:

@@ -26,13 +26,6 @@ from runyoro_ssl.prepare.pipeline import prepare
 from runyoro_ssl.prepare.shards.store import LOCK, SETTINGS
 from runyoro_ssl.resolve import load_config
 
-LIGHT = """
-import types, runyoro_ssl.prepare.shards.job as job
-job.load_feature_extractor = lambda _: types.SimpleNamespace(sampling_rate=16000)
-from invoke.main import program
-program.run()
-"""
-"""The same command without torch and transformers, which take most of the time of a small preparation."""
 NUM_WORKERS = 2
 SHARD_SEC = 15
 SUFFIXES = ("wav", "flac", "ogg", "mp3")
@@ -74,7 +67,6 @@ class Preparation:
     model: Path
     folder: Path
     options: tuple[str, ...] = ()
-    light: bool = True
 
     @property
     def dataset(self) -> Path:
@@ -89,9 +81,8 @@ class Preparation:
     @property
     def command(self) -> list[str]:
         """The command line."""
-        how = ("-c", LIGHT) if self.light else ("-m", "invoke")
         return [
-            *(sys.executable, *how, "prepare", "--profile", "cpu-smoke", "--segment", "fixed"),
+            *(sys.executable, "-m", "invoke", "prepare", "--profile", "cpu-smoke", "--segment", "fixed"),
             *("--manifest-path", str(self.manifest), "--output-dir", str(self.dataset)),
             *("--model-name-or-path", str(self.model), "--num-workers", str(NUM_WORKERS)),
             *("--set", f"prepare.shard_seconds={SHARD_SEC}", *self.options),

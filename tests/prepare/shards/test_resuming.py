@@ -76,7 +76,7 @@ def test_kill_at_any_moment(preparation: Prepare, request: pytest.FixtureRequest
     The dataset is that of an undisturbed run, byte for byte; no finished shard is made again; nothing is left over;
     no worker outlives its parent.
     """
-    calm, story = preparation("calm", light=False), preparation("struck")
+    calm, story = preparation("calm"), preparation("struck")
     assert calm.run().returncode == 0
     expected, num_shards = contents(calm.dataset), len(calm.shards())
     wanted = request.config.getoption("faults")
@@ -84,9 +84,8 @@ def test_kill_at_any_moment(preparation: Prepare, request: pytest.FixtureRequest
     num_kills = num_runs = num_datasets = 0
     while num_kills < wanted or not story.dataset.exists():
         num_runs += 1
-        tried = replace(story, light=num_runs % 4 != 0)
         before = story.shards()
-        with tried.started() as process:
+        with story.started() as process:
             if num_kills < wanted and wait_until(choose_moment(story, chance, num_shards), process):
                 time.sleep(chance.uniform(0, 0.25))
                 if process.poll() is None:
