@@ -52,7 +52,7 @@ class WriteFile:
         return len(file.rows)
 
 
-WriteAll = Callable[[WriteFile, Sequence[DataFile]], None]
+WriteAll = Callable[[WriteFile, Sequence[DataFile]], object]
 
 
 def save_splits(
