@@ -68,7 +68,7 @@ def open_dataset(address: HubAddress, files: Path, *, seed: int | None) -> HubDa
         builder = _find_builder(address, commit)
         _choose_splits(address, builder)
         streams = _streams(address, builder)
-    kinds = column_kinds(streams[0].features, lambda: next(iter(streams[0]), {}))
+        kinds = column_kinds(streams[0].features, lambda: next(iter(streams[0]), {}))
     column = choose_column(address, kinds)
     with told_in_a_line(address):
         if seed is None and commit:
@@ -168,6 +168,8 @@ def _audio_as_bytes(rows: Any, column: str) -> Any:
     """The rows with what is known of them, their audio as it is stored."""
     from datasets import Audio
 
+    if rows.features is None:
+        return rows
     wanted = {column, *(name for names in FIELDS.values() for name in names)}
-    rows = rows.select_columns([name for name in rows.features or [column] if name in wanted])
+    rows = rows.select_columns([name for name in rows.features if name in wanted])
     return rows.cast_column(column, Audio(decode=False)) if isinstance(rows.features[column], Audio) else rows

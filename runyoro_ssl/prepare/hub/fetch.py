@@ -131,7 +131,8 @@ def _write_all(
 
     def write(one: tuple[int, Mapping[str, Any]]) -> tuple[Path, dict[str, str]]:
         number, row = one
-        audio = row[dataset.column] or {}
+        found = row.get(dataset.column)
+        audio = found if isinstance(found, Mapping) else {}
         with told_in_a_line(dataset.address):
             content = bytes_of(audio, dataset.address, dataset.home)
         return _write(arrived.folder / f"{number:07d}{suffix_of(audio)}", content), fields_of(row, dataset.licence)

@@ -186,7 +186,7 @@ def test_wrong_bytes_are_told(hub: HubDouble, visitor: Visitor) -> None:
 def test_nothing_of_a_library_is_shown(hub: HubDouble, recordings: Rows, visitor: Visitor, tmp_path: Path) -> None:
     """A process of its own: no warning, no traceback; one line, without the token; status 1; no dataset appears."""
     put_speech(hub, recordings)
-    hub.faults.append(Fault("/elsewhere/.*train", cut_after=1_000, times=2))  # of which the client warns
+    hub.faults.append(Fault("/elsewhere/.*train", cut_after=1_000, times=1))  # of which the client warns
     hub.faults.append(Fault("/elsewhere/.*train", status=403))
     environment = {**os.environ, "HF_ENDPOINT": hub.address, "HF_HOME": str(tmp_path / "hf"), "HF_TOKEN": TOKEN}
     command = [sys.executable, "-m", "runyoro_ssl", *visitor.command("hf://org/speech").split()]

@@ -179,3 +179,28 @@ def test_script_in_a_folder(hub_dataset: Path, tiny_model: Path, tmp_path: Path)
     (hub_dataset / "speech.py").write_text("import datasets\n")
     with pytest.raises(ManifestError, match="scripts are not run; give the folder of its recordings or parquet files"):
         run(config_for(f"hf://{hub_dataset}", tiny_model, tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        (
+            [{"audio": {"bytes": None, "path": "a.wav"}}, {"audio": None}, {"text": "b"}],
+            "none of its rows holds audio|no audio column",
+        ),  # by version
+        ([{"audio": {"bytes": "UklGRg==", "path": "a.wav"}}], r"cannot be loaded \(TypeError|no audio column"),
+        ([{"audio": "a.wav", "text": "b"}], "no audio column; its columns are audio, text"),
+        (["{"], r"cannot be loaded \("),
+    ],
+)
+def test_rows_of_text(
+    lines: list[Any], said: str, tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """JSON Lines say nothing of their columns, and hold no audio; whatever they hold, it is one line."""
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
+    (tmp_path / "texts").mkdir()
+    text = "".join(f"{line if isinstance(line, str) else json.dumps(line)}\n" for line in lines)
+    (tmp_path / "texts" / "train.jsonl").write_text(text)
+    with pytest.raises(ManifestError, match=said) as raised:
+        run(config_for(f"hf://{tmp_path / 'texts'}", tiny_model, tmp_path))
+    assert "\n" not in str(raised.value)
