@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
 from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ from safetensors import SafetensorError
 
 from runyoro_ssl.errors import CheckpointError
 from runyoro_ssl.model.draws import derive_seed
-from runyoro_ssl.model.source import CONFIG, cannot_load, source_options
+from runyoro_ssl.model.source import CONFIG, WEIGHTS, cannot_load, lfs_pointer, source_options
 from runyoro_ssl.torchaudio_compat import import_transformers
 
 if TYPE_CHECKING:
@@ -75,6 +76,8 @@ def load_model(config: ModelConfig, hardware: HardwareConfig) -> Any:
 def _explain_weights(config: ModelConfig, error: Exception) -> str:
     """Why weights did not load; says so where it is for want of `--allow-pickle`."""
     name = config.model_name_or_path
+    if lfs_pointer(Path(name)):
+        return cannot_load(name, WEIGHTS, error)
     if not config.allow_pickle and isinstance(error, OSError) and "safetensors" in str(error):
         return (
             f'model "{name}" has no model.safetensors; a pytorch_model.bin is a pickle, which could hold code: add '

@@ -21,6 +21,17 @@ def load(path: Path | str, **settings: object) -> object:
     return load_model(ModelConfig(model_name_or_path=str(path), **settings), HardwareConfig())  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json"])
+def test_git_lfs_pointer_is_named(tmp_path: Path, name: str) -> None:
+    """Cloned without Git LFS: a few bytes of text stand for the weights."""
+    build_tiny_model(tmp_path)
+    (tmp_path / name).write_text(
+        f"version https://git-lfs.github.com/spec/v1\noid sha256:{'a' * 64}\nsize 1269737156\n"
+    )
+    with pytest.raises(CheckpointError, match=rf"{name} is a Git LFS pointer of 135 bytes, .*: run `git lfs pull`"):
+        load(tmp_path)
+
+
 def drop_weights(folder: Path, prefixes: tuple[str, ...]) -> None:
     """Remove weights from a saved model."""
     weights = load_file(folder / "model.safetensors")
