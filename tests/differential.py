@@ -10,9 +10,10 @@ import argparse
 import struct
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 
 import av
 import soundfile as sf
@@ -141,12 +142,12 @@ def without_counts(content: bytes) -> bytes | None:
 def not_finalised(content: bytes) -> bytes | None:
     """The recorder lost power: its sizes are as they were written first, zero; an MP4 has no index."""
     if content[8:12] == b"WAVE":
-        return _zero(content, (4, 4), (_find(content, b"data") + 4, 4))
+        return _zero(content, (4, 4), (content.find(b"data") + 4, 4))
     if content[:4] == b"FORM":
-        return _zero(content, (4, 4), (_find(content, b"SSND") + 4, 4))
+        return _zero(content, (4, 4), (content.find(b"SSND") + 4, 4))
     if content[:4] == b".snd":
         return _zero(content, (8, 4))
-    if content[:4] == b"fLaC":
+    if content[:4] == b"fLaC" and len(content) > 26:
         return content[:21] + bytes([content[21] & 0xF0]) + b"\0" * 4 + content[26:]
     if content[4:8] == b"ftyp":
         at = content.find(b"moov") - 4
@@ -159,7 +160,7 @@ def size_wrapped(content: bytes) -> bytes | None:
     if content[:4] != b"FORM" and content[8:12] != b"WAVE":
         return None
     riff = content[:4] != b"FORM"
-    at = _find(content, b"data" if riff else b"SSND") + 4
+    at = content.find(b"data" if riff else b"SSND") + 4
     size = struct.pack("<I" if riff else ">I", 32_000)
     return content[:at] + size + content[at + 4 :]
 
@@ -168,20 +169,16 @@ def size_unknown(content: bytes) -> bytes | None:
     """What a program writes into a pipe: the largest size there is."""
     if content[:4] not in {b"RIFF", b".snd"}:
         return None
-    at = _find(content, b"data") + 4 if content[8:12] == b"WAVE" else 8
+    at = content.find(b"data") + 4 if content[8:12] == b"WAVE" else 8
     return content[:at] + b"\xff" * 4 + content[at + 4 :] if content[8:12] != b"AVI " else None
 
 
-def _find(content: bytes, tag: bytes) -> int:
-    at = content.find(tag)
-    assert at > 0
-    return at
-
-
 def _zero(content: bytes, *fields: tuple[int, int]) -> bytes:
+    """Without what stands in fields, of which one behind a tag that is missing is none."""
     made = bytearray(content)
     for at, size in fields:
-        made[at : at + size] = bytes(size)
+        if at >= size:
+            made[at : at + size] = bytes(size)
     return bytes(made)
 
 
@@ -216,18 +213,18 @@ def write_all(folder: Path, names: list[str]) -> Iterator[tuple[str, str, Path]]
             yield name, "streamed", path
 
 
-def seconds_by_ffmpeg(path: Path) -> float | None:
+def seconds_by_ffmpeg(path: Path, options: Mapping[str, str] = MappingProxyType({})) -> float | None:
     """What a plain decode gives, packets that fail left out, as players do. None: it cannot be opened."""
     seconds = 0.0
     try:
-        with av.open(str(path), "r", metadata_errors="replace") as file:
+        with av.open(str(path), "r", metadata_errors="replace", container_options=dict(options)) as file:
             stream = file.streams.audio[0]
             for packet in file.demux(stream):
                 try:
                     seconds += sum(frame.samples / frame.sample_rate for frame in packet.decode())
                 except av.FFmpegError:
                     continue
-    except (av.FFmpegError, IndexError, OSError):
+    except (av.FFmpegError, IndexError, OSError, OverflowError):
         return None if seconds == 0 else seconds
     return seconds
 

@@ -25,8 +25,20 @@ from pathlib import Path
 
 import numpy as np
 import pebble
+from differential import (
+    APE,
+    FRAME_SEC,
+    ID3V1,
+    ID3V2,
+    not_finalised,
+    seconds_by_ffmpeg,
+    size_unknown,
+    size_wrapped,
+    without_counts,
+)
 
 from runyoro_ssl.audio.decode import probe, stream
+from runyoro_ssl.audio.pyav import OPEN_OPTIONS
 from runyoro_ssl.errors import AudioError, ManifestError
 from runyoro_ssl.prepare.manifest import read_manifest
 from support.recordings import AV_FORMATS, SNDFILE_FORMATS, write_av, write_sndfile
@@ -67,11 +79,28 @@ def damage(content: bytes, other: bytes, chance: random.Random) -> bytes:
     """One to three kinds of damage."""
     kinds: list[Callable[[bytearray, bytes, random.Random], bytes | bytearray]] = [
         _flip, _cut, _splice, _edit_field, _edit_field, _repeat_chunk, _drop_chunk, _blank,
+        _join, _tag, _leave_unfinished, _leave_unfinished,
     ]  # fmt: skip
     damaged = bytearray(content)
     for _ in range(chance.randint(1, 3)):
         damaged = bytearray(chance.choice(kinds)(damaged or bytearray(b"\0"), other, chance))
     return bytes(damaged)
+
+
+def _join(content: bytearray, other: bytes, chance: random.Random) -> bytes:
+    """Recordings joined by cat: itself some times, or another."""
+    return bytes(content) * chance.randint(2, 3) if chance.random() < 0.7 else bytes(content) + other
+
+
+def _tag(content: bytearray, _other: bytes, chance: random.Random) -> bytes:
+    """Tags that programs put in front and behind."""
+    return chance.choice((b"", ID3V2)) + bytes(content) + chance.choice((b"", APE, ID3V1, APE + ID3V1))
+
+
+def _leave_unfinished(content: bytearray, _other: bytes, chance: random.Random) -> bytes | bytearray:
+    """Sizes and counts as one who streams, or lost power, leaves them; or those that wrapped."""
+    kinds = (not_finalised, size_unknown, size_wrapped, without_counts)
+    return chance.choice(kinds)(bytes(content)) or content
 
 
 def _flip(content: bytearray, _other: bytes, chance: random.Random) -> bytearray:
@@ -137,7 +166,8 @@ def examine(seeds: Sequence[Path], seed: int, number: int) -> tuple[str, list[st
         path = Path(scratch) / f"a.{EXTENSIONS[number % len(EXTENSIONS)]}"
         path.write_bytes(make(seeds, seed, number))
         (outcome, first_sec), (other, second_sec) = _timed(probe, path), _timed(_stream_all, path)
-    breaches = [f"file {number}: {found}" for found in (outcome, other) if found.startswith("breach")]
+        lost = _outcome(_lose_nothing, path) if outcome == "decoded" else outcome
+    breaches = [f"file {number}: {found}" for found in {outcome, other, lost} if found.startswith("breach")]
     return outcome, breaches, max(first_sec, second_sec), _peak_mb()
 
 
@@ -170,6 +200,13 @@ def _stream_all(path: Path) -> None:
     for block in stream(path, sample_rate=16_000):
         if block.dtype != np.float32 or block.ndim != 1 or not np.isfinite(block).all():
             raise AssertionError(f"a block of {block.dtype} {block.shape} that is not finite float32 (T,)")
+
+
+def _lose_nothing(path: Path) -> None:
+    """Raise if FFmpeg, with the same decoders, gives more seconds, and no flaw says why."""
+    ours, theirs = probe(path), seconds_by_ffmpeg(path, OPEN_OPTIONS)
+    if ours.flaw is None and theirs is not None and ours.duration_sec < theirs - FRAME_SEC - 0.02 * theirs:
+        raise AssertionError(f"{ours.duration_sec:.2f} s, FFmpeg gives {theirs:.2f} s, and no flaw says why")
 
 
 def warm_up() -> None:

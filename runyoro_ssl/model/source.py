@@ -103,7 +103,7 @@ def hub_reachable() -> bool:
 
 
 def lfs_pointer(folder: Path) -> str | None:
-    """Say which file of a model folder is a mere pointer, as git leaves it where Git LFS is not installed; else None."""
+    """Say which file of a model folder is a mere pointer, as git leaves it without Git LFS; else None."""
     for path in sorted(folder.glob("*")):
         if path.suffix in POINTED and path.is_file():
             with path.open("rb") as file:
