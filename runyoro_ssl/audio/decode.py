@@ -19,7 +19,8 @@ from runyoro_ssl.audio.decoder import Source
 from runyoro_ssl.audio.gain import GainFinder
 from runyoro_ssl.audio.notes import Notes, silence_gaps
 from runyoro_ssl.audio.reasons import Reason
-from runyoro_ssl.audio.samples import find_samples
+from runyoro_ssl.audio.rest import find_again
+from runyoro_ssl.audio.samples import find_samples, has_chunks
 from runyoro_ssl.audio.sndfile import SoundFileSource, explain, is_unknown_format
 from runyoro_ssl.errors import AudioError
 
@@ -32,6 +33,7 @@ LENGTH_TOLERANCE_SEC = 0.1
 """Encoders pad and trim a frame or two; a clip shorter than stated by more than this, or 2 %, lacks audio; ..."""
 NO_FILE = frozenset({errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EISDIR})
 """What the system says of names that no file can have. Anything else may pass: a disk or a share that failed."""
+FLAC = b"fLaC"
 USEFUL_SEC = 15.0
 """A recording that is damaged after so much is used up to there; a shorter one is not worth the risk."""
 MAX_TOLERANCE_SEC = 2.0
@@ -216,6 +218,9 @@ def _source(file: BinaryIO, offset_sec: float, duration_sec: float | None) -> So
             plain.close()
     elif offset_sec > 0 and duration_sec is not None and (part := _flac_part(file, offset_sec + duration_sec)):
         return part
+    if samples is None and has_chunks(file):
+        # FFmpeg would ask for as much memory as the chunk claims that leads nowhere.
+        return _by_libsndfile(file, None, AudioError(Reason.UNREADABLE, "no samples in it, or it is damaged"))
     from runyoro_ssl.audio.pyav import PyAVSource
 
     try:
@@ -227,14 +232,16 @@ def _source(file: BinaryIO, offset_sec: float, duration_sec: float | None) -> So
 
 
 def _flac_part(file: BinaryIO, stop_sec: float) -> Source | None:
-    """A FLAC in libsndfile, which finds the part that ends here to the sample, without decoding what precedes it."""
-    if os.pread(file.fileno(), 4, 0) != b"fLaC":
+    """A FLAC in libsndfile, which finds the part that ends here to the sample, without decoding what precedes it.
+
+    Not where several were joined, or seem to be: it would find the part in another of them.
+    """
+    if os.pread(file.fileno(), 4, 0) != FLAC or find_again(file, len(FLAC), FLAC) is not None:
         return None
     try:
         source = SoundFileSource(file)
     except sf.LibsndfileError:
         return None
-    # Beyond what is stated there may be more: files that were joined.
     if source.stated_sec is not None and stop_sec <= source.stated_sec:
         return source
     source.close()

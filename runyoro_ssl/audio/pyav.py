@@ -197,10 +197,10 @@ class PyAVSource:
         """Seconds by the header of a WMA; what was streamed states none."""
         head = os.pread(self._file.fileno(), ASF_HEAD, 0)
         at = head.find(ASF_PROPERTIES)
-        if at < 0 or len(head) < at + 92:
+        if at < 0 or len(head) < at + 88:
             return None
-        play, _, preroll, flags = struct.unpack("<QQQI", head[at + 64 : at + 92])
-        return None if flags & 1 or not play else play / 1e7 - preroll / 1e3
+        play, _, preroll = struct.unpack("<QQQ", head[at + 64 : at + 88])
+        return play / 1e7 - preroll / 1e3 if play else None
 
     def _decoded(self) -> Generator[AudioFrame, None, None]:
         """Frames from here to the end of the file."""

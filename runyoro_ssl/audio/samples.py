@@ -83,6 +83,12 @@ def find_samples(file: BinaryIO) -> Samples | None:
     return _find_chunk(file, size, origin, family, little_endian=family.size[0] == "<")
 
 
+def has_chunks(file: BinaryIO) -> bool:
+    """Whether a file begins as one whose samples `find_samples` finds, if there are any."""
+    magic = _read(file, start_of_content(file), 12)
+    return magic[:4] in AU or _family(magic) is not None
+
+
 def _family(magic: bytes) -> Family | None:
     if magic[8:12] == b"WAVE":
         return {b"RIFF": RIFF, b"RF64": RIFF, b"BW64": RIFF, b"RIFX": RIFX}.get(magic[:4])

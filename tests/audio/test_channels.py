@@ -35,6 +35,13 @@ def test_opposite_channels_leave_the_stronger(tmp_path: Path, suffix: str, subty
     assert told in {f"channels cancel: channel {one} alone is used for 20.0 s" for one in (1, 2)}
 
 
+def test_an_offset_does_not_hide_that_channels_cancel(tmp_path: Path) -> None:
+    """A fault of the sound card in one of them."""
+    wave = 0.3 * hum(5, RATE)
+    sf.write(tmp_path / "a.wav", np.concatenate([-wave, wave + 0.4], axis=1), RATE, subtype="FLOAT")
+    assert str(probe(tmp_path / "a.wav").flaw).startswith("channels cancel")
+
+
 def test_opposite_channels_of_a_compressed_recording(tmp_path: Path) -> None:
     """The same through FFmpeg."""
     wave = hum(5, 44_100)

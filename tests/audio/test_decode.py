@@ -401,6 +401,36 @@ def test_a_rate_that_changes_midway(tmp_path: Path) -> None:
     assert spectrum.argmax() / len(second) * 16_000 == pytest.approx(150, abs=2)
 
 
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("a.m4a", Format("aac", "ipod", 44_100, options=NO_NOISE)),
+        ("a.webm", Format("libopus", "webm", 48_000)),
+        ("a.wma", Format("wmav2", "asf", 44_100, 2, bit_rate=96_000)),
+    ],
+)
+def test_joined_files_that_no_player_reads_on_are_told(tmp_path: Path, name: str, kind: Format) -> None:
+    """The first, or not all, is read, and a flaw says so; of one alone there is none."""
+    encode(tmp_path / name, hum(2, kind.rate, kind.channels), kind)
+    assert probe(tmp_path / name).flaw is None
+    (tmp_path / name).write_bytes((tmp_path / name).read_bytes() * 3)
+    assert "another recording begins" in str(probe(tmp_path / name).flaw)
+
+
+@pytest.mark.parametrize("name", ["a.flac", "a.ogg", "a.opus", "a.mp3"])
+def test_a_part_of_what_was_joined(tmp_path: Path, name: str) -> None:
+    """By its place in the whole, though the timestamps, and the header, know only of the first of three."""
+    form = {"format": "OGG", "subtype": "OPUS"} if name == "a.opus" else {}
+    for number in range(3):
+        sf.write(tmp_path / f"{number}{name}", hum(4, 48_000) * (number + 1) / 3, 48_000, **form)
+    (tmp_path / name).write_bytes(b"".join((tmp_path / f"{number}{name}").read_bytes() for number in range(3)))
+    whole = decode(tmp_path / name, sample_rate=48_000)
+    assert len(whole) / 48_000 == pytest.approx(12, abs=0.2)
+    for start in (2, 5, 9):
+        part = decode(tmp_path / name, sample_rate=48_000, offset_sec=start, duration_sec=1.5)
+        np.testing.assert_allclose(part, whole[start * 48_000 : start * 48_000 + 72_000], atol=1e-6)
+
+
 def test_channels_that_change_midway(tmp_path: Path) -> None:
     """Five, then one, then two: FFmpeg's queue would read past the end of the frames."""
     parts = []

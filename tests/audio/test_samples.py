@@ -10,6 +10,7 @@ import pytest
 import soundfile as sf
 
 from runyoro_ssl.audio.decode import decode, probe
+from runyoro_ssl.audio.samples import find_samples
 from runyoro_ssl.errors import AudioError
 from support.recordings import hum
 
@@ -50,6 +51,7 @@ NOTES = b"Interview with Mr. Byaruhanga, Hoima; " * 200
         wav(PCM, front=chunk(b"bext", NOTES) + chunk(b"JUNK", bytes(40_001))),
         wav(PCM, chunk(b"LIST", NOTES + b".") + chunk(b"cue ", NOTES)),
         wav(PCM, chunk(b"LIST", NOTES + b".", padded=False) + chunk(b"cue ", NOTES)),
+        wav(PCM, chunk(b"cue ", NOTES), b"\0" * 100_000),
         wav(PCM, b"\0" * 100_000),
         wav(PCM, b"\0" * 100),
         wav(PCM, chunk(b"LIST", NOTES), b"\0" * 100_000),
@@ -104,6 +106,35 @@ def test_a_copy_that_was_cut_short_is_read_and_told(tmp_path: Path) -> None:
     assert flaw == "truncated: 96,000 bytes of samples are stated, 60,000 are there"
 
 
+def test_samples_of_an_odd_number_whose_padding_was_forgotten(tmp_path: Path) -> None:
+    """Chunks stand right behind them."""
+    for padding in (b"", b"\0"):
+        content = wav(PCM[:9_999], padding, chunk(b"LIST", NOTES), chunk(b"cue ", NOTES)).replace(
+            struct.pack("<IIHH", RATE, 2 * RATE, 2, 16), struct.pack("<IIHH", RATE, RATE, 1, 8)
+        )
+        assert found(tmp_path / "a.wav", content) == (9_999 / RATE, None)
+
+
+def test_tags_in_front_are_passed(tmp_path: Path) -> None:
+    """Two of them: what follows is a WAV nevertheless, and not searched for MP3 frames."""
+    tag = b"ID3\x03\0\0\0\0\x0f\x50" + bytes(2_000)
+    for tags in (tag, tag + tag):
+        (tmp_path / "a.wav").write_bytes(tags + wav(PCM, stated=8_000))
+        with (tmp_path / "a.wav").open("rb") as file:
+            samples = find_samples(file)
+        assert samples is not None
+        assert (samples.start, samples.stop) == (len(tags) + 44, len(tags) + 44 + len(PCM))
+
+
+def test_a_chunk_that_leads_nowhere_costs_no_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its size is a lie: FFmpeg would ask for 4 GB, and is not asked."""
+    monkeypatch.setattr("runyoro_ssl.audio.pyav.PyAVSource.__init__", lambda *_: pytest.fail("FFmpeg was asked"))
+    lying = bytearray(wav(PCM, front=chunk(b"LIST", b"INFOISFT" + NOTES)))
+    lying[16:20] = b"\x1a\0\xff\xff"
+    with pytest.raises(AudioError, match="unreadable: "):
+        found(tmp_path / "a.wav", bytes(lying))
+
+
 def test_another_recording_behind_it_is_told(tmp_path: Path) -> None:
     """Joined by cat: the header of the second is not played as noise."""
     assert found(tmp_path / "a.wav", wav(PCM) * 2) == (
@@ -132,12 +163,13 @@ def test_over_four_gigabytes(tmp_path: Path, magic: tuple[bytes, int]) -> None:
     )
 
 
-@pytest.mark.parametrize("container", ["AIFF", "CAF", "W64", "AU", "WAVEX"])
+@pytest.mark.parametrize("container", ["AIFF", "CAF", "CAF little", "W64", "AU", "WAVEX"])
 @pytest.mark.parametrize("subtype", ["PCM_16", "PCM_24", "FLOAT", "ULAW"])
 def test_samples_are_read_without_their_header(tmp_path: Path, container: str, subtype: str) -> None:
     """In the order of their bytes: as with a size that is right."""
     path = tmp_path / "a"
-    sf.write(path, WAVE, RATE, format=container, subtype=subtype)
+    container, _, order = container.partition(" ")
+    sf.write(path, WAVE, RATE, format=container, subtype=subtype, endian="LITTLE" if order else "FILE")
     whole = decode(path, sample_rate=RATE)
     content = bytearray(path.read_bytes())
     at = content.rindex(b"SSND" if container == "AIFF" else b"data") + 4 if container != "AU" else 8
