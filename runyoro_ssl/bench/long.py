@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from runyoro_ssl.bench.corpus import SAMPLE_RATE
+from runyoro_ssl.bench.decoding import core_seconds_to_decode
 from runyoro_ssl.bench.measure import Comparison, What, alternate
 from runyoro_ssl.bench.recordings import Recording, repeat, write_copies, write_recordings
 from runyoro_ssl.bench.watched import Usage, prepare_config, prepare_watched, remove_prepared
@@ -124,7 +125,7 @@ def _bench_kind(
     )
     alternate(start, None, runs=runs, warmup=0)
     seconds, of_two = alternate(one, two if kind.with_two else None, runs=runs, warmup=0)
-    yield _row("long", kind.name, seconds, [], _rates(one, start))
+    yield _row("long", kind.name, seconds, [], _rates(one, start) | _beside_decoding(one, start, recording, runs))
     if kind.with_two:
         without_start = (one.seconds - start.seconds) / (two.seconds - start.seconds)
         yield _row("workers", kind.name, of_two, seconds, {"ratio_without_start": without_start, **two.peaks()})
@@ -184,6 +185,14 @@ def _rates(made: Preparation, start: Preparation) -> dict[str, Any]:
         "seconds_per_hour": (made.seconds - start.seconds) / hours,
         **made.peaks(),
     }
+
+
+def _beside_decoding(made: Preparation, start: Preparation, recording: Recording, runs: int) -> dict[str, float]:
+    """The rate of decoding and resampling alone, in this process, and the share of it that preparing has."""
+    alone = statistics.median(core_seconds_to_decode(recording.path, SAMPLE_RATE) for _ in range(runs + 1))
+    rate = recording.seconds / 60 / max(CLOCK_SEC, alone)
+    share = _rates(made, start)["hours_per_core_minute"] / rate
+    return {"decoding_hours_per_core_minute": rate, "share_of_decoding": share}
 
 
 def _row(what: What, size: str, ours: Sequence[float], reference: Sequence[float], extra: dict[str, Any]) -> Comparison:

@@ -50,6 +50,9 @@ def _more(values: dict[str, Any]) -> str:
         parts.append(f"{speed:,.3g} audio s/s" + (f" (reference {other:,.3g})" if other else ""))
     if hours := values.get("hours_per_core_minute"):
         parts.append(f"{hours:.3g} h a core-minute, {values['times_real_time_per_core']:,.3g}x real time")
+    if share := values.get("share_of_decoding"):
+        alone = values["decoding_hours_per_core_minute"]
+        parts.append(f"{share:.0%} of the rate of decoding and resampling alone ({alone:.3g} h a core-minute)")
     if values.get("tflops_per_second"):
         share = values["share_of_gemm_peak"]
         parts.append(f"{values['tflops_per_second']:.3g} TFLOP/s, {share:.0%} of the GEMM peak")

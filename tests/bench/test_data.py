@@ -64,6 +64,8 @@ def test_rows_hold_together(corpus: Path, scratch: Path) -> None:
     assert alone.ours == beside.reference
     assert alone.extra["audio_seconds"] > 50
     assert alone.extra["start_core_seconds"] > 0
+    rate, of_decoding = alone.extra["hours_per_core_minute"], alone.extra["decoding_hours_per_core_minute"]
+    assert alone.extra["share_of_decoding"] == pytest.approx(rate / of_decoding)
     for row in (alone, beside):
         assert 10 << 20 < row.extra["worker_bytes"] <= row.extra["peak_bytes"]
     assert not list(scratch.iterdir())
