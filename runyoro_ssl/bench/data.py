@@ -61,7 +61,7 @@ def _bench_prepare(folder: Path, extension: str, extractor: Any, runs: int) -> C
     from runyoro_ssl.prepare.scan import scan
 
     audio_dir, manifest = folder / extension, folder / f"{extension}.jsonl"
-    scan(audio_dir, manifest)
+    scan(audio_dir, manifest, speaker_from="(.+)")  # whose voices are in both splits is no matter here
     prepared, mapped = folder / f"{extension}-prepared", folder / f"{extension}-mapped"
     config = prepare_config(folder, manifest, prepared)
     plugins = load_plugins(config)

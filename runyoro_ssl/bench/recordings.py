@@ -82,7 +82,9 @@ def write_copies(recording: Recording, folder: Path, count: int, seconds: float 
         _link(recording.path, folder / name)
     used = min(recording.seconds, seconds or recording.seconds)
     manifest = folder / "manifest.jsonl"
-    write_jsonl(manifest, ({"audio_filepath": name, "offset": 0.0, "duration": used} for name in names))
+    write_jsonl(
+        manifest, ({"audio_filepath": name, "offset": 0.0, "duration": used, "speaker": name} for name in names)
+    )
     return manifest
 
 

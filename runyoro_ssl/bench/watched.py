@@ -47,7 +47,7 @@ def prepare_config(
                 "manifest_path": manifest,
                 "output_dir": output_dir,
                 "segment": segment,
-                "split_by": "recording",
+                "validation_share": 0.1,
             },
             "plugins": {"filters": ["duration", "silence", "clipping"]},
         }
