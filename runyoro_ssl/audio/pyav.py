@@ -7,7 +7,6 @@ joined, and lengths that no header states, or that a header states wrongly.
 from __future__ import annotations
 
 import errno
-import io
 import os
 import struct
 from collections.abc import Generator, Iterable, Iterator
@@ -24,7 +23,7 @@ from runyoro_ssl.audio.channels import Mixer
 from runyoro_ssl.audio.decoder import block_frames
 from runyoro_ssl.audio.frames import at_one_rate, cut, gather, up_to
 from runyoro_ssl.audio.reasons import Reason
-from runyoro_ssl.audio.rest import find_again, is_tail, start_of_content
+from runyoro_ssl.audio.rest import Nameless, find_again, find_tag, is_tail, start_of_content
 from runyoro_ssl.audio.samples import Samples
 from runyoro_ssl.errors import AudioError
 
@@ -82,6 +81,8 @@ class PyAVSource:
 
     def __init__(self, file: BinaryIO, samples: Samples | None = None) -> None:
         self._file = file
+        self._start = start_of_content(file)
+        self._tag_end = 0
         self.flaws: list[AudioError] = []
         self._was_looked_behind = samples is not None
         if samples is not None and samples.flaw is not None:
@@ -116,9 +117,9 @@ class PyAVSource:
         self._container.close()
 
     def _open(self) -> None:
-        self._file.seek(0)
-        # A nameless view: FFmpeg, too, would believe the extension.
-        nameless = _Nameless(self._file.fileno(), closefd=False)
+        # A nameless view: FFmpeg, too, would believe the extension. Without the tags in front: where the cover in them
+        # is large, FFmpeg takes what follows for MP3.
+        nameless = Nameless(self._file.fileno(), self._start)
         self._first_packet: av.Packet[AudioStream] | None = None
         self._last_packet: av.Packet[AudioStream] | None = None
         try:
@@ -139,20 +140,20 @@ class PyAVSource:
     @property
     def _begin(self) -> int:
         """Where the first packet stands in the file."""
-        return (self._first_packet.pos or 0) if self._first_packet else 0
+        return self._start + ((self._first_packet.pos or 0) if self._first_packet else 0)
 
     @property
     def _end(self) -> int:
         """Where the last packet that was read ends in the file; 0 if that is not known."""
         packet = self._last_packet
-        return packet.pos + packet.size if packet is not None and packet.pos is not None else 0
+        return self._start + packet.pos + packet.size if packet is not None and packet.pos is not None else 0
 
     @property
     def _kind(self) -> str:
         return self._container.format.name.split(",")[0]
 
     def _has_no_index(self) -> bool:
-        is_mp4 = os.pread(self._file.fileno(), 4, 4) == b"ftyp"
+        is_mp4 = os.pread(self._file.fileno(), 4, self._start + 4) == b"ftyp"
         return is_mp4 and find_again(self._file, 0, b"moov") is None
 
     def _audio_stream(self) -> AudioStream:
@@ -195,7 +196,7 @@ class PyAVSource:
 
     def _asf_stated_sec(self) -> float | None:
         """Seconds by the header of a WMA; what was streamed states none."""
-        head = os.pread(self._file.fileno(), ASF_HEAD, 0)
+        head = os.pread(self._file.fileno(), ASF_HEAD, self._start)
         at = head.find(ASF_PROPERTIES)
         if at < 0 or len(head) < at + 92:
             return None
@@ -204,20 +205,30 @@ class PyAVSource:
 
     def _decoded(self) -> Generator[AudioFrame, None, None]:
         """Frames from here to the end of the file."""
-        num_packets = num_bad = 0
+        num_packets = num_bad = good_end = 0
         for packet in self._packets():
             num_packets += 1
             try:
                 frames = packet.decode()
             except BROKEN:
-                num_bad += 1
+                num_bad += not self._is_in_tag(packet, good_end)
                 continue
+            good_end = self._end
             yield from frames
         if num_bad > max(1, FEW_BAD * num_packets):
             detail = f"{num_bad} of {num_packets} packets do not decode"
             if num_bad > MANY_BAD * num_packets:
                 raise AudioError(Reason.UNREADABLE, detail)
             self.flaws.append(AudioError(Reason.LOST_PACKETS, detail))
+
+    def _is_in_tag(self, packet: av.Packet[AudioStream], good_end: int) -> bool:
+        """Whether a packet that does not decode is of a tag, in which FFmpeg found what looks like frames: no loss."""
+        if packet.pos is None:
+            return False
+        at = self._start + packet.pos
+        if at >= self._tag_end and (tag := find_tag(self._file, good_end)) is not None and tag[0] <= at + packet.size:
+            self._tag_end = tag[1]
+        return at < self._tag_end
 
     def _packets(self) -> Iterator[av.Packet[AudioStream]]:
         """The packets of the stream; tags and padding that FFmpeg takes for damage are the end."""
@@ -239,7 +250,7 @@ class PyAVSource:
         """Notice that another recording stands behind the one that was read."""
         if self._kind not in NOT_JOINED or self._was_looked_behind or not self._end:
             return
-        head = os.pread(self._file.fileno(), 8, start_of_content(self._file))
+        head = os.pread(self._file.fileno(), 8, self._start)
         again = find_again(self._file, self._end, b"ftyp" if head[4:] == b"ftyp" else head[:4])
         if again is not None:
             size = os.fstat(self._file.fileno()).st_size
@@ -265,16 +276,6 @@ class PyAVSource:
         self._container.close()
         self._open()
         return 0, chain([self._first], self._frames)
-
-
-class _Nameless(io.FileIO):
-    """A file that refuses an impossible place with a number: PyAV prints the traceback of an exception."""
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        try:
-            return super().seek(offset, whence)
-        except (OSError, ValueError, OverflowError):
-            return -1
 
 
 def _flaw_here(flaw: AudioError) -> AudioError:

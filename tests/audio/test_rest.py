@@ -1,0 +1,104 @@
+"""Tests of tags around the audio, and of what stands behind it."""
+
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from runyoro_ssl.audio.decode import decode, probe
+from support.recordings import NO_NOISE, Format, encode, hum
+
+SECONDS = 3.0
+COVER = np.random.default_rng(0).bytes(1_300_000)
+"""As large as the covers of podcasts; FFmpeg stops looking for the format behind one of a megabyte."""
+
+
+def id3(content: bytes, *, footer: bool = False) -> bytes:
+    """An ID3v2.4 tag with a picture."""
+    body = b"APIC" + _syncsafe(len(content) + 14) + b"\0\0\0image/png\0\3\0" + content
+    flags_and_size = (b"\x10" if footer else b"\0") + _syncsafe(len(body))
+    return b"ID3\x04\0" + flags_and_size + body + (b"3DI\x04\0" + flags_and_size if footer else b"")
+
+
+def _syncsafe(size: int) -> bytes:
+    return bytes(size >> shift & 0x7F for shift in (21, 14, 7, 0))
+
+
+def ape(content: bytes) -> bytes:
+    """An APE tag with a picture."""
+    item = struct.pack("<II", len(content), 2) + b"Cover Art (Front)\0" + content
+    head, foot = (
+        b"APETAGEX" + struct.pack("<IIII8x", 2000, len(item) + 32, 1, flags) for flags in (0xA0000000, 0x80000000)
+    )
+    return head + item + foot
+
+
+RECORDINGS = {
+    "mp3": Format("libmp3lame", "mp3", 44_100, bit_rate=64_000, muxing={"id3v2_version": "0"}),
+    "aac": Format("aac", "adts", 44_100, options=NO_NOISE),
+    "flac": Format("flac", "flac", 16_000),
+    "tta": Format("tta", "tta", 16_000),
+    "ac3": Format("ac3", "ac3", 48_000, 2),
+    "m4a": Format("aac", "ipod", 44_100, options=NO_NOISE),
+    "opus": Format("libopus", "ogg", 48_000),
+}
+
+
+def recording(path: Path, name: str) -> bytes:
+    """A recording of three seconds."""
+    kind = RECORDINGS[name]
+    encode(path, hum(SECONDS, kind.rate, kind.channels), kind)
+    return path.read_bytes()
+
+
+def found(path: Path, content: bytes) -> tuple[float, str | None]:
+    """The seconds, and what is wrong."""
+    path.write_bytes(content)
+    info = probe(path)
+    return round(info.duration_sec, 3), info.flaw
+
+
+@pytest.mark.parametrize("name", RECORDINGS)
+@pytest.mark.parametrize("tag", [id3(b"small"), id3(COVER), id3(COVER, footer=True)], ids=["small", "cover", "footer"])
+def test_a_cover_in_front_hides_no_recording(tmp_path: Path, name: str, tag: bytes) -> None:
+    """However large the tag is, the recording behind it is as long as without it."""
+    content = recording(tmp_path / "a", name)
+    assert found(tmp_path / "b", tag + content) == (pytest.approx(SECONDS, abs=0.06), None)
+
+
+@pytest.mark.parametrize("tag", [id3(COVER), ape(COVER)], ids=["id3", "ape"])
+def test_a_cover_behind_is_no_lost_packet(tmp_path: Path, tag: bytes) -> None:
+    """What looks like frames in the picture of a tag is neither audio nor damage."""
+    content = recording(tmp_path / "a", "mp3")
+    assert found(tmp_path / "b", content + tag) == (pytest.approx(SECONDS, abs=0.06), None)
+
+
+@pytest.mark.parametrize("name", ["mp3", "aac", "flac"])
+def test_covers_of_joined_files_cost_nothing(tmp_path: Path, name: str) -> None:
+    """Episodes joined with cat, each with its cover."""
+    content = recording(tmp_path / "a", name)
+    assert found(tmp_path / "b", (id3(COVER) + content) * 3) == (pytest.approx(3 * SECONDS, abs=0.2), None)
+
+
+@pytest.mark.parametrize("name", ["mp3", "flac"])
+def test_a_count_that_cannot_be_is_none(tmp_path: Path, name: str) -> None:
+    """A count of frames never filled in, all ones: years by the header, and an intact recording."""
+    content = bytearray(recording(tmp_path / "a", name))
+    if name == "flac":
+        content[21] |= 0x0F
+        content[22:26] = b"\xff" * 4
+    else:
+        at = max(content.find(b"Xing"), content.find(b"Info"))
+        content[at + 8 : at + 12] = b"\xff" * 4
+    assert found(tmp_path / "b", bytes(content)) == (pytest.approx(SECONDS, abs=0.06), None)
+
+
+@pytest.mark.parametrize(("offset_sec", "seconds"), [(0.5, 1.0), (2.0, 1.0), (2.5, 0.5)])
+def test_parts_of_a_flac_that_states_too_much(tmp_path: Path, offset_sec: float, seconds: float) -> None:
+    """Every part that is there is read, near the end, too, and up to the end where it reaches past it."""
+    content = bytearray(recording(tmp_path / "a", "flac"))
+    content[22:26] = struct.pack(">I", 6 * 16_000)
+    (tmp_path / "b").write_bytes(content)
+    wave = decode(tmp_path / "b", sample_rate=16_000, offset_sec=offset_sec, duration_sec=1.0)
+    assert len(wave) == seconds * 16_000
