@@ -61,6 +61,15 @@ class SoundFileSource:
         if self._mixer.flaw is not None:
             self.flaws.append(self._mixer.flaw)
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether the last of the frames that are stated is there."""
+        try:
+            self._file.seek(self._file.frames - 1)
+            return len(self._file.read(1)) == 1
+        except (sf.LibsndfileError, ValueError):
+            return False
+
     def close(self) -> None:
         """Free the decoder, as `Source.close` says."""
         self._file.close()
