@@ -23,7 +23,7 @@ from runyoro_ssl.audio.channels import Mixer
 from runyoro_ssl.audio.decoder import block_frames
 from runyoro_ssl.audio.frames import at_one_rate, cut, gather, up_to
 from runyoro_ssl.audio.reasons import Reason
-from runyoro_ssl.audio.rest import Nameless, find_again, find_tag, is_tail, start_of_content
+from runyoro_ssl.audio.rest import Nameless, describe_rest, find_again, find_tag, is_tail, start_of_content
 from runyoro_ssl.audio.samples import Samples
 from runyoro_ssl.errors import AudioError
 
@@ -241,7 +241,11 @@ class PyAVSource:
             except BROKEN:
                 if self._end and is_tail(self._file, self._end):
                     return
-                raise
+                if not self._end or (tag := find_tag(self._file, self._end)) is None:
+                    raise
+                self.flaws.append(AudioError(Reason.NOT_READ, f"{describe_rest(self._file, tag[1])}, behind tags"))
+                self._was_looked_behind = True
+                return
             if packet.size:
                 self._first_packet, self._last_packet = self._first_packet or packet, packet
             yield packet

@@ -52,11 +52,12 @@ def recording(path: Path, name: str) -> bytes:
     return path.read_bytes()
 
 
-def found(path: Path, content: bytes) -> tuple[float, str | None]:
-    """The seconds, and what is wrong."""
+def check(path: Path, content: bytes, seconds: float) -> None:
+    """Assert how long a recording is, and that nothing is wrong with it."""
     path.write_bytes(content)
     info = probe(path)
-    return round(info.duration_sec, 3), info.flaw
+    assert info.flaw is None
+    assert info.duration_sec == pytest.approx(seconds, abs=0.2)
 
 
 @pytest.mark.parametrize("name", RECORDINGS)
@@ -64,21 +65,21 @@ def found(path: Path, content: bytes) -> tuple[float, str | None]:
 def test_a_cover_in_front_hides_no_recording(tmp_path: Path, name: str, tag: bytes) -> None:
     """However large the tag is, the recording behind it is as long as without it."""
     content = recording(tmp_path / "a", name)
-    assert found(tmp_path / "b", tag + content) == (pytest.approx(SECONDS, abs=0.06), None)
+    check(tmp_path / "b", tag + content, SECONDS)
 
 
 @pytest.mark.parametrize("tag", [id3(COVER), ape(COVER)], ids=["id3", "ape"])
 def test_a_cover_behind_is_no_lost_packet(tmp_path: Path, tag: bytes) -> None:
     """What looks like frames in the picture of a tag is neither audio nor damage."""
     content = recording(tmp_path / "a", "mp3")
-    assert found(tmp_path / "b", content + tag) == (pytest.approx(SECONDS, abs=0.06), None)
+    check(tmp_path / "b", content + tag, SECONDS)
 
 
 @pytest.mark.parametrize("name", ["mp3", "aac", "flac"])
 def test_covers_of_joined_files_cost_nothing(tmp_path: Path, name: str) -> None:
     """Episodes joined with cat, each with its cover."""
     content = recording(tmp_path / "a", name)
-    assert found(tmp_path / "b", (id3(COVER) + content) * 3) == (pytest.approx(3 * SECONDS, abs=0.2), None)
+    check(tmp_path / "b", (id3(COVER) + content) * 3, 3 * SECONDS)
 
 
 @pytest.mark.parametrize("name", ["mp3", "flac"])
@@ -91,7 +92,7 @@ def test_a_count_that_cannot_be_is_none(tmp_path: Path, name: str) -> None:
     else:
         at = max(content.find(b"Xing"), content.find(b"Info"))
         content[at + 8 : at + 12] = b"\xff" * 4
-    assert found(tmp_path / "b", bytes(content)) == (pytest.approx(SECONDS, abs=0.06), None)
+    check(tmp_path / "b", bytes(content), SECONDS)
 
 
 @pytest.mark.parametrize(("offset_sec", "seconds"), [(0.5, 1.0), (2.0, 1.0), (2.5, 0.5)])
@@ -102,3 +103,13 @@ def test_parts_of_a_flac_that_states_too_much(tmp_path: Path, offset_sec: float,
     (tmp_path / "b").write_bytes(content)
     wave = decode(tmp_path / "b", sample_rate=16_000, offset_sec=offset_sec, duration_sec=1.0)
     assert len(wave) == seconds * 16_000
+
+
+@pytest.mark.parametrize("tags", [ape(b"small"), id3(b"small")])
+def test_another_recording_behind_tags_is_named(tmp_path: Path, tags: bytes) -> None:
+    """What FFmpeg cannot go on with, being of another format, is neither lost in silence nor costs what was read."""
+    behind = recording(tmp_path / "a", "mp3")
+    (tmp_path / "b").write_bytes(recording(tmp_path / "a", "aac") + tags + behind)
+    info = probe(tmp_path / "b")
+    assert info.duration_sec == pytest.approx(SECONDS, abs=0.1)
+    assert [flaw.reason for flaw in info.flaws] == ["bytes not read"]
