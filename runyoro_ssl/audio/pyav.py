@@ -108,8 +108,7 @@ class PyAVSource:
             raise AudioError(Reason.UNREADABLE, _explain(error)) from None
         if count is None:
             self._look_behind()
-        if self._mixer.flaw is not None:
-            self.flaws.append(self._mixer.flaw)
+        self.flaws += self._mixer.flaws
 
     def close(self) -> None:
         """Free the decoder, as `Source.close` says."""

@@ -58,8 +58,7 @@ class SoundFileSource:
                 yield self._mixer.mix(block.T)
         except sf.LibsndfileError as error:
             raise AudioError(Reason.UNREADABLE, explain(error)) from None
-        if self._mixer.flaw is not None:
-            self.flaws.append(self._mixer.flaw)
+        self.flaws += self._mixer.flaws
 
     @property
     def is_whole(self) -> bool:
