@@ -57,14 +57,14 @@ def _tag_size(file: BinaryIO, at: int) -> int:
     return next((size for name, size in FIXED.items() if head.startswith(name)), 0)
 
 
-def describe_rest(file: BinaryIO, at: int) -> str | None:
-    """Say what bytes from here to the end of the file are not audio that was read; None for nothing of interest.
+def describe_rest(file: BinaryIO, at: int, little: int = LITTLE) -> str | None:
+    """Say what bytes from here to the end of the file are not audio that was read; None for nothing, or a `little`.
 
     Padding with zeros is of no interest, nor are tags; what stands behind a tag is.
     """
     size = os.fstat(file.fileno()).st_size
     at = end_of_tags(file, _behind_zeros(file, at))
-    if size - at <= LITTLE:
+    if size - at <= little:
         return None
     if all(not block.strip(b"\0") for block in _blocks(file, at)):
         return None

@@ -20,6 +20,8 @@ from runyoro_ssl.errors import AudioError
 UNKNOWN = 0x7FFFF000
 """From here on a size of 32 bits, if there is less, says that it was not known: so does what streams into a pipe."""
 MAX_CHUNKS = 10_000
+LITTLE_SHARE = 50
+"""One part in so many of a recording is no little more, however few bytes it has."""
 RECORDINGS = frozenset({b"RIFF", b"RF64", b"BW64", b"RIFX", b"FORM", b"riff", b"caff", b"fLaC", b"OggS", b"wvpk"})
 """How recordings begin that were joined to one of another format."""
 TEXT = frozenset(b"\t\r\n" + bytes(range(32, 127)))
@@ -146,19 +148,20 @@ def _located(
         detail = f"{stated:,} bytes of samples are stated, {there:,} are there"
         flaw = AudioError(Reason.TRUNCATED, detail) if stated - there > WHOLE_FRAME else None
         return Samples(start, size, stated, little_endian, flaw)
-    stop, flaw = _real_end(file, size, start + stated, family, is_stated=stated > 0)
+    stop, flaw = _real_end(file, size, start, stated, family)
     return Samples(start, stop, stated, little_endian, flaw)
 
 
 def _real_end(
-    file: BinaryIO, size: int, stop: int, family: Family | None, *, is_stated: bool
+    file: BinaryIO, size: int, start: int, stated: int, family: Family | None
 ) -> tuple[int, AudioError | None]:
-    """Where the samples end that are said to end at `stop`, and what is wrong with that."""
+    """Where the samples end of which so many bytes are stated, and what is wrong with that."""
+    stop = start + stated
     if family is not None and _chunks_lead_to(file, stop, size, family):
         return stop, None
-    if not is_stated and stop < size:
+    if stated == 0 and stop < size:
         return size, AudioError(Reason.NOT_FINALISED, "its header states no length, and all that is there was read")
-    rest = describe_rest(file, stop)
+    rest = describe_rest(file, stop, min(LITTLE, stated // LITTLE_SHARE))
     if family is None:  # nothing else may follow
         rest = rest or (f"{size - stop:,} bytes" if size - stop > LITTLE else None)
     if rest is None:

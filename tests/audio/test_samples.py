@@ -179,3 +179,9 @@ def test_samples_may_look_like_a_name(tmp_path: Path, there: bytes) -> None:
     seconds, flaw = found(tmp_path / "a.wav", content)
     assert seconds == 3.0
     assert str(flaw).startswith("longer than stated")
+
+
+def test_little_is_little_of_a_short_recording(tmp_path: Path) -> None:
+    """A word of half a second, of which the header states a tenth: few bytes, and most of the word."""
+    seconds, flaw = found(tmp_path / "a.wav", wav(PCM[: RATE // 5], stated=RATE // 50))
+    assert (seconds, str(flaw).partition(":")[0]) == (0.1, "longer than stated")
