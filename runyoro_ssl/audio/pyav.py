@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import os
-import struct
 from collections.abc import Generator, Iterable, Iterator
 from itertools import chain
 from typing import BinaryIO
@@ -23,8 +22,9 @@ from runyoro_ssl.audio.channels import Mixer
 from runyoro_ssl.audio.decoder import block_frames
 from runyoro_ssl.audio.frames import at_one_rate, cut, gather, up_to
 from runyoro_ssl.audio.reasons import Reason
-from runyoro_ssl.audio.rest import Nameless, describe_rest, find_again, find_tag, is_tail, start_of_content
+from runyoro_ssl.audio.rest import Nameless, describe_rest, find_again, find_tag, is_tail, next_link, start_of_content
 from runyoro_ssl.audio.samples import Samples
+from runyoro_ssl.audio.stated import asf_stated_sec, mp3_stated_sec
 from runyoro_ssl.errors import AudioError
 
 DEMUXERS = (
@@ -45,15 +45,6 @@ DECODERS = (
 OPEN_OPTIONS = {"format_whitelist": DEMUXERS, "codec_whitelist": DECODERS, "protocol_whitelist": "none"}
 STATING = frozenset({"mov", "ogg", "flac", "wav", "w64", "aiff", "caf"})
 """Containers whose stream duration is written in them; for others FFmpeg guesses it from size and bit rate."""
-MP3_COUNTS = {b"Xing": 8, b"Info": 8, b"VBRI": 14}
-"""Names in the frame that states how many an MP3 has, and how far behind. It precedes the first frame that sounds."""
-LONGEST_MP3_FRAME = 1441
-MP3_PADDING = 4
-"""Frames that encoders add at both ends, and players leave out, at most."""
-MPEG1_RATE = 32_000
-"""Frames of MP3 have 1152 samples from this rate on, and half as many below."""
-ASF_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
-ASF_HEAD = 1 << 16
 NOT_JOINED = frozenset({"mov", "matroska", "asf", "flv", "wv", "tta", "ape"})
 """Containers of which FFmpeg reads the first, or not all, where several were joined."""
 FEW_BAD, MANY_BAD = 0.02, 0.25
@@ -83,6 +74,7 @@ class PyAVSource:
         self._file = file
         self._start = start_of_content(file)
         self._tag_end = 0
+        self._link = 0
         self.flaws: list[AudioError] = []
         self._was_looked_behind = samples is not None
         if samples is not None and samples.flaw is not None:
@@ -169,9 +161,9 @@ class PyAVSource:
         """Seconds by the header."""
         duration, base = self._stream.duration, self._stream.time_base
         if self._kind == "mp3":
-            return self._mp3_stated_sec()
+            return mp3_stated_sec(self._file, self._begin, self.sample_rate)
         if self._kind == "asf":
-            return self._asf_stated_sec()
+            return asf_stated_sec(self._file, self._start)
         if self._kind in STATING and duration is not None and base is not None:
             return float(duration * base)
         # Matroska states one length for all its streams; a duration of the stream is then FFmpeg's guess.
@@ -179,28 +171,6 @@ class PyAVSource:
         if self._kind == "matroska" and alone and duration is None and self._container.duration is not None:
             return self._container.duration / av.time_base
         return None
-
-    def _mp3_stated_sec(self) -> float | None:
-        """Seconds by the frame of counts, if there is one."""
-        before = min(self._begin, LONGEST_MP3_FRAME)
-        head = os.pread(self._file.fileno(), before, self._begin - before)
-        for name, behind in MP3_COUNTS.items():
-            at = head.find(name)
-            has_count = at >= 0 and (name == b"VBRI" or (head[at + 7 : at + 8] and head[at + 7] & 1))
-            if has_count and len(head) >= at + behind + 4:
-                num_frames = int.from_bytes(head[at + behind : at + behind + 4], "big")
-                size = 1152 if self.sample_rate >= MPEG1_RATE else 576
-                return max(0, num_frames - MP3_PADDING) * size / self.sample_rate
-        return None
-
-    def _asf_stated_sec(self) -> float | None:
-        """Seconds by the header of a WMA; what was streamed states none."""
-        head = os.pread(self._file.fileno(), ASF_HEAD, self._start)
-        at = head.find(ASF_PROPERTIES)
-        if at < 0 or len(head) < at + 92:
-            return None
-        play, _, preroll, flags = struct.unpack("<QQQI", head[at + 64 : at + 92])
-        return None if flags & 1 or not play else play / 1e7 - preroll / 1e3
 
     def _decoded(self) -> Generator[AudioFrame, None, None]:
         """Frames from here to the end of the file."""
@@ -219,6 +189,12 @@ class PyAVSource:
             if num_bad > MANY_BAD * num_packets:
                 raise AudioError(Reason.UNREADABLE, detail)
             self.flaws.append(AudioError(Reason.LOST_PACKETS, detail))
+        if self._link:  # of another codec, or of other channels, of which FFmpeg refuses a change
+            self._start, self._link = self._link, 0
+            self._container.close()
+            self._open()
+            yield self._first
+            yield from self._frames
 
     def _is_in_tag(self, packet: av.Packet[AudioStream], good_end: int) -> bool:
         """Whether a packet that does not decode is of a tag, in which FFmpeg found what looks like frames: no loss."""
@@ -239,6 +215,9 @@ class PyAVSource:
                 return
             except BROKEN:
                 if self._end and is_tail(self._file, self._end):
+                    return
+                if self._kind == "ogg" and (link := next_link(self._file, self._end)) is not None:
+                    self._link = link
                     return
                 if not self._end or (tag := find_tag(self._file, self._end)) is None:
                     raise

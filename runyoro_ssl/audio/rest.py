@@ -111,6 +111,15 @@ def find_again(file: BinaryIO, at: int, signature: bytes) -> int | None:
     return None
 
 
+def next_link(file: BinaryIO, at: int) -> int | None:
+    """The place behind `at` where the next recording of a chained Ogg begins; None if none does."""
+    while (page := find_again(file, at, b"OggS")) is not None:
+        if os.pread(file.fileno(), 6, page)[5:] == b"\2":  # the first page of a stream
+            return page
+        at = page + 4
+    return None
+
+
 def _blocks(file: BinaryIO, at: int) -> Iterator[bytes]:
     while block := os.pread(file.fileno(), BLOCK, at):
         yield block

@@ -113,3 +113,25 @@ def test_another_recording_behind_tags_is_named(tmp_path: Path, tags: bytes) -> 
     info = probe(tmp_path / "b")
     assert info.duration_sec == pytest.approx(SECONDS, abs=0.1)
     assert [flaw.reason for flaw in info.flaws] == ["bytes not read"]
+
+
+LINKS = {
+    "opus": Format("libopus", "ogg", 48_000),
+    "opus-stereo": Format("libopus", "ogg", 48_000, 2),
+    "opus-16k": Format("libopus", "ogg", 16_000),
+    "flac": Format("flac", "ogg", 16_000),
+    "flac-44k": Format("flac", "ogg", 44_100, 2),
+}
+
+
+@pytest.mark.parametrize("names", [["opus", "opus-stereo", "flac", "opus-16k", "flac-44k"], list(reversed(LINKS)), ["opus-stereo", "opus", "opus-stereo"]])
+def test_links_of_ogg_may_each_be_of_another_kind(tmp_path: Path, names: list[str]) -> None:
+    """Voice notes of several telephones joined with cat: other codecs, rates and channels, all of them read."""
+    content = b""
+    for name in names:
+        encode(tmp_path / "a", hum(SECONDS, LINKS[name].rate, LINKS[name].channels), LINKS[name])
+        content += (tmp_path / "a").read_bytes()
+    check(tmp_path / "b", content, len(names) * SECONDS)
+    wave = decode(tmp_path / "b", sample_rate=16_000, offset_sec=4.0, duration_sec=4.0)
+    assert len(wave) == 4 * 16_000
+    assert wave[-16_000:].std() == pytest.approx(wave[:16_000].std(), rel=0.5)
