@@ -29,7 +29,7 @@ from runyoro_ssl.redaction import redact
 WIDTH_IN_FILES = 120
 """Columns of a table that goes to a file and not to a terminal."""
 
-console = Console(stderr=True, highlight=False)
+console = Console(stderr=True, highlight=False, emoji=False)
 """Progress bars and log lines share it, so that a line never cuts through a bar."""
 
 
@@ -103,7 +103,7 @@ def print_table(title: str, columns: list[str], rows: list[list[str]]) -> None:
         table.add_column(column, justify="left", overflow="fold", no_wrap=index == 0)
     for row in rows:
         table.add_row(*map(Text, redact(row)))
-    Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH_IN_FILES).print(table)
+    Console(highlight=False, emoji=False, width=None if sys.stdout.isatty() else WIDTH_IN_FILES).print(table)
 
 
 class _ConsoleFile:

@@ -191,3 +191,10 @@ def test_traceback_of_a_bug_holds_no_secret(capsys: pytest.CaptureFixture[str]) 
     assert "said no to [redacted]" in err
     for secret in (CANARY, HF, "me:word"):
         assert secret not in err
+
+
+def test_colons_in_messages_stay_colons() -> None:
+    """A path or a format such as h:m:s holds no pictures, whatever stands between its colons."""
+    with logs.console.capture() as shown:
+        logs.console.print("seconds, or h:m:s")
+    assert shown.get() == "seconds, or h:m:s\n"

@@ -36,6 +36,8 @@ NO_FILE = frozenset({errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EISDI
 FLAC = b"fLaC"
 USEFUL_SEC = 15.0
 """A recording that is damaged after so much is used up to there; a shorter one is not worth the risk."""
+FEWEST_BYTES = 10.0
+"""Of a second, in the most frugal format, of silence: a header that states more seconds than that states nothing."""
 MAX_TOLERANCE_SEC = 2.0
 """... and so does a recording shorter by more than this."""
 
@@ -82,7 +84,7 @@ def probe(
     broken = None
     limit = f"the limit is {timedelta(seconds=round(max_seconds))}; split it into shorter files"
     with _open(path) as source:
-        rate, stated_sec = source.sample_rate, source.stated_sec
+        rate, stated_sec = source.sample_rate, _plausible(source.stated_sec, path)
         if stated_sec is not None and stated_sec > max_seconds:
             raise AudioError(Reason.TOO_LONG, f"its header says {timedelta(seconds=round(stated_sec))}, {limit}")
         try:
@@ -106,6 +108,11 @@ def probe(
     if notes.gap_flaw is not None and notes.lost_sec >= info.duration_sec:
         raise notes.gap_flaw
     return replace(info, flaws=tuple(flaw for flaw in (*flaws, notes.gap_flaw, broken) if flaw is not None))
+
+
+def _plausible(stated_sec: float | None, path: Path) -> float | None:
+    """The length a header states, if so much could stand in the file: a sentinel, a count never filled in, is none."""
+    return stated_sec if stated_sec is None or path.stat().st_size >= FEWEST_BYTES * stated_sec else None
 
 
 def stream(
@@ -242,7 +249,8 @@ def _flac_part(file: BinaryIO, stop_sec: float) -> Source | None:
         source = SoundFileSource(file)
     except sf.LibsndfileError:
         return None
-    if source.stated_sec is not None and stop_sec <= source.stated_sec:
+    # Beyond what is stated there may be more: files that were joined. Where less is there, it does not find the last.
+    if source.stated_sec is not None and stop_sec <= source.stated_sec and source.is_whole:
         return source
     source.close()
     return None

@@ -7,9 +7,7 @@ joined, and lengths that no header states, or that a header states wrongly.
 from __future__ import annotations
 
 import errno
-import io
 import os
-import struct
 from collections.abc import Generator, Iterable, Iterator
 from itertools import chain
 from typing import BinaryIO
@@ -24,8 +22,9 @@ from runyoro_ssl.audio.channels import Mixer
 from runyoro_ssl.audio.decoder import block_frames
 from runyoro_ssl.audio.frames import at_one_rate, cut, gather, up_to
 from runyoro_ssl.audio.reasons import Reason
-from runyoro_ssl.audio.rest import find_again, is_tail, start_of_content
+from runyoro_ssl.audio.rest import Nameless, describe_rest, find_again, find_tag, is_tail, next_link, start_of_content
 from runyoro_ssl.audio.samples import Samples
+from runyoro_ssl.audio.stated import asf_stated_sec, mp3_stated_sec
 from runyoro_ssl.errors import AudioError
 
 DEMUXERS = (
@@ -46,16 +45,7 @@ DECODERS = (
 OPEN_OPTIONS = {"format_whitelist": DEMUXERS, "codec_whitelist": DECODERS, "protocol_whitelist": "none"}
 STATING = frozenset({"mov", "ogg", "flac", "wav", "w64", "aiff", "caf"})
 """Containers whose stream duration is written in them; for others FFmpeg guesses it from size and bit rate."""
-MP3_COUNTS = {b"Xing": 8, b"Info": 8, b"VBRI": 14}
-"""Names in the frame that states how many an MP3 has, and how far behind. It precedes the first frame that sounds."""
-LONGEST_MP3_FRAME = 1441
-MP3_PADDING = 4
-"""Frames that encoders add at both ends, and players leave out, at most."""
-MPEG1_RATE = 32_000
-"""Frames of MP3 have 1152 samples from this rate on, and half as many below."""
-ASF_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
-ASF_HEAD = 1 << 16
-NOT_JOINED = frozenset({"mov", "matroska", "asf", "flv", "wv", "tta", "ape"})
+NOT_JOINED = frozenset({"mov", "matroska", "asf", "flv", "wv", "tta", "ape", "voc"})
 """Containers of which FFmpeg reads the first, or not all, where several were joined."""
 FEW_BAD, MANY_BAD = 0.02, 0.25
 """Shares of packets that do not decode: up to the first, nobody would miss them; up to the second, the rest is used."""
@@ -82,6 +72,9 @@ class PyAVSource:
 
     def __init__(self, file: BinaryIO, samples: Samples | None = None) -> None:
         self._file = file
+        self._start = start_of_content(file)
+        self._tag_end = 0
+        self._link = 0
         self.flaws: list[AudioError] = []
         self._was_looked_behind = samples is not None
         if samples is not None and samples.flaw is not None:
@@ -107,8 +100,8 @@ class PyAVSource:
             raise AudioError(Reason.UNREADABLE, _explain(error)) from None
         if count is None:
             self._look_behind()
-        if self._mixer.flaw is not None:
-            self.flaws.append(self._mixer.flaw)
+            self._look_beside()
+        self.flaws += self._mixer.flaws
 
     def close(self) -> None:
         """Free the decoder, as `Source.close` says."""
@@ -116,9 +109,9 @@ class PyAVSource:
         self._container.close()
 
     def _open(self) -> None:
-        self._file.seek(0)
-        # A nameless view: FFmpeg, too, would believe the extension.
-        nameless = _Nameless(self._file.fileno(), closefd=False)
+        # A nameless view: FFmpeg, too, would believe the extension. Without the tags in front: where the cover in them
+        # is large, FFmpeg takes what follows for MP3.
+        nameless = Nameless(self._file.fileno(), self._start)
         self._first_packet: av.Packet[AudioStream] | None = None
         self._last_packet: av.Packet[AudioStream] | None = None
         try:
@@ -139,20 +132,20 @@ class PyAVSource:
     @property
     def _begin(self) -> int:
         """Where the first packet stands in the file."""
-        return (self._first_packet.pos or 0) if self._first_packet else 0
+        return self._start + ((self._first_packet.pos or 0) if self._first_packet else 0)
 
     @property
     def _end(self) -> int:
         """Where the last packet that was read ends in the file; 0 if that is not known."""
         packet = self._last_packet
-        return packet.pos + packet.size if packet is not None and packet.pos is not None else 0
+        return self._start + packet.pos + packet.size if packet is not None and packet.pos is not None else 0
 
     @property
     def _kind(self) -> str:
         return self._container.format.name.split(",")[0]
 
     def _has_no_index(self) -> bool:
-        is_mp4 = os.pread(self._file.fileno(), 4, 4) == b"ftyp"
+        is_mp4 = os.pread(self._file.fileno(), 4, self._start + 4) == b"ftyp"
         return is_mp4 and find_again(self._file, 0, b"moov") is None
 
     def _audio_stream(self) -> AudioStream:
@@ -169,9 +162,9 @@ class PyAVSource:
         """Seconds by the header."""
         duration, base = self._stream.duration, self._stream.time_base
         if self._kind == "mp3":
-            return self._mp3_stated_sec()
+            return mp3_stated_sec(self._file, self._begin, self.sample_rate)
         if self._kind == "asf":
-            return self._asf_stated_sec()
+            return asf_stated_sec(self._file, self._start)
         if self._kind in STATING and duration is not None and base is not None:
             return float(duration * base)
         # Matroska states one length for all its streams; a duration of the stream is then FFmpeg's guess.
@@ -180,44 +173,38 @@ class PyAVSource:
             return self._container.duration / av.time_base
         return None
 
-    def _mp3_stated_sec(self) -> float | None:
-        """Seconds by the frame of counts, if there is one."""
-        before = min(self._begin, LONGEST_MP3_FRAME)
-        head = os.pread(self._file.fileno(), before, self._begin - before)
-        for name, behind in MP3_COUNTS.items():
-            at = head.find(name)
-            has_count = at >= 0 and (name == b"VBRI" or (head[at + 7 : at + 8] and head[at + 7] & 1))
-            if has_count and len(head) >= at + behind + 4:
-                num_frames = int.from_bytes(head[at + behind : at + behind + 4], "big")
-                size = 1152 if self.sample_rate >= MPEG1_RATE else 576
-                return max(0, num_frames - MP3_PADDING) * size / self.sample_rate
-        return None
-
-    def _asf_stated_sec(self) -> float | None:
-        """Seconds by the header of a WMA; what was streamed states none."""
-        head = os.pread(self._file.fileno(), ASF_HEAD, 0)
-        at = head.find(ASF_PROPERTIES)
-        if at < 0 or len(head) < at + 88:
-            return None
-        play, _, preroll = struct.unpack("<QQQ", head[at + 64 : at + 88])
-        return play / 1e7 - preroll / 1e3 if play else None
-
     def _decoded(self) -> Generator[AudioFrame, None, None]:
         """Frames from here to the end of the file."""
-        num_packets = num_bad = 0
+        num_packets = num_bad = good_end = 0
         for packet in self._packets():
             num_packets += 1
             try:
                 frames = packet.decode()
             except BROKEN:
-                num_bad += 1
+                num_bad += not self._is_in_tag(packet, good_end)
                 continue
+            good_end = self._end
             yield from frames
         if num_bad > max(1, FEW_BAD * num_packets):
             detail = f"{num_bad} of {num_packets} packets do not decode"
             if num_bad > MANY_BAD * num_packets:
                 raise AudioError(Reason.UNREADABLE, detail)
             self.flaws.append(AudioError(Reason.LOST_PACKETS, detail))
+        if self._link:  # of another codec, or of other channels, of which FFmpeg refuses a change
+            self._start, self._link = self._link, 0
+            self._container.close()
+            self._open()
+            yield self._first
+            yield from self._frames
+
+    def _is_in_tag(self, packet: av.Packet[AudioStream], good_end: int) -> bool:
+        """Whether a packet that does not decode is of a tag, in which FFmpeg found what looks like frames: no loss."""
+        if packet.pos is None:
+            return False
+        at = self._start + packet.pos
+        if at >= self._tag_end and (tag := find_tag(self._file, good_end)) is not None and tag[0] <= at + packet.size:
+            self._tag_end = tag[1]
+        return at < self._tag_end
 
     def _packets(self) -> Iterator[av.Packet[AudioStream]]:
         """The packets of the stream; tags and padding that FFmpeg takes for damage are the end."""
@@ -230,7 +217,14 @@ class PyAVSource:
             except BROKEN:
                 if self._end and is_tail(self._file, self._end):
                     return
-                raise
+                if self._kind == "ogg" and (link := next_link(self._file, self._end)) is not None:
+                    self._link = link
+                    return
+                if not self._end or (tag := find_tag(self._file, self._end)) is None:
+                    raise
+                self.flaws.append(AudioError(Reason.NOT_READ, f"{describe_rest(self._file, tag[1])}, behind tags"))
+                self._was_looked_behind = True
+                return
             if packet.size:
                 self._first_packet, self._last_packet = self._first_packet or packet, packet
             yield packet
@@ -239,12 +233,18 @@ class PyAVSource:
         """Notice that another recording stands behind the one that was read."""
         if self._kind not in NOT_JOINED or self._was_looked_behind or not self._end:
             return
-        head = os.pread(self._file.fileno(), 8, start_of_content(self._file))
+        head = os.pread(self._file.fileno(), 8, self._start)
         again = find_again(self._file, self._end, b"ftyp" if head[4:] == b"ftyp" else head[:4])
         if again is not None:
             size = os.fstat(self._file.fileno()).st_size
             detail = f"another recording begins {size - again:,} bytes before the end: files that were joined"
             self.flaws.append(AudioError(Reason.NOT_READ, detail))
+
+    def _look_beside(self) -> None:
+        """Notice that there are other tracks of sound than the one that was read."""
+        num_tracks = len(self._container.streams.audio)
+        if num_tracks > 1:
+            self.flaws.append(AudioError(Reason.NOT_READ, f"{num_tracks} audio tracks, of which the first was read"))
 
     def _frames_before(self, start: int) -> tuple[int, Iterable[AudioFrame]]:
         """Decoded frames from `start` or earlier, and the position of the first of them.
@@ -265,16 +265,6 @@ class PyAVSource:
         self._container.close()
         self._open()
         return 0, chain([self._first], self._frames)
-
-
-class _Nameless(io.FileIO):
-    """A file that refuses an impossible place with a number: PyAV prints the traceback of an exception."""
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        try:
-            return super().seek(offset, whence)
-        except (OSError, ValueError, OverflowError):
-            return -1
 
 
 def _flaw_here(flaw: AudioError) -> AudioError:

@@ -14,12 +14,20 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from runyoro_ssl.audio.reasons import Reason
-from runyoro_ssl.audio.rest import LITTLE, describe_rest, start_of_content
+from runyoro_ssl.audio.rest import LITTLE, describe_rest, end_of_tags, start_of_content
 from runyoro_ssl.errors import AudioError
 
 UNKNOWN = 0x7FFFF000
 """From here on a size of 32 bits, if there is less, says that it was not known: so does what streams into a pipe."""
 MAX_CHUNKS = 10_000
+LITTLE_SHARE = 50
+"""One part in so many of a recording is no little more, however few bytes it has."""
+RECORDINGS = frozenset({b"RIFF", b"RF64", b"BW64", b"RIFX", b"FORM", b"riff", b"caff", b"fLaC", b"OggS", b"wvpk"})
+"""How recordings begin that were joined to one of another format."""
+TEXT = frozenset(b"\t\r\n" + bytes(range(32, 127)))
+TEXT_BYTES = 64
+LETTERS = 4
+"""Different bytes that text has at least; the silence of 8-bit samples has fewer."""
 WHOLE_FRAME = 8192
 """Bytes that may be missing at the end without being missed: less than a frame of any format with blocks."""
 
@@ -129,7 +137,8 @@ def _chunks(file: BinaryIO, at: int, end: int, family: Family) -> Iterator[tuple
         if not 0 <= length <= end - at:
             return
         at += head + length
-        at += -at % family.pad
+        padded = at + -at % family.pad
+        at = padded if _is_name(_read(file, padded, 4)) or not _is_name(_read(file, at, 4)) else at
 
 
 def _located(
@@ -145,24 +154,25 @@ def _located(
         detail = f"{stated:,} bytes of samples are stated, {there:,} are there"
         flaw = AudioError(Reason.TRUNCATED, detail) if stated - there > WHOLE_FRAME else None
         return Samples(start, size, stated, little_endian, flaw)
-    stop, flaw = _real_end(file, size, start + stated, family, is_stated=stated > 0)
+    stop, flaw = _real_end(file, size, start, stated, family)
     return Samples(start, stop, stated, little_endian, flaw)
 
 
 def _real_end(
-    file: BinaryIO, size: int, stop: int, family: Family | None, *, is_stated: bool
+    file: BinaryIO, size: int, start: int, stated: int, family: Family | None
 ) -> tuple[int, AudioError | None]:
-    """Where the samples end that are said to end at `stop`, and what is wrong with that."""
+    """Where the samples end of which so many bytes are stated, and what is wrong with that."""
+    stop = start + stated
     if family is not None and _chunks_lead_to(file, stop, size, family):
         return stop, None
-    if not is_stated and stop < size:
+    if stated == 0 and stop < size:
         return size, AudioError(Reason.NOT_FINALISED, "its header states no length, and all that is there was read")
-    rest = describe_rest(file, stop)
+    rest = describe_rest(file, stop, min(LITTLE, stated // LITTLE_SHARE))
     if family is None:  # nothing else may follow
         rest = rest or (f"{size - stop:,} bytes" if size - stop > LITTLE else None)
     if rest is None:
         return stop, None
-    if family is not None and _is_name(_read(file, stop, 4)):
+    if family is not None and _is_something_else(file, stop, size, family):
         return stop, AudioError(Reason.NOT_READ, rest)
     return size, AudioError(Reason.LONGER_THAN_STATED, f"{size - stop:,} bytes after the stated end")
 
@@ -172,12 +182,23 @@ def _chunks_lead_to(file: BinaryIO, at: int, end: int, family: Family) -> bool:
     for first in {at + -at % family.pad, at}:
         last = first
         for name, start, length in _chunks(file, first, end, family):
-            if name in {b"RIFF", b"FORM", b"riff"}:  # another file
+            if name in RECORDINGS or name == family.samples:  # another file, or more of this one
                 return False
             last = start + length
         if first < last <= end + family.pad and describe_rest(file, last) is None:
             return True
     return False
+
+
+def _is_something_else(file: BinaryIO, at: int, size: int, family: Family) -> bool:
+    """Whether what stands here is no samples: tags, a chunk, another recording, text. Samples may look like a name."""
+    head = _read(file, at, TEXT_BYTES)
+    if end_of_tags(file, at) > at or head[:4] in RECORDINGS:
+        return True
+    if len(set(head)) >= LETTERS and all(byte in TEXT for byte in head):
+        return True
+    _, _, length = next(_chunks(file, at, size, family), (b"", 0, -1))
+    return 0 <= length <= 2 * (size - at)  # it may be cut
 
 
 def _is_name(name: bytes) -> bool:

@@ -58,8 +58,16 @@ class SoundFileSource:
                 yield self._mixer.mix(block.T)
         except sf.LibsndfileError as error:
             raise AudioError(Reason.UNREADABLE, explain(error)) from None
-        if self._mixer.flaw is not None:
-            self.flaws.append(self._mixer.flaw)
+        self.flaws += self._mixer.flaws
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the last of the frames that are stated is there."""
+        try:
+            self._file.seek(self._file.frames - 1)
+            return len(self._file.read(1)) == 1
+        except (sf.LibsndfileError, ValueError):
+            return False
 
     def close(self) -> None:
         """Free the decoder, as `Source.close` says."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import stat
 from pathlib import Path
 
 from runyoro_ssl.errors import ManifestError
@@ -24,9 +25,9 @@ def read_text(path: Path, *, or_windows: bool = False) -> tuple[str, str]:
     none of these is taken for Windows-1252.
 
     Raises:
-        ManifestError: Not text in these encodings. OSError: it cannot be read.
+        ManifestError: Not text in these encodings, or a device, which never ends. OSError: it cannot be read.
     """
-    data = path.read_bytes()
+    data = b"" if _is_empty_device(path) else path.read_bytes()
     encoding = guess_encoding(data)
     try:
         return data.decode(encoding), encoding
@@ -39,6 +40,17 @@ def read_text(path: Path, *, or_windows: bool = False) -> tuple[str, str]:
             pass
     name = NAMES.get(encoding, "UTF-16")
     raise ManifestError(f"{path}: not {name} at byte {at} ({data[at : at + 4]!r}); save it as UTF-8")
+
+
+def _is_empty_device(path: Path) -> bool:
+    """Whether it is one such as /dev/null. Raises ManifestError for any other, which may never end."""
+    mode = path.stat().st_mode
+    if not stat.S_ISCHR(mode) and not stat.S_ISBLK(mode):
+        return False
+    with path.open("rb", buffering=0) as device:
+        if device.read(1):
+            raise ManifestError(f"{path} is a device, which may never end; give a file")
+    return True
 
 
 def guess_encoding(data: bytes) -> str:

@@ -77,7 +77,7 @@ def test_many_channels_without_anything_in_common_do_not_cancel(num_channels: in
     np.testing.assert_allclose(mixer.mix(noise), noise.mean(axis=0), atol=1e-6)
     noise[1:] = 0
     mixer.mix(noise)
-    assert mixer.flaw is None
+    assert mixer.flaws == []
 
 
 @pytest.mark.parametrize("level_db", [-70, -50, 9.5, 90])
@@ -134,3 +134,41 @@ def test_integer_recordings_have_no_gain(tmp_path: Path) -> None:
     wave = 1e-3 * hum(5, RATE)
     sf.write(tmp_path / "a.wav", wave, RATE, subtype="PCM_16")
     assert read(tmp_path / "a.wav")[1].gain == 1.0
+
+
+@pytest.mark.parametrize("rate", [RATE, 48_000])
+def test_channels_that_cancel_for_a_part_lose_none_of_it(tmp_path: Path, rate: int) -> None:
+    """A plug pushed in after 10 s and drawn out after 20: that part is as loud as the others, and is counted."""
+    wave = hum(30, rate)
+    both = np.concatenate([wave, wave], axis=1)
+    both[10 * rate : 20 * rate, 1] *= -1
+    sf.write(tmp_path / "a.wav", both, rate)
+    notes = Notes()
+    found = np.concatenate(list(stream(tmp_path / "a.wav", sample_rate=rate, notes=notes)))
+    np.testing.assert_allclose(np.abs(found), np.abs(wave[:, 0]), atol=1e-4)
+    assert [str(flaw)[-10:] for flaw in notes.flaws] == ["for 10.0 s"]
+
+
+def test_hum_that_cancels_in_pauses_is_no_flaw() -> None:
+    """What is far under the speech decides nothing."""
+    mixer = Mixer(RATE)
+    quiet = 1e-4 * np.random.default_rng(0).normal(0, 1, (1, 5 * RATE)).astype(np.float32)
+    speech = hum(5, RATE).T
+    whole = np.concatenate([np.repeat(speech, 2, axis=0), np.concatenate([quiet, -quiet])], axis=1)
+    mixer.mix(whole)
+    assert mixer.flaws == []
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 1e30])
+@pytest.mark.parametrize("where", [slice(None), slice(RATE, RATE + 1), slice(-3, None)])
+def test_a_channel_without_numbers_costs_itself(tmp_path: Path, bad: float, where: slice) -> None:
+    """The other channel is used, all of it, and it is said for how long."""
+    wave = hum(5, RATE)
+    both = np.concatenate([wave, wave], axis=1)
+    both[where, 1] = bad
+    sf.write(tmp_path / "a.wav", both, RATE, subtype="FLOAT")
+    found, notes = read(tmp_path / "a.wav")
+    np.testing.assert_allclose(found, wave[:, 0], atol=1e-6)
+    assert notes.gaps == []
+    assert [flaw.reason for flaw in notes.flaws] == ["non-finite samples"]
+    assert probe(tmp_path / "a.wav").flaw == str(notes.flaws[0])

@@ -533,3 +533,18 @@ def test_messy_recordings_one_by_one(messy: Path) -> None:
             found[path.name] = error.reason
     assert found == {name: reason for reason, names in MESSY_FAILURES.items() for name in names.split()}
     assert probe(messy / "pydub" / "wrong_extension.aac") == probe(messy / "pydub" / "format_test.m4a")
+
+
+def test_other_tracks_are_told(tmp_path: Path) -> None:
+    """A camera with two microphones: the first is read, and the flaw says that there is another."""
+    path = tmp_path / "a.mka"
+    with av.open(str(path), "w", format="matroska") as file:
+        streams = [file.add_stream("pcm_s16le", rate=16_000) for _ in range(2)]
+        for stream in streams:
+            stream.layout = "mono"  # type: ignore[union-attr]
+        for stream in streams:
+            frame = av.AudioFrame.from_ndarray(np.zeros((1, 32_000), np.int16), format="s16", layout="mono")
+            frame.sample_rate = 16_000
+            file.mux(stream.encode(frame))  # type: ignore[union-attr]
+            file.mux(stream.encode(None))  # type: ignore[union-attr]
+    assert probe(path).flaw == "bytes not read: 2 audio tracks, of which the first was read"

@@ -180,3 +180,40 @@ def test_samples_are_read_without_their_header(tmp_path: Path, container: str, s
     path.write_bytes(content)
     np.testing.assert_array_equal(decode(path, sample_rate=RATE), whole)
     assert str(probe(path).flaw).startswith("longer than stated")
+
+
+@pytest.mark.parametrize(
+    "behind",
+    [
+        chunk(b"data", PCM),
+        chunk(b"LIST", NOTES) + chunk(b"data", PCM),
+        chunk(b"LIST", NOTES) + wav(PCM),
+        chunk(b"id3 ", NOTES) + wav(PCM),
+        b"ID3\x03\0\0\0\0\0\x0a" + bytes(10) + b"\xff\xfb" + PCM,
+        b"fLaC\0\0\0\x22" + PCM,
+        NOTES,
+    ],
+)
+def test_what_is_no_samples_is_named_and_not_read(tmp_path: Path, behind: bytes) -> None:
+    """A second chunk of samples, other recordings behind tags, text: neither lost in silence nor taken for audio."""
+    seconds, flaw = found(tmp_path / "a.wav", wav(PCM, behind))
+    assert seconds == 3.0
+    assert str(flaw).startswith("bytes not read")
+
+
+@pytest.mark.parametrize("there", [b"zzzz", b"dead", b"~~y~"])
+def test_samples_may_look_like_a_name(tmp_path: Path, there: bytes) -> None:
+    """Samples of 8 bits behind the end that a wrapped size states: four of them are letters now and then."""
+    quiet = np.resize(np.array([0x7E, 0x81, 0x90, 0x70], np.uint8), 3 * RATE).tobytes()
+    samples = quiet[:RATE] + there + quiet[RATE + 4 :]
+    form = b"fmt " + struct.pack("<IHHIIHH", 16, 1, 1, RATE, RATE, 1, 8)
+    content = b"RIFF" + struct.pack("<I", RATE) + b"WAVE" + form + b"data" + struct.pack("<I", RATE) + samples
+    seconds, flaw = found(tmp_path / "a.wav", content)
+    assert seconds == 3.0
+    assert str(flaw).startswith("longer than stated")
+
+
+def test_little_is_little_of_a_short_recording(tmp_path: Path) -> None:
+    """A word of half a second, of which the header states a tenth: few bytes, and most of the word."""
+    seconds, flaw = found(tmp_path / "a.wav", wav(PCM[: RATE // 5], stated=RATE // 50))
+    assert (seconds, str(flaw).partition(":")[0]) == (0.1, "longer than stated")

@@ -370,3 +370,13 @@ def test_kaldi_folders_that_are_wrong(corpus: Corpus) -> None:
         with pytest.raises(ManifestError, match=complaint):
             corpus.join_table(corpus.folder)
         (corpus.folder / "segments").unlink(missing_ok=True)
+
+
+def test_a_device_is_refused_and_never_read(tmp_path: Path) -> None:
+    """/dev/zero as a table fills the memory, and never ends."""
+    corpus = Corpus(tmp_path)
+    corpus.record("a.wav")
+    with pytest.raises(ManifestError, match="/dev/zero is a device"):
+        corpus.join_table(Path("/dev/zero"), path="path")
+    with pytest.raises(ManifestError, match="/dev/zero is a device"):
+        read_manifest(Path("/dev/zero"))
