@@ -541,10 +541,10 @@ def test_other_tracks_are_told(tmp_path: Path) -> None:
     with av.open(str(path), "w", format="matroska") as file:
         streams = [file.add_stream("pcm_s16le", rate=16_000) for _ in range(2)]
         for stream in streams:
-            stream.layout = "mono"  # type: ignore[union-attr]
+            stream.layout = "mono"
         for stream in streams:
             frame = av.AudioFrame.from_ndarray(np.zeros((1, 32_000), np.int16), format="s16", layout="mono")
             frame.sample_rate = 16_000
-            file.mux(stream.encode(frame))  # type: ignore[union-attr]
-            file.mux(stream.encode(None))  # type: ignore[union-attr]
+            file.mux(stream.encode(frame))
+            file.mux(stream.encode(None))
     assert probe(path).flaw == "bytes not read: 2 audio tracks, of which the first was read"
