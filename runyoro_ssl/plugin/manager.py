@@ -86,12 +86,12 @@ class Plugins:
         """The enabled logging backends, with their names."""
         return [(name, self._build("logger", name)) for name in self.config.plugins.loggers]
 
-    def executor(self, folder: Path) -> Executor:
-        """What `prepare.executor` names, started; `folder` is for its own files."""
+    def executor(self, folder: Path, *, num_tasks: int) -> Executor:
+        """What `prepare.executor` names, started for so many tasks; `folder` is for its own files."""
         name, _, where = self.config.prepare.executor.partition("://")
         opener = cast("OpenExecutor", self._build("executor", name))
         with _naming(f'executor "{name}" ({self._find("executor", name).plugin.source}) failed'):
-            return opener(where, self.config.hardware.num_workers, folder)
+            return opener(where, min(self.config.hardware.num_workers, num_tasks), folder)
 
     def enabled(self, kind: PluginKind) -> tuple[str, ...]:
         """Names of this kind that the configuration uses."""

@@ -111,10 +111,11 @@ def probe_all(files: Iterable[Path], config: Config, *, total: int | None = None
 
     `total` is how many there are at most, if they are no list.
     """
-    num_workers = config.hardware.num_workers
+    total = len(files) if isinstance(files, list) else total
+    num_workers = min(config.hardware.num_workers, max(1, total or 1))
     measure = _Probe(config.prepare.max_recording_sec, config.prepare.time_limit_sec)
     with progress("files") as bar, opened(ProcessExecutor(num_workers)) as executor:
-        task = bar.add_task("Reading recordings", total=len(files) if isinstance(files, list) else total)
+        task = bar.add_task("Reading recordings", total=total)
         for done in run_ordered(executor, measure, files, in_flight=IN_FLIGHT * num_workers):
             bar.advance(task)
             yield done.item, done.result or why_lost(done, config.prepare.time_limit_sec)

@@ -91,14 +91,16 @@ def test_hook_logging_backends(write_plugin: Callable[[str, str], None], load: C
 
 
 def test_hook_executors(write_plugin: Callable[[str, str], None], load: Callable[..., Plugins], tmp_path: Path) -> None:
-    """The guide's executor is opened with the number of workers, and then does the work."""
+    """The guide's executor is opened with the number of workers, no more than tasks, and then does the work."""
     blocks = re.findall(r"```py\n(.*?)```", (ROOT / "plugins" / "README.md").read_text(), re.DOTALL)
     write_plugin("threads", next(block for block in blocks if "runyoro_executors" in block))
-    executor = load("prepare.executor=threads://here", "hardware.num_workers=3").executor(tmp_path)
+    executor = load("prepare.executor=threads://here", "hardware.num_workers=3").executor(tmp_path, num_tasks=9)
     with opened(executor):
         results = [done.result for done in run_ordered(executor, abs, range(-5, 5), in_flight=4)]
     assert results == list(map(abs, range(-5, 5)))
     assert executor._max_workers == 3  # type: ignore[attr-defined]
+    few = load("prepare.executor=threads://here", "hardware.num_workers=3").executor(tmp_path, num_tasks=2)
+    assert few._max_workers == 2, "a worker without a task"  # type: ignore[attr-defined]
 
 
 def test_hook_may_ask_for_the_configuration(
@@ -270,7 +272,7 @@ def test_filter_that_raises_in_a_worker_is_named_with_its_line(
     judge = ClipFilters(tuple(plugins.filters()))
     with (
         pytest.raises(PluginError, match=r'filter "mine" failed on clip@0: SystemExit: 3 \(runyoro_bad.py:13\)'),
-        opened(plugins.executor(tmp_path)) as executor,
+        opened(plugins.executor(tmp_path, num_tasks=1)) as executor,
     ):
         list(run_ordered(executor, judge, [utterance()], in_flight=1))
 
@@ -281,7 +283,7 @@ def test_executor_that_does_not_start_is_named_with_its_line(
     """It is plugin code, too."""
     write_plugin("bad", f"{RAISING}\n@hookimpl\ndef runyoro_executors(register):\n    register('mine', Thing)\n")
     with pytest.raises(PluginError, match=r'executor "mine" \(.*\) failed: SystemExit: 3 \(runyoro_bad.py:13\)'):
-        load("prepare.executor=mine://here").executor(tmp_path)
+        load("prepare.executor=mine://here").executor(tmp_path, num_tasks=1)
 
 
 def test_place_of_an_error_without_a_plugin() -> None:

@@ -43,7 +43,11 @@ def make_clips(config: Config, plugins: Plugins, job: Job, folder: Path, executo
     make = MakeShard(job.maker, dataset_features().arrow_schema, folder)
     failed: dict[str, StoredLine] = {}
     if todo:
-        with _swept(folder), _there(executor_files), opened(plugins.executor(executor_files)) as executor:
+        with (
+            _swept(folder),
+            _there(executor_files),
+            opened(plugins.executor(executor_files, num_tasks=len(todo))) as executor,
+        ):
             for shard, account in _run(executor, make, todo, config):
                 if account is not None:
                     failed[shard.lines[0].key] = StoredLine(account, folder / f"{shard.name}.arrow", range(0))
