@@ -14,11 +14,13 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from runyoro_ssl.audio.reasons import Reason
-from runyoro_ssl.audio.rest import LITTLE, describe_rest, end_of_tags, start_of_content
+from runyoro_ssl.audio.rest import LITTLE, describe_rest, end_of_tags, find_again, start_of_content
 from runyoro_ssl.errors import AudioError
 
 UNKNOWN = 0x7FFFF000
 """From here on a size of 32 bits, if there is less, says that it was not known: so does what streams into a pipe."""
+WAVE, RIFF_HEAD = b"WAVEfmt ", 8
+"""How a WAV goes on behind its first bytes, and how many those are."""
 MAX_CHUNKS = 10_000
 LITTLE_SHARE = 50
 """One part in so many of a recording is no little more, however few bytes it has."""
@@ -149,7 +151,8 @@ def _located(
     if there < 0:
         return None
     if stated < 0 or (stated >= UNKNOWN and stated > there):
-        return Samples(start, size, None, little_endian)
+        stop, flaw = _up_to_another(file, start, size, None)
+        return Samples(start, stop, None, little_endian, flaw)
     if stated > there:
         detail = f"{stated:,} bytes of samples are stated, {there:,} are there"
         flaw = AudioError(Reason.TRUNCATED, detail) if stated - there > WHOLE_FRAME else None
@@ -166,7 +169,8 @@ def _real_end(
     if family is not None and _chunks_lead_to(file, stop, size, family):
         return stop, None
     if stated == 0 and stop < size:
-        return size, AudioError(Reason.NOT_FINALISED, "its header states no length, and all that is there was read")
+        unfinished = AudioError(Reason.NOT_FINALISED, "its header states no length, and all that is there was read")
+        return _up_to_another(file, start, size, unfinished)
     rest = describe_rest(file, stop, min(LITTLE, stated // LITTLE_SHARE))
     if family is None:  # nothing else may follow
         rest = rest or (f"{size - stop:,} bytes" if size - stop > LITTLE else None)
@@ -174,7 +178,18 @@ def _real_end(
         return stop, None
     if family is not None and _is_something_else(file, stop, size, family):
         return stop, AudioError(Reason.NOT_READ, rest)
-    return size, AudioError(Reason.LONGER_THAN_STATED, f"{size - stop:,} bytes after the stated end")
+    longer = AudioError(Reason.LONGER_THAN_STATED, f"{size - stop:,} bytes after the stated end")
+    return _up_to_another(file, stop, size, longer)
+
+
+def _up_to_another(file: BinaryIO, at: int, size: int, flaw: AudioError | None) -> tuple[int, AudioError | None]:
+    """Where samples end that go on to the end of the file, or to another WAV behind them; and the flaw that is told."""
+    again = find_again(file, at, WAVE)
+    if again is None:
+        return size, flaw
+    stop = again - RIFF_HEAD
+    detail = f"another recording begins {size - stop:,} bytes before the end: files that were joined"
+    return stop, AudioError(Reason.NOT_READ, detail)
 
 
 def _chunks_lead_to(file: BinaryIO, at: int, end: int, family: Family) -> bool:

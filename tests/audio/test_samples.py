@@ -106,6 +106,14 @@ def test_a_copy_that_was_cut_short_is_read_and_told(tmp_path: Path) -> None:
     assert flaw == "truncated: 96,000 bytes of samples are stated, 60,000 are there"
 
 
+@pytest.mark.parametrize("stated", [0, 0xFFFFFFFF, 8_000])
+def test_another_recording_is_not_read_as_samples(tmp_path: Path, stated: int) -> None:
+    """Where samples go on to the end of the file, by a header that knows no length, or a wrong one."""
+    one = wav(PCM, stated=stated)
+    told = f"bytes not read: another recording begins {len(one):,} bytes before the end: files that were joined"
+    assert found(tmp_path / "a.wav", one * 2) == (3.0, told)
+
+
 def test_samples_of_an_odd_number_whose_padding_was_forgotten(tmp_path: Path) -> None:
     """Chunks stand right behind them."""
     for padding in (b"", b"\0"):
