@@ -146,7 +146,7 @@ def test_file_that_could_not_be_opened_is_tried_again(
     for name in ("a", "b", "c"):
         sf.write(tmp_path / f"{name}.wav", noise(4, ord(name)), RATE)
         lines.append({"audio_filepath": f"{name}.wav", "duration": 4})
-    monkeypatch.setattr("runyoro_ssl.plugin.manager.Plugins.executor", lambda *_: ThreadPoolExecutor(1))
+    monkeypatch.setattr("runyoro_ssl.plugin.manager.Plugins.executor", lambda *_, **_more: ThreadPoolExecutor(1))
     real = Path.open
 
     def fail(path: Path, *args: Any, **options: Any) -> Any:
