@@ -21,6 +21,8 @@ UNKNOWN = 0x7FFFF000
 """From here on a size of 32 bits, if there is less, says that it was not known: so does what streams into a pipe."""
 WAVE, RIFF_HEAD = b"WAVEfmt ", 8
 """How a WAV goes on behind its first bytes, and how many those are."""
+MOST_JOINED = 1 << 28
+"""Bytes among which another WAV is looked for: in hours of samples, it would cost seconds, and hardly be there."""
 MAX_CHUNKS = 10_000
 LITTLE_SHARE = 50
 """One part in so many of a recording is no little more, however few bytes it has."""
@@ -184,7 +186,7 @@ def _real_end(
 
 def _up_to_another(file: BinaryIO, at: int, size: int, flaw: AudioError | None) -> tuple[int, AudioError | None]:
     """Where samples end that go on to the end of the file, or to another WAV behind them; and the flaw that is told."""
-    again = find_again(file, at, WAVE)
+    again = find_again(file, at, WAVE) if size - at <= MOST_JOINED else None
     if again is None:
         return size, flaw
     stop = again - RIFF_HEAD
