@@ -220,6 +220,10 @@ class HealthConfig(Section):
     """False: only updates that are no numbers raise an alarm, and end the run at once."""
     max_skipped_updates: NonNegativeInt = setting(5, decides="nothing")
     """Updates in a row whose loss or gradient is no number: each is skipped; after one more, the run goes back."""
+    max_skipped_share: Probability = setting(0.2, decides="nothing")
+    """Share of the last `skip_window` updates that may be skipped; after more, the run goes back."""
+    skip_window: PositiveInt = setting(50, decides="nothing")
+    """Updates in which skipped ones are counted."""
     max_rollbacks: NonNegativeInt = setting(2, decides="nothing")
     """Times that the run goes back to its last healthy checkpoint, each time with half the learning rate, before it
     stops."""
@@ -230,6 +234,9 @@ class HealthConfig(Section):
     """Codes in use, in either codebook, under which it has collapsed: 1 is a single code, XLS-R uses hundreds. Random
     weights often start under it: a codebook that was never at twice this has `chance_patience` updates. A validation
     with fewer, over all codebooks, is never the best."""
+    max_lost_codes: Probability = setting(0.65, decides="nothing")
+    """Of the codes that a codebook, or all together, held in use in four of five updates: the share that may be lost
+    again; after more, for `patience` updates, it is collapsing. A validation that lost more is never the best."""
     min_contrastive_loss: NonNegativeFloat = setting(0.05, decides="nothing")
     """Nats. Under this, with an accuracy over `max_accuracy` or hardly a negative that differs, the task has become
     trivial."""
@@ -239,7 +246,8 @@ class HealthConfig(Section):
     """Nats. A contrastive loss not this far under guessing has learned nothing; a model is believed to be better than
     guessing at twice this in updates, or when it came with five times this in validation."""
     max_lost_share: Probability = setting(0.5, decides="nothing")
-    """Of what the loss once was below guessing, on average over 20 updates: the share that may be lost again."""
+    """Of what the loss was held below guessing, in four of five updates: the share that may be lost again at once, or
+    any slower loss of 0.3 nats beyond it. Halfway from it to all while the learning rate rises."""
     chance_patience: PositiveInt = setting(1000, decides="nothing")
     """Updates after which a model that never left chance, or whose codebook was never in use, is given up."""
     spike_factor: float = setting(10.0, decides="nothing", gt=1.0)

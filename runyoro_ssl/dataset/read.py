@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 from bisect import bisect_right
-from itertools import accumulate
+from collections.abc import Sequence
+from contextlib import suppress
+from itertools import accumulate, islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from runyoro_ssl.dataset.layout import FINGERPRINT, FORMAT
+from runyoro_ssl.dataset.layout import CLIPS, FINGERPRINT, FORMAT
 from runyoro_ssl.errors import DatasetError
 
 STEP = 1 / 32768
@@ -67,6 +69,16 @@ def load_splits(dataset_dir: Path, *, sampling_rate: int) -> Any:
                 "run `invoke prepare --overwrite`"
             )
     return splits
+
+
+def name_clips(dataset_dir: Path, rows: Sequence[int]) -> list[str]:
+    """Names of clips of the train split, by their rows, as in `clips.jsonl`: file@second; where that is not to be had, the row."""
+    names = {row: f"row {row} of the train split" for row in rows}
+    with suppress(OSError, ValueError, KeyError, TypeError), (dataset_dir / CLIPS).open(encoding="utf-8") as file:
+        for row, line in enumerate(islice(file, max(rows, default=-1) + 1)):  # clips of the train split stand first
+            if row in names:
+                names[row] = str(json.loads(line)["id"])
+    return [names[row] for row in rows]
 
 
 def read_stored(shard: Path, row: int) -> np.ndarray:

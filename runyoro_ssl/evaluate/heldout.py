@@ -17,17 +17,14 @@ from runyoro_ssl.batches.unreadable import Unreadable
 from runyoro_ssl.config import MaskingConfig
 from runyoro_ssl.dataset.read import Clips
 from runyoro_ssl.devices import is_out_of_memory
-from runyoro_ssl.errors import DatasetError, TrainingError
-from runyoro_ssl.evaluate.judged import FEW_SEC, why_not_judged
+from runyoro_ssl.errors import TrainingError
+from runyoro_ssl.evaluate.hearing import REMEDY_ALIKE, REMEDY_SHORT, hear
+from runyoro_ssl.evaluate.judged import ALIKE, FEW_SEC, MIN_CLIP_SEC, TOO_SHORT
 from runyoro_ssl.evaluate.metrics import Meter
 from runyoro_ssl.logs import get_logger, progress
 from runyoro_ssl.model.forward import num_frames
 
 log = get_logger()
-
-NUM_HEARD = 200
-HEARD_SEC = 15.0
-"""So many clips, and so much of each, are heard before a run: it takes 2 s at most."""
 
 
 def plan_validation(num_samples: Sequence[int], settings: PlanSettings) -> list[MicroBatch]:
@@ -57,7 +54,7 @@ def plan_validation(num_samples: Sequence[int], settings: PlanSettings) -> list[
 def check_validation(clips: Clips, model_config: Any, *, sampling_rate: int) -> None:
     """Check, before the first step, that a validation split can tell a good model from a bad one.
 
-    Lengths are known of every clip; up to `NUM_HEARD` of those that are long enough, evenly spread, are read.
+    Lengths are known of every clip; some of those that are long enough, evenly spread, are heard.
 
     Raises:
         TrainingError: None of them can be judged: the run would train to its end, and no model of it could be chosen.
@@ -65,36 +62,35 @@ def check_validation(clips: Clips, model_config: Any, *, sampling_rate: int) -> 
     lengths = [clips.num_samples(clip) for clip in range(len(clips))]
     frames = num_frames(torch.tensor(lengths), model_config).tolist()
     long_enough = [clip for clip in range(len(clips)) if frames[clip] >= MaskingConfig().mask_time_length]
-    heard = long_enough[:: -(-len(long_enough) // NUM_HEARD) or 1]
-    good = [clip for clip in heard if _is_judged(clips, clip, sampling_rate)]
-    remedy = (
-        "hold out others: `invoke prepare --overwrite`, with another --set prepare.seed or a larger validation_share"
-    )
-    if not good:
+    heard = hear(clips, long_enough, sampling_rate)
+    num_short = len(clips) - len(long_enough)
+    remedies = [REMEDY_SHORT] * (num_short > 0) + [REMEDY_ALIKE] * (ALIKE in heard.bad.values())
+    advice = ", and ".join(remedies) or "prepare anew: `invoke prepare --overwrite`"
+    if not heard.good:
         raise TrainingError(
-            f"the validation split cannot be judged: of {len(clips)} clips {len(clips) - len(long_enough)} are shorter "
-            f"than a mask, and in none of {len(heard)} others does anything change (silence, a tone, a dead "
-            f"microphone), so no model could be chosen; {remedy}"
+            f"the validation split cannot be judged: of {len(clips)} clips {num_short} are shorter than a mask "
+            f"({MIN_CLIP_SEC:g} s), and in none of {len(heard.rows)} others does anything change (silence, a tone, a "
+            f"dead microphone), so no model could be chosen; {advice}; then others are held out"
         )
-    num_bad = len(clips) - len(long_enough) + len(heard) - len(good)
-    if num_bad:
-        of = f"{len(clips)}" if len(heard) == len(long_enough) else f"{len(heard)} heard of {len(clips)}"
-        log.warning("validation_in_part_useless", clips=f"{num_bad} of {of}", because="too short, or nothing changes")
-    seconds = sum(lengths[clip] for clip in good) / sampling_rate * len(long_enough) / len(heard)
+    if num_short or heard.bad:
+        of = f"{len(clips)}" if len(heard.rows) == len(long_enough) else f"{len(heard.rows)} heard of {len(clips)}"
+        found = [f"{TOO_SHORT} ({MIN_CLIP_SEC:g} s) {num_short}"] * (num_short > 0) + [heard.reasons()] * bool(
+            heard.bad
+        )
+        log.warning(
+            "validation_in_part_useless",
+            clips=f"{num_short + len(heard.bad)} of {of}",
+            because=", ".join(found),
+            advice=advice,
+        )
+    seconds = sum(lengths[clip] for clip in heard.good) / sampling_rate * len(long_enough) / len(heard.rows)
     if seconds < FEW_SEC:
         log.warning(
             "validation_is_small",
             seconds=round(seconds, 1),
             because=f"under {FEW_SEC:g} s, its loss hardly tells a gain from chance",
+            advice="hold out more: `invoke prepare --overwrite --set prepare.validation_share=0.1`, or prepare more audio",
         )
-
-
-def _is_judged(clips: Clips, clip: int, sampling_rate: int) -> bool:
-    """Whether a clip can be judged by its first seconds; one that cannot be read cannot."""
-    try:
-        return why_not_judged(clips.waveform(clip, 0, round(HEARD_SEC * sampling_rate)), sampling_rate) is None
-    except DatasetError:
-        return False
 
 
 @torch.no_grad()

@@ -162,6 +162,8 @@ class MaskSummary:
     """Masked frames a clip offers as negatives, on average."""
     num_without: int
     """Clips with too few masked frames to train on."""
+    num_whole: int = 0
+    """Clips of which every frame is masked."""
 
     def line(self) -> str:
         """The one line `train` prints before its first step."""
@@ -174,7 +176,7 @@ class MaskSummary:
 def summarise_masks(num_frames: Sequence[int], config: MaskingConfig, *, seed: int, sample: int = 1000) -> MaskSummary:
     """Draw the masks of up to `sample` clips, evenly spread over those given, and summarise them."""
     chosen = list(num_frames)[:: -(-len(num_frames) // sample)]
-    masked, without = 0, 0
+    masked, without, whole = 0, 0, 0
     for index, frames in enumerate(chosen):
         mask = sample_span_mask(
             frames,
@@ -183,11 +185,14 @@ def summarise_masks(num_frames: Sequence[int], config: MaskingConfig, *, seed: i
             min_spans=config.mask_time_min_spans,
             generator=derive_generator(seed, "summary", index),
         )
-        masked += int(mask.sum())
-        without += int(mask.sum()) < MIN_MASKED_FRAMES
+        count = int(mask.sum())
+        masked += count
+        without += count < MIN_MASKED_FRAMES
+        whole += MIN_MASKED_FRAMES <= count == frames
     return MaskSummary(
         num_clips=len(chosen),
         masked_share=masked / max(1, sum(chosen)),
         distinct_negatives=max(0.0, masked / max(1, len(chosen)) - 1),
         num_without=without,
+        num_whole=whole,
     )

@@ -180,7 +180,7 @@ class Loop:
         """Restore the last healthy checkpoint; the logs go on from there, too."""
         self._check_lock()
         self.run.accelerator.wait_for_everyone()
-        done = go_back(self.run)
+        done = go_back(self.run, behind=alarmed.alarm.behind)
         self.saved_step = self.run.step
         self.recovery.report(alarmed.alarm, alarmed.step, done)
         self.loggers.reopen(run_for_loggers(self.run))
@@ -193,12 +193,12 @@ class Loop:
         """End the run. Its newest checkpoint is then a healthy one, if there is any."""
         output_dir, alarm = self.run.config.train.output_dir, alarmed.alarm
         self._check_lock()
-        healthy = find_healthy(output_dir)
+        healthy = find_healthy(output_dir, at_most=alarm.behind)
         if self.run.accelerator.is_main_process and healthy is not None:
             set_aside_later(output_dir, step_of(healthy))
         kept = f"{healthy.name} is the last healthy checkpoint" if healthy else "no checkpoint was healthy"
         self.recovery.report(alarm, alarmed.step, f"stopped; {kept}")
-        raise TrainingError(f"{alarm.seen}: {alarm.means}. The run has stopped. {alarm.advice}")
+        raise TrainingError(alarm.last_words())
 
 
 def _batches(run: TrainingRun) -> Generator[list[TrainingBatch]]:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections import deque
-from dataclasses import asdict
+from collections import Counter, deque
+from dataclasses import asdict, replace
 from typing import Any
 
+from runyoro_ssl.dataset.read import name_clips
 from runyoro_ssl.errors import TrainingError
 from runyoro_ssl.evaluate.metrics import UpdateNumbers
 from runyoro_ssl.logs import get_logger
 from runyoro_ssl.model.load import load_weights
+from runyoro_ssl.processes import gather_over_processes
 from runyoro_ssl.train.checkpoints.folder import set_aside_later
 from runyoro_ssl.train.checkpoints.resume import choose_healthy
 from runyoro_ssl.train.checkpoints.snapshot import restore
-from runyoro_ssl.train.health.alarms import Alarm, report_alarm
+from runyoro_ssl.train.health.alarms import NON_FINITE, Alarm, report_alarm
 from runyoro_ssl.train.health.journal import record
 from runyoro_ssl.train.health.memory_growth import MemoryWatch
 from runyoro_ssl.train.training_run import TrainingRun
@@ -25,6 +27,8 @@ HEAP_SETTLES = 300
 748 MiB at step 150 to 846 at 300 and 935 at 1,000, and stayed."""
 RECENT = 20
 """Updates whose numbers the journal keeps of an alarm."""
+MAX_NAMED = 10
+"""Clips that an alarm names; the others are counted."""
 MIN_LOSS_SCALE = 2.0**-10
 """fp16: 26 overflows in a row from the scale it starts with."""
 
@@ -44,6 +48,7 @@ class Recovery:
         self._run = run
         self._alarm: Alarm | None = None
         self._recent: deque[UpdateNumbers] = deque(maxlen=RECENT)
+        self._skipped: dict[int, list[int]] = {}
         self._unwritten: deque[dict[str, Any]] = deque()
         self._memory = MemoryWatch(
             run.accelerator.device.type, max_growth=run.config.health.max_memory_growth, warmup=HEAP_SETTLES
@@ -53,8 +58,11 @@ class Recovery:
     def judge(self, numbers: UpdateNumbers) -> bool:
         """Whether the optimizer may take this update."""
         self._recent.append(numbers)
-        self._alarm = self._run.watch.judge_update(numbers)
-        return self._alarm is None or self._alarm.action == "note"
+        alarm = self._run.watch.judge_update(numbers)
+        if alarm is not None and alarm.kind == NON_FINITE:
+            alarm = replace(alarm, clips=self._name_clips(numbers.step, alarm))
+        self._alarm = alarm
+        return alarm is None or alarm.action == "note"
 
     def act(self, step: int) -> None:
         """Do what the last update's alarm asks.
@@ -85,6 +93,20 @@ class Recovery:
         except OSError as error:  # most often a full disk: the next alarm tries again
             log.warning("journal_not_written", why=str(error), lines_waiting=len(self._unwritten))
 
+    def _name_clips(self, step: int, alarm: Alarm) -> tuple[str, ...]:
+        """The clips behind an update that is no number, or all those of late, the most frequent first."""
+        clips = gather_over_processes(self._run.accelerator, self._run.stepper.clips_without_numbers())
+        window = self._run.config.health.skip_window
+        self._skipped = {past: rows for past, rows in self._skipped.items() if step - window < past < step}
+        self._skipped[step] = [row for rows in clips for row in rows]
+        asked = [step] if alarm.action == "skip" else list(self._skipped)
+        often = [row for row, _ in Counter(row for past in asked for row in self._skipped[past]).most_common()]
+        if not self._run.accelerator.is_main_process:
+            return ()
+        names = name_clips(self._run.config.train.processed_dataset_path, often[:MAX_NAMED])
+        more = len(often) - len(names)
+        return (*names, *([f"and {more} more"] if more else []))
+
     def watch_memory(self, step: int) -> None:
         """Say when memory keeps growing. Called after every step."""
         if self._run.config.health.enabled and (seen := self._memory.measure(step)) is not None:
@@ -103,10 +125,13 @@ class Recovery:
             )
 
 
-def go_back(run: TrainingRun) -> str:
-    """Restore the last healthy checkpoint of a run in place, in every process. Returns what was done, in words."""
+def go_back(run: TrainingRun, *, behind: int | None = None) -> str:
+    """Restore the last healthy checkpoint of a run in place, in every process. Returns what was done, in words.
+
+    `behind`: the last step that it may be of.
+    """
     output_dir = run.config.train.output_dir
-    start = choose_healthy(output_dir, run.accelerator, rollbacks=run.watch.rollbacks + 1)
+    start = choose_healthy(output_dir, run.accelerator, rollbacks=run.watch.rollbacks + 1, at_most=behind)
     name = run.base_model if start.path is None else str(start.path)
     run.model.load_state_dict(load_weights(run.config, name).state_dict())
     restore(run, start)

@@ -21,7 +21,7 @@ from runyoro_ssl.logs import get_logger
 from runyoro_ssl.model.allocator import tune_allocator
 from runyoro_ssl.model.forward import num_frames
 from runyoro_ssl.model.load import load_weights
-from runyoro_ssl.model.masking import MaskSummary, summarise_masks
+from runyoro_ssl.model.masking import MaskSummary
 from runyoro_ssl.model.memory import BatchSettings, predict_memory
 from runyoro_ssl.model.precision import is_emulated, set_precision
 from runyoro_ssl.model.source import load_feature_extractor
@@ -29,6 +29,7 @@ from runyoro_ssl.plugin.manager import Plugins, ensure_picklable
 from runyoro_ssl.resolve import check_device
 from runyoro_ssl.train.checkpoints.resume import Start
 from runyoro_ssl.train.checkpoints.snapshot import restore
+from runyoro_ssl.train.checks import check_masks, check_schedule, check_training_clips
 from runyoro_ssl.train.describe import report_changes
 from runyoro_ssl.train.health.watch import HealthWatch
 from runyoro_ssl.train.optim import build_optimizer, warmup_steps
@@ -37,8 +38,6 @@ from runyoro_ssl.train.training_run import TrainingRun
 
 log = get_logger()
 
-MAX_SHARE_WITHOUT_MASK = 0.2
-"""Above this share of clips with too few masked frames, training is refused."""
 MAX_MPS_CLIP_SEC = 20.48
 """Convolutions with more than 65,536 output frames fail on some versions of MPS; of matrix products, as ours are, it is
 not known."""
@@ -58,6 +57,7 @@ def build_run(config: Config, plugins: Plugins, accelerator: Any, start: Start) 
         _tune_allocator(config, model, extractor)
     lengths = tuple(splits["train"].with_format("numpy")["num_samples"][:].tolist())
     check_validation(Clips(splits["validation"]), model.config, sampling_rate=extractor.sampling_rate)
+    check_training_clips(Clips(splits["train"]), sampling_rate=extractor.sampling_rate)
     summary = _check_masks(model, lengths, config, sampling_rate=extractor.sampling_rate)
     machine = PlanSettings.from_hardware(
         config.hardware, sampling_rate=extractor.sampling_rate, num_processes=accelerator.num_processes
@@ -87,6 +87,8 @@ def build_run(config: Config, plugins: Plugins, accelerator: Any, start: Start) 
     )
     restore(run, start)
     if accelerator.is_main_process:
+        if start.path is None:  # a run under way keeps its schedule
+            check_schedule(config.train, plan.total_steps)
         report_changes(run, start, regroup)
     return run
 
@@ -154,14 +156,7 @@ def _check_masks(model: Any, lengths: tuple[int, ...], config: Config, *, sampli
             "with --max-duration-sec 15"
         )
     frames = num_frames(torch.tensor(lengths), model.config).tolist()
-    summary = summarise_masks(frames, config.masking, seed=config.train.seed)
-    if summary.num_without > MAX_SHARE_WITHOUT_MASK * summary.num_clips:
-        raise TrainingError(
-            f"{summary.line()}: more than {MAX_SHARE_WITHOUT_MASK:.0%} would teach nothing. Raise --mask-time-prob "
-            f"(now {config.masking.mask_time_prob:g}; 0.65 is usual) or masking.mask_time_min_spans "
-            f"(now {config.masking.mask_time_min_spans})"
-        )
-    return summary
+    return check_masks(frames, config.masking, seed=config.train.seed)
 
 
 def _builder(split: Any, model: Any, extractor: Any, config: Config, plugins: Plugins, *, stage: Any) -> BatchBuilder:

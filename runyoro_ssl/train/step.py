@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from runyoro_ssl.batches.build import TrainingBatch
 from runyoro_ssl.batches.forward import run_objective
-from runyoro_ssl.batches.plan import Update
+from runyoro_ssl.batches.plan import MicroBatch, Update
 from runyoro_ssl.devices import is_out_of_memory
 from runyoro_ssl.evaluate.metrics import Meter, UpdateNumbers
 from runyoro_ssl.model.draws import derive_seed
@@ -41,6 +41,8 @@ class Stepper:
     num_parts: int = 1
     judge: Callable[[UpdateNumbers], bool] = lambda _numbers: True
     rate_scale: float = 1.0
+    losses: list[tuple[MicroBatch, torch.Tensor]] = field(default_factory=list)
+    """Of the last update: this process's micro-batches and their contrastive losses, which stay on the device."""
 
     def take(self, update: Update, batches: Sequence[TrainingBatch], meter: Meter) -> dict[str, float]:
         """Take one step along the gradient of the mean loss per masked frame, over all micro-batches and processes.
@@ -75,6 +77,15 @@ class Stepper:
         self.optimizer.zero_grad()
         return {"grad_norm": grad_norm, "learning_rate": rate, "gumbel_temperature": temperature}
 
+    def clips_without_numbers(self) -> list[int]:
+        """This process's clips (dataset rows) in micro-batches of the last update whose loss was no number.
+
+        Where every loss was one, and only the gradient was not: all clips. Waits for the device.
+        """
+        finite = [bool(torch.isfinite(loss)) for _, loss in self.losses]
+        broken = [plan for (plan, _), good in zip(self.losses, finite, strict=True) if not good]
+        return sorted({clip for plan in broken or [plan for plan, _ in self.losses] for clip in plan.clips})
+
     def _is_taken(self, numbers: UpdateNumbers) -> bool:
         # fp16: gradients that overflow are part of the search for the loss scale; the optimizer leaves them out itself.
         overflow = math.isfinite(numbers.contrastive_loss) and not math.isfinite(numbers.grad_norm)
@@ -85,6 +96,7 @@ class Stepper:
         num_masked = sum_over_processes(self.accelerator, sum(batch.num_masked for batch in batches))
         while True:
             error = None
+            self.losses.clear()
             try:
                 objectives = [
                     self._backward(part, number, num_masked)
@@ -112,6 +124,7 @@ class Stepper:
         key += [f"part {plan.part}"] if plan.part else []
         torch.manual_seed(derive_seed(*key, "forward", *([number] if number else [])))
         objective = run_objective(self.accelerator, self.model, part.to(self.accelerator.device))
+        self.losses.append((plan, objective.contrastive_loss))
         self.accelerator.backward(objective.loss / max(1, num_masked))
         return replace(objective, loss=objective.loss.detach()), part.num_masked
 

@@ -70,10 +70,13 @@ def find_named(output_dir: Path, folder: Path) -> Path:
     raise CheckpointError(f"{folder}: {problem}; {advice}")
 
 
-def find_healthy(output_dir: Path) -> Path | None:
-    """The newest checkpoint that is intact, and was healthy when it was written; None if there is none."""
-    for _, folder in reversed(list_checkpoints(output_dir)):
-        if _was_healthy(folder) and verify_checkpoint(folder) is None:
+def find_healthy(output_dir: Path, *, at_most: int | None = None) -> Path | None:
+    """The newest checkpoint that is intact, and was healthy when it was written; None if there is none.
+
+    `at_most`: the last step that it may be of, where later ones are known to be no better.
+    """
+    for step, folder in reversed(list_checkpoints(output_dir)):
+        if (at_most is None or step <= at_most) and _was_healthy(folder) and verify_checkpoint(folder) is None:
             return folder
     return None
 
@@ -104,16 +107,27 @@ def set_aside_later(output_dir: Path, step: int) -> None:
 def prune_checkpoints(output_dir: Path, limit: int) -> None:
     """Remove the oldest checkpoints beyond `limit`; 0 keeps all.
 
-    The best one never goes, nor the newest healthy one, to which the run would go back.
+    The best one never goes, nor the newest healthy one, to which the run would go back; nor the newest healthy one from
+    before codes in use began to become fewer, to which it would go back if they went on so.
     """
     if not limit:
         return
     checkpoints = list_checkpoints(output_dir)
-    healthy = next((step for step, folder in reversed(checkpoints) if _was_healthy(folder)), None)
-    best = _best_step(checkpoints)
+    healthy = [step for step, folder in checkpoints if _was_healthy(folder)]
+    behind = _fall_began(checkpoints)
+    kept = {_best_step(checkpoints), *healthy[-1:], *[step for step in healthy if step <= behind][-1:]}
     for step, folder in checkpoints[:-limit]:
-        if step not in (best, healthy):
+        if step not in kept:
             remove_folder(folder)
+
+
+def _fall_began(checkpoints: list[tuple[int, Path]]) -> int:
+    """The step after which codes in use began to become fewer, as the newest checkpoint knows it; else its own."""
+    step, folder = checkpoints[-1]
+    with suppress(OSError, ValueError, KeyError, CheckpointError):  # damaged, or of another version
+        behind = load_state(folder)["health"].get("behind")
+        return step if behind is None else int(behind)
+    return step
 
 
 def _best_step(checkpoints: list[tuple[int, Path]]) -> int | None:

@@ -92,11 +92,14 @@ def choose(config: Config, accelerator: Any) -> Start:
     return _decide(accelerator, lambda: _choose(config))
 
 
-def choose_healthy(output_dir: Path, accelerator: Any, *, rollbacks: int) -> Start:
-    """Decide where a run goes back to, for the `rollbacks`th time: its newest healthy checkpoint, or its beginning."""
+def choose_healthy(output_dir: Path, accelerator: Any, *, rollbacks: int, at_most: int | None = None) -> Start:
+    """Decide where a run goes back to, for the `rollbacks`th time: its newest healthy checkpoint, or its beginning.
+
+    `at_most`: the last step that it may be of.
+    """
 
     def find() -> Start:
-        path = find_healthy(output_dir)
+        path = find_healthy(output_dir, at_most=at_most)
         state = {} if path is None else _read(path)
         return Start(path, state, rollbacks=rollbacks, went_back=True)
 

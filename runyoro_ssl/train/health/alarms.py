@@ -16,8 +16,13 @@ if TYPE_CHECKING:
 log = get_logger()
 
 Action = Literal["note", "skip", "go_back", "stop", "finish"]
+NON_FINITE = "non_finite_update"
 HALF = "half the --learning-rate"
 COOLER = f"{HALF} (going back does that)"
+CALMER = (
+    "then train.feature_encoder_lr_scale at 0.1, if it is higher; twice the --warmup-steps; or more audio per update: "
+    "--set hardware.update_seconds"
+)
 
 
 @dataclass(frozen=True)
@@ -31,6 +36,8 @@ class Alarm:
         advice: What to try, the likeliest remedy first.
         action: `note`: go on. `skip`: leave this update out. `go_back`: restore the last healthy checkpoint. `stop`:
             end the run as failed. `finish`: end it with its best model.
+        behind: What is wrong began after this step: going back goes to a checkpoint of it, or of one before.
+        clips: Names of the clips that showed it, where it comes from some.
     """
 
     kind: str
@@ -38,18 +45,28 @@ class Alarm:
     means: str
     advice: str
     action: Action
+    behind: int | None = None
+    clips: tuple[str, ...] = ()
+
+    def last_words(self) -> str:
+        """What is said of the alarm that ends a run."""
+        clips = f" Clips: {'; '.join(self.clips)}." if self.clips else ""
+        return f"{self.seen}: {self.means}. The run has stopped. {self.advice}.{clips}"
 
 
 def report_alarm(alarm: Alarm, *, step: int, done: str) -> dict[str, Any]:
     """Log an alarm and what was done about it as one event. Returns its line of `journal.jsonl`."""
-    words = {"step": step, "seen": alarm.seen, "means": alarm.means, "done": done, "try": alarm.advice}
+    words: dict[str, Any] = {"step": step, "seen": alarm.seen, "means": alarm.means, "done": done, "try": alarm.advice}
+    words |= {"clips": list(alarm.clips)} if alarm.clips else {}
     write = {"stop": log.error, "finish": log.info}.get(alarm.action, log.warning)
     write(alarm.kind, **words)
     return {"kind": alarm.kind, "action": alarm.action, **words}
 
 
-def non_finite_update(numbers: UpdateNumbers, config: HealthConfig, *, in_a_row: int, action: Action) -> Alarm:
-    """The alarm for a loss, norm or perplexity that is no number."""
+def non_finite_update(
+    numbers: UpdateNumbers, config: HealthConfig, *, in_a_row: int, skipped: int, action: Action
+) -> Alarm:
+    """The alarm for a loss, norm or perplexity that is no number; `skipped` of the last updates were so."""
     if action == "skip":
         means = "this update would ruin every weight, so it is left out; a single one may be a damaged clip"
         advice = (
@@ -60,25 +77,52 @@ def non_finite_update(numbers: UpdateNumbers, config: HealthConfig, *, in_a_row:
         cooler = COOLER if action == "go_back" else HALF
         advice = f"{cooler}, or --bf16 or fp32 in place of --fp16; then look for clips of constant or broken audio"
     limit = f"health.max_skipped_updates {config.max_skipped_updates}" if config.enabled else "health.enabled is false"
+    seen = f"for {_updates(in_a_row)} in a row ({limit})"
+    if in_a_row <= config.max_skipped_updates and action == "go_back":
+        means = "too many updates give no number: broken clips, a model that cannot bear its precision, or divergence"
+        advice = f"listen to the clips named: leave out what is broken; else {advice}"
+        seen = (
+            f"in {_updates(skipped)} of the last {config.skip_window}, over {config.max_skipped_share:.0%} "
+            "(health.max_skipped_share)"
+        )
     return Alarm(
-        "non_finite_update",
+        NON_FINITE,
         f"loss {numbers.contrastive_loss:g} nats, gradient norm {numbers.grad_norm:g}: not every value is a number, "
-        f"for {_updates(in_a_row)} in a row ({limit})",
+        f"{seen}",
         means,
         advice,
         action,
     )
 
 
-def codebook_collapse(numbers: UpdateNumbers, config: HealthConfig, *, codebook: int, in_a_row: int) -> Alarm:
+def codebook_collapse(
+    numbers: UpdateNumbers, config: HealthConfig, *, codebook: int, in_a_row: int, behind: int | None
+) -> Alarm:
     """The alarm for a codebook that was in use and has shrunk to next to nothing."""
     return Alarm(
         "codebook_collapse",
         f"{_codebook(numbers, config, codebook)} for {_updates(in_a_row)} in a row (health.patience)",
         "nearly every frame gets the same code, so there is little left to tell apart: the loss may look good, but the "
         "model learns nothing",
-        f"{COOLER}; then twice the --warmup-steps, or more audio per update: --set hardware.update_seconds",
+        f"{COOLER}; {CALMER}",
         "go_back",
+        behind,
+    )
+
+
+def codes_lost(
+    config: HealthConfig, *, which: str, codes: float, held: float, in_a_row: int, behind: int | None
+) -> Alarm:
+    """The alarm for a codebook, or all together, without most of the codes that were in use."""
+    return Alarm(
+        "codebook_collapse",
+        f"{which} {codes:.1f} codes in use (perplexity), and had {held:.1f}: over {config.max_lost_codes:.0%} of them "
+        f"are lost (health.max_lost_codes) for {_updates(in_a_row)} in a row (health.patience)",
+        "frames that sounded different to the model now get the same code: the loss falls because the task becomes "
+        "easier, and what the model tells apart becomes less",
+        f"{COOLER}; {CALMER}",
+        "go_back",
+        behind,
     )
 
 
@@ -124,13 +168,14 @@ def fell_to_chance(numbers: UpdateNumbers, config: HealthConfig, *, in_a_row: in
     )
 
 
-def lost_progress(numbers: UpdateNumbers, config: HealthConfig, *, best: float, in_a_row: int) -> Alarm:
+def lost_progress(numbers: UpdateNumbers, config: HealthConfig, *, held: float, share: float, in_a_row: int) -> Alarm:
     """The alarm for a model that was much better than guessing and is only a little better now."""
     now = numbers.chance_loss - numbers.contrastive_loss
+    rising = "" if share == config.max_lost_share else f"; {share:.0%} while the rate rises"
     return Alarm(
         "lost_progress",
-        f"the contrastive loss is {now:.3f} nats below guessing, and was {best:.3f} on average: over "
-        f"{config.max_lost_share:.0%} of that is lost (health.max_lost_share) for {_updates(in_a_row)} in a row",
+        f"the contrastive loss is {now:.3f} nats below guessing, and was held {-held:.3f} below: over {share:.0%} of "
+        f"that is lost (health.max_lost_share {config.max_lost_share:g}{rising}) for {_updates(in_a_row)} in a row",
         "something undid in a few steps what was learned: a damaged weight, or a learning rate that is too high",
         COOLER,
         "go_back",
@@ -178,15 +223,30 @@ def gradient_spikes(config: HealthConfig, *, grad_norm: float, typical: float, n
     )
 
 
-def validation_collapsed(step: int, metrics: Mapping[str, float], config: HealthConfig, *, floor: float) -> Alarm:
-    """The alarm for a validation whose loss says nothing."""
+def validation_collapsed(
+    step: int, metrics: Mapping[str, float], config: HealthConfig, *, floor: float, before: float
+) -> Alarm:
+    """The alarm for a validation whose loss says nothing. `before`: the most codes that one had in use."""
     return Alarm(
         "validation_collapsed",
         f"validation at step {step}: {metrics['eval/codevector_perplexity']:.1f} codes in use, all codebooks together, "
-        f"floor {floor:g} (health.min_group_perplexity for each); guessing would reach "
+        f"at most {before:.1f} before, of which {config.max_lost_codes:.0%} may be lost (health.max_lost_codes), floor "
+        f"{floor:g} (health.min_group_perplexity for each); guessing would reach "
         f"{metrics['eval/chance_loss']:.3f} nats, floor {config.min_contrastive_loss:g} (health.min_contrastive_loss)",
         "held-out frames hardly differ in their codes: this loss says nothing, however low, and is not taken as best",
         f"half the --learning-rate, from the last checkpoint before step {step}",
+        "note",
+    )
+
+
+def codes_shrink(step: int, codes: float, before: float) -> Alarm:
+    """The alarm for a validation of a model that is losing its codes."""
+    return Alarm(
+        "codes_shrink",
+        f"validation at step {step}: {codes:.1f} codes in use in training (median perplexity, all codebooks together), "
+        f"{before:.1f} a little before",
+        "codes in use are being lost: the loss falls with them, so this model is not taken as best, nor as healthy",
+        "nothing yet: if it goes on, the run goes back (health.max_lost_codes)",
         "note",
     )
 

@@ -9,20 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 from runyoro_ssl.config import HealthConfig
 from runyoro_ssl.train.health import alarms
-from runyoro_ssl.train.health.alarms import Alarm
+from runyoro_ssl.train.health.alarms import Action, Alarm
+from runyoro_ssl.train.health.codebooks import Codebooks
+from runyoro_ssl.train.health.progress import BETTER, Progress
 from runyoro_ssl.train.health.state import HealthState, Learned, Recent
 
 if TYPE_CHECKING:
     from runyoro_ssl.evaluate.metrics import UpdateNumbers  # which imports torch
 
-CLEARLY = 2
-"""Times a threshold from which a model is believed to be better than guessing, and a codebook to be in use."""
-TRAINED = 5
-"""Times `chance_margin` below guessing from which a model came trained: XLS-R starts 1.5 nats below, random weights
-hardly ever 0.1."""
-EXPLOSION_NATS = 1.0
-SLOWLY = 20
-"""Updates over which the loss of a model that learns is averaged."""
 CONCERNS = {
     "non_finite_update": "the last updates were no numbers and were skipped",
     "codebook_collapse": "a codebook has next to no code in use",
@@ -69,29 +63,33 @@ class HealthWatch:
         if not self._config.enabled or self._recent.streaks["non_finite_update"]:
             return alarm
         found = (
-            self._check_codebooks(numbers),
+            self._codebooks.judge(numbers),
             self._check_task(numbers),
-            self._check_chance(numbers),
+            self._progress.judge(numbers),
             self._check_spikes(numbers),
         )
-        return next((alarm for alarm in found if alarm), None)
+        return next((self._last_resort(alarm) for alarm in found if alarm), None)
 
     def judge_validation(self, step: int, metrics: Mapping[str, float]) -> Alarm | None:
         """Keep a validation, and judge it. That of step 0, the model as it came, is never the best of this run.
 
-        Nor is one whose codebooks have collapsed: its loss says nothing. One no better than guessing is best only as
-        long as there is no other, and never ends the run: there, few codes in use make the loss low.
+        Nor is one whose codebooks have collapsed, or are on the way: its loss says nothing. One no better than guessing
+        is best only as long as there is no other, and never ends the run: there, few codes in use make the loss low.
         """
-        config, found = self._config, {"step": step, **metrics}
+        config, found, codes = self._config, {"step": step, **metrics}, metrics["eval/codevector_perplexity"]
         self.validations["last"] = found
         self.validations.setdefault("first", found)
         if step == 0:
+            self._learned.codes_validated = codes if self._progress.came_trained else 0.0
             return None
+        before = self._learned.codes_validated
         floor = config.min_group_perplexity * self._learned.num_codebooks
-        self._recent.validation_collapsed = (
-            metrics["eval/codevector_perplexity"] < floor or metrics["eval/chance_loss"] < config.min_contrastive_loss
-        )
-        if not self._recent.validation_collapsed and self._is_better(metrics):
+        trivial = codes < floor or metrics["eval/chance_loss"] < config.min_contrastive_loss
+        self._recent.validation_collapsed = trivial or (config.enabled and self._codebooks.judge_validation(codes))
+        shrinking = config.enabled and self._codebooks.are_being_lost()
+        if not self._recent.validation_collapsed and self._progress.is_clear(_gap(metrics)):
+            self._state.believe(BETTER)
+        if not (self._recent.validation_collapsed or shrinking) and self._is_better(metrics):
             self.validations["best"], self._learned.validations_without_best = found, 0
             return None
         self._learned.validations_without_best += step > self._warmup_steps
@@ -100,8 +98,9 @@ class HealthWatch:
         if self._is_over():
             without_best = self._learned.validations_without_best
             return alarms.validation_worsens(step, metrics, self.validations["best"], without_best=without_best)
-        collapsed = self._recent.validation_collapsed
-        return alarms.validation_collapsed(step, metrics, config, floor=floor) if collapsed else None
+        if self._recent.validation_collapsed:
+            return alarms.validation_collapsed(step, metrics, config, floor=floor, before=before)
+        return alarms.codes_shrink(step, *self._codebooks.in_use()) if shrinking else None
 
     def concerns(self) -> list[str]:
         """Why a checkpoint written now would not be healthy; empty: it would be."""
@@ -112,6 +111,8 @@ class HealthWatch:
         found = [f"{words} ({kinds[kind]} in a row)" for kind, words in CONCERNS.items() if kind in kinds]
         if recent.spike_steps:
             found.append(f"the gradient norm spiked {len(recent.spike_steps)} times in the last updates")
+        if self._codebooks.are_being_lost():
+            found.append("codes in use are being lost")
         if recent.validation_collapsed:
             found.append("the codebooks had collapsed at the last validation")
         return found
@@ -136,8 +137,11 @@ class HealthWatch:
             self._state.recent = Recent()
 
     def state_dict(self) -> dict[str, Any]:
-        """All that a checkpoint keeps of this watch, besides the validations: JSON values."""
-        return {"rollbacks": self.rollbacks, **self._state.as_json()}
+        """All that a checkpoint keeps of this watch, besides the validations: JSON values.
+
+        `behind`: the step before which a checkpoint is certainly behind the start of a fall of codes in use, if any.
+        """
+        return {"rollbacks": self.rollbacks, "behind": self._codebooks.fall_began(), **self._state.as_json()}
 
     @property
     def _learned(self) -> Learned:
@@ -147,35 +151,30 @@ class HealthWatch:
     def _recent(self) -> Recent:
         return self._state.recent
 
+    @property
+    def _progress(self) -> Progress:
+        return Progress(self._config, self._state, starts_at=self._starts_at, warmup_steps=self._warmup_steps)
+
+    @property
+    def _codebooks(self) -> Codebooks:
+        return Codebooks(self._config, self._state, came_trained=self._progress.came_trained)
+
     def _check_finite(self, numbers: UpdateNumbers) -> Alarm | None:
         values = (numbers.contrastive_loss, numbers.accuracy, numbers.chance_loss, numbers.grad_norm)
         finite = all(map(math.isfinite, (*values, *numbers.perplexities)))
-        in_a_row = self._recent.count("non_finite_update", seen=not finite)
+        config, recent = self._config, self._recent
+        in_a_row = recent.count("non_finite_update", seen=not finite)
         if finite:
             return None
-        config = self._config
-        if not config.enabled:
-            return alarms.non_finite_update(numbers, config, in_a_row=in_a_row, action="stop")
-        if in_a_row <= config.max_skipped_updates:
-            return alarms.non_finite_update(numbers, config, in_a_row=in_a_row, action="skip")
-        return self._go_back(alarms.non_finite_update(numbers, config, in_a_row=in_a_row, action="go_back"))
-
-    def _check_codebooks(self, numbers: UpdateNumbers) -> Alarm | None:
-        """A codebook that was in use and is no more; one that came unused has time, as random weights have."""
-        config, of = self._config, len(numbers.perplexities)
-        self._learned.num_codebooks = of
-        found: list[Alarm] = []
-        for codebook, value in enumerate(numbers.perplexities, 1):
-            used = self._learn(f"codebook_in_use:{codebook}", seen=value >= CLEARLY * config.min_group_perplexity)
-            low = value < config.min_group_perplexity
-            collapsed = self._recent.count(f"codebook_collapse:{codebook}", seen=low and used)
-            unused = self._recent.count(f"codebook_never_used:{codebook}", seen=low and not used)
-            if collapsed >= config.patience:
-                alarm = alarms.codebook_collapse(numbers, config, codebook=codebook, in_a_row=collapsed)
-                found.append(self._go_back(alarm))
-            elif unused >= config.chance_patience:
-                found.append(alarms.codebook_never_used(numbers, config, codebook=codebook, in_a_row=unused))
-        return found[0] if found else None
+        recent.skipped_steps = [step for step in recent.skipped_steps if step > numbers.step - config.skip_window]
+        recent.skipped_steps.append(numbers.step)
+        action: Action = "skip" if config.enabled else "stop"
+        too_many = len(recent.skipped_steps) > max(1, config.max_skipped_share * config.skip_window)
+        if config.enabled and (in_a_row > config.max_skipped_updates or too_many):
+            action = "go_back"
+        skipped = len(recent.skipped_steps)
+        alarm = alarms.non_finite_update(numbers, config, in_a_row=in_a_row, skipped=skipped, action=action)
+        return self._last_resort(alarm)
 
     def _check_task(self, numbers: UpdateNumbers) -> Alarm | None:
         config = self._config
@@ -183,47 +182,7 @@ class HealthWatch:
         trivial = self._recent.count("trivial_task", seen=solved or numbers.chance_loss < config.min_contrastive_loss)
         if trivial < config.patience:
             return None
-        return self._go_back(alarms.trivial_task(numbers, config, in_a_row=trivial))
-
-    def _check_chance(self, numbers: UpdateNumbers) -> Alarm | None:
-        config = self._config
-        gap = numbers.contrastive_loss - numbers.chance_loss
-        if not self._learn("below_chance", seen=gap < -CLEARLY * config.chance_margin):
-            return self._check_start(numbers, gap)
-        fallen = self._recent.count("fell_to_chance", seen=gap >= -config.chance_margin)
-        lost = self._count_lost(gap)
-        if fallen >= config.patience:
-            return self._go_back(alarms.fell_to_chance(numbers, config, in_a_row=fallen))
-        if lost >= config.patience:
-            best = -self._learned.best_gap
-            return self._go_back(alarms.lost_progress(numbers, config, best=best, in_a_row=lost))
-        return None
-
-    def _count_lost(self, gap: float) -> int:
-        """Updates in a row that are not half as much better than guessing as the run once was."""
-        config, learned = self._config, self._learned
-        clear = learned.best_gap < -TRAINED * config.chance_margin
-        lost = self._recent.count("lost_progress", seen=clear and gap > (1 - config.max_lost_share) * learned.best_gap)
-        usual = gap if learned.usual_gap is None else learned.usual_gap + (gap - learned.usual_gap) / SLOWLY
-        learned.usual_gap, learned.best_gap = usual, min(learned.best_gap, usual)
-        return lost
-
-    def _check_start(self, numbers: UpdateNumbers, gap: float) -> Alarm | None:
-        """A model that was never better than guessing: it may explode, or never learn. Random weights start above."""
-        config, learned = self._config, self._learned
-        if learned.first_gap is None:
-            learned.first_gap = learned.mean_gap = gap
-        above = max(0.0, learned.first_gap, self._starts_at or 0.0) + EXPLOSION_NATS
-        exploded = self._recent.count("loss_exploded", seen=gap > above)
-        if exploded >= config.patience:
-            return self._go_back(alarms.loss_exploded(numbers, above=above, in_a_row=exploded))
-        learned.updates_at_chance += 1
-        learned.mean_gap += (gap - learned.mean_gap) / config.patience
-        if learned.updates_at_chance < config.chance_patience or learned.mean_gap < -config.chance_margin:
-            return None
-        return alarms.never_left_chance(
-            numbers, config, mean_gap=learned.mean_gap, num_updates=learned.updates_at_chance
-        )
+        return alarms.trivial_task(numbers, config, in_a_row=trivial)
 
     def _check_spikes(self, numbers: UpdateNumbers) -> Alarm | None:
         config, recent = self._config, self._recent
@@ -237,7 +196,7 @@ class HealthWatch:
             config, grad_norm=numbers.grad_norm, typical=typical, num_spikes=len(recent.spike_steps)
         )
         if alarm.action == "go_back":
-            return self._go_back(alarm)
+            return alarm
         if recent.noted_step is not None and numbers.step - recent.noted_step < config.spike_window:
             return None
         recent.noted_step = numbers.step
@@ -268,18 +227,9 @@ class HealthWatch:
         patience, without_best = self._config.early_stop_patience, self._learned.validations_without_best
         return 0 < patience <= without_best and not self._is_at_chance(self.validations.get("best"))
 
-    def _learn(self, fact: str, *, seen: bool) -> bool:
-        """Whether something was ever seen for `patience` updates in a row, or the model came trained."""
-        starts_at, facts = self._starts_at, self._learned.facts
-        if starts_at is not None and starts_at < -TRAINED * self._config.chance_margin:
-            return True
-        if fact not in facts and self._recent.count(fact, seen=seen) >= self._config.patience:
-            facts.append(fact)
-        return fact in facts
-
-    def _go_back(self, alarm: Alarm) -> Alarm:
-        """The alarm as it is while the run may still go back, else as one that ends it."""
-        if self.rollbacks < self._config.max_rollbacks:
+    def _last_resort(self, alarm: Alarm) -> Alarm:
+        """The alarm as it is, unless the run may not go back once more: then it ends it."""
+        if alarm.action != "go_back" or self.rollbacks < self._config.max_rollbacks:
             return alarm
         return alarms.last_resort(alarm, rollbacks=self.rollbacks, learning_rate_scale=self.learning_rate_scale)
 
