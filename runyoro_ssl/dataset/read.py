@@ -72,7 +72,7 @@ def load_splits(dataset_dir: Path, *, sampling_rate: int) -> Any:
 
 
 def name_clips(dataset_dir: Path, rows: Sequence[int]) -> list[str]:
-    """Names of clips of the train split, by their rows, as in `clips.jsonl`: file@second; where that is not to be had, the row."""
+    """Names of clips of the train split, by their rows: file@second, as in `clips.jsonl`, or else the row."""
     names = {row: f"row {row} of the train split" for row in rows}
     with suppress(OSError, ValueError, KeyError, TypeError), (dataset_dir / CLIPS).open(encoding="utf-8") as file:
         for row, line in enumerate(islice(file, max(rows, default=-1) + 1)):  # clips of the train split stand first

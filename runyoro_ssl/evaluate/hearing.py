@@ -13,12 +13,7 @@ from runyoro_ssl.evaluate.judged import MIN_CLIP_SEC, why_not_judged
 NUM_HEARD = 200
 HEARD_SEC = 15.0
 """So many clips, and so much of each, are heard before a run: it takes 2 s at most."""
-REMEDY_ALIKE = (
-    """leave them out: `invoke prepare --overwrite --set 'plugins.filters=["duration", "silence", "clipping", """
-    """"speech", "duplicates"]'`"""
-)
-"""The silence filter finds silence and dead microphones, the speech filter tones as well."""
-REMEDY_SHORT = f"leave them out: `invoke prepare --overwrite --min-duration-sec {MIN_CLIP_SEC + 0.005:g}`"
+SPEECH_ONLY = """--set 'plugins.filters=["duration", "silence", "clipping", "speech", "duplicates"]'"""
 UNREADABLE = "it cannot be read"
 
 
@@ -30,9 +25,9 @@ class Heard:
     good: tuple[int, ...]
     bad: dict[int, str]
 
-    def reasons(self) -> str:
-        """Why, the most frequent first, with counts."""
-        return ", ".join(f"{why} {count}" for why, count in Counter(self.bad.values()).most_common())
+    def reasons(self) -> list[str]:
+        """Why, with counts, the most frequent first."""
+        return [f"{why}: {count}" for why, count in Counter(self.bad.values()).most_common()]
 
 
 def hear(clips: Clips, rows: Sequence[int], sampling_rate: int) -> Heard:
@@ -51,3 +46,12 @@ def _why_not(clips: Clips, row: int, sampling_rate: int) -> str | None:
         return why_not_judged(clips.waveform(row, 0, round(HEARD_SEC * sampling_rate)), sampling_rate)
     except DatasetError:
         return UNREADABLE
+
+
+def remedy(*, short: bool, alike: bool) -> str:
+    """How to prepare without clips shorter than a mask, and without those in which nothing changes.
+
+    The silence filter finds silence and dead microphones, the speech filter tones as well.
+    """
+    options = [f"--min-duration-sec {MIN_CLIP_SEC + 0.005:g}"] * short + [SPEECH_ONLY] * alike
+    return f"leave them out: {' '.join(['`invoke prepare --overwrite', *options])}`, with your other options"

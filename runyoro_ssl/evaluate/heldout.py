@@ -18,7 +18,7 @@ from runyoro_ssl.config import MaskingConfig
 from runyoro_ssl.dataset.read import Clips
 from runyoro_ssl.devices import is_out_of_memory
 from runyoro_ssl.errors import TrainingError
-from runyoro_ssl.evaluate.hearing import REMEDY_ALIKE, REMEDY_SHORT, hear
+from runyoro_ssl.evaluate.hearing import hear, remedy
 from runyoro_ssl.evaluate.judged import ALIKE, FEW_SEC, MIN_CLIP_SEC, TOO_SHORT
 from runyoro_ssl.evaluate.metrics import Meter
 from runyoro_ssl.logs import get_logger, progress
@@ -64,23 +64,20 @@ def check_validation(clips: Clips, model_config: Any, *, sampling_rate: int) -> 
     long_enough = [clip for clip in range(len(clips)) if frames[clip] >= MaskingConfig().mask_time_length]
     heard = hear(clips, long_enough, sampling_rate)
     num_short = len(clips) - len(long_enough)
-    remedies = [REMEDY_SHORT] * (num_short > 0) + [REMEDY_ALIKE] * (ALIKE in heard.bad.values())
-    advice = ", and ".join(remedies) or "prepare anew: `invoke prepare --overwrite`"
+    advice = remedy(short=num_short > 0, alike=ALIKE in heard.bad.values())
     if not heard.good:
         raise TrainingError(
-            f"the validation split cannot be judged: of {len(clips)} clips {num_short} are shorter than a mask "
-            f"({MIN_CLIP_SEC:g} s), and in none of {len(heard.rows)} others does anything change (silence, a tone, a "
+            f"the validation split cannot be judged: of {len(clips)} clips {num_short} are shorter than a mask, "
+            f"{MIN_CLIP_SEC:g} s, and in none of {len(heard.rows)} others does anything change (silence, a tone, a "
             f"dead microphone), so no model could be chosen; {advice}; then others are held out"
         )
     if num_short or heard.bad:
         of = f"{len(clips)}" if len(heard.rows) == len(long_enough) else f"{len(heard.rows)} heard of {len(clips)}"
-        found = [f"{TOO_SHORT} ({MIN_CLIP_SEC:g} s) {num_short}"] * (num_short > 0) + [heard.reasons()] * bool(
-            heard.bad
-        )
+        short = [f"{TOO_SHORT}, {MIN_CLIP_SEC:g} s: {num_short}"] * (num_short > 0)
         log.warning(
             "validation_in_part_useless",
             clips=f"{num_short + len(heard.bad)} of {of}",
-            because=", ".join(found),
+            because="; ".join([*short, *heard.reasons()]),
             advice=advice,
         )
     seconds = sum(lengths[clip] for clip in heard.good) / sampling_rate * len(long_enough) / len(heard.rows)
@@ -89,7 +86,7 @@ def check_validation(clips: Clips, model_config: Any, *, sampling_rate: int) -> 
             "validation_is_small",
             seconds=round(seconds, 1),
             because=f"under {FEW_SEC:g} s, its loss hardly tells a gain from chance",
-            advice="hold out more: `invoke prepare --overwrite --set prepare.validation_share=0.1`, or prepare more audio",
+            advice="hold out more: `invoke prepare --overwrite --set prepare.validation_share=0.1`; or more audio",
         )
 
 

@@ -8,7 +8,7 @@ from itertools import product
 from runyoro_ssl.config import MaskingConfig, TrainConfig
 from runyoro_ssl.dataset.read import Clips
 from runyoro_ssl.errors import TrainingError
-from runyoro_ssl.evaluate.hearing import REMEDY_ALIKE, hear
+from runyoro_ssl.evaluate.hearing import hear, remedy
 from runyoro_ssl.evaluate.judged import ALIKE
 from runyoro_ssl.logs import get_logger
 from runyoro_ssl.model.masking import MaskSummary, summarise_masks
@@ -52,7 +52,9 @@ def _problem(summary: MaskSummary) -> str | None:
     if summary.num_without > most:
         return f"more than {MAX_SHARE_USELESS:.0%} would teach nothing"
     if summary.num_whole > most:
-        return f"of {summary.num_whole} every frame is masked, and nothing is left to see: more than {MAX_SHARE_USELESS:.0%}"
+        return (
+            f"in {summary.num_whole} every frame is masked, more than {MAX_SHARE_USELESS:.0%}: nothing is left to see"
+        )
     if summary.masked_share > MAX_MASKED_SHARE:
         return f"more than {MAX_MASKED_SHARE:.0%} of frames masked, and hardly one is left to see"
     return None
@@ -99,18 +101,19 @@ def check_training_clips(clips: Clips, *, sampling_rate: int) -> None:
     alike = [row for row, why in heard.bad.items() if why == ALIKE]
     if not alike:
         return
+    advice = remedy(short=False, alike=True)
     of = f"{len(clips)}" if len(heard.rows) == len(clips) else f"{len(heard.rows)} heard of {len(clips)}"
     if len(alike) > MAX_SHARE_ALIKE * len(heard.rows):
         raise TrainingError(
             f"in {len(alike)} of {of} training clips nothing changes (silence, a tone, a dead microphone), so there is "
-            f"nothing to learn; {REMEDY_ALIKE}"
+            f"nothing to learn; {advice}"
         )
     log.warning(
         "training_clips_useless",
         clips=f"{len(alike)} of {of}",
         because="nothing changes in them: silence, a tone, a dead microphone",
         rows=alike[:10],
-        advice=REMEDY_ALIKE,
+        advice=advice,
     )
 
 

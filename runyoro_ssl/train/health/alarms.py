@@ -20,7 +20,7 @@ NON_FINITE = "non_finite_update"
 HALF = "half the --learning-rate"
 COOLER = f"{HALF} (going back does that)"
 CALMER = (
-    "then train.feature_encoder_lr_scale at 0.1, if it is higher; twice the --warmup-steps; or more audio per update: "
+    "train.feature_encoder_lr_scale at 0.1, if it is higher; twice the --warmup-steps; or more audio per update: "
     "--set hardware.update_seconds"
 )
 
@@ -104,7 +104,7 @@ def codebook_collapse(
         f"{_codebook(numbers, config, codebook)} for {_updates(in_a_row)} in a row (health.patience)",
         "nearly every frame gets the same code, so there is little left to tell apart: the loss may look good, but the "
         "model learns nothing",
-        f"{COOLER}; {CALMER}",
+        f"{COOLER}; then {CALMER}",
         "go_back",
         behind,
     )
@@ -120,7 +120,7 @@ def codes_lost(
         f"are lost (health.max_lost_codes) for {_updates(in_a_row)} in a row (health.patience)",
         "frames that sounded different to the model now get the same code: the loss falls because the task becomes "
         "easier, and what the model tells apart becomes less",
-        f"{COOLER}; {CALMER}",
+        f"{COOLER}; then {CALMER}",
         "go_back",
         behind,
     )
@@ -239,14 +239,14 @@ def validation_collapsed(
     )
 
 
-def codes_shrink(step: int, codes: float, before: float) -> Alarm:
+def codes_shrink(step: int, config: HealthConfig, *, codes: float, before: float) -> Alarm:
     """The alarm for a validation of a model that is losing its codes."""
     return Alarm(
         "codes_shrink",
         f"validation at step {step}: {codes:.1f} codes in use in training (median perplexity, all codebooks together), "
-        f"{before:.1f} a little before",
+        f"{before:.1f} a little before; of those held, {config.max_lost_codes:.0%} may be lost (health.max_lost_codes)",
         "codes in use are being lost: the loss falls with them, so this model is not taken as best, nor as healthy",
-        "nothing yet: if it goes on, the run goes back (health.max_lost_codes)",
+        f"nothing yet: if it goes on, the run goes back; then {CALMER}",
         "note",
     )
 

@@ -67,7 +67,7 @@ class Codebooks:
 
     def in_use(self) -> tuple[float, float]:
         """Codes in use in training, all codebooks together: now, and at most a little before."""
-        return self._level(self._recent.codes[TOGETHER]), self._highest_near(TOGETHER)
+        return self._level(self._recent.codes.get(TOGETHER, [0.0])), self._highest_near(TOGETHER)
 
     def fall_began(self, name: str | None = None) -> int | None:
         """The last step before the codes in use, of a codebook or of any, began to become fewer; None: not known."""

@@ -11,7 +11,7 @@ from runyoro_ssl.config import HealthConfig
 from runyoro_ssl.train.health import alarms
 from runyoro_ssl.train.health.alarms import Action, Alarm
 from runyoro_ssl.train.health.codebooks import Codebooks
-from runyoro_ssl.train.health.progress import BETTER, Progress
+from runyoro_ssl.train.health.progress import VALIDATED, Progress
 from runyoro_ssl.train.health.state import HealthState, Learned, Recent
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ class HealthWatch:
         self._recent.validation_collapsed = trivial or (config.enabled and self._codebooks.judge_validation(codes))
         shrinking = config.enabled and self._codebooks.are_being_lost()
         if not self._recent.validation_collapsed and self._progress.is_clear(_gap(metrics)):
-            self._state.believe(BETTER)
+            self._state.believe(VALIDATED)
         if not (self._recent.validation_collapsed or shrinking) and self._is_better(metrics):
             self.validations["best"], self._learned.validations_without_best = found, 0
             return None
@@ -100,14 +100,16 @@ class HealthWatch:
             return alarms.validation_worsens(step, metrics, self.validations["best"], without_best=without_best)
         if self._recent.validation_collapsed:
             return alarms.validation_collapsed(step, metrics, config, floor=floor, before=before)
-        return alarms.codes_shrink(step, *self._codebooks.in_use()) if shrinking else None
+        codes_now, codes_before = self._codebooks.in_use()
+        return alarms.codes_shrink(step, config, codes=codes_now, before=codes_before) if shrinking else None
 
     def concerns(self) -> list[str]:
         """Why a checkpoint written now would not be healthy; empty: it would be."""
         recent = self._recent
         if not self._config.enabled:
             return []
-        kinds = {name.partition(":")[0]: count for name, count in recent.streaks.items() if count}
+        streaks = {name: count for name, count in recent.streaks.items() if count}
+        kinds = {name.partition(":")[0]: count for name, count in streaks.items() if not self._progress.is_usual(name)}
         found = [f"{words} ({kinds[kind]} in a row)" for kind, words in CONCERNS.items() if kind in kinds]
         if recent.spike_steps:
             found.append(f"the gradient norm spiked {len(recent.spike_steps)} times in the last updates")

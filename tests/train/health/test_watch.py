@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import random
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -16,77 +16,22 @@ from runyoro_ssl.config import HealthConfig
 from runyoro_ssl.evaluate.metrics import UpdateNumbers
 from runyoro_ssl.train.health.alarms import Alarm, report_alarm
 from runyoro_ssl.train.health.watch import HealthWatch
-
-CHANCE = math.log(101)
-TRAINED = -2.5
-"""Nats above guessing at which XLS-R starts."""
-HEALTHY = UpdateNumbers(1, CHANCE + TRAINED, 0.4, CHANCE, (250.0, 180.0), 1.0)
-FRESH = UpdateNumbers(1, CHANCE + 0.001, 0.01, CHANCE, (20.0, 25.0), 0.3)
-"""Random weights: at chance."""
-VALID = {
-    "eval/loss": 2.2,
-    "eval/contrastive_loss": 2.1,
-    "eval/chance_loss": 4.6,
-    "eval/codevector_perplexity": 400.0,
-}
-
-
-def watch(*, starts_at: float | None = TRAINED, **settings: Any) -> HealthWatch:
-    """A watch with default thresholds but for `settings`, of a model that came so far above guessing (nats)."""
-    health = HealthWatch(HealthConfig(**settings))
-    if starts_at is not None:
-        health.validations["first"] = came(starts_at)
-    return health
-
-
-def came(starts_at: float) -> dict[str, float]:
-    """The validation of a model as it came."""
-    return {"step": 0, "eval/contrastive_loss": CHANCE + starts_at, "eval/chance_loss": CHANCE}
-
-
-def go_back(health: HealthWatch, saved: HealthWatch | None = None) -> None:
-    """What the run does with a watch when it goes back: to a checkpoint that holds `saved` as JSON, or to its start."""
-    if saved is None:
-        health.start_over()
-    else:
-        health.restore(*as_json(saved), went_back=True)
-    health.rollbacks += 1
-
-
-def as_json(health: HealthWatch) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What a checkpoint keeps of a watch, written and read."""
-    state, validations = json.loads(json.dumps([health.state_dict(), health.validations], allow_nan=False))
-    return state, validations
-
-
-def copy_of(health: HealthWatch) -> HealthWatch:
-    """A watch that knows the same, as when a checkpoint was written."""
-    saved = watch(starts_at=None)
-    saved.restore(*as_json(health), went_back=False)
-    saved.rollbacks = health.rollbacks
-    return saved
-
-
-def many(count: int, like: UpdateNumbers = HEALTHY, **values: Any) -> list[UpdateNumbers]:
-    """`count` updates alike."""
-    return [replace(like, **values)] * count
-
-
-def alarms(health: HealthWatch, *updates: Iterable[UpdateNumbers], first: int = 1) -> list[tuple[int, Alarm]]:
-    """The alarms of these updates, numbered from `first`, up to the first after which the run cannot just go on."""
-    found: list[tuple[int, Alarm]] = []
-    for step, numbers in enumerate((one for part in updates for one in part), first):
-        alarm = health.judge_update(replace(numbers, step=step))
-        if alarm:
-            found.append((step, alarm))
-            if alarm.action in {"go_back", "stop"}:
-                break
-    return found
-
-
-def kinds(found: list[tuple[int, Alarm]]) -> list[tuple[int, str, str]]:
-    """Step, kind and action of alarms."""
-    return [(step, alarm.kind, alarm.action) for step, alarm in found]
+from support.watched import (
+    CHANCE,
+    FRESH,
+    HEALTHY,
+    TRAINED,
+    VALID,
+    alarms,
+    as_json,
+    came,
+    copy_of,
+    go_back,
+    kinds,
+    many,
+    validate,
+    watch,
+)
 
 
 def from_chance(rng: random.Random, count: int, noise: float = 0.02) -> Iterator[UpdateNumbers]:
@@ -104,7 +49,7 @@ def from_xls_r(rng: random.Random, count: int, gap: float = TRAINED) -> Iterator
     for step in range(count):
         rise = 0.8 * math.sin(math.pi * min(1.0, step / 200))
         loss = CHANCE + gap + rise - 0.0005 * step + rng.gauss(0, 0.25)
-        codes = (280 - 0.2 * step + rng.gauss(0, 15), max(20.0, 120 - 0.2 * step) + rng.gauss(0, 4))
+        codes = (280 - 0.2 * step + rng.gauss(0, 15), max(60.0, 120 - 0.2 * step) + rng.gauss(0, 4))
         yield UpdateNumbers(step, loss, 0.4, CHANCE - 0.02, codes, 2 * rng.lognormvariate(0, 0.6))
 
 
@@ -258,14 +203,6 @@ def test_a_new_level_of_gradient_norms_becomes_normal() -> None:
     """Where spikes never make the run go back, the median follows within fifty updates."""
     found = alarms(watch(max_spikes=1000), many(100), many(300, grad_norm=20.0))
     assert [step for step, _ in found] == [101, 121, 141]
-
-
-def validate(health: HealthWatch, losses: Iterable[float], *, first: int = 100, **values: float) -> list[Alarm | None]:
-    """Validate every 100 steps with these losses."""
-    return [
-        health.judge_validation(step, {**VALID, "eval/loss": loss, **values})
-        for step, loss in zip(range(first, 10**6, 100), losses, strict=False)
-    ]
 
 
 def test_run_finishes_without_a_new_best() -> None:
@@ -555,10 +492,12 @@ def test_alarm_is_one_readable_event() -> None:
 def test_every_alarm_names_its_setting() -> None:
     """A reader finds in the text which number to change, and has something to try."""
     found = [alarm for seed in range(12) for alarm in _all_alarms(seed)]
+    found += [alarm for _, alarm in alarms(watch(), many(20), many(10, contrastive_loss=CHANCE + 0.4 * TRAINED))]
     assert {one.kind for one in found} == {
         "non_finite_update",
         "codebook_collapse",
         "codebook_never_used",
+        "codes_shrink",
         "trivial_task",
         "fell_to_chance",
         "lost_progress",
@@ -580,3 +519,27 @@ def _all_alarms(seed: int) -> Iterator[Alarm]:
         alarm = tell(health, step, event)
         if alarm:
             yield alarm
+
+
+@pytest.mark.parametrize(("every", "at"), [(2, 51), (3, 61), (4, 71), (5, None), (50, None)])
+def test_share_of_updates_without_numbers_goes_back(every: int, at: int | None) -> None:
+    """Every second, third and fourth: the eleventh of fifty. Every fifth is just borne, and skipped."""
+    updates = [replace(HEALTHY, grad_norm=math.nan) if step % every == 0 else HEALTHY for step in range(300)]
+    found = alarms(watch(), many(30), updates)
+    assert {alarm.kind for _, alarm in found} == {"non_finite_update"}
+    backs = [step for step, alarm in found if alarm.action == "go_back"]
+    assert backs == ([] if at is None else [at])
+    if at is not None:
+        assert "in 11 updates of the last 50, over 20% (health.max_skipped_share)" in found[-1][1].seen
+        many_borne = watch(max_skipped_share=0.5, skip_window=10)
+        assert {alarm.action for _, alarm in alarms(many_borne, many(30), updates)} == {"skip"}
+
+
+def test_state_of_the_first_version_is_understood() -> None:
+    """What it did not write is learned anew, and what it wrote besides is left."""
+    saved = watch().state_dict() | {"usual_gap": -1.0, "best_gap": -2.0, "best_loss": 1.0}
+    for name in ("held_gap", "codes_held", "codes_validated", "gaps", "codes", "levels", "skipped_steps", "behind"):
+        del saved[name]
+    health = watch()
+    health.restore(saved, {"first": came(TRAINED)}, went_back=False)
+    assert kinds(alarms(health, many(30), many(20, perplexities=(1.0, 1.0))))[-1][1] == "codebook_collapse"
