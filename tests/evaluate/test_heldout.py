@@ -153,6 +153,7 @@ def test_validation_that_is_doubtful_is_said(dataset: Path, tmp_path: Path, trai
         build(train_config("run", f"train.processed_dataset_path={folder}"))
     told = {line["event"]: line for line in logs if line["event"].startswith("validation")}
     assert told["validation_in_part_useless"]["clips"] == "2 of 3"
+    assert "--min-duration-sec 0.21 --set 'plugins.filters=" in told["validation_in_part_useless"]["advice"]
     assert told["validation_is_small"]["seconds"] == 4.0
 
 

@@ -188,6 +188,62 @@ def test_fault_before_the_first_checkpoint_starts_over(config: Config, plant: Ca
     assert [line["step"] for line in metrics(config.train.output_dir) if "eval/loss" in line] == [0, 16, 20]
 
 
+def test_updates_that_are_often_no_numbers_end_the_run_and_name_the_clips(
+    config: Config, dataset: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A third of the clips gives none: never six in a row, but too many; the journal and the last line name them."""
+    objective = forward.run_objective
+    lines = (dataset / "clips.jsonl").read_text(encoding="utf-8").splitlines()
+    names = [json.loads(line)["id"] for line in lines if json.loads(line)["split"] == "train"]
+    broken = set(range(0, len(names), 4))
+
+    def poisoned(accelerator: Any, model: Any, batch: Any) -> Any:
+        made = objective(accelerator, model, batch)
+        bad = model.training and broken & set(batch.plan.clips)
+        return (
+            replace(made, loss=made.loss * math.nan, contrastive_loss=made.contrastive_loss * math.nan) if bad else made
+        )
+
+    monkeypatch.setattr(step_module, "run_objective", poisoned)
+    hardware = config.hardware.model_copy(update={"batch_seconds": 3.0, "update_seconds": 6.0})
+    settings = config.train.model_copy(update={"max_steps": 100, "save_steps": 50, "eval_steps": 100})
+    with pytest.raises(TrainingError, match=r"health.max_skipped_share.*gone back 2 times.*Clips: ") as raised:
+        run(config.model_copy(update={"train": settings, "hardware": hardware}))
+    events = [event for event in read(config.train.output_dir) if event.get("kind") == "non_finite_update"]
+    assert [event["action"] for event in events if event["action"] != "skip"] == ["go_back", "go_back", "stop"]
+    assert all(event["step"] <= 30 for event in events)
+    expected = {names[row] for row in broken}
+    assert {clip for event in events for clip in event["clips"]} == expected
+    assert set(events[-1]["clips"]) <= expected
+    assert events[-1]["clips"][0] in str(raised.value)
+
+
+def test_codes_that_become_fewer_are_undone_from_before_they_did(
+    config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Never under 3 in use. Back to no checkpoint of the way down, but to one from before, which is kept for that."""
+    take = Stepper.take
+
+    def take_after(stepper: Stepper, update: Update, *rest: Any) -> Any:
+        if update.step >= AT and stepper.rate_scale == 1:
+            with torch.no_grad():
+                bias = stepper.model.quantizer.weight_proj.bias
+                bias[:4] += 0.6
+                bias[32:36] += 0.6
+        return take(stepper, update, *rest)
+
+    monkeypatch.setattr(Stepper, "take", take_after)
+    settings = config.train.model_copy(update={"max_steps": 60, "save_total_limit": 2})
+    result = run(config.model_copy(update={"train": settings}))
+    out = config.train.output_dir
+    (alarm,) = [event for event in read(out) if event.get("action") == "go_back"]
+    assert alarm["kind"] == "codebook_collapse"
+    assert "health.max_lost_codes" in alarm["seen"]
+    assert alarm["step"] <= AT + 2 * NOTICED_WITHIN
+    assert "went back to checkpoint-10" in alarm["done"]
+    assert (result.ending.kind, result.step) == ("finished", 60)
+
+
 def test_single_bad_updates_are_left_out(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
     """Their weights are those of the update before; the log says so, and the run goes on."""
     objective = forward.run_objective
