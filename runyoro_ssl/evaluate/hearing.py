@@ -18,7 +18,7 @@ UNREADABLE = "it cannot be read"
 
 
 @dataclass(frozen=True)
-class Heard:
+class Hearing:
     """Rows that were heard, evenly spread; those of them that can be judged; and why the others cannot, by row."""
 
     rows: tuple[int, ...]
@@ -30,11 +30,11 @@ class Heard:
         return [f"{why}: {count}" for why, count in Counter(self.bad.values()).most_common()]
 
 
-def hear(clips: Clips, rows: Sequence[int], sampling_rate: int) -> Heard:
+def hear(clips: Clips, rows: Sequence[int], sampling_rate: int) -> Hearing:
     """Hear up to `NUM_HEARD` of these rows, evenly spread, by their first seconds."""
     chosen = rows[:: -(-len(rows) // NUM_HEARD) or 1]
     found = {row: _why_not(clips, row, sampling_rate) for row in chosen}
-    return Heard(
+    return Hearing(
         tuple(chosen),
         tuple(row for row, why in found.items() if why is None),
         {row: why for row, why in found.items() if why is not None},

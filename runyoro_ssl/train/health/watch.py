@@ -83,25 +83,21 @@ class HealthWatch:
             self._learned.codes_validated = codes if self._progress.came_trained else 0.0
             return None
         before = self._learned.codes_validated
-        floor = config.min_group_perplexity * self._learned.num_codebooks
-        trivial = codes < floor or metrics["eval/chance_loss"] < config.min_contrastive_loss
-        self._recent.validation_collapsed = trivial or (config.enabled and self._codebooks.judge_validation(codes))
+        collapsed = self._recent.validation_collapsed = self._has_collapsed(metrics)
         shrinking = config.enabled and self._codebooks.are_being_lost()
-        if not self._recent.validation_collapsed and self._progress.is_clear(_gap(metrics)):
+        if not collapsed and self._progress.is_clear(_gap(metrics)):
             self._state.believe(VALIDATED)
-        if not (self._recent.validation_collapsed or shrinking) and self._is_better(metrics):
+        if not (collapsed or shrinking) and self._is_better(metrics):
             self.validations["best"], self._learned.validations_without_best = found, 0
             return None
         self._learned.validations_without_best += step > self._warmup_steps
-        if not config.enabled:
-            return None
-        if self._is_over():
+        if self._is_over() and config.enabled:
             without_best = self._learned.validations_without_best
             return alarms.validation_worsens(step, metrics, self.validations["best"], without_best=without_best)
-        if self._recent.validation_collapsed:
-            return alarms.validation_collapsed(step, metrics, config, floor=floor, before=before)
-        codes_now, codes_before = self._codebooks.in_use()
-        return alarms.codes_shrink(step, config, codes=codes_now, before=codes_before) if shrinking else None
+        if collapsed and config.enabled:
+            return alarms.validation_collapsed(step, metrics, config, floor=self._floor, before=before)
+        now, near = self._codebooks.in_use()
+        return alarms.codes_shrink(step, config, codes=now, before=near) if shrinking else None
 
     def concerns(self) -> list[str]:
         """Why a checkpoint written now would not be healthy; empty: it would be."""
@@ -160,6 +156,18 @@ class HealthWatch:
     @property
     def _codebooks(self) -> Codebooks:
         return Codebooks(self._config, self._state, came_trained=self._progress.came_trained)
+
+    @property
+    def _floor(self) -> float:
+        """Codes in use, all codebooks together, under which a validation says nothing."""
+        return self._config.min_group_perplexity * self._learned.num_codebooks
+
+    def _has_collapsed(self, metrics: Mapping[str, float]) -> bool:
+        """Whether a validation has hardly a code in use, or has lost most of those that one had."""
+        codes, config = metrics["eval/codevector_perplexity"], self._config
+        if codes < self._floor or metrics["eval/chance_loss"] < config.min_contrastive_loss:
+            return True
+        return config.enabled and self._codebooks.judge_validation(codes)
 
     def _check_finite(self, numbers: UpdateNumbers) -> Alarm | None:
         values = (numbers.contrastive_loss, numbers.accuracy, numbers.chance_loss, numbers.grad_norm)
