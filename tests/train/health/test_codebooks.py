@@ -95,7 +95,7 @@ def test_codes_that_validation_still_uses_are_not_lost() -> None:
     """A model that becomes sure of its choices counts fewer softly: no alarm, and the new level holds from there."""
     health = watch(starts_at=0.1)
     rng = random.Random(0)  # noqa: S311 - chance, not secrecy
-    updates = down((570, 570, 190, 190, 190, 190), 30, rng, **AT_CHANCE)
+    updates = down((570, 570, 120, 120, 120, 120), 30, rng, **AT_CHANCE)
     in_use = validated(4.4, 150.0)
     validate(health, [4.5], first=30, **in_use)
     for start in range(0, 150, 5):
@@ -103,7 +103,7 @@ def test_codes_that_validation_still_uses_are_not_lost() -> None:
         validate(health, [4.5 - start / 1000], first=start + 6, **in_use)
     assert health.concerns() == []
     assert health.best_step == 151
-    assert kinds(alarms(health, down((190, 50, 50), 20, rng, **AT_CHANCE), first=151))[0][1] == "codebook_collapse"
+    assert kinds(alarms(health, down((120, 25, 25), 20, rng, **AT_CHANCE), first=151))[0][1] == "codebook_collapse"
 
 
 def test_codes_in_single_updates_of_few_clips_are_no_collapse() -> None:

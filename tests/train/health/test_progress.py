@@ -13,7 +13,7 @@ from support.watched import CHANCE, FRESH, HEALTHY, TRAINED, alarms, came, kinds
 def test_early_learning_may_go_up_and_down() -> None:
     """Random weights at a high rate: 0.15 nats below guessing, then 0.08 for ten updates, even 0.05; then on."""
     rng = random.Random(0)  # noqa: S311 - chance, not secrecy
-    gaps = [*[0.05] * 30, *[-0.05] * 20, *[-0.1] * 20, *[-0.15] * 20, *[-0.08] * 15, *[-0.05] * 15, *[-0.2] * 30]
+    gaps = [*[0.05] * 30, *[-0.05] * 20, *[-0.1] * 20, *[-0.15] * 20, *[-0.08] * 15, *[-0.045] * 20, *[-0.2] * 30]
     for _ in range(20):
         updates = [replace(FRESH, contrastive_loss=CHANCE + gap + rng.gauss(0, 0.02)) for gap in gaps]
         assert not alarms(watch(starts_at=0.1), updates)
@@ -48,6 +48,10 @@ def test_updates_that_differ_much_are_not_lost_progress() -> None:
         health = watch(starts_at=-0.5)
         assert not alarms(health, updates)
         assert len(health.concerns()) <= 1
+    at_guessing, below = (replace(HEALTHY, contrastive_loss=CHANCE + gap) for gap in (0.0, -0.1))
+    rows = [one for length in (5, 7, 9, 11, 13, 15) for one in [*[at_guessing] * length, *[below] * 3]]
+    assert not alarms(watch(starts_at=TRAINED), rows)
+    assert kinds(alarms(watch(starts_at=TRAINED), rows, many(60, at_guessing)))[0][1:] == ("fell_to_chance", "go_back")
 
 
 def test_better_in_validation_than_in_updates() -> None:
