@@ -14,9 +14,11 @@ def test_early_learning_may_go_up_and_down() -> None:
     """Random weights at a high rate: 0.15 nats below guessing, then 0.08 for ten updates, even 0.05; then on."""
     rng = random.Random(0)  # noqa: S311 - chance, not secrecy
     gaps = [*[0.05] * 30, *[-0.05] * 20, *[-0.1] * 20, *[-0.15] * 20, *[-0.08] * 15, *[-0.045] * 20, *[-0.2] * 30]
+    longer = [*gaps[:70], *[-0.15] * 80, *[-0.11] * 12, *[-0.08] * 12, *[-0.04] * 20, *[-0.2] * 30]
     for _ in range(20):
-        updates = [replace(FRESH, contrastive_loss=CHANCE + gap + rng.gauss(0, 0.02)) for gap in gaps]
-        assert not alarms(watch(starts_at=0.1), updates)
+        for course in (gaps, longer):
+            updates = [replace(FRESH, contrastive_loss=CHANCE + gap + rng.gauss(0, 0.01)) for gap in course]
+            assert not alarms(watch(starts_at=0.1), updates)
 
 
 def test_progress_is_judged_by_what_was_held() -> None:
