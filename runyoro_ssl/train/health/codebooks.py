@@ -70,7 +70,10 @@ class Codebooks:
         return self._level(self._recent.codes.get(TOGETHER, [0.0])), self._highest_near(TOGETHER)
 
     def fall_began(self, name: str | None = None) -> int | None:
-        """The last step before the codes in use, of a codebook or of any, began to become fewer; None: not known."""
+        """The last step before the codes in use, of a codebook or of any, began to become fewer; None: not known.
+
+        Where they do not, it is that of the last level: a fall that begins there is not seen yet.
+        """
         if name is None:
             return min(filter(None, (self.fall_began(each) for each in self._recent.codes)), default=None)
         levels = self._recent.levels
