@@ -71,8 +71,10 @@ class ModelConfig(Section):
     """A folder saved by transformers, or a Hugging Face hub id."""
     allow_new_head: bool = setting(default=False, decides="nothing")
     """Accept a checkpoint without quantizer or projections, and start those from random weights."""
-    allow_pickle: bool = setting(default=False, decides="nothing", flag_of="train")
-    """Accept weights as `.bin` or `.pt`, which are pickles: read with torch's weights_only, never written."""
+    revision: str | None = setting(None, decides="nothing", flag_of="prepare train doctor", pattern=r"^[\w./-]+$")
+    """Branch, tag or commit of a model of the hub. Not set: the commit that is known of usual models, else `main`."""
+    allow_pickle: bool = setting(default=True, decides="nothing", flag_of="train")
+    """Read weights that come as `.bin`, a pickle, with torch's weights_only; one that holds more is refused."""
     layerdrop: Probability | None = setting(None, decides="run")
     """Share of Transformer layers to skip at random."""
     hidden_dropout: Probability | None = setting(None, decides="run")

@@ -76,6 +76,13 @@ class SmokeOptions(Section):
     """Seed of the corpus, the weights and the run."""
 
 
+class DoctorOptions(Section):
+    """What is done beside looking."""
+
+    fetch: bool = False
+    """Fetch the base model into the hub's cache, for a place without a network."""
+
+
 class PrecisionOptions(Section):
     """Precision; replaces the profile's."""
 
@@ -126,7 +133,9 @@ TASKS: dict[str, TaskOptions] = {
     "smoke": TaskOptions((SmokeOptions,)),
     "bench": TaskOptions(),  # its options are in `bench.options`, which works where there is no pydantic
     "plugins": TaskOptions((SourceOptions,), ("plugins", "prepare")),
-    "doctor": TaskOptions((SourceOptions,), ("model", "hardware", "masking", "prepare"), chooses_profile=True),
+    "doctor": TaskOptions(
+        (DoctorOptions, SourceOptions), ("model", "hardware", "masking", "prepare"), chooses_profile=True
+    ),
 }
 
 

@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 
 from runyoro_ssl.errors import CheckpointError
 from runyoro_ssl.model.draws import derive_seed
-from runyoro_ssl.model.source import CONFIG, WEIGHTS, cannot_load, lfs_pointer, source_options
+from runyoro_ssl.model.source import CONFIG, FROM_A_FOLDER, WEIGHTS, base_folder, cannot_load, lfs_pointer
 from runyoro_ssl.torchaudio_compat import import_transformers
 
 if TYPE_CHECKING:
@@ -41,18 +41,18 @@ def load_model(config: ModelConfig, hardware: HardwareConfig) -> Any:
     """
     transformers = import_transformers()
     name = config.model_name_or_path
-    source = source_options(name)
+    folder = base_folder(config, "config", "weights")
     load_model_config(config)
     try:
         model, info = transformers.Wav2Vec2ForPreTraining.from_pretrained(
-            name,
+            folder,
             dtype=torch.float32,
             attn_implementation=hardware.attention,
             output_loading_info=True,
             # None: safetensors where there are any, else a pickle, read with weights_only: no code of it is run.
             use_safetensors=None if config.allow_pickle else True,
             weights_only=True,
-            **source,
+            **FROM_A_FOLDER,
             **_overrides(config),
         )
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError, UnpicklingError) as error:
@@ -80,8 +80,8 @@ def _explain_weights(config: ModelConfig, error: Exception) -> str:
         return cannot_load(name, WEIGHTS, error)
     if not config.allow_pickle and isinstance(error, OSError) and "safetensors" in str(error):
         return (
-            f'model "{name}" has no model.safetensors; a pytorch_model.bin is a pickle, which could hold code: add '
-            "--allow-pickle to read one as weights only"
+            f'model "{name}" has no model.safetensors, and model.allow_pickle is false: with --allow-pickle a '
+            "pytorch_model.bin, which is a pickle, is read as weights only"
         )
     if isinstance(error, UnpicklingError):
         return f'model "{name}": its .bin file holds more than weights, and was not read; look for one from its authors'
@@ -96,7 +96,8 @@ def load_model_config(config: ModelConfig) -> Any:
     """
     name = config.model_name_or_path
     try:
-        base = import_transformers().AutoConfig.from_pretrained(name, **source_options(name), **_overrides(config))
+        folder = base_folder(config, "config")
+        base = import_transformers().AutoConfig.from_pretrained(folder, **FROM_A_FOLDER, **_overrides(config))
     except (OSError, ValueError, KeyError) as error:
         raise CheckpointError(cannot_load(name, CONFIG, error)) from None
     _check_architecture(name, base)
@@ -157,7 +158,9 @@ def _check_weights(name: str, info: dict[str, Any], *, allow_new_head: bool) -> 
         )
 
 
-def load_weights(config: Config, name: str) -> Any:
+def load_weights(config: Config, name: str, revision: str | None) -> Any:
     """Load the model of a folder or hub id, in training mode; what it lacks is drawn from the run's seed."""
     torch.manual_seed(derive_seed(config.train.seed, "new weights"))
-    return load_model(config.model.model_copy(update={"model_name_or_path": name}), config.hardware)
+    return load_model(
+        config.model.model_copy(update={"model_name_or_path": name, "revision": revision}), config.hardware
+    )

@@ -36,6 +36,7 @@ def save_final_model(run: TrainingRun) -> None:
         "version": __version__,
         "checkpoint": chosen.name,
         "base_model": run.base_model,
+        "base_revision": run.base_revision,
         "total_steps": run.total_steps,
         "train_hours": run.train_hours,
         "validations": run.watch.validations,

@@ -12,7 +12,7 @@ from runyoro_ssl.batches.build import BatchBuilder
 from runyoro_ssl.batches.plan import PlanSettings, RunPlan
 from runyoro_ssl.batches.regroup import Regroup
 from runyoro_ssl.batches.unreadable import Unreadable
-from runyoro_ssl.config import Config, HardwareConfig, MaskingConfig
+from runyoro_ssl.config import Config, HardwareConfig, MaskingConfig, ModelConfig
 from runyoro_ssl.dataset.read import Clips, load_splits, read_fingerprint
 from runyoro_ssl.errors import CheckpointError, ConfigError, TrainingError
 from runyoro_ssl.evaluate.heldout import check_validation, plan_validation
@@ -24,7 +24,7 @@ from runyoro_ssl.model.load import load_weights
 from runyoro_ssl.model.masking import MaskSummary, summarise_masks
 from runyoro_ssl.model.memory import BatchSettings, predict_memory
 from runyoro_ssl.model.precision import is_emulated, set_precision
-from runyoro_ssl.model.source import load_feature_extractor
+from runyoro_ssl.model.source import load_feature_extractor, pin_base
 from runyoro_ssl.plugin.manager import Plugins, ensure_picklable
 from runyoro_ssl.resolve import check_device
 from runyoro_ssl.train.checkpoints.resume import Start
@@ -50,10 +50,11 @@ def build_run(config: Config, plugins: Plugins, accelerator: Any, start: Start) 
     Raises:
         RunyoroError: Of the kind that fits; nothing has been written by then.
     """
+    config = config.model_copy(update={"model": _base(config, start)})
     name = config.model.model_name_or_path if start.path is None else str(start.path)
-    extractor = load_feature_extractor(name)
+    extractor = load_feature_extractor(name, config.model.revision)
     splits = load_splits(config.train.processed_dataset_path, sampling_rate=extractor.sampling_rate)
-    model = load_weights(config, name).to(accelerator.device)
+    model = load_weights(config, name, config.model.revision).to(accelerator.device)
     if config.hardware.device == "cpu":
         _tune_allocator(config, model, extractor)
     lengths = tuple(splits["train"].with_format("numpy")["num_samples"][:].tolist())
@@ -83,12 +84,20 @@ def build_run(config: Config, plugins: Plugins, accelerator: Any, start: Start) 
         meter=Meter(accelerator, model.config),
         watch=HealthWatch(config.health, warmup_steps=warmup_steps(config.train, plan.total_steps)),
         base_model=config.model.model_name_or_path,
+        base_revision=config.model.revision,
         unreadable=Unreadable(num_clips=len(lengths), max_share=config.train.max_unreadable_share),
     )
     restore(run, start)
     if accelerator.is_main_process:
         report_changes(run, start, regroup)
     return run
+
+
+def _base(config: Config, start: Start) -> ModelConfig:
+    """The settings of the base model, with the commit that this run began from: fetched, where it is needed."""
+    if start.path is None:
+        return pin_base(config.model)
+    return config.model.model_copy(update={"revision": start.state.get("base_revision", config.model.revision)})
 
 
 def _tune_allocator(config: Config, model: Any, extractor: Any) -> None:
