@@ -75,6 +75,7 @@ def show(found: Diagnosis) -> None:
 
 def _fetch(config: Config) -> list[list[str]]:
     """Fetch the base model, and say what there is of it now."""
+    from runyoro_ssl.hub.place import amount
     from runyoro_ssl.model.source import base_folder, pin_base
 
     model = pin_base(config.model)
@@ -83,7 +84,7 @@ def _fetch(config: Config) -> list[list[str]]:
     return [
         ["folder", str(folder)],
         ["revision", model.revision or "none: a folder of yours"],
-        ["size", _size(num_bytes)],
+        ["size", amount(num_bytes)],
         ["without a network", f"train with the same HF_HOME, or with --model-name-or-path {folder}"],
     ]
 
