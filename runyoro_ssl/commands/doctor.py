@@ -130,13 +130,16 @@ def memory_rows(config: Config) -> list[list[str]]:
     Raises:
         CheckpointError: The model's config.json or preprocessor_config.json cannot be had, or makes no model.
     """
+    from runyoro_ssl.model.checks import extractor_doubts
+    from runyoro_ssl.model.folder import check_folder
     from runyoro_ssl.model.load import load_model_config
     from runyoro_ssl.model.memory import BatchSettings, predict_memory
     from runyoro_ssl.model.source import CONFIG, cannot_load, load_feature_extractor
 
     hardware, name = config.hardware, config.model.model_name_or_path
-    model = load_model_config(config.model)
-    settings = BatchSettings.of(config, padded=load_feature_extractor(name).return_attention_mask)
+    check_folder(name, weights=True)
+    model, extractor = load_model_config(config.model), load_feature_extractor(name)
+    settings = BatchSettings.of(config, padded=extractor.return_attention_mask)
     try:
         memory = predict_memory(model, settings)
     except (ValueError, RuntimeError, ZeroDivisionError) as error:
@@ -157,6 +160,7 @@ def memory_rows(config: Config) -> list[list[str]]:
         [f"predicted peak, {hardware.device}, {hardware.precision}, micro-batch of {batch}", _size(memory.peak)],
         ["when", memory.peak_moment],
         *_kept(config, memory),
+        *(["doubtful", doubt] for doubt in extractor_doubts(extractor, model)),
         *_verdict(model, settings, memory),
     ]
 

@@ -15,7 +15,6 @@ from runyoro_ssl.torchaudio_compat import import_transformers
 
 CONFIG, EXTRACTOR, WEIGHTS = "config.json", "preprocessor_config.json", "model.safetensors"
 """Files of a model as transformers writes it."""
-LFS_POINTER, POINTED = b"version https://git-lfs", {".safetensors", ".bin", ".pt", ".json"}
 USUAL_EXTRACTOR = "Wav2Vec2FeatureExtractor"
 CONNECT_SEC = 5.0
 SAMPLING_RATES = range(4_000, 384_001)
@@ -30,7 +29,9 @@ def load_feature_extractor(model_name_or_path: str) -> Any:
     transformers = import_transformers()
     try:
         source = source_options(model_name_or_path)
-        extractor = transformers.AutoFeatureExtractor.from_pretrained(model_name_or_path, **source)
+        extractor = transformers.AutoFeatureExtractor.from_pretrained(
+            model_name_or_path, trust_remote_code=False, **source
+        )
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(cannot_load(model_name_or_path, EXTRACTOR, error)) from None
     if not isinstance(extractor, transformers.Wav2Vec2FeatureExtractor):
@@ -102,22 +103,9 @@ def hub_reachable() -> bool:
         return False
 
 
-def lfs_pointer(folder: Path) -> str | None:
-    """Say which file of a model folder is a mere pointer, as git leaves it without Git LFS; else None."""
-    for path in sorted(folder.glob("*")):
-        if path.suffix in POINTED and path.is_file():
-            with path.open("rb") as file:
-                if file.read(len(LFS_POINTER)) == LFS_POINTER:
-                    size = path.stat().st_size
-                    return f"{path.name} is a Git LFS pointer of {size} bytes, not the file itself"
-    return None
-
-
 def cannot_load(model_name_or_path: str, needed: str, error: Exception) -> str:
     """One line on why a model did not load: a local folder, a path that is not there, or a hub out of reach."""
     if Path(model_name_or_path).is_dir():
-        if pointer := lfs_pointer(Path(model_name_or_path)):
-            return f'model folder "{model_name_or_path}": {pointer}: run `git lfs pull` there, or download it anew'
         return f'model folder "{model_name_or_path}": cannot read {needed}: {_first_line(error)}'
     if model_name_or_path.startswith((".", "/", "~")) or model_name_or_path.count("/") > 1:
         return f'model "{model_name_or_path}": no such folder; give a folder saved by transformers, or a hub id'
@@ -128,4 +116,6 @@ def cannot_load(model_name_or_path: str, needed: str, error: Exception) -> str:
 
 
 def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    """What an error says first; where that only announces what follows, with it."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return " ".join(line.strip() for line in lines[:2]) if lines[0].endswith(":") else lines[0]
