@@ -132,7 +132,7 @@ def memory_rows(config: Config) -> list[list[str]]:
     """
     from runyoro_ssl.model.checks import extractor_doubts
     from runyoro_ssl.model.folder import check_folder
-    from runyoro_ssl.model.load import load_model_config
+    from runyoro_ssl.model.load import UNREADABLE, load_model_config
     from runyoro_ssl.model.memory import BatchSettings, predict_memory
     from runyoro_ssl.model.source import CONFIG, cannot_load, load_feature_extractor
 
@@ -142,7 +142,7 @@ def memory_rows(config: Config) -> list[list[str]]:
     settings = BatchSettings.of(config, padded=extractor.return_attention_mask)
     try:
         memory = predict_memory(model, settings)
-    except (ValueError, RuntimeError, ZeroDivisionError) as error:
+    except UNREADABLE as error:
         raise CheckpointError(cannot_load(name, CONFIG, error)) from None
     clips = hardware.per_device_train_batch_size
     batch = f"{clips} clips" if clips else f"{hardware.batch_seconds:g} s"

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 UNREADABLE = (
     OSError,
     ValueError,
-    KeyError,
+    LookupError,
     TypeError,
     AttributeError,
     ArithmeticError,

@@ -106,7 +106,7 @@ def hub_reachable() -> bool:
 def cannot_load(model_name_or_path: str, needed: str, error: Exception) -> str:
     """One line on why a model did not load: a local folder, a path that is not there, or a hub out of reach."""
     if Path(model_name_or_path).is_dir():
-        return f'model folder "{model_name_or_path}": cannot read {needed}: {_first_line(error)}'
+        return f'model folder "{model_name_or_path}": cannot read {needed}: {_first_line(error)}; mend it'
     if model_name_or_path.startswith((".", "/", "~")) or model_name_or_path.count("/") > 1:
         return f'model "{model_name_or_path}": no such folder; give a folder saved by transformers, or a hub id'
     return (
@@ -117,5 +117,7 @@ def cannot_load(model_name_or_path: str, needed: str, error: Exception) -> str:
 
 def _first_line(error: Exception) -> str:
     """What an error says first; where that only announces what follows, with it."""
+    if isinstance(error, LookupError):
+        return f"it names {error}, which transformers does not know"
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return " ".join(line.strip() for line in lines[:2]) if lines[0].endswith(":") else lines[0]

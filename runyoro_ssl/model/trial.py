@@ -8,6 +8,7 @@ import torch
 
 from runyoro_ssl.errors import CheckpointError
 from runyoro_ssl.model.forward import encode, num_frames
+from runyoro_ssl.model.masking import MIN_MASKED_FRAMES
 from runyoro_ssl.model.objective import compute_objective
 
 TRIED_SAMPLES = 8_000
@@ -45,38 +46,56 @@ def _is_finite(tensor: torch.Tensor) -> bool:
     return bool(tensor.sum().isfinite()) or bool(tensor.isfinite().all())
 
 
-@torch.no_grad()
 def check_forward(name: str, model: Any) -> None:
     """Refuse a model that gives no numbers as it came: one pass over half a second like speech, in fp32, on the CPU.
 
     No random state is touched. The model is left in evaluation mode.
 
     Raises:
-        CheckpointError: Where numbers end, and the largest weight.
+        CheckpointError: Where numbers end, and the largest weight; or that its configuration makes no pass possible.
     """
-    frames = int(num_frames(torch.tensor(TRIED_SAMPLES), model.config))
-    num_masked = frames // 2
-    if num_masked < 2:  # noqa: PLR2004 - a frame and one to tell it apart from
-        return
-    model.eval()
-    mask = torch.zeros(1, frames, dtype=torch.bool)
-    mask[:, :num_masked] = True
-    context, features = encode(model, _babble(), attention_mask=None, time_mask=mask, feature_mask=None)
-    places = torch.arange(num_masked)
-    distance = 1 + torch.arange(model.config.num_negatives) % (num_masked - 1)
-    objective = compute_objective(
-        model, context, features, positions=places[None], valid=mask[:, :num_masked],
-        negatives=((places[:, None] + distance) % num_masked)[None],
-    )  # fmt: skip
-    stages = {"feature encoder": features, "context network": context, "objective": objective.loss}
+    try:
+        stages = _try(model.eval())
+    except (RuntimeError, ValueError, TypeError, ArithmeticError) as error:
+        why = str(error).partition("\n")[0]
+        raise CheckpointError(
+            f'model "{name}" cannot be run ({why}): its config.json asks for what its weights cannot do; mend it'
+        ) from None
     broken = next((stage for stage, values in stages.items() if not values.isfinite().all()), None)
     if broken:
-        largest = max(model.named_parameters(), key=lambda item: float(item[1].abs().max()))
+        key, largest = max(_magnitudes(model).items(), key=lambda item: item[1])
         raise CheckpointError(
             f'model "{name}" gives NaN or infinity in its {broken} for half a second of noise, in fp32, though each '
-            f"weight is a number; the largest is {float(largest[1].abs().max()):.3g}, in {largest[0]}: give an earlier "
-            "checkpoint of it, or download it anew"
+            f"weight is a number; the largest is {largest:.3g}, in {key}: give an earlier checkpoint of it, or "
+            "download it anew"
         )
+
+
+@torch.no_grad()
+def _try(model: Any) -> dict[str, torch.Tensor]:
+    """What each stage of a model gives; nothing where half a second is too short for its feature encoder."""
+    frames = int(num_frames(torch.tensor(TRIED_SAMPLES), model.config))
+    num_masked = frames // 2
+    if num_masked < MIN_MASKED_FRAMES:
+        return {}
+    time_mask = torch.arange(frames)[None] < num_masked
+    context, features = encode(model, _babble(), attention_mask=None, time_mask=time_mask, feature_mask=None)
+    places = torch.arange(num_masked)
+    distances = 1 + torch.arange(model.config.num_negatives) % (num_masked - 1)
+    objective = compute_objective(
+        model,
+        context,
+        features,
+        positions=places[None],
+        valid=torch.ones(1, num_masked, dtype=torch.bool),
+        negatives=((places[:, None] + distances) % num_masked)[None],
+    )
+    return {"feature encoder": features, "context network": context, "objective": objective.loss}
+
+
+def _magnitudes(model: Any) -> dict[str, float]:
+    """The largest absolute value of each parameter."""
+    return {key: float(parameter.detach().abs().max()) for key, parameter in model.named_parameters()}
 
 
 def _babble() -> torch.Tensor:
