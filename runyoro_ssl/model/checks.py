@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from runyoro_ssl.errors import CheckpointError
@@ -107,9 +107,13 @@ def _explain_shapes(mismatched: Any) -> str | None:
         return None
     key, found, asked = min(mismatched)
     return (
-        f"has {len(mismatched)} weights of other shapes than its config.json asks for: {key} is "
-        f"{_shape(found)} in the file, {_shape(asked)} by config.json; one of the two is another model's"
+        f"has {_count(mismatched)} of another shape than its config.json asks for: {key} is "
+        f"{_shape(found)} in the file, {_shape(asked)} by config.json; one of the two is another model's: download both anew"
     )
+
+
+def _count(weights: Collection[Any]) -> str:
+    return f"{len(weights)} weight{'' if len(weights) == 1 else 's'}"
 
 
 def _shape(shape: Any) -> str:
@@ -132,8 +136,8 @@ def _explain_missing(body: list[str], unused: list[str]) -> str | None:
         )
     also = f", and has {len(unused)} that it does not use, e.g. {unused[0]}" if unused else ""
     return (
-        f"lacks {len(body)} weights of its own architecture, e.g. {body[0]}{also}; "
-        "the folder is incomplete or its config.json is another model's"
+        f"lacks {_count(body)} of its own architecture, e.g. {body[0]}{also}; "
+        "the folder is incomplete, or its config.json is another model's: download it anew"
     )
 
 
@@ -141,8 +145,8 @@ def _explain_unused(unused: list[str]) -> str | None:
     if not unused:
         return None
     return (
-        f"has {len(unused)} weights that its config.json does not use, e.g. {unused[0]}: they would be left out "
-        "silently; its config.json is another model's, or was changed"
+        f"has {_count(unused)} that its config.json does not use, e.g. {unused[0]}, and would be trained without: its "
+        "config.json is another model's, or was changed; give that of these weights"
     )
 
 

@@ -36,7 +36,12 @@ def write(name: str, content: bytes | str) -> Fault:
 
 def remove(*names: str) -> Fault:
     """Files are gone."""
-    return lambda folder: [(folder / name).unlink() for name in names]
+
+    def apply(folder: Path) -> None:
+        for name in names:
+            (folder / name).unlink()
+
+    return apply
 
 
 def cut(name: str, share: float) -> Fault:
@@ -76,7 +81,7 @@ def shard(num_shards: int) -> Fault:
     def apply(folder: Path) -> None:
         weights = load_file(folder / WEIGHTS)
         names = sorted(weights)
-        places = {}
+        places: dict[str, str] = {}
         for number in range(num_shards):
             file = f"model-{number + 1:05}-of-{num_shards:05}.safetensors"
             part = names[number::num_shards]
