@@ -108,7 +108,7 @@ def _explain_shapes(mismatched: Any) -> str | None:
     key, found, asked = min(mismatched)
     return (
         f"has {_count(mismatched)} of another shape than its config.json asks for: {key} is "
-        f"{_shape(found)} in the file, {_shape(asked)} by config.json; one of the two is another model's: download both anew"
+        f"{_shape(found)} in the file, {_shape(asked)} by config.json; one of the two is another model's"
     )
 
 

@@ -56,7 +56,7 @@ FAULTS: dict[str, tuple[Fault, str]] = {
         change("project_q.weight", lambda value: value.resize_(8, 16)),
         "has 1 weight of another shape than its config.json asks for: project_q.weight is (8, 16) in the file, (16, ",
     ),
-    "other size": (edit(CONFIG, intermediate_size=48), "intermediate_dense.bias is (64) in the file, (48) by config.json"),
+    "other size": (edit(CONFIG, intermediate_size=48), "bias is (64) in the file, (48) by config.json"),
     "wrapped": (
         reweigh(lambda found: [found.update({f"module.{name}": found.pop(name)}) for name in list(found)]),
         'was saved inside DistributedDataParallel: its weights are named "module.…"',
