@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 from runyoro_ssl.errors import CheckpointError
 from runyoro_ssl.model.foreign import describe_adapter, describe_toolkit
 from runyoro_ssl.model.source import CONFIG, EXTRACTOR
-from runyoro_ssl.model.weight_files import describe_mistaken, find_weights_fault
+from runyoro_ssl.model.weight_files import PREFERENCE, describe_mistaken, find_weights_fault
 
 PROCESSOR = "processor_config.json"
 """Where transformers 5 may write the feature extractor's settings instead."""
@@ -73,14 +74,20 @@ def _describe_without_config(folder: Path) -> str:
     names = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
     if not names:
         return f"is empty; give a folder with {CONFIG} and weights, as transformers saves it"
-    if fault := describe_mistaken(folder / CONFIG) or describe_adapter(folder) or describe_toolkit(folder):
+    mistaken = (fault for name in (CONFIG, *PREFERENCE) if (fault := describe_mistaken(folder / name)))
+    if fault := next(mistaken, None) or describe_adapter(folder) or describe_toolkit(folder):
         return fault
     inside = [path.parent for depth in ("*", "*/*") for path in folder.glob(f"{depth}/{CONFIG}")]
     if inside:
-        newest = max(inside, key=lambda path: path.stat().st_mtime)
-        return f"has no {CONFIG} of its own; a model is in a folder inside: give {newest}"
+        return f"has no {CONFIG} of its own; a model is in a folder inside: give {max(inside, key=_how_late)}"
     shown = ", ".join(names[:NAMES_SHOWN]) + (", …" if len(names) > NAMES_SHOWN else "")
     return f"has no {CONFIG}, which says what the weights are: give a folder that transformers saved (here: {shown})"
+
+
+def _how_late(folder: Path) -> tuple[int, float]:
+    """Of the models of a run: its own checkpoints by step, before what it has set aside; of others, by time."""
+    prefix, _, step = folder.name.rpartition("-")
+    return int(step) if prefix == "checkpoint" and step.isdigit() else -1, folder.stat().st_mtime
 
 
 def _read_object(path: Path) -> dict[str, Any] | str:
@@ -145,5 +152,5 @@ def _explain_missing_extractor(folder: Path, config: Mapping[str, Any]) -> str:
     content = json.dumps({**EXTRACTOR_SETTINGS, "return_attention_mask": layers})
     return (
         f"has no {EXTRACTOR}: copy that of the model it was trained from, e.g. with "
-        f"`hf download {base} {EXTRACTOR} --local-dir {folder}`; that file holds {content}"
+        f"`hf download {base} {EXTRACTOR} --local-dir {shlex.quote(str(folder))}`; that file holds {content}"
     )

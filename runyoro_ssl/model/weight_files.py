@@ -14,7 +14,7 @@ PICKLED = "pytorch_model.bin"
 INDEX = ".index.json"
 PREFERENCE = (WEIGHTS, WEIGHTS + INDEX, PICKLED, PICKLED + INDEX)
 """Names of weights, in the order in which transformers takes them; an index names shards."""
-LFS_POINTER = b"version https://git-lfs"
+LFS_POINTER, ANNEX_POINTER = b"version https://git-lfs", b"/annex/objects/"
 PAGES = (b"<!doctype", b"<html", b"<?xml")
 """The beginnings of what a browser or wget saves in place of a file."""
 OTHER_FORMS = {
@@ -77,6 +77,8 @@ def _describe_content(path: Path) -> str | None:
             f"cannot be loaded: {path.name} is a Git LFS pointer of {size} bytes, not the file itself: run "
             "`git lfs pull` there, or download it anew"
         )
+    if head.startswith(ANNEX_POINTER):
+        return f"cannot be loaded: {path.name} is a git-annex pointer, not the file itself: run `git annex get` there"
     if head.lstrip().lower().startswith(PAGES):
         return f"has a {path.name} that is a web page, not the file itself: download it by `hf download`"
     return None

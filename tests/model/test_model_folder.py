@@ -37,6 +37,15 @@ from support.model_faults import (
 RunTask = Callable[[str], tuple[int, str, str]]
 BOM = b"\xef\xbb\xbf"
 
+
+def run_folder(folder: Path) -> None:
+    """A run that was stopped: no final model, some checkpoints, the last written not the last by step."""
+    for name in ("checkpoint-1000", "superseded-checkpoint-2000", "checkpoint-500"):
+        shutil.copytree(folder, folder.parent / "copies" / name)
+    shutil.rmtree(folder)
+    (folder.parent / "copies").rename(folder)
+
+
 SETTINGS_FAULTS: dict[str, tuple[Fault, str]] = {
     "config.json missing": (remove(CONFIG), f"has no {CONFIG}, which says what the weights are"),
     "config.json cut": (write(CONFIG, '{"model_type": "wav2v'), f"{CONFIG} that is no JSON (Unterminated string"),
@@ -71,6 +80,8 @@ SETTINGS_FAULTS: dict[str, tuple[Fault, str]] = {
         together(remove(CONFIG, WEIGHTS), lambda folder: save_fairseq2(folder / "model/pp_00/tp_00/sdp_00.pt")),
         "holds a checkpoint of fairseq2 (sdp_00.pt)",
     ),
+    "pointer alone": (together(remove(CONFIG), write(WEIGHTS, LFS_POINTER)), f"{WEIGHTS} is a Git LFS pointer of 135"),
+    "a run": (run_folder, "a model is in a folder inside: give {folder}/checkpoint-1000"),
     "deeper": (hide_in("checkpoint-500"), "a model is in a folder inside: give {folder}/checkpoint-500"),
     "cache of the hub": (hide_in("snapshots", "0f1e"), "a model is in a folder inside: give {folder}/snapshots/0f1e"),
 }  # fmt: skip
@@ -78,6 +89,7 @@ SETTINGS_FAULTS: dict[str, tuple[Fault, str]] = {
 WEIGHTS_FAULTS: dict[str, tuple[Fault, str]] = {
     "no weights": (remove(WEIGHTS), f"has no weights ({WEIGHTS} or {PICKLED})"),
     "pointer": (write(WEIGHTS, LFS_POINTER), f"{WEIGHTS} is a Git LFS pointer of 135 bytes, not the file itself"),
+    "annex": (write(WEIGHTS, "/annex/objects/MD5E-s12--ab.bin"), f"{WEIGHTS} is a git-annex pointer"),
     "link to nothing": (
         together(remove(WEIGHTS), lambda folder: (folder / WEIGHTS).symlink_to("../../blobs/abc")),
         f"{WEIGHTS} that is a link to ../../blobs/abc, which is not there",
@@ -143,6 +155,17 @@ WEIGHTS_FAULTS: dict[str, tuple[Fault, str]] = {
 def model(tmp_path: Path) -> Path:
     """A good model folder, alone in the folder above."""
     return build_tiny_model(tmp_path / "above" / "model")
+
+
+@pytest.fixture
+def commands(dataset: Path, corpus_manifest: Path, model: Path, tmp_path: Path) -> dict[str, str]:
+    """By task, a command line that would do its work with the model."""
+    shared = f"--profile cpu-smoke --model-name-or-path {model}"
+    return {
+        "prepare": f"prepare {shared} --manifest-path {corpus_manifest} --output-dir {tmp_path / 'out'}",
+        "doctor": f"doctor {shared}",
+        "train": f"train {shared} --processed-dataset-path {dataset} --output-dir {tmp_path / 'out'}",
+    }
 
 
 def complaint_of(folder: Path, *, weights: bool = False) -> str:
@@ -216,20 +239,20 @@ def test_files_in_place_of_a_folder_say_what_they_are(
     assert "is empty; give a folder with config.json" in complaint_of(tmp_path / "nothing")
 
 
+def test_checkpoint_of_a_run_is_a_model(run_task: RunTask, commands: dict[str, str], tmp_path: Path) -> None:
+    """A new run may begin with any checkpoint of ours; what is said of the run's folder leads there."""
+    status, _, err = run_task(f"{commands['train']} --max-steps 1")
+    assert status == 0, err
+    (tmp_path / "out" / CONFIG).unlink()
+    found = complaint_of(tmp_path / "out").rpartition("give ")[2]
+    assert found == str(tmp_path / "out/checkpoint-1")
+    check_folder(found, weights=True)
+    assert load_model(ModelConfig(model_name_or_path=found), HardwareConfig())
+
+
 def test_hub_ids_are_not_looked_for_here() -> None:
     """What is no path here is the hub's affair."""
     check_folder("facebook/wav2vec2-xls-r-300m", weights=True)
-
-
-@pytest.fixture
-def commands(dataset: Path, corpus_manifest: Path, model: Path, tmp_path: Path) -> dict[str, str]:
-    """By task, a command line that would do its work with the model."""
-    shared = f"--profile cpu-smoke --model-name-or-path {model}"
-    return {
-        "prepare": f"prepare {shared} --manifest-path {corpus_manifest} --output-dir {tmp_path / 'out'}",
-        "doctor": f"doctor {shared}",
-        "train": f"train {shared} --processed-dataset-path {dataset} --output-dir {tmp_path / 'out'}",
-    }
 
 
 @pytest.mark.parametrize(
