@@ -154,19 +154,20 @@ def memory_rows(config: Config) -> list[list[str]]:
     Raises:
         CheckpointError: The model's config.json or preprocessor_config.json cannot be had, or makes no model.
     """
-    from runyoro_ssl.model.load import load_model_config
+    from runyoro_ssl.model.checks import extractor_doubts
+    from runyoro_ssl.model.folder import check_folder
+    from runyoro_ssl.model.load import UNREADABLE, load_model_config
     from runyoro_ssl.model.memory import BatchSettings, predict_memory
     from runyoro_ssl.model.source import CONFIG, base_folder, cannot_load, load_feature_extractor
 
     hardware, name = config.hardware, config.model.model_name_or_path
+    check_folder(name, weights=True)
     base_folder(config.model, "config", "extractor")
-    model = load_model_config(config.model)
-    settings = BatchSettings.of(
-        config, padded=load_feature_extractor(name, config.model.revision).return_attention_mask
-    )
+    model, extractor = load_model_config(config.model), load_feature_extractor(name, config.model.revision)
+    settings = BatchSettings.of(config, padded=extractor.return_attention_mask)
     try:
         memory = predict_memory(model, settings)
-    except (ValueError, RuntimeError, ZeroDivisionError) as error:
+    except UNREADABLE as error:
         raise CheckpointError(cannot_load(name, CONFIG, error)) from None
     clips = hardware.per_device_train_batch_size
     batch = f"{clips} clips" if clips else f"{hardware.batch_seconds:g} s"
@@ -184,6 +185,7 @@ def memory_rows(config: Config) -> list[list[str]]:
         [f"predicted peak, {hardware.device}, {hardware.precision}, micro-batch of {batch}", _size(memory.peak)],
         ["when", memory.peak_moment],
         *_kept(config, memory),
+        *(["doubtful", doubt] for doubt in extractor_doubts(extractor, model)),
         *_verdict(model, settings, memory),
     ]
 

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
 CONFIG, EXTRACTOR, WEIGHTS = "config.json", "preprocessor_config.json", "model.safetensors"
 """Files of a model as transformers writes it."""
-LFS_POINTER, POINTED = b"version https://git-lfs", {".safetensors", ".bin", ".pt", ".json"}
 USUAL_EXTRACTOR = "Wav2Vec2FeatureExtractor"
 FROM_A_FOLDER: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
 """Arguments for `from_pretrained`: nothing is asked of the hub, and no code of a model is run."""
@@ -105,24 +104,15 @@ def _extractor_settings(folder: Path) -> dict[str, Any]:
     return settings if isinstance(settings, dict) else {}
 
 
-def lfs_pointer(folder: Path) -> str | None:
-    """Say which file of a model folder is a mere pointer, as git leaves it without Git LFS; else None."""
-    for path in sorted(folder.glob("*")):
-        if path.suffix in POINTED and path.is_file():
-            with path.open("rb") as file:
-                if file.read(len(LFS_POINTER)) == LFS_POINTER:
-                    size = path.stat().st_size
-                    return f"{path.name} is a Git LFS pointer of {size} bytes, not the file itself"
-    return None
-
-
 def cannot_load(model_name_or_path: str, needed: str, error: Exception) -> str:
     """One line on why a model did not load: of a local folder, or of what the hub gave."""
     kind = "model folder" if Path(model_name_or_path).is_dir() else "model"
-    if pointer := lfs_pointer(Path(model_name_or_path)):
-        return f'{kind} "{model_name_or_path}": {pointer}: run `git lfs pull` there, or download it anew'
-    return f'{kind} "{model_name_or_path}": cannot read {needed}: {_first_line(error)}'
+    return f'{kind} "{model_name_or_path}": cannot read {needed}: {_first_line(error)}; mend it'
 
 
 def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    """What an error says first; where that only announces what follows, with it."""
+    if isinstance(error, LookupError):
+        return f"it names {error}, which transformers does not know"
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return " ".join(line.strip() for line in lines[:2]) if lines[0].endswith(":") else lines[0]

@@ -14,11 +14,13 @@ from runyoro_ssl.batches.regroup import Regroup
 from runyoro_ssl.batches.unreadable import Unreadable
 from runyoro_ssl.config import Config, HardwareConfig, MaskingConfig, ModelConfig
 from runyoro_ssl.dataset.read import Clips, load_splits, read_fingerprint
-from runyoro_ssl.errors import CheckpointError, ConfigError, TrainingError
+from runyoro_ssl.errors import ConfigError, TrainingError
 from runyoro_ssl.evaluate.heldout import check_validation, plan_validation
 from runyoro_ssl.evaluate.metrics import Meter
 from runyoro_ssl.logs import get_logger
 from runyoro_ssl.model.allocator import tune_allocator
+from runyoro_ssl.model.checks import extractor_doubts
+from runyoro_ssl.model.folder import check_folder
 from runyoro_ssl.model.forward import num_frames
 from runyoro_ssl.model.load import load_weights
 from runyoro_ssl.model.masking import MaskSummary, summarise_masks
@@ -50,11 +52,15 @@ def build_run(config: Config, plugins: Plugins, accelerator: Any, start: Start) 
     Raises:
         RunyoroError: Of the kind that fits; nothing has been written by then.
     """
-    config = config.model_copy(update={"model": _base(config, start)})
     name = config.model.model_name_or_path if start.path is None else str(start.path)
+    check_folder(name, weights=True)
+    config = config.model_copy(update={"model": _base(config, start)})
     extractor = load_feature_extractor(name, config.model.revision)
     splits = load_splits(config.train.processed_dataset_path, sampling_rate=extractor.sampling_rate)
     model = load_weights(config, name, config.model.revision).to(accelerator.device)
+    if accelerator.is_main_process:
+        for doubt in extractor_doubts(extractor, model.config):
+            log.warning("feature_extractor_doubtful", model=name, because=doubt)
     if config.hardware.device == "cpu":
         _tune_allocator(config, model, extractor)
     lengths = tuple(splits["train"].with_format("numpy")["num_samples"][:].tolist())
@@ -146,11 +152,6 @@ def make_accelerator(hardware: HardwareConfig) -> Any:
 
 def _check_masks(model: Any, lengths: tuple[int, ...], config: Config, *, sampling_rate: int) -> MaskSummary:
     """The mask summary of the user's own clips; refuses settings that cannot train."""
-    if not hasattr(model.wav2vec2, "masked_spec_embed"):
-        raise CheckpointError(
-            f'model "{config.model.model_name_or_path}" has no mask embedding (its config has mask_time_prob 0); '
-            "it was not pre-trained by masking: give the base checkpoint"
-        )
     if config.masking.mask_feature_prob > 0 and config.masking.mask_feature_length > model.config.hidden_size:
         raise ConfigError(
             f"masking.mask_feature_length is {config.masking.mask_feature_length}, the model has "

@@ -25,7 +25,8 @@ from runyoro_ssl.batches.plan import MicroBatch, Update
 from runyoro_ssl.config import Config
 from runyoro_ssl.errors import ConfigError, DatasetError, PluginError, TrainingError
 from runyoro_ssl.evaluate.metrics import Meter
-from runyoro_ssl.model.load import OVERRIDES, replay_mps_dropout
+from runyoro_ssl.model.checks import DROPOUTS
+from runyoro_ssl.model.load import replay_mps_dropout
 from runyoro_ssl.publish.card import write_model_card
 from runyoro_ssl.resolve import load_config
 from runyoro_ssl.train import step
@@ -279,7 +280,7 @@ def test_compiled_layers_change_no_number(train_config: MakeConfig, frames: Coun
 
 def check_same_numbers(train_config: MakeConfig, setting: str) -> None:
     """Train for a step with an option and without."""
-    off = [f"model.{name}=0" for name in OVERRIDES]
+    off = [f"model.{name}=0" for name in DROPOUTS]
     run(train_config("one", "train.max_steps=1", *off))
     run(train_config("other", "train.max_steps=1", *off, setting))
     one, other = (metrics(train_config(name).train.output_dir) for name in ("one", "other"))

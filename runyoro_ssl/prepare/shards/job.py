@@ -16,6 +16,7 @@ from runyoro_ssl.dataset.layout import SPLIT_BY
 from runyoro_ssl.dataset.read import read_fingerprint
 from runyoro_ssl.errors import CheckpointError, DatasetError, ManifestError
 from runyoro_ssl.logs import get_logger
+from runyoro_ssl.model.folder import check_folder
 from runyoro_ssl.model.source import load_sampling_rate
 from runyoro_ssl.plugin.manager import Plugins, ensure_picklable
 from runyoro_ssl.plugin.sources import BUILT_IN
@@ -102,6 +103,7 @@ def describe_job(
     settings = config.prepare
     if not settings.allow_outside:
         check_inside(manifest, entries)
+    check_folder(config.model.model_name_or_path)
     rate = _sampling_rate(config)
     built = plugins.filters(tried_filters(plugins) if every_filter else None)
     ensure_picklable("filter", built)
