@@ -17,6 +17,7 @@ from runyoro_ssl.config import Config, HardwareConfig, ModelConfig
 from runyoro_ssl.errors import CheckpointError
 from runyoro_ssl.model.checks import extractor_doubts
 from runyoro_ssl.model.load import load_model
+from runyoro_ssl.model.source import FROM_A_FOLDER
 from runyoro_ssl.model.trial import check_forward
 from support.model_faults import CONFIG, EXTRACTOR, WEIGHTS, Fault, edit, rename, reweigh, together
 from support.trainer import run
@@ -254,10 +255,8 @@ def test_no_code_of_a_model_is_ever_trusted() -> None:
     trusting = [
         f"{name}:{node.lineno}"
         for name, node in calls
-        if not any(
-            word.arg == "trust_remote_code" and isinstance(word.value, ast.Constant) and word.value.value is False
-            for word in node.keywords
-        )
+        if not any(ast.unparse(word) in ("trust_remote_code=False", "**FROM_A_FOLDER") for word in node.keywords)
     ]
+    assert FROM_A_FOLDER["trust_remote_code"] is False
     assert len(calls) >= 4
     assert trusting == []
