@@ -207,7 +207,7 @@ def test_trial_draws_nothing_and_is_short(model: Path) -> None:
 
 def test_trial_takes_any_feature_encoder(tmp_path: Path) -> None:
     """One that makes too few frames of half a second is not tried."""
-    load(build_tiny_model(tmp_path, conv_stride=(5, 4, 4, 4, 4, 4, 2)))
+    load(build_tiny_model(tmp_path, conv_stride=(10, 4, 4, 4, 4, 4, 4)))
 
 
 @pytest.mark.parametrize(

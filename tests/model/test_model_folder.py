@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -40,8 +41,8 @@ BOM = b"\xef\xbb\xbf"
 
 def run_folder(folder: Path) -> None:
     """A run that was stopped: no final model, some checkpoints, the last written not the last by step."""
-    for name in ("checkpoint-1000", "superseded-checkpoint-2000", "checkpoint-500"):
-        shutil.copytree(folder, folder.parent / "copies" / name)
+    for time, name in enumerate(("checkpoint-1000", "superseded-checkpoint-2000", "checkpoint-500")):
+        os.utime(shutil.copytree(folder, folder.parent / "copies" / name), (time, time))
     shutil.rmtree(folder)
     (folder.parent / "copies").rename(folder)
 
