@@ -83,9 +83,9 @@ class Intervals:
         """How often a run is logged, validated and saved, for people; in minutes too where a step's time is known."""
         log, save = self._every(self.log, step_seconds), self._every(self.save, step_seconds)
         return {
-            "log": f"the first step, {log}, and every {amount_of_time(LOG_SEC)}" if self.log_by_clock_too else log,
+            "log": f"the first step, {log}, and every minute" if self.log_by_clock_too else log,
             "validation": self._every(self.validate, step_seconds),
-            "checkpoint": f"{save}, and every {amount_of_time(SAVE_SEC)}" if self.save_by_clock_too else save,
+            "checkpoint": f"{save}, and every {SAVE_SEC / 60:.0f} min" if self.save_by_clock_too else save,
         }
 
     def _every(self, every: int, step_seconds: float | None) -> str:
@@ -144,8 +144,8 @@ class Schedule:
         self._logged_at = clock.now()
 
     def saved(self, *, held_up: float) -> None:
-        """A checkpoint was taken now; the run waited so many seconds for it."""
-        self._saved_at, self._held_up = clock.now(), held_up
+        """A checkpoint was taken, for which the run waited until now, so many seconds."""
+        self._saved_at, self._held_up = clock.now() - held_up, held_up
 
     def _is_log_due(self, step: int) -> bool:
         if step % self.intervals.log == 0:

@@ -79,7 +79,7 @@ class Loop:
         """The steps from where the run is to its end, or to what ends it before."""
         run, pace = self.run, self.pace
         watch = Stopwatch()
-        with _training_bar(run) as advance, closing(_batches(run)) as batches:
+        with _training_bar(run) as advance, closing(batches_of_steps(run)) as batches:
             for update in run.plan.updates(run.step):
                 pace.begin_step()
                 with watch.waiting():
@@ -217,7 +217,7 @@ class Loop:
         raise TrainingError(f"{alarm.seen}: {alarm.means}. The run has stopped. {alarm.advice}")
 
 
-def _batches(run: TrainingRun) -> Generator[list[TrainingBatch]]:
+def batches_of_steps(run: TrainingRun) -> Generator[list[TrainingBatch]]:
     """This process's micro-batches of each step that is left."""
     accelerator, hardware = run.accelerator, run.config.hardware
     share = slice(accelerator.process_index, None, accelerator.num_processes)
