@@ -5,6 +5,7 @@ What goes wrong on the way is dealt with by `recovery`; what is kept of the run 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -173,6 +174,13 @@ class Loop:
             return self.stopping.asked(), False
         self.pace.validation_seconds = clock.now() - started
         self.loggers.log(run.step, {"epoch": run.epoch, **metrics})
+        if not math.isfinite(metrics["eval/loss"]) and run.accelerator.is_main_process:
+            log.warning(
+                "validation_judged_nothing",
+                step=run.step,
+                because="no held-out clip could be read and masked, or its loss is no number",
+                means="no model can be the best; the last will be the final one",
+            )
         alarm = run.watch.judge_validation(run.step, metrics)
         is_best = run.watch.best_step == run.step
         if alarm is None:

@@ -50,6 +50,8 @@ def test_run_whose_validation_judges_nothing(
     (said,) = (line for line in logs if line["event"] == "no_best_model")
     assert said["because"].startswith("held-out speech could not be judged")
     assert said["final_model"] == "the last one: checkpoint-5"
+    assert [line["step"] for line in logs if line["event"] == "validation_judged_nothing"] == [0, 2, 4, 5]
+    assert "validation_collapsed" not in {line["event"] for line in logs}
     assert equal(weights(out), weights(out / "checkpoint-5"))
     show(result)
     assert capsys.readouterr().out.count("not measured") >= 3
@@ -83,6 +85,7 @@ def test_weights_that_are_no_numbers_are_no_model(train_config: MakeConfig) -> N
     spoil(out / "checkpoint-4")
     save_final_model(done)
     assert equal(weights(out), weights(out / "checkpoint-2"))
+    del done.watch.validations["best"]
     spoil(out / "checkpoint-2")
     with pytest.raises(TrainingError, match=r"no intact checkpoint is left.*journal.jsonl.*new run"):
         save_final_model(done)

@@ -16,6 +16,7 @@ from structlog.testing import capture_logs
 
 from conftest import ROOT
 from runyoro_ssl.config import Config, TrainConfig
+from runyoro_ssl.train import intervals
 from runyoro_ssl.train.checkpoints.folder import list_checkpoints
 from runyoro_ssl.train.intervals import SAVE_SEC, Intervals, Schedule
 from runyoro_ssl.train.step import Stepper
@@ -93,6 +94,25 @@ def test_words_have_minutes_when_they_are_known() -> None:
         "checkpoint": "every 14 steps (2.3 min), and every 15 min",
     }
     assert planned(290).words()["checkpoint"] == "every 14 steps, and every 15 min"
+
+
+def test_the_main_process_decides(at: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another whose clock says otherwise does as it says; where flags set all, nobody is asked."""
+    other: Any = SimpleNamespace(is_main_process=False, num_processes=2)
+    given: list[int] = []
+
+    def total(_accelerator: Any, mine: int) -> int:
+        given.append(mine)
+        return 2  # the main process's: save, but log nothing
+
+    monkeypatch.setattr(intervals, "sum_over_processes", total)
+    schedule = Schedule(other, planned(2000))
+    at[0] += 90.0
+    assert schedule.due(3, saved_step=0, step_seconds=30.0) == (False, True)
+    assert given == [0]
+    exact = Schedule(other, planned(2000, save_steps=3, logging_steps=2))
+    assert [exact.due(step, saved_step=0, step_seconds=1.0) for step in (2, 3)] == [(True, False), (False, True)]
+    assert given == [0]
 
 
 @pytest.mark.parametrize("save_sec", [0.0, 2.0, 60.0])
