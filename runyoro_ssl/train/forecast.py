@@ -22,7 +22,7 @@ from runyoro_ssl.model.load import load_model_config
 from runyoro_ssl.model.memory import BatchSettings, count_parameters, predict_memory
 from runyoro_ssl.page.amounts import amount_of_time, plural
 from runyoro_ssl.plugin.manager import Plugins
-from runyoro_ssl.processes import sum_over_processes
+from runyoro_ssl.processes import gather_over_processes, sum_over_processes
 from runyoro_ssl.train.checkpoints.resume import check_folder, choose
 from runyoro_ssl.train.describe import summary_rows
 from runyoro_ssl.train.disk_space import CheckpointSpace, Disk, disks, folder_bytes, num_checkpoints, size
@@ -64,45 +64,46 @@ def forecast(config: Config, plugins: Plugins) -> Forecast:
     """
     check_folder(config)
     accelerator = make_accelerator(config.hardware)
-    free = free_memory(accelerator.device)
-    download = missing_download(config.model.model_name_or_path)
+    name = config.model.model_name_or_path
+    # What one process finds holds for all: they measure together, or none does.
+    free, download = gather_over_processes(accelerator, (free_memory(accelerator.device), missing_download(name)))[0]
     before = disks([download] if download else [])
-    problems = [problem for disk in before if (problem := disk.problem())]
-    if not problems:
-        problems = _too_large_to_load(config, free)
-    if problems:
-        rows = [*_disk_rows(before), ["fits", f"no: {problems[0]}"]]
-        return Forecast(_title(config), rows, problems[0], None, accelerator.is_main_process)
+    problems = [problem for disk in before if (problem := disk.problem())] or _too_large_to_load(config, free)
+    if problems := gather_over_processes(accelerator, problems)[0]:
+        return _conclude(config, _disk_rows(before), problems, None, is_main=accelerator.is_main_process)
     run = build_run(config, plugins, accelerator, choose(config, accelerator, dry=True))
     try_first_batch(run)
     return _as_planned(run, free, before)
 
 
 def _as_planned(run: TrainingRun, free: int, before: Sequence[Disk]) -> Forecast:
-    peak = _predicted_peak(run)
+    """The forecast of a run that could be built. `free`: bytes of memory; `before`: disks that a download fills."""
+    intervals, peak = Intervals.of(run), _predicted_peak(run)
     # A run that would take more than there is could take the machine with it.
-    pace = measure(run) if peak <= free else None
-    seconds = pace.seconds_left(Intervals.of(run), run.step) if pace else None
+    pace = measure(run) if peak <= free and run.step < run.total_steps else None
+    seconds = pace.seconds_left(intervals, run.step) if pace else None
     space = CheckpointSpace.of(run, by_clock=math.ceil((seconds or 0) / SAVE_SEC))
-    needs = [*space.needs(), *(need for disk in before for need in disk.needs)]
-    needed = disks(needs, reclaimed=space.superseded)
+    needed = disks([*space.needs(), *(need for disk in before for need in disk.needs)], reclaimed=space.superseded)
     problems = [_memory_problem(run.config, peak, free)] if peak > free else []
     problems += [f"{problem}, or a lower --save-total-limit" for disk in needed if (problem := disk.problem())]
-    number = num_checkpoints(Intervals.of(run), run.step)
+    by_steps = num_checkpoints(intervals, run.step)
     rows = [
         *summary_rows(run, pace.usual_step if pace else None),
-        *(_time_rows(run, pace, seconds) if pace and seconds is not None else [["time", "not measured"]]),
-        [
-            "checkpoints in all",
-            f"{number} by steps, {size(space.checkpoint)} each",
-        ],
+        *_time_rows(run, pace),
+        ["checkpoints in all", f"{by_steps} by steps, {size(space.checkpoint)} each"],
         ["memory", f"{size(peak)} predicted at most, {size(free)} free ({run.accelerator.device.type})"],
         ["dataset", f"{size(folder_bytes(run.config.train.processed_dataset_path))}, already there"],
         *_disk_rows(needed),
-        ["fits", f"no: {problems[0]}" if problems else "yes"],
     ]
-    is_main = run.accelerator.is_main_process
-    return Forecast(_title(run.config), rows, problems[0] if problems else None, seconds, is_main)
+    return _conclude(run.config, rows, problems, seconds, is_main=run.accelerator.is_main_process)
+
+
+def _conclude(
+    config: Config, rows: list[list[str]], problems: list[str], seconds: float | None, *, is_main: bool
+) -> Forecast:
+    problem = "; ".join(problems) or None
+    verdict = ["fits", f"no: {problem}" if problem else "yes"]
+    return Forecast(f"{config.train.output_dir}: what the run would be", [*rows, verdict], problem, seconds, is_main)
 
 
 def measure(run: TrainingRun) -> Pace:
@@ -140,7 +141,10 @@ def _measure_validation(run: TrainingRun) -> float:
     return (clock.now() - started) * whole / heard
 
 
-def _time_rows(run: TrainingRun, pace: Pace, seconds: float) -> list[list[str]]:
+def _time_rows(run: TrainingRun, pace: Pace | None) -> list[list[str]]:
+    if pace is None:
+        return [["time", "not measured" if run.step < run.total_steps else "nothing is left to train"]]
+    seconds = pace.seconds_left(Intervals.of(run), run.step)
     per_update = run.train_hours * 3600 / len(run.plan.epoch(0))
     measured = plural(pace.num_measured, "update") if pace.num_measured else "the first update, which is the slowest"
     return [
@@ -185,7 +189,3 @@ def free_memory(device: Any) -> int:
     if device.type == "mps":
         return int(torch.mps.recommended_max_memory()) - int(torch.mps.driver_allocated_memory())
     return available_memory()
-
-
-def _title(config: Config) -> str:
-    return f"{config.train.output_dir}: what the run would be"

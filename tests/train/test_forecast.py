@@ -83,6 +83,7 @@ def test_resumed_run_is_told_from_where_it_is(train_config: MakeConfig) -> None:
     """Of what is left; a damaged checkpoint stays where it is, for the real run to set aside."""
     settings = ("train.max_steps=4", "train.resume_from_checkpoint=last")
     out = run(train_config("run", *settings)).output_dir
+    assert told(train_config("run", *settings))[1]["time"] == "nothing is left to train"
     (out / "model.safetensors").unlink()
     (out / "checkpoint-4" / "config.json").write_text("damaged")
     before = tree(out)
