@@ -4,8 +4,8 @@
     log line    every `--logging-steps`       after the first step, every tenth, and when the last is a minute old
     validation  every `train.eval_steps`,     every twentieth of the run's steps, but 5 steps apart at least, and so far
                 else every `--save-steps`     apart that all validations cost at most a tenth of the training
-    checkpoint  every `--save-steps`          every twentieth of the run's steps, and before 15 minutes are over; but
-                                              saving takes at most a tenth of the time
+    checkpoint  every `--save-steps`          every twentieth of the run's steps, and before 15 minutes are over; but 3
+                                              seconds apart at least, and saving takes at most a tenth of the time
 
 The last step has all three; the best model so far is always saved. What goes by steps follows from the run's plan
 alone: neither machine, clock nor a stop changes it, so that the best model is the same. What goes by the clock is
@@ -26,6 +26,8 @@ from runyoro_ssl.train.training_run import TrainingRun
 
 TIMES_A_RUN = 20
 SAVE_SEC, LOG_SEC = 15 * 60.0, 60.0
+SAVE_APART_SEC = 3.0
+"""Nobody misses them, and a run of seconds would else be all checkpoints."""
 LOG_STEPS = 10
 VALIDATION_APART = 5
 """Steps. A short run whose every validation is its best would else spend its time on saving them."""
@@ -163,4 +165,4 @@ class Schedule:
             return True
         # What is written beside the training counts half.
         costs = max(self._held_up, save_seconds / 2)
-        return step // every > saved_step // every and since >= costs / MAX_SHARE
+        return step // every > saved_step // every and since >= max(SAVE_APART_SEC, costs / MAX_SHARE)

@@ -55,18 +55,20 @@ def test_table_and_status(train_config: MakeConfig, run_task: RunTask, tmp_path:
     assert status == 0, err
     assert (tree(tmp_path), tree(dataset)) == before
     assert "checkpoint_saved" not in err
-    parts = [line.strip("│").split("│") for line in out.splitlines()]
-    rows = {part[0].strip(): part[1].strip() for part in parts if len(part) == 2}
+    assert "fits" in out
+    found, rows = told(train_config("run", "train.max_steps=40", "train.save_steps=8"))
+    assert (tree(tmp_path), tree(dataset)) == before
     assert rows["training data"].startswith("18 clips")
-    assert re.match(r"40 of \d+ audio seconds, \S+ epochs, from step 0", rows["steps"])
+    assert re.fullmatch(r"40 of \d+ audio seconds, \S+ epochs, from step 0", rows["steps"])
     assert "micro-batches an epoch" in rows["plan"]
-    assert rows["checkpoint"].startswith("every 2 steps (")
-    assert "0.3 MiB each" in rows["checkpoints in all"]
+    assert rows["checkpoint"].startswith("every 8 steps (")
+    assert rows["checkpoints in all"] == "5 by steps, 0.3 MiB each"
     assert ": if it started now, until " in rows["time"]
-    assert rows["update"].endswith("measured on 5 updates")
+    assert "; measured on " in rows["update"]
     assert " predicted at most, " in rows["memory"]
-    assert "free: 5 checkpoints" in out
-    assert rows["fits"] == "yes"
+    (on_disk,) = (value for name, value in rows.items() if name.startswith("disk of "))
+    assert "free: 5 checkpoints of 0.3 MiB" in on_disk
+    assert (rows["fits"], found.problem) == ("yes", None)
 
 
 def test_time_is_that_of_the_run(train_config: MakeConfig) -> None:
