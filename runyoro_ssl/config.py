@@ -193,12 +193,13 @@ class TrainConfig(Section):
     """Of the draw of codevectors, at the first step."""
     gumbel_temperature_end: PositiveFloat = setting(0.5, decides="run")
     """Reached at the last step, geometrically."""
-    logging_steps: PositiveInt = setting(10, decides="nothing", flag_of="train")
-    """Steps between log lines."""
+    logging_steps: PositiveInt | None = setting(None, decides="nothing", flag_of="train")
+    """Steps between log lines. Not set: the first step, every tenth, and every minute."""
     eval_steps: PositiveInt | None = setting(None, decides="nothing")
-    """Steps between validations. Not set: as often as checkpoints."""
-    save_steps: PositiveInt = setting(500, decides="nothing", flag_of="train")
-    """Steps between checkpoints, and between validations."""
+    """Steps between validations. Not set: those of `save_steps`; if that is not set either, 20 times a run, less often
+    where that would cost more than a tenth of the training."""
+    save_steps: PositiveInt | None = setting(None, decides="nothing", flag_of="train")
+    """Steps between checkpoints, and between validations. Not set: 20 times a run, and every 15 minutes."""
     save_total_limit: NonNegativeInt = setting(3, decides="nothing", flag_of="train")
     """Checkpoints kept; older ones are removed after a new one is complete. 0 keeps all."""
     resume_from_checkpoint: str | None = setting(None, decides="nothing", flag_of="train")

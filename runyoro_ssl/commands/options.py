@@ -65,6 +65,13 @@ class PrepareOptions(Section):
     """Replace an existing dataset."""
 
 
+class TrainOptions(Section):
+    """What this call does."""
+
+    dry_run: bool = False
+    """Only say what the run would be, how long it would take, and whether memory and disks hold it. Writes nothing."""
+
+
 class SmokeOptions(Section):
     """What is tried."""
 
@@ -126,7 +133,7 @@ TASKS: dict[str, TaskOptions] = {
     "manifest": TaskOptions((ManifestOptions, FilelessSourceOptions), ("hardware", "prepare")),
     "prepare": TaskOptions((PrepareOptions, SourceOptions), ("prepare", "model", "hardware", "plugins")),
     "train": TaskOptions(
-        (PrecisionOptions, SourceOptions),
+        (TrainOptions, PrecisionOptions, SourceOptions),
         ("train", "model", "masking", "hardware", "health", "plugins"),
         chooses_profile=True,
     ),

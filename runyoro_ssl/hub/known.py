@@ -16,18 +16,18 @@ class KnownModel:
 
     revision: str | None = None
     num_bytes: int | None = None
-    """Size of its weights."""
+    """Size of its weights, four bytes a parameter; to three digits where no more is known."""
 
 
 KNOWN = {
     # config.json of 1,568 bytes, preprocessor_config.json of 212, and pytorch_model.bin, whose sha256 is d5e49057….
     "facebook/wav2vec2-xls-r-300m": KnownModel("1a640f32ac3e39899438a2931f9924c02f080a54", 1_269_737_156),
-    "facebook/wav2vec2-xls-r-1b": KnownModel("35eaea9a0ed0f97592277d79208e40ab8917d1e3"),
+    "facebook/wav2vec2-xls-r-1b": KnownModel("35eaea9a0ed0f97592277d79208e40ab8917d1e3", 3_850_000_000),
     "facebook/wav2vec2-xls-r-2b": KnownModel("3b6d89d0fabead7da552eaaa07549c7c9c36d303"),
-    "facebook/wav2vec2-large-xlsr-53": KnownModel("c3f9d884181a224a6ac87bf8885c84d1cff3384f"),
+    "facebook/wav2vec2-large-xlsr-53": KnownModel("c3f9d884181a224a6ac87bf8885c84d1cff3384f", 1_270_000_000),
     "facebook/wav2vec2-base": KnownModel("0b5b8e868dd84f03fd87d01f9c4ff0f080fecfe8", 380_267_417),
     "facebook/wav2vec2-large": KnownModel("312b2410566b698c7a649068d413b2067848bd75"),
-    "facebook/mms-300m": KnownModel(),
+    "facebook/mms-300m": KnownModel(num_bytes=1_270_000_000),
     "facebook/mms-1b": KnownModel(),
 }
 """Commits as public projects of 2024 to 2026 pin them (the list of MTEB's audio models has all six); MMS is pinned by

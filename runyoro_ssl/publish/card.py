@@ -47,7 +47,7 @@ def _text(output_dir: Path, result: dict[str, Any]) -> str:
     guessing = chance(load_model_config(ModelConfig(model_name_or_path=str(output_dir))))
     first, best = (result["validations"][name] for name in ("first", "best"))
     rows = "\n".join(
-        f"| {label} | {first[f'eval/{name}']:.4f} | {best[f'eval/{name}']:.4f} |"
+        f"| {label} | {_number(first[f'eval/{name}'])} | {_number(best[f'eval/{name}'])} |"
         for name, label in measures(guessing).items()
     )
     return f"""---
@@ -75,6 +75,11 @@ Held-out recordings, the same masks and negatives before and after:
 A lower held-out loss says that the model predicts this speech better. It does not by itself say that a recogniser
 fine-tuned from it makes fewer errors.
 """
+
+
+def _number(value: float | None) -> str:
+    """A measure; null in the result is one that could not be taken."""
+    return "not measured" if value is None else f"{value:.4f}"
 
 
 def measures(guessing: Chance) -> dict[str, str]:
