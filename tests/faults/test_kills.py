@@ -76,7 +76,7 @@ def test_default_settings_lose_little(train_config: Callable[..., Config], tmp_p
     lost_sec: list[float] = []
     while len(lost_sec) < num_kills:
         process = run.start("--resume-from-checkpoint", "last")
-        process.join(draw.uniform(0.3, 0.9) * whole_sec)
+        process.join(draw.uniform(0.6, 1.0) * whole_sec)
         if process.exitcode is None:
             killed_at = time.time()
             kill(process)
