@@ -15,6 +15,7 @@ from typing import Any
 from unittest import mock
 
 import numpy as np
+import pebble
 import pytest
 import structlog
 
@@ -24,6 +25,7 @@ from runyoro_ssl.plugin.manager import load_plugins
 from runyoro_ssl.resolve import load_config
 from runyoro_ssl.torchaudio_compat import import_transformers
 from support.disks import small_disk
+from support.forked import FORKED
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # two processes share two cores; torch reads this when it comes
@@ -32,6 +34,7 @@ transformers = import_transformers()
 
 pytest_plugins = ["support.hub_fixtures"]
 
+PROCESS_POOL = pebble.ProcessPool
 ROOT = Path(__file__).resolve().parent.parent
 SPEECH = Path(os.environ.get("RUNYORO_TEST_SPEECH", ROOT.parent / "shared" / "speech"))
 
@@ -83,6 +86,25 @@ def build_tiny_model(folder: Path, *, sampling_rate: int = 16_000, **overrides: 
     extractor = transformers.Wav2Vec2FeatureExtractor(return_attention_mask=True, sampling_rate=sampling_rate)
     extractor.save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _prompt_workers() -> Iterator[None]:
+    """Workers of `prepare` in this process start at once, and are else what they are; what users start is untouched."""
+
+    def pool(*args: Any, context: Any, **options: Any) -> pebble.ProcessPool:
+        assert context.get_start_method() == "spawn"
+        return PROCESS_POOL(*args, context=FORKED, **options)
+
+    with mock.patch("pebble.ProcessPool", pool):
+        yield
+
+
+@pytest.fixture
+def fresh_workers() -> Iterator[None]:
+    """Workers of `prepare` that start from nothing, as a user's do."""
+    with mock.patch("pebble.ProcessPool", PROCESS_POOL):
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import json
-import multiprocessing
 import os
 import re
 import shutil
@@ -14,12 +13,9 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache
-from multiprocessing import forkserver
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import torch
 from accelerate.state import AcceleratorState
@@ -35,10 +31,11 @@ from runyoro_ssl.train.optim import build_optimizer
 from runyoro_ssl.train.run import TrainResult, train
 from runyoro_ssl.train.setup import build_run, make_accelerator
 from runyoro_ssl.train.training_run import TrainingRun
+from support.forked import FORKED
 
 import_transformers()
 importlib.import_module("transformers.models.wav2vec2.modeling_wav2vec2")
-"""Once, in the server that trainers are forked from."""
+"""Once, in the process that trainers are forked from."""
 
 TIMES = ("train/audio_seconds_per_second", "train/data_wait_share", "train/memory_mib")
 """Logged numbers that no two runs share."""
@@ -46,8 +43,6 @@ BEGUN = "begun"
 SAVED = re.compile(r"checkpoint_saved +.*?step=(\d+)")
 
 _begun: list[BaseProcess] = []
-_server = multiprocessing.get_context("forkserver")
-_server.set_forkserver_preload(["support.trainer"])
 
 
 def run(config: Config) -> TrainResult:
@@ -60,13 +55,6 @@ def build(config: Config) -> TrainingRun:
     """What a run works with, before its first step."""
     accelerator = make_accelerator(config.hardware)
     return build_run(config, load_plugins(config), accelerator, choose(config, accelerator))
-
-
-@cache
-def start_server() -> None:
-    """Start the process that trainers are forked from, with all that they import. Older Pythons lose its sys.path."""
-    with mock.patch.dict(os.environ, PYTHONPATH=os.pathsep.join(sys.path), OMP_NUM_THREADS="1"):
-        forkserver.ensure_running()
 
 
 @dataclass(frozen=True)
@@ -86,9 +74,8 @@ class Trainer:
         file = self.log.with_suffix(".toml")
         file.write_text(self.config.to_toml())
         arguments = ["--profile", "cpu-smoke", "--config", str(file), *options]
-        start_server()
         self.log.touch()
-        process = _server.Process(target=_train, args=(arguments, str(self.log)))
+        process = FORKED.Process(target=_train, args=(arguments, str(self.log)))
         process.start()
         _begun.append(process)
         return process
