@@ -10,6 +10,7 @@ import signal
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
+from multiprocessing.context import BaseContext
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -60,7 +61,7 @@ QUIETED = ("transformers", "datasets", "huggingface_hub", "httpx", "accelerate",
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Long forms of tests that try chance; new golden numbers."""
-    parser.addoption("--faults", type=int, default=5, help="kills, signals and stops that each test of faults tries")
+    parser.addoption("--faults", type=int, default=3, help="kills, signals and stops that each test of faults tries")
     parser.addoption("--rewrite-golden", action="store_true", help="pin what the code gives now, in tests/golden")
 
 
@@ -92,9 +93,9 @@ def build_tiny_model(folder: Path, *, sampling_rate: int = 16_000, **overrides: 
 def _prompt_workers() -> Iterator[None]:
     """Workers of `prepare` in this process start at once, and are else what they are; what users start is untouched."""
 
-    def pool(*args: Any, context: Any, **options: Any) -> pebble.ProcessPool:
+    def pool(num_workers: int, *, initializer: Callable[[], None], context: BaseContext) -> pebble.ProcessPool:
         assert context.get_start_method() == "spawn"
-        return PROCESS_POOL(*args, context=FORKED, **options)
+        return PROCESS_POOL(num_workers, initializer=initializer, context=FORKED)
 
     with mock.patch("pebble.ProcessPool", pool):
         yield
@@ -105,6 +106,12 @@ def fresh_workers() -> Iterator[None]:
     """Workers of `prepare` that start from nothing, as a user's do."""
     with mock.patch("pebble.ProcessPool", PROCESS_POOL):
         yield
+
+
+@pytest.fixture
+def prompt_loader(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers that build batches start at once. Not for tests in which they die: nobody sends SIGCHLD for these."""
+    monkeypatch.setattr("torch.multiprocessing.get_context", lambda _: FORKED)
 
 
 @pytest.fixture(scope="session")

@@ -21,7 +21,7 @@ class ForkedProcess(ForkServerProcess):
     @staticmethod
     def _Popen(process_obj: Any) -> Any:  # noqa: N802 - multiprocessing's
         start_server()
-        return ForkServerProcess._Popen(process_obj)  # type: ignore[attr-defined]
+        return ForkServerProcess._Popen(process_obj)
 
 
 class ForkedContext(ForkServerContext):

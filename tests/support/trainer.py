@@ -8,9 +8,10 @@ import os
 import re
 import shutil
 import signal
+import socket
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
@@ -71,20 +72,35 @@ class Trainer:
 
     def start(self, *options: str) -> BaseProcess:
         """Begin, or go on."""
+        return self._start(options, [{}])[0]
+
+    def _start(self, options: Sequence[str], environments: Sequence[dict[str, str]]) -> Sequence[BaseProcess]:
+        """A process for each environment, which is added to the usual one."""
         file = self.log.with_suffix(".toml")
         file.write_text(self.config.to_toml())
         arguments = ["--profile", "cpu-smoke", "--config", str(file), *options]
         self.log.touch()
-        process = FORKED.Process(target=_train, args=(arguments, str(self.log)))
-        process.start()
-        _begun.append(process)
-        return process
+        started = [FORKED.Process(target=_train, args=(arguments, str(self.log), more)) for more in environments]
+        for process in started:
+            process.start()
+            _begun.append(process)
+        return started
 
     def finish(self, *options: str) -> None:
         """Run to the end, which must be a good one."""
         process = self.start(*options)
         process.join(120)
         assert process.exitcode == 0, self.log.read_text()[-3000:]
+
+    def finish_in_two(self, *options: str) -> None:
+        """Run to the end in two processes, over gloo, as `torchrun` starts them."""
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = str(free.getsockname()[1])
+        shared = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        for process in self._start(options, [{**shared, "RANK": rank, "LOCAL_RANK": rank} for rank in "01"]):
+            process.join(120)
+            assert process.exitcode == 0, self.log.read_text()[-3000:]
 
     def time_whole(self) -> float:
         """Seconds of an undisturbed run, from where the trainer comes to its own code."""
@@ -109,10 +125,11 @@ class Trainer:
         return max((line["step"] for line in _whole_lines(self.out)), default=0)
 
 
-def _train(arguments: list[str], log: str) -> None:
+def _train(arguments: list[str], log: str, environment: dict[str, str]) -> None:
     """In the trainer's process: as from a shell."""
     from runyoro_ssl.__main__ import main
 
+    os.environ |= environment
     os.setpgid(0, 0)
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.default_int_handler)
