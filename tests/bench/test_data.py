@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import cache
 from pathlib import Path
 
 import datasets
@@ -54,6 +55,7 @@ def test_rows_hold_together(corpus: Path, scratch: Path, monkeypatch: pytest.Mon
         return original(what, *others)  # type: ignore[arg-type]
 
     monkeypatch.setattr(data, "_alternate", spy)
+    monkeypatch.setattr(data, "_start_worker", cache(data._start_worker))  # once for both formats
     torch.set_num_threads(2)
     rows = bench_data(audio_dir=corpus, runs=1, minutes=1.0)
     assert torch.get_num_threads() == 2
