@@ -19,6 +19,7 @@ from runyoro_ssl.hub.patience import patiently
 from runyoro_ssl.hub.place import amount, cache_folder, check_room, hub_reachable, repository_folder
 from runyoro_ssl.hub.transfer import download, part_of
 from runyoro_ssl.logs import download_progress, get_logger
+from runyoro_ssl.redaction import redact
 
 log = get_logger()
 
@@ -67,7 +68,8 @@ def hub_name(model_name_or_path: str) -> str:
     address = urlsplit(model_name_or_path)
     if address.scheme in ("http", "https", "hf"):
         name = "/".join(f"{address.netloc if address.scheme == 'hf' else ''}{address.path}".strip("/").split("/")[:2])
-        raise CheckpointError(f'a model is given by its name on the hub, not by an address: "{name}"')
+        shown = redact(model_name_or_path)
+        raise CheckpointError(f'model "{shown}": no such folder; of the hub\'s models give the name, "{name}"')
     path = Path(model_name_or_path)
     if path.is_file():
         raise CheckpointError(f'model "{model_name_or_path}" is a file; give the folder that transformers has saved')
