@@ -11,6 +11,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from multiprocessing.context import BaseContext
+from multiprocessing.util import get_temp_dir
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -30,6 +31,7 @@ from support.forked import FORKED
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # two processes share two cores; torch reads this when it comes
+get_temp_dir()  # of multiprocessing, for good: not within the folder of whichever test is the first to start processes
 # Before any test module imports transformers: torchaudio must be importable by then.
 transformers = import_transformers()
 
