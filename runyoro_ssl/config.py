@@ -71,8 +71,10 @@ class ModelConfig(Section):
     """A folder saved by transformers, or a Hugging Face hub id."""
     allow_new_head: bool = setting(default=False, decides="nothing")
     """Accept a checkpoint without quantizer or projections, and start those from random weights."""
-    allow_pickle: bool = setting(default=False, decides="nothing", flag_of="train")
-    """Accept weights as `.bin` or `.pt`, which are pickles: read with torch's weights_only, never written."""
+    revision: str | None = setting(None, decides="nothing", flag_of="prepare train doctor", pattern=r"^[\w./-]+$")
+    """Branch, tag or commit of a model of the hub. Not set: the commit that is known of usual models, else `main`."""
+    allow_pickle: bool = setting(default=True, decides="nothing", flag_of="train")
+    """Read weights that come as `.bin`, a pickle, with torch's weights_only; one that holds more is refused."""
     layerdrop: Probability | None = setting(None, decides="run")
     """Share of Transformer layers to skip at random."""
     hidden_dropout: Probability | None = setting(None, decides="run")
@@ -191,12 +193,13 @@ class TrainConfig(Section):
     """Of the draw of codevectors, at the first step."""
     gumbel_temperature_end: PositiveFloat = setting(0.5, decides="run")
     """Reached at the last step, geometrically."""
-    logging_steps: PositiveInt = setting(10, decides="nothing", flag_of="train")
-    """Steps between log lines."""
+    logging_steps: PositiveInt | None = setting(None, decides="nothing", flag_of="train")
+    """Steps between log lines. Not set: the first step, every tenth, and every minute."""
     eval_steps: PositiveInt | None = setting(None, decides="nothing")
-    """Steps between validations. Not set: as often as checkpoints."""
-    save_steps: PositiveInt = setting(500, decides="nothing", flag_of="train")
-    """Steps between checkpoints, and between validations."""
+    """Steps between validations. Not set: those of `save_steps`; if that is not set either, 20 times a run, less often
+    where that would cost more than a tenth of the training."""
+    save_steps: PositiveInt | None = setting(None, decides="nothing", flag_of="train")
+    """Steps between checkpoints, and between validations. Not set: 20 times a run, and every 15 minutes."""
     save_total_limit: NonNegativeInt = setting(3, decides="nothing", flag_of="train")
     """Checkpoints kept; older ones are removed after a new one is complete. 0 keeps all."""
     resume_from_checkpoint: str | None = setting(None, decides="nothing", flag_of="train")
@@ -219,14 +222,13 @@ class HealthConfig(Section):
     enabled: bool = setting(default=True, decides="nothing")
     """False: only updates that are no numbers raise an alarm, and end the run at once."""
     max_skipped_updates: NonNegativeInt = setting(5, decides="nothing")
-    """Updates in a row whose loss or gradient is no number: each is skipped; after one more, the run goes back."""
+    """Updates in a row without numbers: each is skipped; after one more, the run goes back."""
     max_skipped_share: Probability = setting(0.2, decides="nothing")
-    """Share of the last `skip_window` updates that may be skipped; after more, the run goes back."""
+    """Share of the last `skip_window` updates that may be skipped before the run goes back."""
     skip_window: PositiveInt = setting(50, decides="nothing")
     """Updates in which skipped ones are counted."""
     max_rollbacks: NonNegativeInt = setting(2, decides="nothing")
-    """Times that the run goes back to its last healthy checkpoint, each time with half the learning rate, before it
-    stops."""
+    """Times that the run goes back to a healthy checkpoint, each time with half the learning rate, before it stops."""
     patience: PositiveInt = setting(10, decides="nothing")
     """Updates in a row for which a collapse, a trivial task, or a loss fallen back to chance must be seen; and for
     which a codebook must be in use, or a loss under chance, to be believed."""
@@ -235,8 +237,7 @@ class HealthConfig(Section):
     weights often start under it: a codebook that was never at twice this has `chance_patience` updates. A validation
     with fewer, over all codebooks, is never the best."""
     max_lost_codes: Probability = setting(0.65, decides="nothing")
-    """Of the codes that a codebook, or all together, held in use in four of five updates: the share that may be lost
-    again; after more, for `patience` updates, it is collapsing. A validation that lost more is never the best."""
+    """Share of the codes held in use, by a codebook or all together, that may be lost again before it is a collapse."""
     min_contrastive_loss: NonNegativeFloat = setting(0.05, decides="nothing")
     """Nats. Under this, with an accuracy over `max_accuracy` or hardly a negative that differs, the task has become
     trivial."""
@@ -246,8 +247,7 @@ class HealthConfig(Section):
     """Nats. A contrastive loss not this far under guessing has learned nothing; a model is believed to be better than
     guessing at twice this in updates, or when it came with five times this in validation."""
     max_lost_share: Probability = setting(0.5, decides="nothing")
-    """Of what the loss was held below guessing, in four of five updates: the share that may be lost again at once, or
-    any slower loss of 0.3 nats beyond it. Halfway from it to all while the learning rate rises."""
+    """Share of what was held below guessing that may be lost at once, or with 0.3 nats slowly; more in the warm-up."""
     chance_patience: PositiveInt = setting(1000, decides="nothing")
     """Updates after which a model that never left chance, or whose codebook was never in use, is given up."""
     spike_factor: float = setting(10.0, decides="nothing", gt=1.0)

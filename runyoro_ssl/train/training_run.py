@@ -36,6 +36,7 @@ class TrainingRun:
     watch: HealthWatch
     unreadable: Unreadable
     base_model: str
+    base_revision: str | None
     """What the run began with, whatever is given when it is resumed."""
     step: int = 0
     """Optimizer steps done so far."""

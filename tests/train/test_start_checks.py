@@ -23,7 +23,7 @@ from runyoro_ssl.plugin.manager import load_plugins
 from runyoro_ssl.prepare.pipeline import prepare
 from runyoro_ssl.prepare.scan import scan
 from runyoro_ssl.resolve import load_config
-from runyoro_ssl.train.checks import check_masks, check_schedule, check_training_clips
+from runyoro_ssl.train.start_checks import check_masks, check_schedule, check_training_clips
 from support.trainer import build
 
 MakeConfig = Callable[..., Config]
