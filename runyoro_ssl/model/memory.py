@@ -30,7 +30,7 @@ counted, as now and then it drops nothing; nor are pages of the dataset's files 
 takes them back when memory is short.
 
 Compared with real runs on a CPU in fp32, and with steps of XLS-R-300M on an H200 in bf16 without dropout, which take
-7 to 9 % more; 7 % less compiled. The terms for dropout on CUDA (masks of one byte) and MPS are read from torch's source.
+7 to 9 % more; 7 % less compiled. Dropout on CUDA (masks of one byte) and all of MPS are read from torch's source.
 """
 
 from __future__ import annotations
