@@ -83,8 +83,8 @@ def build_model(size: str, device: str) -> Any:
     transformers = import_transformers()
     torch.manual_seed(0)
     config = transformers.Wav2Vec2Config(**SIZES[size], **NO_DROPOUT)
-    with torch.device(device):
-        return transformers.Wav2Vec2ForPreTraining(config).train()
+    with torch.device(device):  # the largest part is drawn there; transformers makes a few parameters on the CPU
+        return transformers.Wav2Vec2ForPreTraining(config).to(device).train()
 
 
 def build_stepper(model: Any, accelerator: Any, *, total_steps: int) -> Stepper:

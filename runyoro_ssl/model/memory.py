@@ -29,8 +29,8 @@ come the libraries (`CPU_BASE`) and the batches of two updates: one being used, 
 counted, as now and then it drops nothing; nor are pages of the dataset's files that the system keeps in memory: it
 takes them back when memory is short.
 
-Compared with real runs on a CPU in fp32. The terms for CUDA (dropout masks of one byte, fused attention, norms compiled
-to one kernel) and MPS are read from torch's source, and not measured.
+Compared with real runs on a CPU in fp32, and with steps of XLS-R-300M on an H200 in bf16 without dropout, which take
+7 to 9 % more; 7 % less compiled. Dropout on CUDA (masks of one byte) and all of MPS are read from torch's source.
 """
 
 from __future__ import annotations

@@ -112,12 +112,18 @@ def fused(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile a function, for tensors of any sizes; where torch cannot compile it, it runs as it is."""
+    """Compile a function, for tensors of any sizes but the last; where torch cannot compile it, it runs as it is.
+
+    The last is the channels: known beforehand, a norm over them reads its rows once.
+    """
     made = torch.compile(function, dynamic=True)
 
     def run(*args: Any) -> Any:
         # Detached: compiled code is kept for each setting of requires_grad, which means nothing here.
         detached = [arg.detach() if isinstance(arg, torch.Tensor) else arg for arg in args]
+        for arg in detached:
+            if isinstance(arg, torch.Tensor):
+                torch._dynamo.mark_static(arg, arg.ndim - 1)  # noqa: SLF001
         with torch._dynamo.config.patch(suppress_errors=True):  # noqa: SLF001 - its documented way back to eager
             return made(*detached)
 

@@ -36,8 +36,8 @@ from runyoro_ssl.train.stopping import clock
 from runyoro_ssl.train.training_run import TrainingRun
 
 MAX_UPDATES, MEASURE_SEC, AT_MOST_SEC = 5, 20.0, 120.0
-"""Updates are measured, after the first, until there are so many or so long has passed; where one takes minutes, the
-first is enough."""
+"""Updates are measured, after the first, until there are so many or these have taken so long; where one takes minutes,
+the first is enough."""
 EVAL_SAMPLES = 4
 """Micro-batches of validation that are measured, from short clips to long ones."""
 
@@ -126,7 +126,8 @@ def measure(run: TrainingRun) -> Pace:
 
 
 def _is_enough(pace: Pace, seconds: float) -> bool:
-    return pace.num_measured >= MAX_UPDATES or seconds >= (MEASURE_SEC if pace.num_measured else AT_MOST_SEC)
+    """The first update does not count: on a GPU, workers start and kernels are compiled in it."""
+    return pace.num_measured >= MAX_UPDATES or pace.measured_seconds >= MEASURE_SEC or seconds >= AT_MOST_SEC
 
 
 def _measure_validation(run: TrainingRun) -> float:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import deque
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from statistics import median
 
 from runyoro_ssl.page.amounts import amount_of_time
 from runyoro_ssl.train.intervals import Intervals
@@ -11,6 +13,9 @@ from runyoro_ssl.train.stopping import clock
 
 SETTLED_STEPS, SETTLED_SEC = 10, 60.0
 """So many measured steps, or so much time in them, say how long the run takes."""
+
+LATEST_STEPS = 100
+"""The usual step is the median of so many: where shapes are compiled as they come, a mean would count compilers."""
 
 SAME_DAYS = 6
 """From then on, the name of a day of the week does not say which."""
@@ -25,8 +30,7 @@ class Pace:
 
     step_seconds: float = 0.0
     validation_seconds: float = 0.0
-    num_measured: int = 0
-    _measured_seconds: float = 0.0
+    _measured: deque[float] = field(default_factory=lambda: deque(maxlen=LATEST_STEPS))
     _first_is_over: bool = False
 
     def begin_step(self) -> None:
@@ -37,19 +41,28 @@ class Pace:
         """It is over."""
         self.step_seconds = clock.now() - self._began
         if self._first_is_over:
-            self.num_measured += 1
-            self._measured_seconds += self.step_seconds
+            self._measured.append(self.step_seconds)
         self._first_is_over = True
+
+    @property
+    def num_measured(self) -> int:
+        """Of the latest steps, those that count."""
+        return len(self._measured)
+
+    @property
+    def measured_seconds(self) -> float:
+        """Seconds that these took."""
+        return sum(self._measured)
 
     @property
     def is_settled(self) -> bool:
         """Whether enough was measured."""
-        return self.num_measured >= SETTLED_STEPS or (self.num_measured > 0 and self._measured_seconds >= SETTLED_SEC)
+        return self.num_measured >= SETTLED_STEPS or self.measured_seconds >= SETTLED_SEC
 
     @property
     def usual_step(self) -> float:
         """Seconds of a step; of the first if there is no other."""
-        return self._measured_seconds / self.num_measured if self.num_measured else self.step_seconds
+        return median(self._measured) if self._measured else self.step_seconds
 
     def seconds_left(self, intervals: Intervals, step: int) -> float:
         """Seconds from after a step to the end of the run: the steps and validations that are left."""

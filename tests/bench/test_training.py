@@ -23,6 +23,7 @@ from runyoro_ssl.bench.measure import Comparison, alternate, peak_bytes
 from runyoro_ssl.bench.options import PARTS, BenchOptions
 from runyoro_ssl.bench.reference import Reference
 from runyoro_ssl.bench.run import resolve_settings
+from runyoro_ssl.bench.subjects import build_model
 from runyoro_ssl.bench.training import TrainingBench
 from runyoro_ssl.config import MaskingConfig, TrainConfig
 from runyoro_ssl.errors import TrainingError
@@ -139,6 +140,11 @@ def test_ours_out_of_memory_says_what_to_lower(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr("runyoro_ssl.train.step.run_objective", exhausted)
     with pytest.raises(TrainingError, match=r"micro-batches of 4 s; use a smaller --batch-seconds"):
         list(bench(parts="step").rows())
+
+
+def test_a_model_is_on_its_device_whole() -> None:
+    """Of a model made on a device, transformers makes the mask embedding and the codevectors on the CPU."""
+    assert {parameter.device.type for parameter in build_model("small", "meta").parameters()} == {"meta"}
 
 
 def test_only_ours_is_compiled() -> None:

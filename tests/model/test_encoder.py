@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
@@ -113,6 +114,22 @@ def test_compiled_norms_are_the_same_norms(frames: Counter[str], function: Any, 
         found, expected = compiled(setting, *arguments), function(setting, *arguments)
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
     assert frames == {"total": 1, "ok": 1}  # else it compared the function with itself: errors lead back to eager
+
+
+def test_channels_are_known_to_the_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A norm over channels whose number is known reads its rows once; the numbers of clips and rows stay open."""
+    shapes: list[torch.Size] = []
+
+    def backend(graph: Any, _inputs: list[Any]) -> Any:
+        given = [node.meta["example_value"] for node in graph.graph.find_nodes(op="placeholder")]
+        shapes.extend(each.shape for each in given if isinstance(each, torch.Tensor))
+        return graph.forward
+
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend=backend))
+    compiled = norms.compiled(norms._layer_norm_forward)
+    compiled(1e-5, torch.randn(2, 64, 16), torch.randn(16), torch.randn(16))
+    rows = next(shape for shape in shapes if len(shape) == 3)
+    assert [isinstance(size, int) for size in rows] == [False, False, True]
 
 
 @pytest.fixture
