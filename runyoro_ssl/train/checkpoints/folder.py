@@ -110,9 +110,9 @@ def prune_checkpoints(output_dir: Path, limit: int) -> None:
     The best one never goes, nor the newest healthy one, to which the run would go back; nor the newest healthy one from
     before codes in use began to become fewer, to which it would go back if they went on so.
     """
-    if not limit:
-        return
     checkpoints = list_checkpoints(output_dir)
+    if not limit or not checkpoints:
+        return
     healthy = [step for step, folder in checkpoints if _was_healthy(folder)]
     behind = _fall_began(checkpoints)
     kept = {_best_step(checkpoints), *healthy[-1:], *[step for step in healthy if step <= behind][-1:]}
