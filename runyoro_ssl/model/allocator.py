@@ -1,14 +1,29 @@
-"""The allocator of a CPU run: what becomes of freed memory, and how much there is."""
+"""The allocator of a CPU run: what becomes of freed memory, how much that may come to, and how much there is."""
 
 from __future__ import annotations
 
 import ctypes
 import os
 import platform
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-KEEPING_COSTS = 3
-"""Measured: 2.7 times the predicted peak after 14 steps of real speech (a model of 5 M parameters, 32 s)."""
+if TYPE_CHECKING:
+    from runyoro_ssl.model.memory import Memory
+
+PROGRAM_CACHES = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": 0, "LRU_CACHE_CAPACITY": 32}
+"""oneDNN compiles a program for each shape, and two caches keep up to 1,024 each. With clips of all lengths most are
+never used again; but each lies where it was made, amid the tensors of that step, and the room around it is never whole
+again. Measured in MiB after 60 steps in fp32 (2 M parameters) and 40 in bf16, freed memory kept: 3,811 and 4,266, still
+growing; with these, 1,127 and 930 for good, at the same speed. 32: what the layers of one micro-batch share."""
+
+KEPT_AGAIN = 1.5
+"""Freed memory that is kept takes at most so many times what a step needs and gives back, besides the peak."""
+SPREAD = 0.15
+"""What is given back at once stays within this of the prediction."""
+TRIM_AT = 0.8
+"""Freed memory is given back, at the end of a step, when so much of what it may take beyond the peak is taken."""
 
 MMAP_THRESHOLD = 128 * 1024
 """glibc's initial one, bytes."""
@@ -17,21 +32,51 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_MMAP_MAX = -1, -3, -4
 """Their numbers in malloc.h."""
 
 
-def tune_allocator(predicted_peak: int, *, keep_freed_memory: bool | None = None) -> None:
-    """Tell glibc what to do with freed tensors, unless a MALLOC_ variable already says so. For runs on a CPU.
+@dataclass(frozen=True)
+class Allowance:
+    """The memory that a run on a CPU may take, in bytes.
 
-    None: keep them where `can_keep` says so of the predicted peak, in bytes (`memory.predict_memory`).
-
-    Kept, they are there for the next step: no page faults, a fifth to a third more speed; but the heap does not shrink
-    under what is still in use, and with clips of many lengths the run grows to `KEEPING_COSTS` times what it needs.
-    Given back at once, the run holds what is predicted. Left alone, glibc is slow and grows.
+    `predicted`: what it needs at its peak. `most`: what it stays within. `keeps`: freed memory is kept for the next
+    step.
     """
+
+    predicted: int
+    most: int
+    keeps: bool
+
+    @property
+    def trim_at(self) -> int:
+        """Bytes in use at the end of a step above which freed memory is given back, before it comes to `most`."""
+        return round(self.predicted + TRIM_AT * (self.most - self.predicted))
+
+
+def allow(memory: Memory, *, keep_freed_memory: bool | None = None) -> Allowance:
+    """The allowance of a run with this prediction on the CPU of this machine.
+
+    None: freed memory is kept where this machine has `most` to give. Where the allocator is not ours to set (another C
+    library than glibc, or a MALLOC_ variable of the user) it is taken to keep.
+    """
+    most = memory.peak + round(KEPT_AGAIN * memory.passing)
     if keep_freed_memory is None:
-        keep_freed_memory = can_keep(predicted_peak)
-    if keep_freed_memory:
+        keep_freed_memory = available_memory() > most
+    if keep_freed_memory or not _is_ours():
+        return Allowance(memory.peak, most, keeps=True)
+    return Allowance(memory.peak, round((1 + SPREAD) * memory.peak), keeps=False)
+
+
+def tune_allocator(*, keep: bool) -> None:
+    """Tell glibc and oneDNN what to do with what is freed, unless their variables already say so. For runs on a CPU.
+
+    Kept, tensors are there for the next step: no page faults, a fifth to a third more speed; but the heap does not
+    shrink under what is still in use. Given back at once, the run holds what is predicted. Left alone, glibc is slow
+    and grows. oneDNN reads its variables when it compiles its first program: call this before the first step.
+    """
+    for name, capacity in PROGRAM_CACHES.items():
+        os.environ.setdefault(name, str(capacity))
+    if keep:
         _mallopt({M_MMAP_MAX: 0, M_TRIM_THRESHOLD: 2**31 - 1})
     else:
-        _mallopt({M_MMAP_THRESHOLD: MMAP_THRESHOLD})
+        _mallopt({M_MMAP_MAX: 65_536, M_MMAP_THRESHOLD: MMAP_THRESHOLD, M_TRIM_THRESHOLD: MMAP_THRESHOLD})
 
 
 def reset_allocator() -> None:
@@ -39,17 +84,25 @@ def reset_allocator() -> None:
     _mallopt({M_MMAP_MAX: 65_536, M_MMAP_THRESHOLD: 32 << 20, M_TRIM_THRESHOLD: 64 << 20})
 
 
+def give_back_freed() -> bool:
+    """Give all freed memory back to the system, wherever in the heap it lies. False: this C library has no way to."""
+    if platform.libc_ver()[0] != "glibc":
+        return False
+    ctypes.CDLL(None).malloc_trim(0)
+    return True
+
+
 def _mallopt(settings: dict[int, int]) -> None:
-    """Set glibc's malloc, by number; nothing elsewhere, or where a MALLOC_ variable speaks for the user."""
-    if platform.libc_ver()[0] == "glibc" and not any(name.startswith("MALLOC_") for name in os.environ):
+    """Set glibc's malloc, by number, where it is ours."""
+    if _is_ours():
         mallopt = ctypes.CDLL(None).mallopt
         for number, value in settings.items():
             mallopt(number, value)
 
 
-def can_keep(peak: int) -> bool:
-    """Whether this machine has so much memory free that a run of this peak can keep what it frees."""
-    return available_memory() > KEEPING_COSTS * peak
+def _is_ours() -> bool:
+    """Whether there is glibc, and no MALLOC_ variable speaks for the user."""
+    return platform.libc_ver()[0] == "glibc" and not any(name.startswith("MALLOC_") for name in os.environ)
 
 
 def available_memory(cgroup: Path = Path("/sys/fs/cgroup")) -> int:

@@ -46,7 +46,10 @@ class Recovery:
         self._recent: deque[UpdateNumbers] = deque(maxlen=RECENT)
         self._unwritten: deque[dict[str, Any]] = deque()
         self._memory = MemoryWatch(
-            run.accelerator.device.type, max_growth=run.config.health.max_memory_growth, warmup=HEAP_SETTLES
+            run.accelerator.device.type,
+            max_growth=run.config.health.max_memory_growth,
+            warmup=HEAP_SETTLES,
+            allowance=run.memory,
         )
         run.stepper.judge = self.judge
 
@@ -86,8 +89,9 @@ class Recovery:
             log.warning("journal_not_written", why=str(error), lines_waiting=len(self._unwritten))
 
     def watch_memory(self, step: int) -> None:
-        """Say when memory keeps growing. Called after every step."""
-        if self._run.config.health.enabled and (seen := self._memory.measure(step)) is not None:
+        """Hold memory to what the run may take; say when that fails, or when it keeps growing. After every step."""
+        seen = self._memory.measure(step)
+        if self._run.config.health.enabled and seen is not None:
             log.warning("memory_grows", step=step, seen=seen)
 
     def memory_numbers(self) -> dict[str, float]:

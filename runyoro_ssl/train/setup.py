@@ -18,7 +18,7 @@ from runyoro_ssl.errors import CheckpointError, ConfigError, TrainingError
 from runyoro_ssl.evaluate.heldout import check_validation, plan_validation
 from runyoro_ssl.evaluate.metrics import Meter
 from runyoro_ssl.logs import get_logger
-from runyoro_ssl.model.allocator import tune_allocator
+from runyoro_ssl.model.allocator import Allowance, allow, tune_allocator
 from runyoro_ssl.model.forward import num_frames
 from runyoro_ssl.model.load import load_weights
 from runyoro_ssl.model.masking import MaskSummary, summarise_masks
@@ -54,9 +54,8 @@ def build_run(config: Config, plugins: Plugins, accelerator: Any, start: Start) 
     extractor = load_feature_extractor(name)
     splits = load_splits(config.train.processed_dataset_path, sampling_rate=extractor.sampling_rate)
     model = load_weights(config, name).to(accelerator.device)
-    if config.hardware.device == "cpu":
-        _tune_allocator(config, model, extractor)
     lengths = tuple(splits["train"].with_format("numpy")["num_samples"][:].tolist())
+    memory = _allow_memory(config, model, extractor, max(lengths)) if config.hardware.device == "cpu" else None
     check_validation(Clips(splits["validation"]), model.config, sampling_rate=extractor.sampling_rate)
     summary = _check_masks(model, lengths, config, sampling_rate=extractor.sampling_rate)
     machine = PlanSettings.from_hardware(
@@ -82,6 +81,7 @@ def build_run(config: Config, plugins: Plugins, accelerator: Any, start: Start) 
         stepper=Stepper(accelerator, model, optimizer, config.train, plan.total_steps, _report_parts),
         meter=Meter(accelerator, model.config),
         watch=HealthWatch(config.health, warmup_steps=warmup_steps(config.train, plan.total_steps)),
+        memory=memory,
         base_model=config.model.model_name_or_path,
         unreadable=Unreadable(num_clips=len(lengths), max_share=config.train.max_unreadable_share),
     )
@@ -91,10 +91,14 @@ def build_run(config: Config, plugins: Plugins, accelerator: Any, start: Start) 
     return run
 
 
-def _tune_allocator(config: Config, model: Any, extractor: Any) -> None:
-    batches = BatchSettings.of(config, padded=extractor.return_attention_mask)
-    peak = predict_memory(model.config, batches).peak
-    tune_allocator(peak, keep_freed_memory=config.hardware.keep_freed_memory)
+def _allow_memory(config: Config, model: Any, extractor: Any, longest: int) -> Allowance:
+    """Predict what the run takes, and set the allocator to stay within that."""
+    batches = BatchSettings.of(
+        config, padded=extractor.return_attention_mask, clip_seconds=longest / extractor.sampling_rate
+    )
+    allowance = allow(predict_memory(model.config, batches), keep_freed_memory=config.hardware.keep_freed_memory)
+    tune_allocator(keep=allowance.keeps)
+    return allowance
 
 
 def _plan(config: Config, start: Start, regroup: Regroup, lengths: tuple[int, ...]) -> RunPlan:
