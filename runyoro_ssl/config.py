@@ -71,8 +71,10 @@ class ModelConfig(Section):
     """A folder saved by transformers, or a Hugging Face hub id."""
     allow_new_head: bool = setting(default=False, decides="nothing")
     """Accept a checkpoint without quantizer or projections, and start those from random weights."""
-    allow_pickle: bool = setting(default=False, decides="nothing", flag_of="train")
-    """Accept weights as `.bin` or `.pt`, which are pickles: read with torch's weights_only, never written."""
+    revision: str | None = setting(None, decides="nothing", flag_of="prepare train doctor", pattern=r"^[\w./-]+$")
+    """Branch, tag or commit of a model of the hub. Not set: the commit that is known of usual models, else `main`."""
+    allow_pickle: bool = setting(default=True, decides="nothing", flag_of="train")
+    """Read weights that come as `.bin`, a pickle, with torch's weights_only; one that holds more is refused."""
     layerdrop: Probability | None = setting(None, decides="run")
     """Share of Transformer layers to skip at random."""
     hidden_dropout: Probability | None = setting(None, decides="run")
@@ -191,12 +193,13 @@ class TrainConfig(Section):
     """Of the draw of codevectors, at the first step."""
     gumbel_temperature_end: PositiveFloat = setting(0.5, decides="run")
     """Reached at the last step, geometrically."""
-    logging_steps: PositiveInt = setting(10, decides="nothing", flag_of="train")
-    """Steps between log lines."""
+    logging_steps: PositiveInt | None = setting(None, decides="nothing", flag_of="train")
+    """Steps between log lines. Not set: the first step, every tenth, and every minute."""
     eval_steps: PositiveInt | None = setting(None, decides="nothing")
-    """Steps between validations. Not set: as often as checkpoints."""
-    save_steps: PositiveInt = setting(500, decides="nothing", flag_of="train")
-    """Steps between checkpoints, and between validations."""
+    """Steps between validations. Not set: those of `save_steps`; if that is not set either, 20 times a run, less often
+    where that would cost more than a tenth of the training."""
+    save_steps: PositiveInt | None = setting(None, decides="nothing", flag_of="train")
+    """Steps between checkpoints, and between validations. Not set: 20 times a run, and every 15 minutes."""
     save_total_limit: NonNegativeInt = setting(3, decides="nothing", flag_of="train")
     """Checkpoints kept; older ones are removed after a new one is complete. 0 keeps all."""
     resume_from_checkpoint: str | None = setting(None, decides="nothing", flag_of="train")

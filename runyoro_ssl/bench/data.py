@@ -43,10 +43,12 @@ def bench_data(
     """
     if audio_dir is not None and not audio_dir.is_dir():
         raise ManifestError(f"{audio_dir}: no such folder; check the path")
-    extractor = import_transformers().Wav2Vec2FeatureExtractor(return_attention_mask=True)
+    transformers = import_transformers()
+    extractor = transformers.Wav2Vec2FeatureExtractor(return_attention_mask=True)
     with tempfile.TemporaryDirectory(prefix="runyoro-bench-") as scratch, _quiet_datasets():
         folder = Path(scratch)
-        extractor.save_pretrained(folder / "model")
+        for part in (extractor, transformers.Wav2Vec2Config()):
+            part.save_pretrained(folder / "model")
         write_clips(audio_dir or synthesise(folder / "synthetic", minutes), folder, minutes)
         if hours is not None:
             return list(bench_hours(folder, hours))

@@ -22,7 +22,7 @@ from runyoro_ssl.torchaudio_compat import import_transformers
 
 STEPS = 60
 SAVE_STEPS = 20
-"""Much more often than the default of 500: two checkpoints are written while steps are timed."""
+"""Two checkpoints are written while steps are timed."""
 MINUTES = 10.0
 
 

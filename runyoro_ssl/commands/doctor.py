@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runyoro_ssl import __version__
-from runyoro_ssl.commands.given import resolve
+from runyoro_ssl.commands.given import own_options, resolve
+from runyoro_ssl.commands.options import DoctorOptions
 from runyoro_ssl.config import Config
 from runyoro_ssl.devices import available_devices
 from runyoro_ssl.errors import CheckpointError
@@ -31,11 +32,12 @@ CUDA_MARGIN = 2 * GIB
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """Rows of each table. `memory` is empty where nothing was said about a run."""
+    """Rows of each table: `fetched` of what was to be fetched, `memory` of a run that something was said of."""
 
     machine: list[list[str]]
     libraries: list[list[str]]
     profiles: list[list[str]]
+    fetched: list[list[str]]
     memory: list[list[str]]
     model: str
 
@@ -44,16 +46,20 @@ def doctor(**given: Any) -> Diagnosis:
     """Say what this machine is, what will work on it, and, with any option, what memory training needs.
 
     Args:
-        **given: `model_name_or_path`, `profile`, `config`, `set`, and any setting of `model`, `hardware`, `masking` and
-            `prepare`.
+        **given: `fetch`, `model_name_or_path`, `profile`, `config`, `set`, and any setting of `model`, `hardware`,
+            `masking` and `prepare`.
 
     Raises:
         RunyoroError: A setting that is wrong, or a model that cannot be had.
     """
-    about_a_run = any(value not in (None, (), []) for value in given.values())
+    fetch = own_options(DoctorOptions, given).fetch
+    about_a_run = any(
+        value not in (None, (), []) for name, value in given.items() if name not in DoctorOptions.model_fields
+    )
     config = resolve("doctor", given) if about_a_run else Config()
+    fetched = _fetch(config) if fetch else []
     memory = memory_rows(config) if about_a_run else []
-    return Diagnosis(_machine(), _libraries(), _profiles(), memory, config.model.model_name_or_path)
+    return Diagnosis(_machine(), _libraries(), _profiles(), fetched, memory, config.model.model_name_or_path)
 
 
 def show(found: Diagnosis) -> None:
@@ -61,8 +67,26 @@ def show(found: Diagnosis) -> None:
     print_table("Machine", ["what", "found"], found.machine)
     print_table("Libraries", ["what", "found"], found.libraries)
     print_table("Profiles", ["profile", "device", "works here"], found.profiles)
+    if found.fetched:
+        print_table(f"Base model {found.model}", ["what", "found"], found.fetched)
     if found.memory:
         print_table(f"Memory of training {found.model}", ["what", "bytes"], found.memory)
+
+
+def _fetch(config: Config) -> list[list[str]]:
+    """Fetch the base model, and say what there is of it now."""
+    from runyoro_ssl.hub.place import amount
+    from runyoro_ssl.model.source import base_folder, pin_base
+
+    model = pin_base(config.model)
+    folder = base_folder(model, "config", "extractor", "weights")
+    num_bytes = sum(path.stat().st_size for path in folder.iterdir() if path.is_file())
+    return [
+        ["folder", str(folder)],
+        ["revision", model.revision or "none: a folder of yours"],
+        ["size", amount(num_bytes)],
+        ["without a network", f"train with the same HF_HOME, or with --model-name-or-path {folder}"],
+    ]
 
 
 def _machine() -> list[list[str]]:
@@ -130,16 +154,20 @@ def memory_rows(config: Config) -> list[list[str]]:
     Raises:
         CheckpointError: The model's config.json or preprocessor_config.json cannot be had, or makes no model.
     """
-    from runyoro_ssl.model.load import load_model_config
+    from runyoro_ssl.model.checks import extractor_doubts
+    from runyoro_ssl.model.folder import check_folder
+    from runyoro_ssl.model.load import UNREADABLE, load_model_config
     from runyoro_ssl.model.memory import BatchSettings, predict_memory
-    from runyoro_ssl.model.source import CONFIG, cannot_load, load_feature_extractor
+    from runyoro_ssl.model.source import CONFIG, base_folder, cannot_load, load_feature_extractor
 
     hardware, name = config.hardware, config.model.model_name_or_path
-    model = load_model_config(config.model)
-    settings = BatchSettings.of(config, padded=load_feature_extractor(name).return_attention_mask)
+    check_folder(name, weights=True)
+    base_folder(config.model, "config", "extractor")
+    model, extractor = load_model_config(config.model), load_feature_extractor(name, config.model.revision)
+    settings = BatchSettings.of(config, padded=extractor.return_attention_mask)
     try:
         memory = predict_memory(model, settings)
-    except (ValueError, RuntimeError, ZeroDivisionError) as error:
+    except UNREADABLE as error:
         raise CheckpointError(cannot_load(name, CONFIG, error)) from None
     clips = hardware.per_device_train_batch_size
     batch = f"{clips} clips" if clips else f"{hardware.batch_seconds:g} s"
@@ -157,6 +185,7 @@ def memory_rows(config: Config) -> list[list[str]]:
         [f"predicted peak, {hardware.device}, {hardware.precision}, micro-batch of {batch}", _size(memory.peak)],
         ["when", memory.peak_moment],
         *_kept(config, memory),
+        *(["doubtful", doubt] for doubt in extractor_doubts(extractor, model)),
         *_verdict(model, settings, memory),
     ]
 

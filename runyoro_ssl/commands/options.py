@@ -65,6 +65,13 @@ class PrepareOptions(Section):
     """Replace an existing dataset."""
 
 
+class TrainOptions(Section):
+    """What this call does."""
+
+    dry_run: bool = False
+    """Only say what the run would be, how long it would take, and whether memory and disks hold it. Writes nothing."""
+
+
 class SmokeOptions(Section):
     """What is tried."""
 
@@ -74,6 +81,13 @@ class SmokeOptions(Section):
     """New folder to keep everything in. Not given: a temporary one."""
     seed: int = Field(0, ge=0, lt=2**32)
     """Seed of the corpus, the weights and the run."""
+
+
+class DoctorOptions(Section):
+    """What is done beside looking."""
+
+    fetch: bool = False
+    """Fetch the base model into the hub's cache, for a place without a network."""
 
 
 class PrecisionOptions(Section):
@@ -119,14 +133,16 @@ TASKS: dict[str, TaskOptions] = {
     "manifest": TaskOptions((ManifestOptions, FilelessSourceOptions), ("hardware", "prepare")),
     "prepare": TaskOptions((PrepareOptions, SourceOptions), ("prepare", "model", "hardware", "plugins")),
     "train": TaskOptions(
-        (PrecisionOptions, SourceOptions),
+        (TrainOptions, PrecisionOptions, SourceOptions),
         ("train", "model", "masking", "hardware", "health", "plugins"),
         chooses_profile=True,
     ),
     "smoke": TaskOptions((SmokeOptions,)),
     "bench": TaskOptions(),  # its options are in `bench.options`, which works where there is no pydantic
     "plugins": TaskOptions((SourceOptions,), ("plugins", "prepare")),
-    "doctor": TaskOptions((SourceOptions,), ("model", "hardware", "masking", "prepare"), chooses_profile=True),
+    "doctor": TaskOptions(
+        (DoctorOptions, SourceOptions), ("model", "hardware", "masking", "prepare"), chooses_profile=True
+    ),
 }
 
 

@@ -231,8 +231,10 @@ def _reload(config: Config, best_step: int) -> str:
     run = config.train.output_dir
     states = []
     for folder in (run, checkpoint_of(run, best_step)):
-        model, info = transformers.Wav2Vec2ForPreTraining.from_pretrained(folder, output_loading_info=True)
-        transformers.AutoFeatureExtractor.from_pretrained(folder)
+        model, info = transformers.Wav2Vec2ForPreTraining.from_pretrained(
+            folder, output_loading_info=True, trust_remote_code=False
+        )
+        transformers.AutoFeatureExtractor.from_pretrained(folder, trust_remote_code=False)
         wrong = sorted(info["missing_keys"]) + sorted(info["unexpected_keys"])
         _check(not wrong, f"{folder.name} reloads with missing or unexpected weights: {wrong[:3]}")
         states.append(model.state_dict())

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import math
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 from runyoro_ssl import logs
 from runyoro_ssl.commands.ending import end
-from runyoro_ssl.commands.given import resolve
+from runyoro_ssl.commands.given import own_options, resolve
+from runyoro_ssl.commands.options import TrainOptions
 from runyoro_ssl.processes import SIGNAL_EXIT
 
 if TYPE_CHECKING:
+    from runyoro_ssl.train.forecast import Forecast
     from runyoro_ssl.train.run import TrainResult
 
 
-def train(**given: Any) -> TrainResult:
+@overload
+def train(*, dry_run: Literal[True], **given: Any) -> Forecast: ...
+@overload
+def train(**given: Any) -> TrainResult: ...
+def train(**given: Any) -> TrainResult | Forecast:
     """Adapt the base model to the prepared dataset.
 
     Args:
@@ -21,15 +28,20 @@ def train(**given: Any) -> TrainResult:
             `masking`, `hardware`, `health` and `plugins`; `profile`, `config`, `set`.
 
     Returns:
-        How the run ended, and the validations of its first, best and last model.
+        How the run ended, and the validations of its first, best and last model; with `dry_run`, what it would be.
 
     Raises:
         RunyoroError: Something that you can mend; a run that had started keeps its checkpoints.
     """
     from runyoro_ssl.plugin.manager import load_plugins
 
+    options = own_options(TrainOptions, given)
     config = resolve("train", given)
     plugins = load_plugins(config)
+    if options.dry_run:
+        from runyoro_ssl.train.forecast import forecast
+
+        return forecast(config, plugins)
     # All of it now: in days, when the run has ended, another version may be installed.
     from runyoro_ssl.publish.card import write_model_card
     from runyoro_ssl.train.run import train as run_training
@@ -37,8 +49,21 @@ def train(**given: Any) -> TrainResult:
     return run_training(config, plugins, on_final=write_model_card)
 
 
-def show(result: TrainResult) -> None:
-    """Print held-out speech before and after; of a run that was stopped, how to go on. May end with its status."""
+def show(result: TrainResult | Forecast) -> None:
+    """Print how a run ended, or what it would be. May end with its status."""
+    from runyoro_ssl.train.forecast import Forecast
+
+    if not isinstance(result, Forecast):
+        _show_end(result)
+        return
+    if result.is_main:
+        logs.print_table(result.title, ["what", "value"], result.rows)
+    if result.problem is not None:
+        end(result.problem)
+
+
+def _show_end(result: TrainResult) -> None:
+    """Print held-out speech before and after; of a run that was stopped, how to go on."""
     ending = result.ending
     saved = ", after saving" if result.step > result.start_step else "; there was nothing new to save"
     where = f"step {result.step} of {result.total_steps}{saved}; go on with --resume-from-checkpoint last"
@@ -54,6 +79,10 @@ def show(result: TrainResult) -> None:
     columns = ["measure", "first", f"best, step {result.best.get('step', result.step)}", "last"]
     sides = (result.first, result.best or result.last, result.last)
     rows = [
-        [name.removeprefix("eval/"), *(f"{side[name]:.4f}" for side in sides)] for name in result.last if name != "step"
+        [name.removeprefix("eval/"), *(_number(side[name]) for side in sides)] for name in result.last if name != "step"
     ]
     logs.print_table(f"{result.output_dir}: held-out speech", columns, rows)
+
+
+def _number(value: float) -> str:
+    return f"{value:.4f}" if math.isfinite(value) else "not measured"

@@ -98,9 +98,9 @@ def _batches(rows: Sequence[RowPlace], schema: Any) -> Iterator[Any]:
         # Mapped anew for each batch: of a file that stays mapped, all that was read counts as memory.
         read = cache(_read)
         parts = [read(shard).slice(first, count) for shard, first, count in _stretches(wanted)]
-        table = pa.concat_tables(parts).combine_chunks().cast(schema)
         # A copy: of a slice, Arrow writes what stands beside it in its shard, too.
-        yield table.take(pa.array(range(len(wanted)))).combine_chunks().to_batches()[0]
+        columns = [pa.concat_arrays(column.chunks) for column in pa.concat_tables(parts).columns]
+        yield pa.record_batch(columns, schema=schema)
 
 
 def _read(path: Path) -> Any:

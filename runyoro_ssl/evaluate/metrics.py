@@ -70,9 +70,10 @@ class Totals:
         """
         count = self.num_masked or math.nan
         contrastive, diversity = self.contrastive_loss / count, self.diversity_loss / count
-        codes_in_use = math.nan if self.code_mass is None else float(perplexity(self.code_mass))
-        if whole_set and self.code_mass is not None:
-            diversity = (self.code_mass.numel() - codes_in_use) / self.code_mass.numel()
+        mass = self.code_mass if self.num_masked else None
+        codes_in_use = math.nan if mass is None else float(perplexity(mass))
+        if whole_set and mass is not None:
+            diversity = (mass.numel() - codes_in_use) / mass.numel()
         return {
             f"{stage}/loss": contrastive + diversity_loss_weight * diversity,
             f"{stage}/contrastive_loss": contrastive,

@@ -4,31 +4,35 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from pathlib import Path
 from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 
 from runyoro_ssl.errors import CheckpointError
+from runyoro_ssl.model.checks import DROPOUTS, check_config, check_keys, mend_config
 from runyoro_ssl.model.draws import derive_seed
-from runyoro_ssl.model.source import CONFIG, WEIGHTS, cannot_load, lfs_pointer, source_options
+from runyoro_ssl.model.folder import check_folder
+from runyoro_ssl.model.source import CONFIG, FROM_A_FOLDER, base_folder, cannot_load
+from runyoro_ssl.model.trial import check_forward, check_values
 from runyoro_ssl.torchaudio_compat import import_transformers
 
 if TYPE_CHECKING:
     from runyoro_ssl.config import Config, HardwareConfig, ModelConfig  # the bench runs where there is no pydantic
 
-HEAD = ("quantizer.", "project_q.", "project_hid.")
-"""Parameters that pre-training needs and a fine-tuned checkpoint lacks."""
-OVERRIDES = (
-    "layerdrop",
-    "hidden_dropout",
-    "attention_dropout",
-    "activation_dropout",
-    "feat_proj_dropout",
-    "feat_quantizer_dropout",
+UNREADABLE = (
+    OSError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    ArithmeticError,
+    RuntimeError,
+    StrictDataclassError,
 )
+"""What transformers and torch raise where a config.json makes no model."""
 
 
 def load_model(config: ModelConfig, hardware: HardwareConfig) -> Any:
@@ -36,28 +40,31 @@ def load_model(config: ModelConfig, hardware: HardwareConfig) -> Any:
 
     Raises:
         CheckpointError: It cannot be reached or read, is no wav2vec 2.0 model, has only pickled weights
-            (`model.allow_pickle` accepts those), or lacks the pre-training head, without which training would start
-            from noise (`model.allow_new_head` accepts that).
+            (`model.allow_pickle` accepts those), has weights that do not fit or are no numbers, or lacks the
+            pre-training head, without which training would start from noise (`model.allow_new_head` accepts that).
     """
     transformers = import_transformers()
     name = config.model_name_or_path
-    source = source_options(name)
-    load_model_config(config)
+    check_folder(name, weights=True)
+    folder = base_folder(config, "config", "weights")
     try:
         model, info = transformers.Wav2Vec2ForPreTraining.from_pretrained(
-            name,
+            folder,
+            config=load_model_config(config),
             dtype=torch.float32,
             attn_implementation=hardware.attention,
             output_loading_info=True,
             # None: safetensors where there are any, else a pickle, read with weights_only: no code of it is run.
             use_safetensors=None if config.allow_pickle else True,
             weights_only=True,
-            **source,
-            **_overrides(config),
+            ignore_mismatched_sizes=True,  # they are refused below, with both shapes
+            **FROM_A_FOLDER,
         )
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError, UnpicklingError) as error:
+    except (*UNREADABLE, SafetensorError, UnpicklingError) as error:
         raise CheckpointError(_explain_weights(config, error)) from None
-    _check_weights(name, info, allow_new_head=config.allow_new_head)
+    check_keys(name, info, allow_new_head=config.allow_new_head)
+    check_values(name, model)
+    check_forward(name, model)
     on_mps = hardware.device == "mps"
     if hardware.gradient_checkpointing:
         # torch stashes no MPS random state: recomputed layers would draw other dropout masks.
@@ -76,12 +83,10 @@ def load_model(config: ModelConfig, hardware: HardwareConfig) -> Any:
 def _explain_weights(config: ModelConfig, error: Exception) -> str:
     """Why weights did not load; says so where it is for want of `--allow-pickle`."""
     name = config.model_name_or_path
-    if lfs_pointer(Path(name)):
-        return cannot_load(name, WEIGHTS, error)
     if not config.allow_pickle and isinstance(error, OSError) and "safetensors" in str(error):
         return (
-            f'model "{name}" has no model.safetensors; a pytorch_model.bin is a pickle, which could hold code: add '
-            "--allow-pickle to read one as weights only"
+            f'model "{name}" has no model.safetensors, and model.allow_pickle is false: with --allow-pickle a '
+            "pytorch_model.bin, which is a pickle, is read as weights only"
         )
     if isinstance(error, UnpicklingError):
         return f'model "{name}": its .bin file holds more than weights, and was not read; look for one from its authors'
@@ -89,22 +94,23 @@ def _explain_weights(config: ModelConfig, error: Exception) -> str:
 
 
 def load_model_config(config: ModelConfig) -> Any:
-    """The Wav2Vec2Config of the base model, with what this run changes of it.
+    """The Wav2Vec2Config of the base model, with what this run changes of it, and without what must not act here.
 
     Raises:
         CheckpointError: It cannot be reached or read, or is no wav2vec 2.0 model's.
     """
     name = config.model_name_or_path
     try:
-        base = import_transformers().AutoConfig.from_pretrained(name, **source_options(name), **_overrides(config))
-    except (OSError, ValueError, KeyError) as error:
+        folder = base_folder(config, "config")
+        base = import_transformers().AutoConfig.from_pretrained(folder, **FROM_A_FOLDER, **_overrides(config))
+    except UNREADABLE as error:
         raise CheckpointError(cannot_load(name, CONFIG, error)) from None
-    _check_architecture(name, base)
-    return base
+    check_config(name, base)
+    return mend_config(base)
 
 
 def _overrides(config: ModelConfig) -> dict[str, float]:
-    return {key: value for key in OVERRIDES if (value := getattr(config, key)) is not None}
+    return {key: value for key in DROPOUTS if (value := getattr(config, key)) is not None}
 
 
 def replay_mps_dropout() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
@@ -131,33 +137,9 @@ def _contiguous_input(_module: torch.nn.Module, inputs: tuple[torch.Tensor]) -> 
     return (inputs[0].contiguous(),)
 
 
-def _check_architecture(name: str, config: Any) -> None:
-    if config.model_type != "wav2vec2":
-        raise CheckpointError(
-            f'model "{name}" is of type "{config.model_type}"; continued pre-training here needs a wav2vec 2.0 model, '
-            "such as facebook/wav2vec2-xls-r-300m or facebook/mms-300m"
-        )
-    if config.add_adapter:
-        raise CheckpointError(f'model "{name}" has an adapter (add_adapter), made for fine-tuning; give the base model')
-
-
-def _check_weights(name: str, info: dict[str, Any], *, allow_new_head: bool) -> None:
-    missing = sorted(info["missing_keys"]) + sorted(str(key) for key in info.get("mismatched_keys", ()))
-    head = [key for key in missing if key.startswith(HEAD)]
-    body = [key for key in missing if key not in head]
-    if body:
-        raise CheckpointError(
-            f'model "{name}" lacks {len(body)} weights of its own architecture, e.g. {body[0]}; '
-            "the folder is incomplete or its config.json is another model's"
-        )
-    if head and not allow_new_head:
-        raise CheckpointError(
-            f'model "{name}" has no pre-training head ({len(head)} weights missing, e.g. {head[0]}): training would '
-            "start from noise. Give the pre-trained, not a fine-tuned, checkpoint; or --set model.allow_new_head=true"
-        )
-
-
-def load_weights(config: Config, name: str) -> Any:
+def load_weights(config: Config, name: str, revision: str | None) -> Any:
     """Load the model of a folder or hub id, in training mode; what it lacks is drawn from the run's seed."""
     torch.manual_seed(derive_seed(config.train.seed, "new weights"))
-    return load_model(config.model.model_copy(update={"model_name_or_path": name}), config.hardware)
+    return load_model(
+        config.model.model_copy(update={"model_name_or_path": name, "revision": revision}), config.hardware
+    )

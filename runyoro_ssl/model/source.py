@@ -3,34 +3,67 @@
 from __future__ import annotations
 
 import json
-import os
-import socket
-from functools import cache
 from pathlib import Path
-from typing import Any
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, Any
 
 from runyoro_ssl.errors import CheckpointError
+from runyoro_ssl.hub.cached import ModelPart, cached_commit
+from runyoro_ssl.hub.known import KNOWN, SAMPLING_RATE
 from runyoro_ssl.torchaudio_compat import import_transformers
+
+if TYPE_CHECKING:
+    from runyoro_ssl.config import ModelConfig  # the bench runs where there is no pydantic
 
 CONFIG, EXTRACTOR, WEIGHTS = "config.json", "preprocessor_config.json", "model.safetensors"
 """Files of a model as transformers writes it."""
-LFS_POINTER, POINTED = b"version https://git-lfs", {".safetensors", ".bin", ".pt", ".json"}
 USUAL_EXTRACTOR = "Wav2Vec2FeatureExtractor"
-CONNECT_SEC = 5.0
+FROM_A_FOLDER: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+"""Arguments for `from_pretrained`: nothing is asked of the hub, and no code of a model is run."""
 SAMPLING_RATES = range(4_000, 384_001)
 
 
-def load_feature_extractor(model_name_or_path: str) -> Any:
+def model_folder(model_name_or_path: str, revision: str | None, *parts: ModelPart) -> Path:
+    """The folder that holds these parts of a model: the one given, or the hub's, fetched into the hub's cache.
+
+    Raises:
+        CheckpointError: It is not there, or cannot be fetched.
+    """
+    if Path(model_name_or_path).is_dir():
+        return Path(model_name_or_path)
+    from runyoro_ssl.hub.fetch import fetched_folder  # the bench runs where there is no progress bar
+
+    return fetched_folder(model_name_or_path, revision, *parts)
+
+
+def base_folder(config: ModelConfig, *parts: ModelPart) -> Path:
+    """The folder that holds these parts of the base model: its own, or the hub's, fetched into the hub's cache.
+
+    Raises:
+        CheckpointError: It is not there, or cannot be fetched.
+    """
+    return model_folder(config.model_name_or_path, config.revision, *parts)
+
+
+def pin_base(config: ModelConfig) -> ModelConfig:
+    """Fetch all of the base model, and name the commit that it is of: what is loaded from then on is that.
+
+    Raises:
+        CheckpointError: As `base_folder`.
+    """
+    commit = cached_commit(base_folder(config, "config", "extractor", "weights"))
+    return config.model_copy(update={"revision": commit})
+
+
+def load_feature_extractor(model_name_or_path: str, revision: str | None = None) -> Any:
     """The Wav2Vec2FeatureExtractor of a local folder or a hub id.
 
     Raises:
         CheckpointError: It cannot be found, reached or understood.
     """
     transformers = import_transformers()
+    folder = model_folder(model_name_or_path, revision, "config", "extractor")
     try:
-        source = source_options(model_name_or_path)
-        extractor = transformers.AutoFeatureExtractor.from_pretrained(model_name_or_path, **source)
+        extractor = transformers.AutoFeatureExtractor.from_pretrained(folder, **FROM_A_FOLDER)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(cannot_load(model_name_or_path, EXTRACTOR, error)) from None
     if not isinstance(extractor, transformers.Wav2Vec2FeatureExtractor):
@@ -44,88 +77,42 @@ def load_feature_extractor(model_name_or_path: str) -> Any:
     return extractor
 
 
-def load_sampling_rate(model_name_or_path: str) -> int:
+def load_sampling_rate(model_name_or_path: str, revision: str | None = None) -> int:
     """The sampling rate of a base model, Hz: all that preparing recordings asks of it.
 
-    Read from its `preprocessor_config.json` where that is a usual one, without the seconds that transformers takes to
-    be imported.
+    That of a known model is known: no hub is asked, and `train` sees whether it is so. Else it is read from
+    `preprocessor_config.json` where that is a usual one, without the seconds that transformers takes to be imported.
 
     Raises:
         CheckpointError: As `load_feature_extractor`.
     """
-    settings = _extractor_settings(model_name_or_path)
+    if model_name_or_path in KNOWN and not Path(model_name_or_path).is_dir():
+        return SAMPLING_RATE
+    settings = _extractor_settings(model_folder(model_name_or_path, revision, "extractor"))
     rate = settings.get("sampling_rate")
     if settings.get("feature_extractor_type") == USUAL_EXTRACTOR and type(rate) is int and rate in SAMPLING_RATES:
         return rate
-    return int(load_feature_extractor(model_name_or_path).sampling_rate)
+    return int(load_feature_extractor(model_name_or_path, revision).sampling_rate)
 
 
-def _extractor_settings(model_name_or_path: str) -> dict[str, Any]:
+def _extractor_settings(folder: Path) -> dict[str, Any]:
     """The content of the file; nothing where it is not as simple as that."""
     try:
-        if Path(model_name_or_path).is_dir():
-            path = str(Path(model_name_or_path) / EXTRACTOR)
-        else:
-            from huggingface_hub import hf_hub_download
-
-            path = hf_hub_download(model_name_or_path, EXTRACTOR, local_files_only=not hub_reachable())
-        settings = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError):  # as the hub's own errors are
+        settings = json.loads((folder / EXTRACTOR).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
         return {}
     return settings if isinstance(settings, dict) else {}
 
 
-def source_options(model_name_or_path: str) -> dict[str, bool]:
-    """Arguments for `from_pretrained`: when the hub is out of reach, only what was downloaded before.
-
-    The hub client would retry for most of a minute, with a warning each time.
-    """
-    if Path(model_name_or_path).is_dir() or hub_reachable():
-        return {}
-    return {"local_files_only": True}
-
-
-@cache
-def hub_reachable() -> bool:
-    """Whether the Hugging Face hub is worth asking: its client would find out in most of a minute."""
-    from huggingface_hub import constants
-
-    if constants.HF_HUB_OFFLINE:
-        return False
-    if any(os.environ.get(name) for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")):
-        return True  # only the client knows how to reach it
-    address = urlsplit(constants.ENDPOINT)
-    try:
-        with socket.create_connection((str(address.hostname), address.port or 443), timeout=CONNECT_SEC):
-            return True
-    except OSError:
-        return False
-
-
-def lfs_pointer(folder: Path) -> str | None:
-    """Say which file of a model folder is a mere pointer, as git leaves it without Git LFS; else None."""
-    for path in sorted(folder.glob("*")):
-        if path.suffix in POINTED and path.is_file():
-            with path.open("rb") as file:
-                if file.read(len(LFS_POINTER)) == LFS_POINTER:
-                    size = path.stat().st_size
-                    return f"{path.name} is a Git LFS pointer of {size} bytes, not the file itself"
-    return None
-
-
 def cannot_load(model_name_or_path: str, needed: str, error: Exception) -> str:
-    """One line on why a model did not load: a local folder, a path that is not there, or a hub out of reach."""
-    if Path(model_name_or_path).is_dir():
-        if pointer := lfs_pointer(Path(model_name_or_path)):
-            return f'model folder "{model_name_or_path}": {pointer}: run `git lfs pull` there, or download it anew'
-        return f'model folder "{model_name_or_path}": cannot read {needed}: {_first_line(error)}'
-    if model_name_or_path.startswith((".", "/", "~")) or model_name_or_path.count("/") > 1:
-        return f'model "{model_name_or_path}": no such folder; give a folder saved by transformers, or a hub id'
-    return (
-        f'model "{model_name_or_path}": no such folder here, and the Hugging Face hub does not give its {needed}. '
-        "Go online once, or copy the model into a folder and give that as --model-name-or-path"
-    )
+    """One line on why a model did not load: of a local folder, or of what the hub gave."""
+    kind = "model folder" if Path(model_name_or_path).is_dir() else "model"
+    return f'{kind} "{model_name_or_path}": cannot read {needed}: {_first_line(error)}; mend it'
 
 
 def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    """What an error says first; where that only announces what follows, with it."""
+    if isinstance(error, LookupError):
+        return f"it names {error}, which transformers does not know"
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return " ".join(line.strip() for line in lines[:2]) if lines[0].endswith(":") else lines[0]

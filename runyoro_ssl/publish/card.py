@@ -12,7 +12,6 @@ from runyoro_ssl.disk.durable import replace_file
 from runyoro_ssl.errors import TrainingError
 from runyoro_ssl.model.load import load_model_config
 from runyoro_ssl.model.objective import Chance, chance
-from runyoro_ssl.model.source import CONFIG
 from runyoro_ssl.train.checkpoints.folder import RUN_FILE
 from runyoro_ssl.train.final import RESULT
 
@@ -48,20 +47,20 @@ def _text(output_dir: Path, result: dict[str, Any]) -> str:
     guessing = chance(load_model_config(ModelConfig(model_name_or_path=str(output_dir))))
     first, best = (result["validations"][name] for name in ("first", "best"))
     rows = "\n".join(
-        f"| {label} | {first[f'eval/{name}']:.4f} | {best[f'eval/{name}']:.4f} |"
+        f"| {label} | {_number(first[f'eval/{name}'])} | {_number(best[f'eval/{name}'])} |"
         for name, label in measures(guessing).items()
     )
     return f"""---
 library_name: transformers
 tags: [wav2vec2, self-supervised, continued-pretraining]
 ---
-# {_name_of_base(result["base_model"])}, adapted by continued pre-training
+# {_name_of_base(result)}, adapted by continued pre-training
 
 Pre-trained further on {result["train_hours"]:.2f} hours of speech, without transcripts, by runyoro_ssl
 {result["version"]}:
 {result["total_steps"]} optimizer steps, learning rate {settings["train"]["learning_rate"]:g},
 mask probability {settings["masking"]["mask_time_prob"]:g}.
-
+{_revision(result)}
 ```python
 from transformers import Wav2Vec2ForPreTraining, Wav2Vec2Model
 model = Wav2Vec2Model.from_pretrained("this folder")
@@ -78,6 +77,11 @@ fine-tuned from it makes fewer errors.
 """
 
 
+def _number(value: float | None) -> str:
+    """A measure; null in the result is one that could not be taken."""
+    return "not measured" if value is None else f"{value:.4f}"
+
+
 def measures(guessing: Chance) -> dict[str, str]:
     """The measures that a card shows: label by name."""
     return {
@@ -87,19 +91,16 @@ def measures(guessing: Chance) -> dict[str, str]:
     }
 
 
-def _name_of_base(model_name_or_path: str) -> str:
-    """A hub id, if the hub gave this model.
+def _name_of_base(result: dict[str, Any]) -> str:
+    """The model of the hub that the run began from, by name.
 
-    Nothing else is named: a path may name people, and one that is gone looks like an id.
+    Only that is named: a path may name people, and one that is gone looks like the name of a model.
     """
-    from huggingface_hub import try_to_load_from_cache
-    from huggingface_hub.errors import HFValidationError
+    return str(result["base_model"]) if result.get("base_revision") else "a local wav2vec 2.0 checkpoint"
 
-    local = "a local wav2vec 2.0 checkpoint"
-    if Path(model_name_or_path).exists():
-        return local
-    try:
-        downloaded = try_to_load_from_cache(model_name_or_path, CONFIG)
-    except HFValidationError:
-        return local
-    return model_name_or_path if isinstance(downloaded, str) else local
+
+def _revision(result: dict[str, Any]) -> str:
+    """Where exactly the base model is to be had."""
+    if not (revision := result.get("base_revision")):
+        return ""
+    return f"\nThe base model is {result['base_model']} at revision `{revision}`.\n"

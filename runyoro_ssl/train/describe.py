@@ -14,6 +14,7 @@ from runyoro_ssl.redaction import redact, redact_command
 from runyoro_ssl.setting import deciding
 from runyoro_ssl.train.checkpoints.folder import RUN_FILE
 from runyoro_ssl.train.checkpoints.resume import Start
+from runyoro_ssl.train.intervals import Intervals
 from runyoro_ssl.train.training_run import TrainingRun
 
 log = get_logger()
@@ -21,24 +22,26 @@ log = get_logger()
 GIB = 1 << 30
 
 
-def summary_rows(run: TrainingRun) -> list[list[str]]:
-    """Rows of the table printed before the first step: what this run is."""
+def summary_rows(run: TrainingRun, step_seconds: float | None = None) -> list[list[str]]:
+    """Rows of the table printed before the first step: what this run is. With times, where a step's is known."""
     config, hardware = run.config, run.config.hardware
     parameters = sum(parameter.numel() for parameter in run.model.parameters())
     updates = run.plan.epoch(0)
     per_update = run.train_hours * 3600 / len(updates)
     batches = [batch for update in updates for batch in update]
     wasted = wasted_share(batches, run.plan.num_samples)
+    epochs = run.total_steps / len(updates)
     return [
         ["device", f"{run.accelerator.device}, {hardware.precision}, {run.accelerator.num_processes} process(es)"],
         ["model", f"{config.model.model_name_or_path} ({parameters / 1e6:.1f} M parameters)"],
         ["training data", f"{len(run.plan.num_samples)} clips, {run.train_hours:.2f} h"],
         ["validation data", f"{sum(len(batch.clips) for batch in run.eval_plan)} clips"],
-        ["steps", f"{run.total_steps} of {per_update:.0f} audio seconds, from step {run.step}"],
+        ["steps", f"{run.total_steps} of {per_update:.0f} audio seconds, {epochs:.3g} epochs, from step {run.step}"],
         ["plan", f"{len(batches)} micro-batches an epoch; {wasted:.1%} wasted on padding and audio left out"],
         *_memory_rows(run),
         ["learning rate", f"{config.train.learning_rate:g}, seed {config.train.seed}"],
         ["augmentations", ", ".join(config.plugins.augmentations) or "none"],
+        *([name, how_often] for name, how_often in Intervals.of(run).words(step_seconds).items()),
         ["output", str(config.train.output_dir)],
     ]
 

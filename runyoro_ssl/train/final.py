@@ -1,8 +1,10 @@
-"""The model of a finished run: that of its best healthy checkpoint."""
+"""The model of a finished run: that of its best healthy checkpoint; a run that trained always leaves one."""
 
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Mapping
 from pathlib import Path
 
 from runyoro_ssl import __version__
@@ -11,8 +13,8 @@ from runyoro_ssl.errors import TrainingError
 from runyoro_ssl.logs import get_logger
 from runyoro_ssl.model.source import CONFIG, EXTRACTOR, WEIGHTS
 from runyoro_ssl.redaction import redact
-from runyoro_ssl.train.checkpoints.folder import find_healthy
-from runyoro_ssl.train.checkpoints.format import checkpoint_of, load_state, verify_checkpoint
+from runyoro_ssl.train.checkpoints.folder import find_healthy, list_checkpoints, step_of
+from runyoro_ssl.train.checkpoints.format import NOT_FINITE, checkpoint_of, load_state, verify_checkpoint
 from runyoro_ssl.train.health import journal
 from runyoro_ssl.train.training_run import TrainingRun
 
@@ -27,6 +29,8 @@ FILES = (CONFIG, EXTRACTOR, WEIGHTS)
 def save_final_model(run: TrainingRun) -> None:
     """Put the best checkpoint's model beside the checkpoints: lowest held-out loss, codebook in use.
 
+    Where held-out speech could not be judged, it is that of the last one.
+
     Raises:
         TrainingError: The disk is full, or cannot be written; the checkpoints are as they were.
     """
@@ -36,9 +40,10 @@ def save_final_model(run: TrainingRun) -> None:
         "version": __version__,
         "checkpoint": chosen.name,
         "base_model": run.base_model,
+        "base_revision": run.base_revision,
         "total_steps": run.total_steps,
         "train_hours": run.train_hours,
-        "validations": run.watch.validations,
+        "validations": _in_json(run.watch.validations),
     }
     try:
         replace_file(output_dir / RESULT, json.dumps(redact(result), indent=2) + "\n")
@@ -53,6 +58,7 @@ def save_final_model(run: TrainingRun) -> None:
 
 
 def _choose(run: TrainingRun) -> Path:
+    """The checkpoint of the final model: the best, else the newest that was healthy, else the newest of numbers."""
     output_dir, validations = run.config.train.output_dir, run.watch.validations
     best, last = validations.get("best"), validations["last"]
     if best is not None:
@@ -63,11 +69,41 @@ def _choose(run: TrainingRun) -> Path:
                 log.info("best_is_not_last", best_loss=best["eval/loss"], at=chosen.name, last_loss=last["eval/loss"])
             return chosen
         log.warning("best_checkpoint_lost", path=str(chosen), why=problem, instead="the newest healthy one")
-    newest = find_healthy(output_dir)
-    if newest is None:
-        raise TrainingError(
-            f"{output_dir}: no healthy checkpoint is left to make the final model of; {journal.NAME} says what went "
-            "wrong: start a new run with half the --learning-rate"
-        )
-    validations["best"] = load_state(newest)["validations"]["last"]
-    return newest
+    chosen = find_healthy(output_dir) or _newest_of_numbers(output_dir)
+    validations["best"] = _measured(chosen, last)
+    if best is None:
+        log.warning("no_best_model", because=_why_none(last), final_model=f"the last one: {chosen.name}")
+    return chosen
+
+
+def _newest_of_numbers(output_dir: Path) -> Path:
+    """The newest intact checkpoint whose weights are numbers, though none was healthy."""
+    for _, folder in reversed(list_checkpoints(output_dir)):
+        if verify_checkpoint(folder) is None and NOT_FINITE not in (concerns := load_state(folder)["concerns"]):
+            log.warning("final_model_not_healthy", path=str(folder), because="; ".join(concerns))
+            return folder
+    raise TrainingError(
+        f"{output_dir}: no intact checkpoint is left to make the final model of; {journal.NAME} says what went wrong: "
+        "start a new run with half the --learning-rate"
+    )
+
+
+def _measured(checkpoint: Path, last: Mapping[str, float]) -> dict[str, float]:
+    """The validation of a checkpoint's model; no numbers, if there was none at its step."""
+    step = step_of(checkpoint)
+    found: dict[str, float] = load_state(checkpoint)["validations"].get("last", {})
+    return found if found.get("step") == step else {**dict.fromkeys(last, math.nan), "step": step}
+
+
+def _why_none(last: Mapping[str, float]) -> str:
+    if not math.isfinite(last["eval/loss"]):
+        return "held-out speech could not be judged: no clip of it could be read and masked, or its loss was no number"
+    return "in each validation the codebooks had collapsed"
+
+
+def _in_json(validations: Mapping[str, Mapping[str, float]]) -> dict[str, dict[str, float | None]]:
+    """The validations as JSON can hold them: what is no number is null."""
+    return {
+        kind: {name: value if math.isfinite(value) else None for name, value in numbers.items()}
+        for kind, numbers in validations.items()
+    }

@@ -5,7 +5,7 @@ What goes wrong on the way is dealt with by `recovery`; what is kept of the run 
 
 from __future__ import annotations
 
-import time
+import math
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -26,9 +26,12 @@ from runyoro_ssl.train.checkpoints.folder import find_healthy, set_aside_later, 
 from runyoro_ssl.train.checkpoints.saver import Saver
 from runyoro_ssl.train.checkpoints.snapshot import every_generator, snapshot
 from runyoro_ssl.train.describe import run_for_loggers
+from runyoro_ssl.train.intervals import Intervals, Schedule
 from runyoro_ssl.train.loggers import Loggers
+from runyoro_ssl.train.pace import Pace
 from runyoro_ssl.train.recovery import Alarmed, Recovery, go_back
 from runyoro_ssl.train.speed import Stopwatch
+from runyoro_ssl.train.stopping import clock
 from runyoro_ssl.train.stopping.clock import SleepWatch
 from runyoro_ssl.train.stopping.ending import Ending, Stopping
 from runyoro_ssl.train.training_run import TrainingRun
@@ -46,15 +49,19 @@ class Loop:
     stopping: Stopping
     lock: FolderLock | None
     recovery: Recovery = field(init=False)
+    schedule: Schedule = field(init=False)
+    pace: Pace = field(default_factory=Pace)
     sleep: SleepWatch = field(default_factory=SleepWatch)
     unreadable: Unreadable = field(init=False)
     """Clips of the validation split; those of the training split are kept with the run."""
 
     saved_step: int = field(init=False)
     """Step of the last checkpoint that was asked for, or that the run went on from. Every process knows it."""
+    pace_is_told: bool = False
 
     def __post_init__(self) -> None:
         self.recovery = Recovery(self.run)
+        self.schedule = Schedule(self.run.accelerator, Intervals.of(self.run), lambda: self.saver.seconds)
         self.saved_step = self.run.step
         self.unreadable = Unreadable(sum(len(batch.pieces) for batch in self.run.eval_plan), max_share=1.0)
 
@@ -71,31 +78,34 @@ class Loop:
 
     def _steps(self) -> Ending:
         """The steps from where the run is to its end, or to what ends it before."""
-        run, config = self.run, self.run.config.train
+        run, pace = self.run, self.pace
         watch = Stopwatch()
-        with _training_bar(run) as advance, closing(_batches(run)) as batches:
+        with _training_bar(run) as advance, closing(batches_of_steps(run)) as batches:
             for update in run.plan.updates(run.step):
-                started = time.monotonic()
+                pace.begin_step()
                 with watch.waiting():
                     mine = self._next(batches)
                 numbers = run.stepper.take(update, mine, run.meter)
                 self.recovery.act(update.step)
                 self.recovery.watch_memory(update.step)
                 run.step, run.epoch = update.step, update.epoch
-                last = run.step == run.total_steps
+                pace.end_step()
+                due = self.schedule.due(run.step, saved_step=self.saved_step, step_seconds=pace.step_seconds)
                 watch.audio_seconds += sum(batch.num_samples for batch in mine) / run.extractor.sampling_rate
                 metrics: dict[str, float] = {}
-                if last or run.step % config.logging_steps == 0:
+                if due.log or pace.is_settled:
+                    self._tell_pace()
+                if due.log:
                     metrics = self._log(update, numbers, watch)
                 advance(run.step, metrics)
                 watch.pause()
-                self.stopping.step_seconds = time.monotonic() - started
+                self.stopping.step_seconds = pace.step_seconds
                 ending = self.stopping.asked()
                 is_best = False
                 # Not on the way out: a batch system that says stop gives seconds, and validation may take minutes.
-                if ending is None and self._is_validated(run.step):
+                if ending is None and self.schedule.intervals.is_validated(run.step):
                     ending, is_best = self._validate()
-                if ending or last or is_best or run.step % config.save_steps == 0:
+                if ending or is_best or due.save:
                     self._save()
                 if ending:
                     return ending
@@ -128,12 +138,16 @@ class Loop:
         if slept := self.sleep.lap():
             log.info("machine_slept", minutes=round(slept / 60), counted="in no time or speed")
         self.loggers.log(update.step, {"epoch": update.epoch, **metrics})
+        self.schedule.logged()
         return metrics
 
-    def _is_validated(self, step: int) -> bool:
-        """Whether a validation belongs after this step."""
-        config = self.run.config.train
-        return step == self.run.total_steps or step % (config.eval_steps or config.save_steps) == 0
+    def _tell_pace(self) -> None:
+        """Say once, when steps have been measured, how long the run takes, and what its intervals are in minutes."""
+        if self.pace_is_told or not self.pace.num_measured:
+            return
+        self.pace_is_told = True
+        if self.run.accelerator.is_main_process:
+            log.info("pace", **self.pace.words(self.schedule.intervals, self.run.step))
 
     def _missed_validation(self) -> Ending | None:
         """The validation that belongs to where the run is, if it was stopped before that, or is just beginning."""
@@ -141,13 +155,13 @@ class Loop:
         if run.watch.has_ended:
             return Ending("early")
         done = run.watch.validations.get("last", {}).get("step")
-        if done == run.step or (done is not None and not self._is_validated(run.step)):
+        if done == run.step or (done is not None and not self.schedule.intervals.is_validated(run.step)):
             return None
         return self._validate()[0]
 
     def _validate(self) -> tuple[Ending | None, bool]:
         """Measure held-out speech. Returns why to end the run, and whether this is its best model so far."""
-        run = self.run
+        run, started = self.run, clock.now()
         metrics = validate(
             run.accelerator,
             run.model,
@@ -158,7 +172,15 @@ class Loop:
         )
         if metrics is None:
             return self.stopping.asked(), False
+        self.pace.validation_seconds = clock.now() - started
         self.loggers.log(run.step, {"epoch": run.epoch, **metrics})
+        if not math.isfinite(metrics["eval/loss"]) and run.accelerator.is_main_process:
+            log.warning(
+                "validation_judged_nothing",
+                step=run.step,
+                because="no held-out clip could be read and masked, or its loss is no number",
+                means="no model can be the best; the last will be the final one",
+            )
         alarm = run.watch.judge_validation(run.step, metrics)
         is_best = run.watch.best_step == run.step
         if alarm is None:
@@ -171,10 +193,11 @@ class Loop:
         """Have a checkpoint written, if there is none of this step. Every process calls it; the main one writes."""
         if self.saved_step == self.run.step:
             return
-        self.saved_step = self.run.step
+        self.saved_step, started = self.run.step, clock.now()
         generators = every_generator(self.run.accelerator)
         if self.run.accelerator.is_main_process:
             self.saver.save(lambda: snapshot(self.run, generators))
+        self.schedule.saved(held_up=clock.now() - started)
 
     def _go_back(self, alarmed: Alarmed) -> None:
         """Restore the last healthy checkpoint; the logs go on from there, too."""
@@ -182,6 +205,7 @@ class Loop:
         self.run.accelerator.wait_for_everyone()
         done = go_back(self.run)
         self.saved_step = self.run.step
+        self.schedule.saved(held_up=0.0)
         self.recovery.report(alarmed.alarm, alarmed.step, done)
         self.loggers.reopen(run_for_loggers(self.run))
 
@@ -201,7 +225,7 @@ class Loop:
         raise TrainingError(f"{alarm.seen}: {alarm.means}. The run has stopped. {alarm.advice}")
 
 
-def _batches(run: TrainingRun) -> Generator[list[TrainingBatch]]:
+def batches_of_steps(run: TrainingRun) -> Generator[list[TrainingBatch]]:
     """This process's micro-batches of each step that is left."""
     accelerator, hardware = run.accelerator, run.config.hardware
     share = slice(accelerator.process_index, None, accelerator.num_processes)

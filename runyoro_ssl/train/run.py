@@ -18,6 +18,7 @@ from runyoro_ssl.train.checkpoints.folder import bring_in, set_aside_later
 from runyoro_ssl.train.checkpoints.resume import Start, check_folder, choose
 from runyoro_ssl.train.checkpoints.saver import Saver
 from runyoro_ssl.train.describe import run_for_loggers, summary_rows, write_run_files
+from runyoro_ssl.train.disk_space import check_space
 from runyoro_ssl.train.final import save_final_model
 from runyoro_ssl.train.health import journal
 from runyoro_ssl.train.loggers import open_loggers
@@ -68,6 +69,7 @@ def train(config: Config, plugins: Plugins, on_final: Callable[[Path], None] = l
         run = build_run(config, plugins, accelerator, start)
         start_step = run.step
         try_first_batch(run)
+        check_space(run)
         _begin(run, start)
         loop = _enter_loop(stack, run, plugins, lock)
         ending = loop.run_to_the_end()

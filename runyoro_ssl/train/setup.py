@@ -12,19 +12,21 @@ from runyoro_ssl.batches.build import BatchBuilder
 from runyoro_ssl.batches.plan import PlanSettings, RunPlan
 from runyoro_ssl.batches.regroup import Regroup
 from runyoro_ssl.batches.unreadable import Unreadable
-from runyoro_ssl.config import Config, HardwareConfig, MaskingConfig
+from runyoro_ssl.config import Config, HardwareConfig, MaskingConfig, ModelConfig
 from runyoro_ssl.dataset.read import Clips, load_splits, read_fingerprint
-from runyoro_ssl.errors import CheckpointError, ConfigError, TrainingError
+from runyoro_ssl.errors import ConfigError, TrainingError
 from runyoro_ssl.evaluate.heldout import check_validation, plan_validation
 from runyoro_ssl.evaluate.metrics import Meter
 from runyoro_ssl.logs import get_logger
 from runyoro_ssl.model.allocator import Allowance, allow, tune_allocator
+from runyoro_ssl.model.checks import extractor_doubts
+from runyoro_ssl.model.folder import check_folder
 from runyoro_ssl.model.forward import num_frames
 from runyoro_ssl.model.load import load_weights
 from runyoro_ssl.model.masking import MaskSummary, summarise_masks
 from runyoro_ssl.model.memory import BatchSettings, predict_memory
 from runyoro_ssl.model.precision import is_emulated, set_precision
-from runyoro_ssl.model.source import load_feature_extractor
+from runyoro_ssl.model.source import load_feature_extractor, pin_base
 from runyoro_ssl.plugin.manager import Plugins, ensure_picklable
 from runyoro_ssl.resolve import check_device
 from runyoro_ssl.train.checkpoints.resume import Start
@@ -51,9 +53,14 @@ def build_run(config: Config, plugins: Plugins, accelerator: Any, start: Start) 
         RunyoroError: Of the kind that fits; nothing has been written by then.
     """
     name = config.model.model_name_or_path if start.path is None else str(start.path)
-    extractor = load_feature_extractor(name)
+    check_folder(name, weights=True)
+    config = config.model_copy(update={"model": _base(config, start)})
+    extractor = load_feature_extractor(name, config.model.revision)
     splits = load_splits(config.train.processed_dataset_path, sampling_rate=extractor.sampling_rate)
-    model = load_weights(config, name).to(accelerator.device)
+    model = load_weights(config, name, config.model.revision).to(accelerator.device)
+    if accelerator.is_main_process:
+        for doubt in extractor_doubts(extractor, model.config):
+            log.warning("feature_extractor_doubtful", model=name, because=doubt)
     lengths = tuple(splits["train"].with_format("numpy")["num_samples"][:].tolist())
     memory = _allow_memory(config, model, extractor, max(lengths)) if config.hardware.device == "cpu" else None
     check_validation(Clips(splits["validation"]), model.config, sampling_rate=extractor.sampling_rate)
@@ -83,12 +90,20 @@ def build_run(config: Config, plugins: Plugins, accelerator: Any, start: Start) 
         watch=HealthWatch(config.health, warmup_steps=warmup_steps(config.train, plan.total_steps)),
         memory=memory,
         base_model=config.model.model_name_or_path,
+        base_revision=config.model.revision,
         unreadable=Unreadable(num_clips=len(lengths), max_share=config.train.max_unreadable_share),
     )
     restore(run, start)
     if accelerator.is_main_process:
         report_changes(run, start, regroup)
     return run
+
+
+def _base(config: Config, start: Start) -> ModelConfig:
+    """The settings of the base model, with the commit that this run began from: fetched, where it is needed."""
+    if start.path is None:
+        return pin_base(config.model)
+    return config.model.model_copy(update={"revision": start.state.get("base_revision", config.model.revision)})
 
 
 def _allow_memory(config: Config, model: Any, extractor: Any, longest: int) -> Allowance:
@@ -141,11 +156,6 @@ def make_accelerator(hardware: HardwareConfig) -> Any:
 
 def _check_masks(model: Any, lengths: tuple[int, ...], config: Config, *, sampling_rate: int) -> MaskSummary:
     """The mask summary of the user's own clips; refuses settings that cannot train."""
-    if not hasattr(model.wav2vec2, "masked_spec_embed"):
-        raise CheckpointError(
-            f'model "{config.model.model_name_or_path}" has no mask embedding (its config has mask_time_prob 0); '
-            "it was not pre-trained by masking: give the base checkpoint"
-        )
     if config.masking.mask_feature_prob > 0 and config.masking.mask_feature_length > model.config.hidden_size:
         raise ConfigError(
             f"masking.mask_feature_length is {config.masking.mask_feature_length}, the model has "

@@ -39,6 +39,7 @@ class TrainingRun:
     memory: Allowance | None
     """What it may take of this machine's memory; None on other devices than the CPU."""
     base_model: str
+    base_revision: str | None
     """What the run began with, whatever is given when it is resumed."""
     step: int = 0
     """Optimizer steps done so far."""

@@ -170,6 +170,7 @@ def test_a_worker_that_dies_changes_nothing() -> None:
     assert "of the train split (line " in line["clip"]
 
 
+@pytest.mark.usefixtures("_quick_to_notice")
 def test_the_second_death_ends_the_run() -> None:
     """After all that was delivered before; the error names a clip and says what to do."""
     made = builder()
@@ -197,6 +198,7 @@ def test_a_clip_that_kills_is_named() -> None:
     assert 5 <= len(got) <= 6  # the seventh group has it
 
 
+@pytest.mark.usefixtures("prompt_loader")
 def test_closing_does_not_wait_for_a_clip_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
     """A worker that is stuck on what is not needed yet is killed."""
     monkeypatch.setattr("runyoro_ssl.batches.loader.END_SEC", 0.5)
@@ -225,6 +227,7 @@ def _noted(plan: MicroBatch, planned: list[weakref.ref[MicroBatch]]) -> MicroBat
     return plan
 
 
+@pytest.mark.usefixtures("prompt_loader")
 def test_workers_leave_signals_to_the_trainer() -> None:
     """Ctrl-C and a batch system's SIGTERM reach the whole process group: workers go on, the trainer decides."""
     batches = load_batches(builder(), PLAN, num_workers=1)
@@ -237,6 +240,7 @@ def test_workers_leave_signals_to_the_trainer() -> None:
     assert not logs
 
 
+@pytest.mark.usefixtures("prompt_loader")
 def test_workers_cost_the_trainer_no_draw() -> None:
     """Its dropout is the same from any number of workers."""
     before = torch.get_rng_state()
@@ -263,6 +267,7 @@ def test_plugin_works_inside_spawned_workers(tmp_path: Path) -> None:
     assert torch.allclose(there.waveforms, -plain.waveforms, atol=1e-6)
 
 
+@pytest.mark.usefixtures("prompt_loader")
 @pytest.mark.parametrize("num_workers", [0, 1])
 def test_bugs_stay_what_they_are(monkeypatch: pytest.MonkeyPatch, num_workers: int) -> None:
     """Neither a plugin's nor a reader's is taken for a worker that died."""

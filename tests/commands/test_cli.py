@@ -199,8 +199,10 @@ def test_signal_ends_preparation_without_leftovers(
     import soundfile as sf
 
     lines = []
+    sf.write(tmp_path / "0.flac", np.random.default_rng(0).normal(0, 0.1, 48_000 * 60), 48_000)
     for index in range(40):
-        sf.write(tmp_path / f"{index}.flac", np.random.default_rng(index).normal(0, 0.1, 48_000 * 60), 48_000)
+        if index:
+            (tmp_path / f"{index}.flac").hardlink_to(tmp_path / "0.flac")
         lines.append(json.dumps({"audio_filepath": f"{index}.flac", "duration": 60.0}) + "\n")
     (tmp_path / "m.jsonl").write_text("".join(lines))
     command = [sys.executable, "-m", "invoke", "prepare", "--manifest-path", str(tmp_path / "m.jsonl")]

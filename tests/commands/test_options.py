@@ -19,14 +19,14 @@ FROZEN = {
     """,
     "prepare": """
         dry-run overwrite manifest-path output-dir max-hours max-duration-sec min-duration-sec segment allow-outside
-        executor model-name-or-path num-workers no-plugins profile config set
+        executor model-name-or-path revision num-workers no-plugins profile config set
     """,
     "train": """
-        fp16 bf16 processed-dataset-path output-dir num-train-epochs max-steps learning-rate warmup-steps
+        dry-run processed-dataset-path output-dir num-train-epochs max-steps learning-rate warmup-steps
         weight-decay logging-steps save-steps save-total-limit resume-from-checkpoint override-mismatch
-        stop-after seed model-name-or-path allow-pickle mask-time-prob mask-time-length mask-feature-prob
+        stop-after seed model-name-or-path revision allow-pickle mask-time-prob mask-time-length mask-feature-prob
         mask-feature-length per-device-train-batch-size gradient-accumulation-steps dataloader-num-workers
-        gradient-checkpointing no-plugins profile config set
+        gradient-checkpointing no-plugins fp16 bf16 profile config set
     """,
     "smoke": """
         audio-dir work-dir seed
@@ -39,7 +39,7 @@ FROZEN = {
         profile config set no-plugins
     """,
     "doctor": """
-        profile config set model-name-or-path
+        fetch model-name-or-path revision profile config set
     """,
 }
 """Every option of every task, in the order of its help. Whoever adds one or takes one away says so here."""
@@ -82,6 +82,7 @@ def test_every_option_says_what_it_does(task: str) -> None:
     shown = {option.name: option.default for option in options}
     if task == "train":
         assert (shown["learning_rate"], shown["num_train_epochs"], shown["max_steps"]) == ("5e-05", "10", "")
+        assert (shown["logging_steps"], shown["save_steps"]) == ("", "")  # by time and share
 
 
 def test_choices_come_from_the_type() -> None:

@@ -1,8 +1,9 @@
-"""SIGKILL at any moment: nothing acknowledged is lost, nothing is unreadable, and the end is the same to the bit."""
+"""SIGKILL at any moment: nothing acknowledged is lost, nor much else, and the end is the same to the bit."""
 
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +11,8 @@ import numpy as np
 import pytest
 
 from runyoro_ssl.config import Config
+from runyoro_ssl.train.checkpoints.folder import RUN_FILE, list_checkpoints
+from runyoro_ssl.train.intervals import SAVE_APART_SEC
 from support.trainer import Trainer, damaged, equal, kill, metrics, weights
 
 SETTINGS = (
@@ -55,3 +58,34 @@ def test_killed_at_any_moment(train_config: Callable[..., Config], tmp_path: Pat
         shutil.rmtree(run.out)
         run.log.unlink()
     print(f"{done} kills in {ended} runs, each equal to the undisturbed one")  # noqa: T201 - the figure
+
+
+def test_default_settings_lose_little(train_config: Callable[..., Config], tmp_path: Path, num_kills: int) -> None:
+    """Where no flag says how often to save: a twentieth of the run's time, or 3 seconds, and one to write it.
+
+    No run here is so long that 15 minutes are less. `--faults 50`: one long enough that the seconds matter little.
+    """
+    steps, kills = (120, min(2, num_kills)) if num_kills < 50 else (1200, num_kills)
+    settings = (f"train.max_steps={steps}", "train.eval_steps=1000", "hardware.update_seconds=6")
+    calm, run = (Trainer(_save_by_time(train_config(name, *settings)), tmp_path / f"{name}.log") for name in "ab")
+    whole_sec = calm.time_whole()
+    draw = np.random.default_rng()
+    lost_sec: list[float] = []
+    while len(lost_sec) < kills:
+        process = run.start("--resume-from-checkpoint", "last")
+        process.join(draw.uniform(0.6, 1.0) * whole_sec)
+        if process.exitcode is None:
+            killed_at = time.time()
+            kill(process)
+            # run.toml is written when a run begins or goes on.
+            written = [folder for _, folder in list_checkpoints(run.out)] + list(run.out.glob(RUN_FILE))
+            lost_sec += [killed_at - max(path.stat().st_mtime for path in written)] if written else []
+        if process.exitcode == 0 or draw.random() < 0.5:
+            shutil.rmtree(run.out, ignore_errors=True)
+    print(f"{kills} kills in runs of {whole_sec:.1f} s: {max(lost_sec):.1f} s lost at most")  # noqa: T201 - the figure
+    assert max(lost_sec) <= max(whole_sec / 20, SAVE_APART_SEC) + 1.0
+
+
+def _save_by_time(config: Config) -> Config:
+    """The configuration as of somebody who gives no --save-steps."""
+    return config.model_copy(update={"train": config.train.model_copy(update={"save_steps": None})})

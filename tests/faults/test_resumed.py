@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
-from conftest import ROOT
 from runyoro_ssl.batches.plan import PlanSettings, RunPlan
 from runyoro_ssl.batches.regroup import Regroup
 from runyoro_ssl.config import Config
-from support.trainer import cut_back, equal, metrics, run, weights
+from support.trainer import Trainer, cut_back, equal, metrics, run, weights
 
 MakeConfig = Callable[..., Config]
 STEPS = 24
@@ -56,12 +52,13 @@ def test_resumed_at_many_steps(train_config: MakeConfig, pytestconfig: pytest.Co
     """`--faults 23` for every step: edges of epochs, between log lines, within the window of a validation."""
     whole = train_config("whole", *EVERY, setting)
     run(whole)
-    points = stop_points(min(STEPS - 1, pytestconfig.getoption("--faults")))
+    points = stop_points(min(STEPS - 1, max(5, pytestconfig.getoption("--faults"))))
     for step in points:
         resumed(whole, train_config("parted", *EVERY, setting, "train.resume_from_checkpoint=last"), step)
     print(f"{len(points)} stop points of {setting}: equal")  # noqa: T201 - the figure
 
 
+@pytest.mark.usefixtures("prompt_loader")
 def test_resumed_with_other_workers(train_config: MakeConfig) -> None:
     """Two processes that build batches, after the stop, change no bit."""
     settings = (*EVERY, "train.max_steps=12")
@@ -102,16 +99,6 @@ def test_what_plugins_draw_from_the_global_generators(train_config: MakeConfig, 
     assert dice.read_text() == (whole.train.output_dir / "dice.txt").read_text()
 
 
-def in_processes(count: int, config: Config, file: Path) -> None:
-    """`torchrun -m runyoro_ssl.train`, over gloo."""
-    file.write_text(config.to_toml())
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count)]
-    command += ["-m", "runyoro_ssl.train", "--profile", "cpu-smoke", "--config", str(file)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
-
-
 @pytest.mark.parametrize("begin", [1, 2])
 def test_resumed_with_another_number_of_processes(train_config: MakeConfig, tmp_path: Path, begin: int) -> None:
     """One to two, and two to one: the same clips in each update, the same numbers to 1e-5, parameters to 1e-6."""
@@ -122,11 +109,11 @@ def test_resumed_with_another_number_of_processes(train_config: MakeConfig, tmp_
     if begin == 1:
         shutil.copytree(whole.train.output_dir, out)
     else:
-        in_processes(2, train_config("parted", *settings), tmp_path / "two.toml")
+        Trainer(train_config("parted", *settings), tmp_path / "two.log").finish_in_two()
     cut_back(out, 3)
     rest = train_config("parted", *settings, "train.resume_from_checkpoint=last")
     if begin == 1:
-        in_processes(2, rest, tmp_path / "two.toml")
+        Trainer(rest, tmp_path / "two.log").finish_in_two()
     else:
         run(rest)
     ours, theirs = weights(out / "checkpoint-8"), weights(whole.train.output_dir / "checkpoint-8")

@@ -27,7 +27,7 @@ def _has_begun(run: Trainer, before: int) -> bool:
 def test_signals_at_any_moment(
     train_config: Callable[..., Config], tmp_path: Path, pytestconfig: pytest.Config
 ) -> None:
-    """`--faults 50` for the long form. In steps, validations and saves: at most one more step is begun."""
+    """Each in turn; `--faults 50` is the long form. In steps, validations, saves: at most one more step is begun."""
     calm = Trainer(train_config("calm", *SETTINGS), tmp_path / "calm.log")
     whole_sec = calm.time_whole()
     run = Trainer(train_config("run", *SETTINGS), tmp_path / "run.log")
@@ -40,7 +40,7 @@ def test_signals_at_any_moment(
         if wait_until(partial(_has_begun, run, before), process):
             process.join(draw.uniform(0.05, 0.5) * whole_sec)
         if process.is_alive():
-            number = list(STATUS)[int(draw.integers(len(STATUS)))]
+            number = list(STATUS)[len(seconds) % len(STATUS)]
             logged, started = run.steps_logged(), time.monotonic()
             assert process.pid is not None
             os.kill(process.pid, number)

@@ -157,6 +157,7 @@ def write_talks(folder: Path) -> tuple[Path, Recordings]:
 CORPORA = {"messy": (write_messy_corpus, "fixed"), "talks": (write_talks, "vad")}
 
 
+@pytest.mark.usefixtures("fresh_workers")
 @pytest.mark.parametrize("name", CORPORA)
 def test_dataset_is_that_pinned(name: str, tmp_path: Path, pytestconfig: pytest.Config) -> None:
     """Inputs, manifest, rows, audio, measures, drops, split and report are what they were."""

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from fuzzing import MAX_FILE_MB, fuzz_files, fuzz_manifests, write_seeds
 
 
+@pytest.mark.usefixtures("fresh_workers")
 def test_damaged_recordings(tmp_path: Path) -> None:
     """Each decodes to finite samples or has its reason, within a second and 512 MB; none crashes or hangs."""
     findings = fuzz_files(write_seeds(tmp_path), 400, seed=1)

@@ -23,6 +23,8 @@ from runyoro_ssl.prepare.manifest import ManifestEntry
 from runyoro_ssl.prepare.shards.shard import Line, MakeShard, Shard
 from runyoro_ssl.prepare.workers import opened, run, run_ordered, still_alive, why_lost
 
+pytestmark = pytest.mark.usefixtures("fresh_workers")
+
 
 def double(number: int) -> int:
     """Runs in a worker."""

@@ -19,36 +19,35 @@ from support.trainer import run
 NUMBERS = {"step": 2.0, "eval/contrastive_loss": 1.0, "eval/accuracy": 0.5, "eval/codevector_perplexity": 9.0}
 
 
-def finished(folder: Path, base_model: str, **overrides: int) -> Path:
+def finished(folder: Path, base_model: str, revision: str | None = None, **overrides: int) -> Path:
     """What a finished run leaves for its card."""
     build_tiny_model(folder, **overrides)
     config = load_config(settings=[f"train.output_dir={folder}"])
     (folder / "run.toml").write_text(config.to_toml())
     validations = dict.fromkeys(("first", "last", "best"), NUMBERS)
-    result = {"version": "7.8.9", "base_model": base_model, "total_steps": 2, "train_hours": 1.5}
+    result = {
+        "version": "7.8.9",
+        "base_model": base_model,
+        "base_revision": revision,
+        "total_steps": 2,
+        "train_hours": 1.5,
+    }
     (folder / "result.json").write_text(json.dumps({**result, "validations": validations}))
     return folder
 
 
-def title(base_model: str, folder: Path) -> str:
+def title(base_model: str, folder: Path, revision: str | None = None) -> str:
     """The card's title, for a run from this model."""
-    write_model_card(finished(folder / "run", base_model))
+    write_model_card(finished(folder / "run", base_model, revision))
     lines = (folder / "run" / "README.md").read_text().splitlines()
     return next(line for line in lines if line.startswith("# ")).removeprefix("# ").partition(", adapted")[0]
 
 
-def test_card_names_what_the_hub_gave(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By its id, as long as that is no folder here."""
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
-    monkeypatch.chdir(tmp_path)
-    snapshot = tmp_path / "cache" / "models--facebook--base" / "snapshots" / "1234"
-    snapshot.mkdir(parents=True)
-    (snapshot / "config.json").write_text("{}")
-    (snapshot.parent.parent / "refs").mkdir()
-    (snapshot.parent.parent / "refs" / "main").write_text("1234")
-    assert title("facebook/base", tmp_path) == "facebook/base"
-    (tmp_path / "facebook" / "base").mkdir(parents=True)
-    assert title("facebook/base", tmp_path) == "a local wav2vec 2.0 checkpoint"
+def test_card_names_what_the_hub_gave(tmp_path: Path) -> None:
+    """By its name and its commit, which a run has of the hub's models only."""
+    assert title("facebook/base", tmp_path, revision="12ab" * 10) == "facebook/base"
+    assert f"facebook/base at revision `{'12ab' * 10}`" in (tmp_path / "run" / "README.md").read_text()
+    assert title("facebook/base", tmp_path, revision=None) == "a local wav2vec 2.0 checkpoint"
 
 
 @pytest.mark.parametrize(
@@ -64,9 +63,8 @@ def test_card_names_what_the_hub_gave(tmp_path: Path, monkeypatch: pytest.Monkey
         "",
     ],
 )
-def test_card_names_no_path_and_no_address(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_card_names_no_path_and_no_address(name: str, tmp_path: Path) -> None:
     """Not one that is there, nor one that is gone and has the look of a hub id."""
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
     assert title(name.format(folder=tmp_path), tmp_path) == "a local wav2vec 2.0 checkpoint"
 
 

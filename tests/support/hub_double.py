@@ -7,9 +7,10 @@ import json
 import re
 import socket
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Literal
@@ -38,6 +39,12 @@ class Fault:
     headers: Mapping[str, str] = field(default_factory=dict)
     cut_after: int | None = None
     """Bytes of the body after which the connection is cut."""
+    says_length: int | None = None
+    """Bytes that are promised, and not there: a cut that no header tells."""
+    damage: bool = False
+    """The first byte of the body is another one."""
+    bytes_per_sec: int | None = None
+    """Rate at which the body is sent."""
     stall_sec: float = 0.0
     """Before anything is answered."""
 
@@ -50,7 +57,7 @@ class Fault:
         return self.skip < 0 <= self.times
 
 
-@dataclass(frozen=True)
+@dataclass
 class Request:
     """A request that was answered, and the bytes of content that were sent."""
 
@@ -70,6 +77,10 @@ class HubDouble:
     address: str
     gated: dict[str, Literal["log in", "ask"]] = field(default_factory=dict)
     """Repositories for those who log in; for those who are let in, who are none."""
+    commits: dict[Path, str] = field(default_factory=dict)
+    """Of the folders of revisions that are at a commit of a certain name; of others it follows from their content."""
+    bad_tokens: set[str] = field(default_factory=set)
+    """Those who show one are refused, whatever they ask for."""
     faults: list[Fault] = field(default_factory=list)
     requests: list[Request] = field(default_factory=list)
 
@@ -78,6 +89,10 @@ class HubDouble:
         folder = self.root / kind / name / revision.replace("/", "__")
         folder.mkdir(parents=True, exist_ok=True)
         return folder
+
+    def commit(self, folder: Path) -> str:
+        """The commit that a revision is at."""
+        return self.commits.get(folder) or _commit(folder)
 
     def sent(self, pattern: str) -> int:
         """Bytes of content that were sent for paths that match."""
@@ -119,7 +134,9 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             if self.fault and self.fault.stall_sec:
                 threading.Event().wait(self.fault.stall_sec)  # tests replace time.sleep
-            if self.fault and self.fault.status:
+            if self._token() in self.hub.bad_tokens and not path.startswith(STORE):
+                self._refuse(401, "", message="Invalid credentials in Authorization header")
+            elif self.fault and self.fault.status:
                 self._refuse(self.fault.status, self.fault.code, self.fault.headers)
             elif path.startswith(STORE):
                 self._send_file(self.hub.root / path.removeprefix(STORE), {})
@@ -147,8 +164,19 @@ class _Handler(BaseHTTPRequestHandler):
         if folder is None:
             return
         if what in (None, "revision"):
-            files = [{"rfilename": one["path"]} for one in _entries(folder, folder) if one["type"] == "file"]
-            about = {"id": name, "sha": _commit(folder), "tags": [], "gated": name in self.hub.gated, "siblings": files}
+            files = [
+                {**one, "rfilename": one["path"], "blobId": one["oid"]}
+                | ({"lfs": {**one["lfs"], "sha256": one["lfs"]["oid"]}} if "lfs" in one else {})
+                for one in _entries(folder, folder)
+                if one["type"] == "file"
+            ]
+            about = {
+                "id": name,
+                "sha": self.hub.commit(folder),
+                "tags": [],
+                "gated": name in self.hub.gated,
+                "siblings": files,
+            }
             self._send(200, json.dumps(about).encode())
         elif what == "tree":
             recursive = parse_qs(urlsplit(self.path).query).get("recursive") in (["true"], ["True"], ["1"])
@@ -167,7 +195,7 @@ class _Handler(BaseHTTPRequestHandler):
         folder = self._checkout("datasets" if kind else "models", name, revision)
         if folder is None:
             return
-        head = {"X-Repo-Commit": _commit(folder)}
+        head = {"X-Repo-Commit": self.hub.commit(folder)}
         file = folder / path
         if path != "README.md" and self._is_kept_out(name, head):
             return
@@ -201,43 +229,83 @@ class _Handler(BaseHTTPRequestHandler):
             self._refuse(404 if known else 401, "RepoNotFound" if known else "")
             return None
         for folder in home.iterdir():
-            if revision in (folder.name.replace("__", "/"), _commit(folder)):
+            if revision in (folder.name.replace("__", "/"), self.hub.commit(folder)):
                 return folder
         self._refuse(404, "RevisionNotFound")
         return None
 
     def _send_file(self, file: Path, headers: Mapping[str, str]) -> None:
-        content = file.read_bytes()
+        size = file.stat().st_size
         headers = {**headers, "ETag": f'"{_digest(file)}"', "Accept-Ranges": "bytes"}
-        if asked := re.match(r"bytes=(\d+)-(\d*)", self.headers.get("Range") or ""):
-            start, end = int(asked[1]), min(int(asked[2] or len(content)), len(content) - 1)
-            headers["Content-Range"] = f"bytes {start}-{end}/{len(content)}"
-            self._send(206, content[start : end + 1], headers)
+        asked = re.match(r"bytes=(\d+)-(\d*)", self.headers.get("Range") or "")
+        if asked is None:
+            self._send(200, _pieces(file, 0, size), headers, size)
+        elif (start := int(asked[1])) >= size:
+            self._send(416, [], {**headers, "Content-Range": f"bytes */{size}"}, 0)
         else:
-            self._send(200, content, headers)
+            end = min(int(asked[2] or size), size - 1)
+            headers["Content-Range"] = f"bytes {start}-{end}/{size}"
+            self._send(206, _pieces(file, start, end + 1 - start), headers, end + 1 - start)
 
-    def _refuse(self, status: int, code: str, headers: Mapping[str, str] | None = None) -> None:
+    def _token(self) -> str:
+        return (self.headers.get("Authorization") or "").removeprefix("Bearer ")
+
+    def _refuse(self, status: int, code: str, headers: Mapping[str, str] | None = None, message: str = "") -> None:
         text = "Access to it is restricted." if code == "GatedRepo" else "Invalid username or password."
+        text = message or text
         self._send(
             status,
             json.dumps({"error": text}).encode(),
             {**(headers or {}), "X-Error-Code": code, "X-Error-Message": text},
         )
 
-    def _send(self, status: int, content: bytes, headers: Mapping[str, str] | None = None) -> None:
+    def _send(
+        self,
+        status: int,
+        content: bytes | Iterable[bytes],
+        headers: Mapping[str, str] | None = None,
+        size: int | None = None,
+    ) -> None:
+        fault = self.fault or Fault("")
+        pieces = [content] if isinstance(content, bytes) else content
+        size = len(content) if isinstance(content, bytes) else size
+        length = fault.says_length if fault.says_length is not None else size
+        asked, token = self.headers.get("Range"), self.headers.get("Authorization")
+        self.noted = Request(self.command, self.path, status, 0, asked, token)
+        self.hub.requests.append(self.noted)
         self.send_response(status)
-        for name, value in {**(headers or {}), "Content-Length": str(len(content))}.items():
+        for name, value in {**(headers or {}), "Content-Length": str(length)}.items():
             self.send_header(name, value)
         self.end_headers()
-        cut = self.fault.cut_after if self.fault else None
-        sent = b"" if self.command == "HEAD" else content[:cut]
-        token = self.headers.get("Authorization")
-        self.hub.requests.append(Request(self.command, self.path, status, len(sent), self.headers.get("Range"), token))
-        self.wfile.write(sent)
-        if cut is not None and self.command != "HEAD" and cut < len(content):
+        if self.command != "HEAD" and self._write(pieces, fault) != length:
             self.wfile.flush()
             self.connection.shutdown(socket.SHUT_RDWR)
             self.close_connection = True
+
+    def _write(self, pieces: Iterable[bytes], fault: Fault) -> int:
+        """Send a body, with what is wrong with it. Returns the number of bytes that were sent."""
+        sent = 0
+        for whole in pieces:
+            piece = whole if fault.cut_after is None else whole[: fault.cut_after - sent]
+            if fault.damage and sent == 0:
+                piece = bytes([piece[0] ^ 1]) + piece[1:]
+            sent += len(piece)
+            self.noted.num_bytes = sent  # before it is sent: a client that has it may look
+            self.wfile.write(piece)
+            if len(piece) < len(whole):
+                break
+            if fault.bytes_per_sec:
+                threading.Event().wait(len(piece) / fault.bytes_per_sec)
+        return sent
+
+
+def _pieces(file: Path, start: int, num_bytes: int) -> Iterator[bytes]:
+    """Bytes of a file, of which there may be gigabytes."""
+    with file.open("rb") as opened:
+        opened.seek(start)
+        while num_bytes > 0 and (piece := opened.read(min(num_bytes, 1 << 16))):
+            num_bytes -= len(piece)
+            yield piece
 
 
 def _commit(folder: Path) -> str:
@@ -247,7 +315,13 @@ def _commit(folder: Path) -> str:
 
 
 def _digest(file: Path) -> str:
-    return hashlib.sha256(file.read_bytes()).hexdigest()
+    return _digest_of(file, file.stat().st_mtime_ns)
+
+
+@cache
+def _digest_of(file: Path, _changed: int) -> str:
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 def _entries(home: Path, folder: Path, *, recursive: bool = True) -> list[dict[str, Any]]:

@@ -12,7 +12,8 @@ import pytest
 from runyoro_ssl.audio.decode import AudioInfo, probe
 from runyoro_ssl.config import Config
 from runyoro_ssl.errors import AudioError, ManifestError
-from runyoro_ssl.model.source import hub_reachable
+from runyoro_ssl.hub.fetch import _ask
+from runyoro_ssl.hub.place import hub_reachable
 from runyoro_ssl.prepare.hub.fetch import local_manifest
 from runyoro_ssl.resolve import load_config
 from support.hub_double import HubDouble, hub_double
@@ -30,6 +31,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubDouble]:
         monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub-cache"))
         monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "no-token"))
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        monkeypatch.setattr(constants, "HF_HUB_DISABLE_TELEMETRY", True)  # as every task does
         monkeypatch.setattr("datasets.config.HF_ENDPOINT", double.address)
         monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", False)
         monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
@@ -40,8 +42,10 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubDouble]:
             monkeypatch.delenv(name, raising=False)
         HfFileSystem.clear_instance_cache()
         hub_reachable.cache_clear()
+        _ask.cache_clear()
         yield double
     hub_reachable.cache_clear()
+    _ask.cache_clear()
 
 
 def _measure(path: Path) -> tuple[Path, AudioInfo | AudioError]:

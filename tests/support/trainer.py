@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import importlib
 import json
-import multiprocessing
 import os
 import re
 import shutil
 import signal
+import socket
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache
-from multiprocessing import forkserver
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import torch
 from accelerate.state import AcceleratorState
@@ -35,10 +32,11 @@ from runyoro_ssl.train.optim import build_optimizer
 from runyoro_ssl.train.run import TrainResult, train
 from runyoro_ssl.train.setup import build_run, make_accelerator
 from runyoro_ssl.train.training_run import TrainingRun
+from support.forked import FORKED
 
 import_transformers()
 importlib.import_module("transformers.models.wav2vec2.modeling_wav2vec2")
-"""Once, in the server that trainers are forked from."""
+"""Once, in the process that trainers are forked from."""
 
 TIMES = ("train/audio_seconds_per_second", "train/data_wait_share", "train/memory_mib")
 """Logged numbers that no two runs share."""
@@ -46,8 +44,6 @@ BEGUN = "begun"
 SAVED = re.compile(r"checkpoint_saved +.*?step=(\d+)")
 
 _begun: list[BaseProcess] = []
-_server = multiprocessing.get_context("forkserver")
-_server.set_forkserver_preload(["support.trainer"])
 
 
 def run(config: Config) -> TrainResult:
@@ -60,13 +56,6 @@ def build(config: Config) -> TrainingRun:
     """What a run works with, before its first step."""
     accelerator = make_accelerator(config.hardware)
     return build_run(config, load_plugins(config), accelerator, choose(config, accelerator))
-
-
-@cache
-def start_server() -> None:
-    """Start the process that trainers are forked from, with all that they import. Older Pythons lose its sys.path."""
-    with mock.patch.dict(os.environ, PYTHONPATH=os.pathsep.join(sys.path), OMP_NUM_THREADS="1"):
-        forkserver.ensure_running()
 
 
 @dataclass(frozen=True)
@@ -83,21 +72,35 @@ class Trainer:
 
     def start(self, *options: str) -> BaseProcess:
         """Begin, or go on."""
+        return self._start(options, [{}])[0]
+
+    def _start(self, options: Sequence[str], environments: Sequence[dict[str, str]]) -> Sequence[BaseProcess]:
+        """A process for each environment, which is added to the usual one."""
         file = self.log.with_suffix(".toml")
         file.write_text(self.config.to_toml())
         arguments = ["--profile", "cpu-smoke", "--config", str(file), *options]
-        start_server()
         self.log.touch()
-        process = _server.Process(target=_train, args=(arguments, str(self.log)))
-        process.start()
-        _begun.append(process)
-        return process
+        started = [FORKED.Process(target=_train, args=(arguments, str(self.log), more)) for more in environments]
+        for process in started:
+            process.start()
+            _begun.append(process)
+        return started
 
     def finish(self, *options: str) -> None:
         """Run to the end, which must be a good one."""
         process = self.start(*options)
         process.join(120)
         assert process.exitcode == 0, self.log.read_text()[-3000:]
+
+    def finish_in_two(self, *options: str) -> None:
+        """Run to the end in two processes, over gloo, as `torchrun` starts them."""
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = str(free.getsockname()[1])
+        shared = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        for process in self._start(options, [{**shared, "RANK": rank, "LOCAL_RANK": rank} for rank in "01"]):
+            process.join(120)
+            assert process.exitcode == 0, self.log.read_text()[-3000:]
 
     def time_whole(self) -> float:
         """Seconds of an undisturbed run, from where the trainer comes to its own code."""
@@ -122,10 +125,11 @@ class Trainer:
         return max((line["step"] for line in _whole_lines(self.out)), default=0)
 
 
-def _train(arguments: list[str], log: str) -> None:
+def _train(arguments: list[str], log: str, environment: dict[str, str]) -> None:
     """In the trainer's process: as from a shell."""
     from runyoro_ssl.__main__ import main
 
+    os.environ |= environment
     os.setpgid(0, 0)
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.default_int_handler)

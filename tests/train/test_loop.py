@@ -25,14 +25,15 @@ from runyoro_ssl.batches.plan import MicroBatch, Update
 from runyoro_ssl.config import Config
 from runyoro_ssl.errors import ConfigError, DatasetError, PluginError, TrainingError
 from runyoro_ssl.evaluate.metrics import Meter
-from runyoro_ssl.model.load import OVERRIDES, replay_mps_dropout
+from runyoro_ssl.model.checks import DROPOUTS
+from runyoro_ssl.model.load import replay_mps_dropout
 from runyoro_ssl.publish.card import write_model_card
 from runyoro_ssl.resolve import load_config
 from runyoro_ssl.train import step
 from runyoro_ssl.train.step import Stepper
 from runyoro_ssl.train.stopping.ending import Ending
 from support.reference import gradients, relative_difference, without_dropout
-from support.trainer import build, cut_back, equal, metrics, run, weights
+from support.trainer import Trainer, build, cut_back, equal, metrics, run, weights
 
 MakeConfig = Callable[..., Config]
 OVERRIDE = "train.override_mismatch=true"
@@ -124,8 +125,15 @@ def test_two_micro_batches_equal_one_batch(train_config: MakeConfig) -> None:
     assert relative_difference(found[2], found[0]) < 1e-4
 
 
-@pytest.mark.parametrize("setting", ["hardware.update_seconds=24", "hardware.update_seconds=6"])
-def test_two_processes_give_the_parameters_of_one(train_config: MakeConfig, tmp_path: Path, setting: str) -> None:
+@pytest.mark.parametrize(
+    ("setting", "torchrun"), [("hardware.update_seconds=24", True), ("hardware.update_seconds=6", False)]
+)
+def test_two_processes_give_the_parameters_of_one(
+    train_config: MakeConfig,
+    tmp_path: Path,
+    setting: str,
+    torchrun: bool,  # noqa: FBT001 - a parameter
+) -> None:
     """Two gloo processes: the same clips, draws and steps; parameters to 1e-5, with dropout and layer drop on.
 
     The first setting gives every process several micro-batches, the second leaves one without any.
@@ -133,21 +141,29 @@ def test_two_processes_give_the_parameters_of_one(train_config: MakeConfig, tmp_
     config = train_config("two", "model.layerdrop=0.8", "train.learning_rate=1e-3", setting)
     one = config.model_copy(update={"train": config.train.model_copy(update={"output_dir": tmp_path / "one"})})
     run(one)
-    file = tmp_path / "two.toml"
-    file.write_text(config.to_toml())
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    command += ["-m", "runyoro_ssl.train", "--profile", "cpu-smoke", "--config", str(file)]
-    done = subprocess.run(
-        command, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert "2 process(es)" in done.stdout
+    if torchrun:
+        said = run_torchrun(config, tmp_path / "two.toml")
+    else:
+        Trainer(config, tmp_path / "two.log").finish_in_two()
+        said = (tmp_path / "two.log").read_text()
+    assert "2 process(es)" in said
     ours, theirs = weights(tmp_path / "two"), weights(tmp_path / "one")
     base = weights(Path(config.model.model_name_or_path))
     moved = max(float((theirs[name] - base[name]).abs().max()) for name in base)
     assert moved > 1e-3
     for name in theirs:
         torch.testing.assert_close(ours[name], theirs[name], rtol=0, atol=1e-5)
+
+
+def run_torchrun(config: Config, file: Path) -> str:
+    """`torchrun -m runyoro_ssl.train` in two processes; returns what it printed."""
+    file.write_text(config.to_toml())
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command += ["-m", "runyoro_ssl.train", "--profile", "cpu-smoke", "--config", str(file)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
 
 
 def test_signal_stops_after_saving(train_config: MakeConfig, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -262,6 +278,7 @@ def test_frozen_feature_encoder_stays(train_config: MakeConfig, tiny_model: Path
     assert not any("feature_extractor" in name for name in moved)
 
 
+@pytest.mark.usefixtures("prompt_loader")
 @pytest.mark.parametrize("setting", ["hardware.attention=eager", "hardware.dataloader_num_workers=1"])
 def test_hardware_option_changes_no_number(train_config: MakeConfig, setting: str) -> None:
     """How it is computed is not what is learned: the first step's loss and gradient agree to rounding.
@@ -279,7 +296,7 @@ def test_compiled_layers_change_no_number(train_config: MakeConfig, frames: Coun
 
 def check_same_numbers(train_config: MakeConfig, setting: str) -> None:
     """Train for a step with an option and without."""
-    off = [f"model.{name}=0" for name in OVERRIDES]
+    off = [f"model.{name}=0" for name in DROPOUTS]
     run(train_config("one", "train.max_steps=1", *off))
     run(train_config("other", "train.max_steps=1", *off, setting))
     one, other = (metrics(train_config(name).train.output_dir) for name in ("one", "other"))

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 from types import ModuleType
 
-from runyoro_ssl.model.source import hub_reachable
+from runyoro_ssl.hub.place import hub_reachable
 from runyoro_ssl.prepare.hub.address import HubAddress
 
 STREAMING_RETRIES = 2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,8 +13,10 @@ from typing import Any
 from runyoro_ssl.audio.reasons import Reason
 from runyoro_ssl.config import Config, PrepareConfig
 from runyoro_ssl.dataset.layout import SPLIT_BY
-from runyoro_ssl.errors import ManifestError
+from runyoro_ssl.dataset.read import read_fingerprint
+from runyoro_ssl.errors import CheckpointError, DatasetError, ManifestError
 from runyoro_ssl.logs import get_logger
+from runyoro_ssl.model.folder import check_folder
 from runyoro_ssl.model.source import load_sampling_rate
 from runyoro_ssl.plugin.manager import Plugins, ensure_picklable
 from runyoro_ssl.plugin.sources import BUILT_IN
@@ -100,7 +103,8 @@ def describe_job(
     settings = config.prepare
     if not settings.allow_outside:
         check_inside(manifest, entries)
-    rate = load_sampling_rate(config.model.model_name_or_path)
+    check_folder(config.model.model_name_or_path)
+    rate = _sampling_rate(config)
     built = plugins.filters(tried_filters(plugins) if every_filter else None)
     ensure_picklable("filter", built)
     filters = tuple((name, one) for name, one in built if not isinstance(one, CorpusFilter))
@@ -119,6 +123,20 @@ def describe_job(
     origin["sha256"] = sha256_of(origin)
     seconds = round(sum(entry.duration for entry in entries), 6)
     return Job(maker, lines, not_drawn, left_out, corpus_filters, origin, seconds)
+
+
+def _sampling_rate(config: Config) -> int:
+    """That of the base model; where it cannot be had, that of the dataset which is there: `train` sees whether it fits.
+
+    Raises:
+        CheckpointError: There is neither.
+    """
+    try:
+        return load_sampling_rate(config.model.model_name_or_path, config.model.revision)
+    except CheckpointError:
+        with suppress(DatasetError):
+            return int(read_fingerprint(config.prepare.output_dir)["sampling_rate"])
+        raise
 
 
 def _clip_maker(settings: PrepareConfig, manifest: Path, sample_rate: int, filters: ClipFilters) -> ClipMaker:

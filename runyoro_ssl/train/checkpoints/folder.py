@@ -30,8 +30,8 @@ def list_checkpoints(output_dir: Path) -> list[tuple[int, Path]]:
     return sorted(found)
 
 
-def find_newest(output_dir: Path) -> Path | None:
-    """The newest intact checkpoint, None if there is none at all; damaged newer ones are set aside.
+def find_newest(output_dir: Path, *, set_aside: bool = True) -> Path | None:
+    """The newest intact checkpoint, None if there is none at all; damaged newer ones are set aside, unless not wanted.
 
     Raises:
         CheckpointError: There are checkpoints, and all are damaged.
@@ -42,7 +42,7 @@ def find_newest(output_dir: Path) -> Path | None:
         problem = verify_checkpoint(folder)
         if problem is None:
             for damaged_step, damaged, why in problems:
-                aside = _set_aside(damaged, DAMAGED)
+                aside = _set_aside(damaged, DAMAGED) if set_aside else damaged
                 log.warning(
                     "checkpoint_damaged", path=str(aside), why=why, going_on_from=str(folder),
                     steps_lost=damaged_step - step,

@@ -29,6 +29,8 @@ FORMAT = 2
 """Of trainer_state.json; a checkpoint of another format is not resumed."""
 FIRST_VERSIONS = "0.1.0 or before"
 """Versions that did not write their name into a checkpoint."""
+NOT_FINITE = "some weights are no numbers"
+"""The concern of a checkpoint whose model is of no use."""
 SPARE_BYTES = 16 << 20
 """For JSON files, logs and the file system's own needs."""
 

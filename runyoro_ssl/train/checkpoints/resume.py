@@ -81,15 +81,17 @@ def _is_unsaved_run(output_dir: Path) -> bool:
     return RUN_FILE in names and not any(name == WEIGHTS or PREFIX in name for name in names)
 
 
-def choose(config: Config, accelerator: Any) -> Start:
-    """Decide where the run starts or goes on, the same for every process. Damaged checkpoints are set aside.
+def choose(config: Config, accelerator: Any, *, dry: bool = False) -> Start:
+    """Decide where the run starts or goes on, the same for every process.
+
+    Damaged checkpoints are set aside; a dry run leaves them where they are.
 
     Raises:
         CheckpointError: The checkpoint named, or every checkpoint there is, is damaged, or another version's; or it is
             of a run with other settings or another dataset.
         DatasetError: There is no prepared dataset to compare with.
     """
-    return _decide(accelerator, lambda: _choose(config))
+    return _decide(accelerator, lambda: _choose(config, dry=dry))
 
 
 def choose_healthy(output_dir: Path, accelerator: Any, *, rollbacks: int) -> Start:
@@ -117,11 +119,11 @@ def _decide(accelerator: Any, find: Callable[[], Start]) -> Start:
     return found
 
 
-def _choose(config: Config) -> Start:
+def _choose(config: Config, *, dry: bool) -> Start:
     output_dir, wanted = config.train.output_dir, config.train.resume_from_checkpoint
     path = None
     if wanted is not None:
-        path = find_newest(output_dir) if wanted == "last" else find_named(output_dir, Path(wanted))
+        path = find_newest(output_dir, set_aside=not dry) if wanted == "last" else find_named(output_dir, Path(wanted))
     if path is None:
         return Start(rollbacks=_rollbacks_since(config))
     state = _read(path)

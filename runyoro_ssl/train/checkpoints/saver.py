@@ -18,7 +18,13 @@ from runyoro_ssl.disk.lock import FolderLock
 from runyoro_ssl.errors import TrainingError
 from runyoro_ssl.logs import get_logger
 from runyoro_ssl.train.checkpoints.folder import prune_checkpoints, remove_superseded
-from runyoro_ssl.train.checkpoints.format import Snapshot, checkpoint_of, verify_checkpoint, write_checkpoint
+from runyoro_ssl.train.checkpoints.format import (
+    NOT_FINITE,
+    Snapshot,
+    checkpoint_of,
+    verify_checkpoint,
+    write_checkpoint,
+)
 from runyoro_ssl.train.training_run import TrainingRun
 
 log = get_logger()
@@ -71,7 +77,7 @@ class Saver:
         started = time.monotonic()
         snapshot = take()
         if not snapshot.is_finite():
-            snapshot.state["concerns"] = [*snapshot.state["concerns"], "some weights are no numbers"]
+            snapshot.state["concerns"] = [*snapshot.state["concerns"], NOT_FINITE]
         if snapshot.is_copy:
             self._stop_trying.clear()
             self._writing = self._thread.submit(self._keep_trying, snapshot, started)

@@ -45,6 +45,7 @@ def snapshot(run: TrainingRun, generators: Mapping[str, torch.Tensor]) -> Snapsh
         "plan": asdict(run.plan.settings),
         "dataset_sha256": run.dataset_sha256,
         "base_model": run.base_model,
+        "base_revision": run.base_revision,
         "config": settings_of_the_run(run.config),
         "hardware": run.config.hardware.model_dump(mode="json"),
     }
@@ -89,7 +90,7 @@ def _to_the_checkpoint(run: TrainingRun, checkpoint: Path, state: Mapping[str, A
     if states:  # a process that the run did not have before has none
         restore_generators(states, run.accelerator.device)
     run.step, run.epoch = state["step"], state["epoch"]
-    run.base_model = state["base_model"]
+    run.base_model, run.base_revision = state["base_model"], state.get("base_revision")
     run.meter.window = Totals.from_json(state["window"])
     # Memory that ran short since then does not come back; and parts decide what is drawn.
     run.stepper.num_parts = max(run.stepper.num_parts, state["num_parts"])

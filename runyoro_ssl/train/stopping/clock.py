@@ -1,4 +1,4 @@
-"""Clocks have two uses here: end before a job's time is over, and notice that the machine slept."""
+"""Clocks have three uses here: how long work takes, ending before a job's time is over, a machine that slept."""
 
 from __future__ import annotations
 
@@ -10,6 +10,11 @@ import psutil
 SLACK = 1.5
 """Times that the next step and save may take as long as the last ones."""
 MIN_SLEEP_SEC = 60.0
+
+
+def now() -> float:
+    """Seconds on the clock by which a run is measured; it stands still while the machine sleeps."""
+    return time.monotonic()
 
 
 @dataclass(frozen=True)

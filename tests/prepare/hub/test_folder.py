@@ -139,7 +139,7 @@ def test_out_of_reach_is_one_line(
 ) -> None:
     """At once, with status 1."""
     monkeypatch.setattr("runyoro_ssl.prepare.hub.libraries.hub_reachable", lambda: False)
-    monkeypatch.setattr("runyoro_ssl.model.source.hub_reachable", lambda: False)
+    monkeypatch.setattr("runyoro_ssl.hub.failures.hub_reachable", lambda: False)
     started = time.monotonic()
     status, _, err = run_task(
         f"prepare --manifest-path hf://org/no-such --output-dir {tmp_path}/d --model-name-or-path {tiny_model}"

@@ -21,7 +21,7 @@ from support.trainer import run
 MakeConfig = Callable[..., Config]
 ALONE: Any = SimpleNamespace(is_main_process=True, num_processes=1)
 FREE: dict[str, set[str]] = {
-    "model": {"model_name_or_path", "allow_new_head", "allow_pickle"},
+    "model": {"model_name_or_path", "revision", "allow_new_head", "allow_pickle"},
     "train": {
         "processed_dataset_path",
         "output_dir",

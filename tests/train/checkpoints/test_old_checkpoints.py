@@ -99,7 +99,7 @@ def in_old_shape(state: dict[str, Any]) -> dict[str, Any]:
         "best_at_chance": best["eval/contrastive_loss"] - best["eval/chance_loss"] >= -0.02,
     }
     old = {**state, "health": {**health, **again}}
-    del old["version"]
+    del old["version"], old["base_revision"]
     assert old.keys() == OLD.keys()
     assert old["health"].keys() == OLD["health"].keys()
     return old

@@ -1,0 +1,1 @@
+"""The Hugging Face hub: its models in the cache that all its libraries share, fetched once, pinned, and told of."""

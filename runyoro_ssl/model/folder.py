@@ -1,0 +1,156 @@
+"""What is wrong with a local model folder, in order, before anything of it is loaded. Nothing here imports torch."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from runyoro_ssl.errors import CheckpointError
+from runyoro_ssl.model.foreign import describe_adapter, describe_toolkit
+from runyoro_ssl.model.source import CONFIG, EXTRACTOR
+from runyoro_ssl.model.weight_files import PREFERENCE, describe_mistaken, find_weights_fault
+
+PROCESSOR = "processor_config.json"
+"""Where transformers 5 may write the feature extractor's settings instead."""
+EXTRACTOR_SETTINGS = {
+    "do_normalize": True,
+    "feature_extractor_type": "Wav2Vec2FeatureExtractor",
+    "feature_size": 1,
+    "padding_side": "right",
+    "padding_value": 0,
+    "return_attention_mask": True,
+    "sampling_rate": 16_000,
+}
+"""The content of XLS-R's preprocessor_config.json; wav2vec2-base differs in `return_attention_mask`."""
+NAMES_SHOWN = 4
+
+
+def check_folder(model_name_or_path: str, *, weights: bool = False) -> None:
+    """Refuse a local path that is no model folder, or one that is not whole; a hub id passes.
+
+    Args:
+        model_name_or_path: As the user gave it.
+        weights: Look at the files of weights, too: which there are, and whether each is as long as it says.
+
+    Raises:
+        CheckpointError: The first fault found: the file, the value, what to do.
+    """
+    path = Path(model_name_or_path)
+    try:
+        if path.is_file():
+            raise CheckpointError(f'model "{model_name_or_path}" {_describe_file(path)}')
+        if path.is_dir() and (fault := _find_fault(path, weights=weights)):
+            raise CheckpointError(f'model folder "{model_name_or_path}" {fault}')
+    except OSError as error:
+        raise CheckpointError(f'model "{model_name_or_path}" cannot be read: {error}') from None
+
+
+def _describe_file(path: Path) -> str:
+    """What a file is that was given in place of a folder."""
+    if toolkit := describe_toolkit(path):
+        return toolkit
+    folder = path.absolute().parent
+    if (folder / CONFIG).is_file():
+        return f"is a file; give its folder: {folder}"
+    return f"is a file; give a folder with {CONFIG} and weights, as transformers saves it (unpack an archive first)"
+
+
+def _find_fault(folder: Path, *, weights: bool) -> str | None:
+    if not (folder / CONFIG).is_file():
+        return _describe_without_config(folder)
+    config = _read_object(folder / CONFIG)
+    if isinstance(config, str):
+        return config
+    if fault := _find_config_fault(config) or _find_extractor_fault(folder, config):
+        return fault
+    return find_weights_fault(folder) if weights else None
+
+
+def _describe_without_config(folder: Path) -> str:
+    """What a folder without config.json is, or where the model in it stands."""
+    names = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
+    if not names:
+        return f"is empty; give a folder with {CONFIG} and weights, as transformers saves it"
+    mistaken = (fault for name in (CONFIG, *PREFERENCE) if (fault := describe_mistaken(folder / name)))
+    if fault := next(mistaken, None) or describe_adapter(folder) or describe_toolkit(folder):
+        return fault
+    inside = [path.parent for depth in ("*", "*/*") for path in folder.glob(f"{depth}/{CONFIG}")]
+    if inside:
+        return f"has no {CONFIG} of its own; a model is in a folder inside: give {max(inside, key=_how_late)}"
+    shown = ", ".join(names[:NAMES_SHOWN]) + (", …" if len(names) > NAMES_SHOWN else "")
+    return f"has no {CONFIG}, which says what the weights are: give a folder that transformers saved (here: {shown})"
+
+
+def _how_late(folder: Path) -> tuple[int, float]:
+    """Of the models of a run: its own checkpoints by step, before what it has set aside; of others, by time."""
+    prefix, _, step = folder.name.rpartition("-")
+    return int(step) if prefix == "checkpoint" and step.isdigit() else -1, folder.stat().st_mtime
+
+
+def _read_object(path: Path) -> dict[str, Any] | str:
+    """The object in a JSON file; or, in words, what is wrong with the file."""
+    if fault := describe_mistaken(path):
+        return fault
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except UnicodeDecodeError:
+        return f"has a {path.name} that is not in UTF-8: save it so, or download it anew"
+    except json.JSONDecodeError as error:
+        where = f"{error.msg} at line {error.lineno}, column {error.colno}"
+        return f"has a {path.name} that is no JSON ({where}): mend it, or download it anew"
+    except RecursionError:
+        return f"has a {path.name} that is no JSON (nested too deeply): download it anew"
+    if not isinstance(value, dict):
+        return f"has a {path.name} that holds {type(value).__name__}, not an object of settings: download it anew"
+    return value
+
+
+def _find_config_fault(config: Mapping[str, Any]) -> str | None:
+    kind = config.get("model_type")
+    if not isinstance(kind, str):
+        return f'names no model_type in {CONFIG} (seen: {kind!r}); a wav2vec 2.0 model has "model_type": "wav2vec2"'
+    return explain_type(kind) or explain_code(config, CONFIG)
+
+
+def explain_type(kind: str) -> str | None:
+    """Say why a model of this type cannot be trained here; None for wav2vec 2.0."""
+    if kind == "wav2vec2":
+        return None
+    return (
+        f'is of type "{kind}" ({CONFIG}); continued pre-training here needs a wav2vec 2.0 model, such as '
+        "facebook/wav2vec2-xls-r-300m or facebook/mms-300m"
+    )
+
+
+def explain_code(settings: Mapping[str, Any], file: str) -> str | None:
+    """Say that a file of settings asks for code that came with the model; None if it does not."""
+    if not settings.get("auto_map"):
+        return None
+    return f"brings code of its own (auto_map in {file}), which is never run here; if it needs none, remove that entry"
+
+
+def _find_extractor_fault(folder: Path, config: Mapping[str, Any]) -> str | None:
+    path = folder / EXTRACTOR
+    if not path.is_file() and not path.is_symlink():
+        nested = (folder / PROCESSOR).is_file() and _read_object(folder / PROCESSOR)
+        is_there = isinstance(nested, dict) and {"feature_extractor", "audio_processor"} & nested.keys()
+        return None if is_there else _explain_missing_extractor(folder, config)
+    settings = _read_object(path)
+    if isinstance(settings, str):
+        return settings
+    return explain_code(settings, EXTRACTOR)
+
+
+def _explain_missing_extractor(folder: Path, config: Mapping[str, Any]) -> str:
+    if (above := folder.absolute().parent / EXTRACTOR).is_file():
+        return f"has no {EXTRACTOR}; the folder above has one: copy {above} into it, if it is of the same model"
+    layers = config.get("feat_extract_norm") == "layer"
+    base = "facebook/wav2vec2-xls-r-300m" if layers else "facebook/wav2vec2-base"
+    content = json.dumps({**EXTRACTOR_SETTINGS, "return_attention_mask": layers})
+    return (
+        f"has no {EXTRACTOR}: copy that of the model it was trained from, e.g. with "
+        f"`hf download {base} {EXTRACTOR} --local-dir {shlex.quote(str(folder))}`; that file holds {content}"
+    )

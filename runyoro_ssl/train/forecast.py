@@ -1,0 +1,192 @@
+"""`invoke train --dry-run`: what a run would be, how long it would take, and whether it fits; nothing is written.
+
+The time is that of a few real updates of the real model on the real clips, on this device. A base model that is not
+here yet is fetched for it, as training would.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from runyoro_ssl.config import Config
+from runyoro_ssl.evaluate.heldout import validate
+from runyoro_ssl.logs import progress
+from runyoro_ssl.model.allocator import available_memory
+from runyoro_ssl.model.load import load_model_config
+from runyoro_ssl.model.memory import BatchSettings, count_parameters, predict_memory
+from runyoro_ssl.page.amounts import amount_of_time, plural
+from runyoro_ssl.plugin.manager import Plugins
+from runyoro_ssl.processes import gather_over_processes, sum_over_processes
+from runyoro_ssl.train.checkpoints.resume import check_folder, choose
+from runyoro_ssl.train.describe import summary_rows
+from runyoro_ssl.train.disk_space import CheckpointSpace, Disk, disks, folder_bytes, num_checkpoints, size
+from runyoro_ssl.train.download import missing_download
+from runyoro_ssl.train.intervals import SAVE_SEC, Intervals
+from runyoro_ssl.train.loop import batches_of_steps
+from runyoro_ssl.train.pace import Pace, ends_at
+from runyoro_ssl.train.run import explain_out_of_memory
+from runyoro_ssl.train.setup import build_run, make_accelerator, try_first_batch
+from runyoro_ssl.train.stopping import clock
+from runyoro_ssl.train.training_run import TrainingRun
+
+MAX_UPDATES, MEASURE_SEC, AT_MOST_SEC = 5, 20.0, 120.0
+"""Updates are measured, after the first, until there are so many or so long has passed; where one takes minutes, the
+first is enough."""
+EVAL_SAMPLES = 4
+"""Micro-batches of validation that are measured, from short clips to long ones."""
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What a run would be: rows (what, value). `problem`: in a line why it does not fit; None: it does.
+
+    `seconds`: how long it would take from where it starts; None where that was not measured.
+    """
+
+    title: str
+    rows: list[list[str]]
+    problem: str | None
+    seconds: float | None
+    is_main: bool
+
+
+def forecast(config: Config, plugins: Plugins) -> Forecast:
+    """Build a run as `train` would, take a few updates, and say what came of it.
+
+    Raises:
+        RunyoroError: As `train`, for whatever it would refuse.
+    """
+    check_folder(config)
+    accelerator = make_accelerator(config.hardware)
+    # What one process finds holds for all: they measure together, or none does.
+    free, download = gather_over_processes(
+        accelerator, (free_memory(accelerator.device), missing_download(config.model))
+    )[0]
+    before = disks([download] if download else [])
+    problems = [problem for disk in before if (problem := disk.problem())] or _too_large_to_load(config, free)
+    if problems := gather_over_processes(accelerator, problems)[0]:
+        return _conclude(config, _disk_rows(before), problems, None, is_main=accelerator.is_main_process)
+    run = build_run(config, plugins, accelerator, choose(config, accelerator, dry=True))
+    try_first_batch(run)
+    return _as_planned(run, free, before)
+
+
+def _as_planned(run: TrainingRun, free: int, before: Sequence[Disk]) -> Forecast:
+    """The forecast of a run that could be built. `free`: bytes of memory; `before`: disks that a download fills."""
+    intervals, peak = Intervals.of(run), _predicted_peak(run)
+    # A run that would take more than there is could take the machine with it.
+    pace = measure(run) if peak <= free and run.step < run.total_steps else None
+    seconds = pace.seconds_left(intervals, run.step) if pace else None
+    space = CheckpointSpace.of(run, by_clock=math.ceil((seconds or 0) / SAVE_SEC))
+    needed = disks([*space.needs(), *(need for disk in before for need in disk.needs)], reclaimed=space.superseded)
+    problems = [_memory_problem(run.config, peak, free)] if peak > free else []
+    problems += [f"{problem}, or a lower --save-total-limit" for disk in needed if (problem := disk.problem())]
+    by_steps = num_checkpoints(intervals, run.step)
+    rows = [
+        *summary_rows(run, pace.usual_step if pace else None),
+        *_time_rows(run, pace),
+        ["checkpoints in all", f"{by_steps} by steps, {size(space.checkpoint)} each"],
+        ["memory", f"{size(peak)} predicted at most, {size(free)} free ({run.accelerator.device.type})"],
+        ["dataset", f"{size(folder_bytes(run.config.train.processed_dataset_path))}, already there"],
+        *_disk_rows(needed),
+    ]
+    return _conclude(run.config, rows, problems, seconds, is_main=run.accelerator.is_main_process)
+
+
+def _conclude(
+    config: Config, rows: list[list[str]], problems: list[str], seconds: float | None, *, is_main: bool
+) -> Forecast:
+    problem = "; ".join(problems) or None
+    verdict = ["fits", f"no: {problem}" if problem else "yes"]
+    return Forecast(f"{config.train.output_dir}: what the run would be", [*rows, verdict], problem, seconds, is_main)
+
+
+def measure(run: TrainingRun) -> Pace:
+    """Take a few updates of a run, and a part of a validation. Its model is no longer what it was."""
+    pace, started = Pace(), clock.now()
+    main = run.accelerator.is_main_process
+    with explain_out_of_memory(run.config.hardware), progress("updates") as bar:
+        task = bar.add_task("Measuring", total=min(MAX_UPDATES + 1, run.total_steps - run.step), visible=main)
+        with closing(batches_of_steps(run)) as batches:
+            for update in run.plan.updates(run.step):
+                pace.begin_step()
+                run.stepper.take(update, run.unreadable.leave_out(next(batches)), run.meter)
+                pace.end_step()
+                bar.advance(task)
+                if sum_over_processes(run.accelerator, int(main and _is_enough(pace, clock.now() - started))):
+                    break
+        pace.validation_seconds = _measure_validation(run)
+    return pace
+
+
+def _is_enough(pace: Pace, seconds: float) -> bool:
+    return pace.num_measured >= MAX_UPDATES or seconds >= (MEASURE_SEC if pace.num_measured else AT_MOST_SEC)
+
+
+def _measure_validation(run: TrainingRun) -> float:
+    """Seconds that a whole validation takes, from some of its micro-batches."""
+    clips = run.eval_batches.clips
+    apart = max(1, len(run.eval_plan) // (EVAL_SAMPLES * run.accelerator.num_processes))
+    some = run.eval_plan[apart // 2 :: apart]
+    heard, whole = (
+        sum(clips.num_samples(clip) for batch in batches for clip in batch.clips) for batches in (some, run.eval_plan)
+    )
+    started = clock.now()
+    validate(run.accelerator, run.model, run.eval_batches, some)
+    return (clock.now() - started) * whole / heard
+
+
+def _time_rows(run: TrainingRun, pace: Pace | None) -> list[list[str]]:
+    if pace is None:
+        return [["time", "not measured" if run.step < run.total_steps else "nothing is left to train"]]
+    seconds = pace.seconds_left(Intervals.of(run), run.step)
+    per_update = run.train_hours * 3600 / len(run.plan.epoch(0))
+    measured = plural(pace.num_measured, "update") if pace.num_measured else "the first update, which is the slowest"
+    return [
+        ["time", f"{amount_of_time(seconds)}: if it started now, until {ends_at(seconds)}"],
+        [
+            "update",
+            f"{amount_of_time(pace.usual_step)}, {per_update / pace.usual_step:.1f} audio s/s; measured on {measured}",
+        ],
+        ["each validation", amount_of_time(pace.validation_seconds)],
+    ]
+
+
+def _disk_rows(needed: Sequence[Disk]) -> list[list[str]]:
+    return [[f"disk of {disk.folder}", disk.words()] for disk in needed]
+
+
+def _predicted_peak(run: TrainingRun) -> int:
+    """Bytes that the run takes at most, by its own longest clip."""
+    settings = BatchSettings.of(run.config, padded=run.extractor.return_attention_mask)
+    longest = max(run.plan.num_samples) / run.extractor.sampling_rate
+    return predict_memory(run.model.config, replace(settings, clip_seconds=longest)).peak
+
+
+def _too_large_to_load(config: Config, free: int) -> list[str]:
+    """Why not even the weights fit; nothing if they do."""
+    weights = 4 * count_parameters(load_model_config(config.model))
+    return [_memory_problem(config, weights, free)] if weights > free else []
+
+
+def _memory_problem(config: Config, needed: int, free: int) -> str:
+    return (
+        f"memory: the run takes {size(needed)}, {size(free)} is free on {config.hardware.device}; lower "
+        f"--set hardware.batch_seconds (now {config.hardware.batch_seconds:g}), or add --gradient-checkpointing: "
+        f"`invoke doctor --model-name-or-path {config.model.model_name_or_path}` says what fits"
+    )
+
+
+def free_memory(device: Any) -> int:
+    """Bytes that a run may take on a device (torch.device), before its model is there."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    if device.type == "mps":
+        return int(torch.mps.recommended_max_memory()) - int(torch.mps.driver_allocated_memory())
+    return available_memory()
