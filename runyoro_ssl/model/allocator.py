@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import platform
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,18 +13,22 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from runyoro_ssl.model.memory import Memory
 
-PROGRAM_CACHES = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": 0, "LRU_CACHE_CAPACITY": 32}
-"""oneDNN compiles a program for each shape, and two caches keep up to 1,024 each. With clips of all lengths most are
-never used again; but each lies where it was made, amid the tensors of that step, and the room around it is never whole
-again. Measured in MiB after 60 steps in fp32 (2 M parameters) and 40 in bf16, freed memory kept: 3,811 and 4,266, still
+ONEDNN_CACHE, TORCH_CACHE = "ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"
+PROGRAM_CACHES = {ONEDNN_CACHE: 0, TORCH_CACHE: 32}
+"""oneDNN compiles a program for each shape; it and torch keep up to 1,024 each. With clips of all lengths most are
+never used again, but each lies where it was made, amid the tensors of that step, and parts for good what was one.
+Measured in MiB, freed memory kept, after 60 steps in fp32 (2 M parameters) and 40 in bf16: 3,811 and 4,266, still
 growing; with these, 1,127 and 930 for good, at the same speed. 32: what the layers of one micro-batch share."""
+FEW_PROGRAMS = 64
+"""A cache of so many programs counts as limited."""
 
-KEPT_AGAIN = 1.5
-"""Freed memory that is kept takes at most so many times what a step needs and gives back, besides the peak."""
 SPREAD = 0.15
 """What is given back at once stays within this of the prediction."""
-TRIM_AT = 0.8
-"""Freed memory is given back, at the end of a step, when so much of what it may take beyond the peak is taken."""
+KEPT_AGAIN, TRIM_AT = 1.5, 0.8
+"""Freed memory that is kept takes at most so many times what a step needs and gives back, besides the peak; and is
+given back, at the end of a step, when so much of that is taken. The caches of programs are limited."""
+KEPT_AGAIN_UNLIMITED, TRIM_AT_UNLIMITED = 3.0, 0.4
+"""The same where they are not: after each trim, a step spreads over a heap full of holes."""
 
 MMAP_THRESHOLD = 128 * 1024
 """glibc's initial one, bytes."""
@@ -36,43 +41,51 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_MMAP_MAX = -1, -3, -4
 class Allowance:
     """The memory that a run on a CPU may take, in bytes.
 
-    `predicted`: what it needs at its peak. `most`: what it stays within. `keeps`: freed memory is kept for the next
-    step.
+    `predicted`: what it needs at its peak. `most`: what it stays within. `trim_at`: what may be in use at the end of a
+    step before freed memory is given back. `keeps`: freed memory is kept for the next step.
     """
 
     predicted: int
     most: int
+    trim_at: int
     keeps: bool
-
-    @property
-    def trim_at(self) -> int:
-        """Bytes in use at the end of a step above which freed memory is given back, before it comes to `most`."""
-        return round(self.predicted + TRIM_AT * (self.most - self.predicted))
 
 
 def allow(memory: Memory, *, keep_freed_memory: bool | None = None) -> Allowance:
     """The allowance of a run with this prediction on the CPU of this machine.
 
-    None: freed memory is kept where this machine has `most` to give. Where the allocator is not ours to set (another C
-    library than glibc, or a MALLOC_ variable of the user) it is taken to keep.
+    None: freed memory is kept where this machine has `most` to give, and the caches of programs are limited. Where the
+    allocator is not ours to set (another C library than glibc, or a MALLOC_ variable of the user) it is taken to keep.
     """
-    most = memory.peak + round(KEPT_AGAIN * memory.passing)
+    limited = _programs_are_few()
+    again, trim_at = (KEPT_AGAIN, TRIM_AT) if limited else (KEPT_AGAIN_UNLIMITED, TRIM_AT_UNLIMITED)
+    beyond = round(again * memory.passing)
     if keep_freed_memory is None:
-        keep_freed_memory = available_memory() > most
+        keep_freed_memory = limited and available_memory() > memory.peak + beyond
     if keep_freed_memory or not _is_ours():
-        return Allowance(memory.peak, most, keeps=True)
-    return Allowance(memory.peak, round((1 + SPREAD) * memory.peak), keeps=False)
+        return Allowance(memory.peak, memory.peak + beyond, memory.peak + round(trim_at * beyond), keeps=True)
+    most = round((1 + SPREAD) * memory.peak)
+    return Allowance(memory.peak, most, trim_at=memory.peak, keeps=False)
+
+
+def limit_program_caches() -> None:
+    """Have oneDNN and torch keep few programs, unless their variables already say how many.
+
+    Call it before torch is imported, which reads one of them then; afterwards nothing is done.
+    """
+    if "torch" not in sys.modules:
+        for name, capacity in PROGRAM_CACHES.items():
+            os.environ.setdefault(name, str(capacity))
 
 
 def tune_allocator(*, keep: bool) -> None:
-    """Tell glibc and oneDNN what to do with what is freed, unless their variables already say so. For runs on a CPU.
+    """Tell glibc what to do with freed tensors, unless a MALLOC_ variable already says so. For runs on a CPU.
 
-    Kept, tensors are there for the next step: no page faults, a fifth to a third more speed; but the heap does not
-    shrink under what is still in use. Given back at once, the run holds what is predicted. Left alone, glibc is slow
-    and grows. oneDNN reads its variables when it compiles its first program: call this before the first step.
+    Kept, they are there for the next step: no page faults, a fifth to a third more speed; but the heap does not shrink
+    under what is still in use. Given back at once, the run holds what is predicted. Left alone, glibc is slow and
+    grows. oneDNN's own cache is limited here, too: it is read when the first program is compiled.
     """
-    for name, capacity in PROGRAM_CACHES.items():
-        os.environ.setdefault(name, str(capacity))
+    os.environ.setdefault(ONEDNN_CACHE, str(PROGRAM_CACHES[ONEDNN_CACHE]))
     if keep:
         _mallopt({M_MMAP_MAX: 0, M_TRIM_THRESHOLD: 2**31 - 1})
     else:
@@ -98,6 +111,12 @@ def _mallopt(settings: dict[int, int]) -> None:
         mallopt = ctypes.CDLL(None).mallopt
         for number, value in settings.items():
             mallopt(number, value)
+
+
+def _programs_are_few() -> bool:
+    """Whether the environment limits both caches of programs."""
+    capacities = [os.environ.get(name, "") for name in PROGRAM_CACHES]
+    return all(capacity.isdecimal() and int(capacity) <= FEW_PROGRAMS for capacity in capacities)
 
 
 def _is_ours() -> bool:

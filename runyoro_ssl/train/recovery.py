@@ -21,8 +21,8 @@ from runyoro_ssl.train.training_run import TrainingRun
 log = get_logger()
 
 HEAP_SETTLES = 300
-"""Steps before memory is watched. Measured on a CPU: with clips of 2 to 15 s, a heap that keeps what is freed grew from
-748 MiB at step 150 to 846 at 300 and 935 at 1,000, and stayed."""
+"""Steps before growth of memory is judged; what a run may take is held from the first step on. A heap that keeps what
+is freed reaches its size when it has seen most lengths of clips."""
 RECENT = 20
 """Updates whose numbers the journal keeps of an alarm."""
 MIN_LOSS_SCALE = 2.0**-10
