@@ -43,6 +43,10 @@ class CheckpointError(RunyoroError):
     """A model or checkpoint that cannot be loaded, trained or resumed."""
 
 
+class OutOfReachError(CheckpointError):
+    """A model that only the hub has, which cannot be asked now."""
+
+
 class PluginError(RunyoroError):
     """A plugin that cannot be loaded, or that failed; the message names its file."""
 

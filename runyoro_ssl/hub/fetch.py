@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import cache, partial
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from runyoro_ssl.errors import CheckpointError, RunyoroError
+from runyoro_ssl.errors import CheckpointError, OutOfReachError, RunyoroError
 from runyoro_ssl.hub.arrival import Arrival
 from runyoro_ssl.hub.cached import COMMIT, FILE_OF, ModelPart, cached_folder, weights_among
 from runyoro_ssl.hub.failures import Asked, explain, first_line, status_of
@@ -27,6 +28,8 @@ WORTH_SAYING = 1_000_000
 """Bytes."""
 AGAIN = "run the same again: what has come is kept"
 MAIN = "main"
+SHA256 = re.compile(r"[0-9a-f]{64}")
+SILENT_WAIT_SEC = 2.0
 FOR_THE_FIELD = "`invoke doctor --fetch` fetches it where there is a network; or give a folder as --model-name-or-path"
 
 
@@ -106,7 +109,7 @@ def _make_do(name: str, wanted: str, parts: Collection[ModelPart], *, given: str
     """Offline: what was fetched of another commit, where nobody has asked for this one."""
     found = None if given else cached_folder(name, MAIN, parts)
     if found is None:
-        raise CheckpointError(
+        raise OutOfReachError(
             f'model "{name}" (revision {wanted[:12]}): no such folder here, not in the cache {cache_folder()}, and the '
             f"Hugging Face hub is out of reach. Go online once: {FOR_THE_FIELD}"
         )
@@ -133,6 +136,8 @@ def _fetch(name: str, revision: str, parts: Collection[ModelPart]) -> Path:
 
     about, token = _ask(constants.ENDPOINT, name, revision)
     commit, files = str(about.sha), {file.rfilename: file for file in about.siblings}
+    if not COMMIT.fullmatch(commit):  # it becomes the name of a folder
+        raise CheckpointError(f'model "{name}": {constants.ENDPOINT} names no commit of it; is that a hub of models?')
     if (found := cached_folder(name, commit, parts)) is not None:
         _remember(name, revision, commit)
         return found
@@ -188,25 +193,48 @@ def _weights(name: str, files: Collection[str]) -> list[str]:
 def _fetch_files(name: str, commit: str, files: list[Any], *, token: bool | None) -> None:
     """Fetch files of a commit into the cache, the smallest first, under one bar."""
     from huggingface_hub import constants, hf_hub_download
-    from huggingface_hub.utils import WeakFileLock
 
     blobs = repository_folder(name) / "blobs"
     num_bytes = sum(file.size or 0 for file in files)
-    parts = [part_of(blobs / file.lfs.sha256) for file in files if file.lfs]
+    parts = [part_of(blob) for file in files if (blob := _large_blob(blobs, file))]
     have = sum(part.stat().st_size for part in parts if part.exists())
     check_room(name, num_bytes - have)
     is_large = num_bytes >= WORTH_SAYING
     if is_large:
         log.info("fetching", model=name, size=amount(num_bytes), source=constants.ENDPOINT, into=str(cache_folder()))
     blobs.mkdir(parents=True, exist_ok=True)
-    with WeakFileLock(blobs / ".fetching.lock"), download_progress() as bar:
+    with _alone(name, blobs / ".fetching.lock"), download_progress() as bar:
         arrival = Arrival(num_bytes, bar, bar.add_task(f"Fetching {name}", total=num_bytes, visible=is_large))
         for file in sorted(files, key=lambda one: one.size or 0):
-            if file.lfs and not (blobs / file.lfs.sha256).exists():
-                _fetch_large(name, commit, file, blobs / file.lfs.sha256, arrival, token=token)
+            blob = _large_blob(blobs, file)
+            if blob and not blob.exists():
+                _fetch_large(name, commit, file, blob, arrival, token=token)
+            else:
+                arrival.advance(file.size or 0)
             patiently(partial(hf_hub_download, name, file.rfilename, revision=commit, token=token))
     if is_large:
         log.info("fetched", model=name, revision=commit, size=amount(num_bytes))
+
+
+@contextmanager
+def _alone(name: str, lock: Path) -> Iterator[None]:
+    """Fetch while no other process does; one that does is said, and waited for."""
+    from filelock import Timeout
+    from huggingface_hub.utils import WeakFileLock
+
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(WeakFileLock(lock, timeout=SILENT_WAIT_SEC))
+        except Timeout:
+            log.info("waiting", model=name, because="another process fetches it now")
+            stack.enter_context(WeakFileLock(lock))
+        yield
+
+
+def _large_blob(blobs: Path, file: Any) -> Path | None:
+    """Where the cache keeps a file that the hub knows by the sha256 of its content; None for one that it does not."""
+    sha256 = file.lfs.sha256 if file.lfs else ""
+    return blobs / sha256 if SHA256.fullmatch(sha256) else None
 
 
 def _fetch_large(name: str, commit: str, file: Any, blob: Path, arrival: Arrival, *, token: bool | None) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from runyoro_ssl.errors import TrainingError
+from runyoro_ssl.hub.place import nearest_folder
 from runyoro_ssl.logs import get_logger
 from runyoro_ssl.page.amounts import plural
 from runyoro_ssl.processes import gather_over_processes
@@ -145,7 +146,7 @@ def disks(needs: Sequence[Need], *, reclaimed: int = 0) -> list[Disk]:
     """What is needed on each disk, in order; `reclaimed`: bytes that the first of them will have free besides."""
     found: dict[int, list[Need]] = {}
     for need in needs:
-        found.setdefault(_existing(need.folder).stat().st_dev, []).append(need)
+        found.setdefault(nearest_folder(need.folder).stat().st_dev, []).append(need)
     extra = [reclaimed, *[0] * len(found)]
     return [
         Disk(group[0].folder, tuple(group), free_bytes(group[0].folder) + more)
@@ -155,7 +156,7 @@ def disks(needs: Sequence[Need], *, reclaimed: int = 0) -> list[Disk]:
 
 def free_bytes(folder: Path) -> int:
     """Bytes free for a folder that may not exist yet."""
-    return shutil.disk_usage(_existing(folder)).free
+    return shutil.disk_usage(nearest_folder(folder)).free
 
 
 def folder_bytes(folder: Path) -> int:
@@ -166,9 +167,3 @@ def folder_bytes(folder: Path) -> int:
 def size(num_bytes: int) -> str:
     """A size as people read it."""
     return f"{num_bytes / GIB:.1f} GiB" if num_bytes >= GIB else f"{num_bytes / MIB:.1f} MiB"
-
-
-def _existing(folder: Path) -> Path:
-    """The folder, or what there is of its parents."""
-    folder = folder.absolute()
-    return next(path for path in (folder, *folder.parents) if path.exists())

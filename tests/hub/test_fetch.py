@@ -15,7 +15,8 @@ from huggingface_hub import constants
 from safetensors.torch import load_file
 
 from conftest import build_tiny_model
-from runyoro_ssl.config import HardwareConfig, ModelConfig
+from runyoro_ssl.commands.doctor import doctor
+from runyoro_ssl.config import Config, HardwareConfig, ModelConfig
 from runyoro_ssl.errors import CheckpointError
 from runyoro_ssl.hub.cached import ModelPart, cached_commit
 from runyoro_ssl.hub.fetch import _ask, fetched_folder
@@ -24,7 +25,13 @@ from runyoro_ssl.hub.place import cache_folder, hub_reachable, repository_folder
 from runyoro_ssl.hub.transfer import part_of
 from runyoro_ssl.model.load import load_model
 from runyoro_ssl.model.source import load_sampling_rate, pin_base
+from runyoro_ssl.plugin.manager import load_plugins
+from runyoro_ssl.prepare.manifest import read_manifest
+from runyoro_ssl.prepare.shards.job import describe_job
+from runyoro_ssl.publish.card import write_model_card
+from runyoro_ssl.resolve import load_config
 from support.hub_double import STORE, Fault, HubDouble
+from support.trainer import run
 
 XLSR = "facebook/wav2vec2-xls-r-300m"
 OTHER = "akiiki/runyoro-base"
@@ -112,6 +119,7 @@ class TestWhatIsAsked:
         config = pin_base(ModelConfig())
         assert config.revision == pinned_revision(XLSR)
         before = len(xlsr.requests)
+        _ask.cache_clear()
         model = load_model(config, HardwareConfig())
         assert len(xlsr.requests) == before
         state = model.state_dict()
@@ -123,6 +131,7 @@ class TestWhatIsAsked:
         """Its commit cannot change."""
         first = fetch()
         before = len(xlsr.requests)
+        _ask.cache_clear()  # as in another process
         assert fetch() == first
         assert len(xlsr.requests) == before
 
@@ -334,6 +343,12 @@ class TestRefusals:
         assert "cannot be written to" in complaint()
 
     @pytest.mark.usefixtures("xlsr")
+    def test_hub_that_names_no_commit(self, xlsr: HubDouble) -> None:
+        """Nothing that a hub says becomes a path."""
+        xlsr.commits[xlsr.folder(XLSR, kind="models")] = "../../../out"
+        assert "names no commit" in complaint(revision="main")
+        assert not list(cache_folder().rglob("out"))
+
     def test_no_home(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Nothing is put into a folder named ~."""
         monkeypatch.setattr(constants, "HF_HUB_CACHE", "~/.cache/huggingface/hub")
@@ -385,3 +400,49 @@ class _Trap:
 
 def _sha256(hub: HubDouble) -> str:
     return hashlib.sha256((hub.folder(XLSR, kind="models") / BIN).read_bytes()).hexdigest()
+
+
+class TestTasks:
+    """What the tasks do with it."""
+
+    @pytest.mark.usefixtures("xlsr")
+    def test_doctor_fetches_ahead_of_time(self) -> None:
+        """And says where it is, for a place without a network."""
+        found = dict(doctor(fetch=True).fetched)
+        assert found["revision"] == pinned_revision(XLSR)
+        assert (Path(found["folder"]) / BIN).exists()
+        assert found["folder"] in found["without a network"]
+
+    @pytest.mark.usefixtures("xlsr")
+    def test_run_says_what_it_began_from(self, train_config: Callable[..., Config]) -> None:
+        """The commit, in its settings, its result and its card; also once it was resumed, when the hub is not asked."""
+        settings = (f"model.model_name_or_path={XLSR}", "train.max_steps=2", "train.save_steps=1")
+        folder = run(train_config("run", *settings)).output_dir
+        shutil.rmtree(cache_folder())
+        for name in ("result.json", "model.safetensors", "checkpoint-2"):
+            path = folder / name
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        again = run(train_config("run", *settings, "train.resume_from_checkpoint=last"))
+        assert again.start_step == 1
+        write_model_card(folder)
+        assert not cache_folder().exists()
+        for name in ("run.toml", "result.json", "README.md"):
+            assert str(pinned_revision(XLSR)) in (folder / name).read_text(), name
+
+    @pytest.mark.usefixtures("xlsr")
+    def test_prepared_dataset_needs_no_hub(
+        self, dataset: Path, corpus_manifest: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Of a model that is not known; but a folder that is not there is still said to be wrong."""
+        offline(monkeypatch)
+        read = {"manifest_path": corpus_manifest, "output_dir": dataset}
+
+        def rate(name: str) -> int:
+            config = load_config(flags={"model": {"model_name_or_path": name}, "prepare": read})
+            return describe_job(
+                config, load_plugins(config), corpus_manifest, read_manifest(corpus_manifest)
+            ).maker.sample_rate
+
+        assert rate(OTHER) == 16_000
+        with pytest.raises(CheckpointError, match="no such folder"):
+            rate("./not/here")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,7 +13,7 @@ from runyoro_ssl.audio.reasons import Reason
 from runyoro_ssl.config import Config, PrepareConfig
 from runyoro_ssl.dataset.layout import SPLIT_BY
 from runyoro_ssl.dataset.read import read_fingerprint
-from runyoro_ssl.errors import CheckpointError, DatasetError, ManifestError
+from runyoro_ssl.errors import DatasetError, ManifestError, OutOfReachError
 from runyoro_ssl.logs import get_logger
 from runyoro_ssl.model.folder import check_folder
 from runyoro_ssl.model.source import load_sampling_rate
@@ -126,17 +125,20 @@ def describe_job(
 
 
 def _sampling_rate(config: Config) -> int:
-    """That of the base model; where it cannot be had, that of the dataset which is there: `train` sees whether it fits.
+    """That of the base model, Hz; where no hub can be asked, that of the dataset which is there.
 
     Raises:
         CheckpointError: There is neither.
     """
     try:
         return load_sampling_rate(config.model.model_name_or_path, config.model.revision)
-    except CheckpointError:
-        with suppress(DatasetError):
-            return int(read_fingerprint(config.prepare.output_dir)["sampling_rate"])
-        raise
+    except OutOfReachError as error:
+        try:
+            rate = int(read_fingerprint(config.prepare.output_dir)["sampling_rate"])
+        except DatasetError:
+            raise error from None
+        log.warning("sampling_rate_of_the_dataset", hz=rate, because=str(error), means="train sees whether it fits")
+        return rate
 
 
 def _clip_maker(settings: PrepareConfig, manifest: Path, sample_rate: int, filters: ClipFilters) -> ClipMaker:
