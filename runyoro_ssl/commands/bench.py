@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 from runyoro_ssl import logs
 from runyoro_ssl.commands.given import bench_options
-from runyoro_ssl.model.allocator import limit_program_caches
 
 if TYPE_CHECKING:
     from runyoro_ssl.bench.measure import Comparison
@@ -25,7 +24,6 @@ def bench(**given: Any) -> list[Comparison]:
     Raises:
         RunyoroError: Something that you can mend.
     """
-    limit_program_caches()
     from runyoro_ssl.bench.run import resolve_settings, save
 
     options = bench_options(given)

@@ -17,7 +17,7 @@ from runyoro_ssl.config import Config
 from runyoro_ssl.devices import available_devices
 from runyoro_ssl.errors import CheckpointError
 from runyoro_ssl.logs import print_table
-from runyoro_ssl.model.allocator import allow, limit_program_caches
+from runyoro_ssl.model.allocator import allow
 from runyoro_ssl.plugin.manager import load_plugins
 from runyoro_ssl.resolve import best_profile, list_profiles, load_config, profile_device
 from runyoro_ssl.torchaudio_compat import torchaudio_form
@@ -53,7 +53,6 @@ def doctor(**given: Any) -> Diagnosis:
     Raises:
         RunyoroError: A setting that is wrong, or a model that cannot be had.
     """
-    limit_program_caches()  # as training does: what it takes depends on that
     fetch = own_options(DoctorOptions, given).fetch
     about_a_run = any(
         value not in (None, (), []) for name, value in given.items() if name not in DoctorOptions.model_fields

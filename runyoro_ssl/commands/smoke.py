@@ -22,7 +22,6 @@ from runyoro_ssl.config import Config
 from runyoro_ssl.dataset.layout import REPORT
 from runyoro_ssl.errors import DatasetError, TrainingError
 from runyoro_ssl.logs import get_logger, print_table
-from runyoro_ssl.model.allocator import limit_program_caches
 from runyoro_ssl.plugin.manager import load_plugins
 from runyoro_ssl.resolve import load_config
 from runyoro_ssl.torchaudio_compat import import_transformers
@@ -85,7 +84,6 @@ def smoke(**given: Any) -> SmokeReport:
     Raises:
         RunyoroError: A check that failed, by name; or something that you can mend.
     """
-    limit_program_caches()
     options = own_options(SmokeOptions, given, alone=True)
     report = SmokeReport()
     with tempfile.TemporaryDirectory(prefix="runyoro-smoke-") as scratch:

@@ -9,7 +9,6 @@ from runyoro_ssl import logs
 from runyoro_ssl.commands.ending import end
 from runyoro_ssl.commands.given import own_options, resolve
 from runyoro_ssl.commands.options import TrainOptions
-from runyoro_ssl.model.allocator import limit_program_caches
 from runyoro_ssl.processes import SIGNAL_EXIT
 
 if TYPE_CHECKING:
@@ -36,7 +35,6 @@ def train(**given: Any) -> TrainResult | Forecast:
     """
     from runyoro_ssl.plugin.manager import load_plugins
 
-    limit_program_caches()
     options = own_options(TrainOptions, given)
     config = resolve("train", given)
     plugins = load_plugins(config)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import os
 import platform
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,22 +12,19 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from runyoro_ssl.model.memory import Memory
 
-ONEDNN_CACHE, TORCH_CACHE = "ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"
-PROGRAM_CACHES = {ONEDNN_CACHE: 0, TORCH_CACHE: 32}
+PROGRAM_CACHES = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "0", "LRU_CACHE_CAPACITY": "32"}
 """oneDNN compiles a program for each shape; it and torch keep up to 1,024 each. With clips of all lengths most are
 never used again, but each lies where it was made, amid the tensors of that step, and parts for good what was one.
 Measured in MiB, freed memory kept, after 60 steps in fp32 (2 M parameters) and 40 in bf16: 3,811 and 4,266, still
-growing; with these, 1,127 and 930 for good, at the same speed. 32: what the layers of one micro-batch share."""
-FEW_PROGRAMS = 64
-"""A cache of so many programs counts as limited."""
+growing; with these, 1,127 and 930 for good. 32: what the layers of one micro-batch share."""
+OTHER_NAME = "DNNL_PRIMITIVE_CACHE_CAPACITY"
+"""oneDNN's cache by its older name, which the newer one would overrule."""
 
 SPREAD = 0.15
 """What is given back at once stays within this of the prediction."""
 KEPT_AGAIN, TRIM_AT = 1.5, 0.8
 """Freed memory that is kept takes at most so many times what a step needs and gives back, besides the peak; and is
-given back, at the end of a step, when so much of that is taken. The caches of programs are limited."""
-KEPT_AGAIN_UNLIMITED, TRIM_AT_UNLIMITED = 3.0, 0.4
-"""The same where they are not: after each trim, a step spreads over a heap full of holes."""
+given back, at the end of a step, when so much of that is taken."""
 
 MMAP_THRESHOLD = 128 * 1024
 """glibc's initial one, bytes."""
@@ -54,28 +50,26 @@ class Allowance:
 def allow(memory: Memory, *, keep_freed_memory: bool | None = None) -> Allowance:
     """The allowance of a run with this prediction on the CPU of this machine.
 
-    None: freed memory is kept where this machine has `most` to give, and the caches of programs are limited. Where the
+    None: freed memory is kept where this machine has `most` to give, and the user asks for no more programs. Where the
     allocator is not ours to set (another C library than glibc, or a MALLOC_ variable of the user) it is taken to keep.
     """
-    limited = _programs_are_few()
-    again, trim_at = (KEPT_AGAIN, TRIM_AT) if limited else (KEPT_AGAIN_UNLIMITED, TRIM_AT_UNLIMITED)
-    beyond = round(again * memory.passing)
+    beyond = round(KEPT_AGAIN * memory.passing)
     if keep_freed_memory is None:
-        keep_freed_memory = limited and available_memory() > memory.peak + beyond
+        keep_freed_memory = _programs_are_ours() and available_memory() > memory.peak + beyond
     if keep_freed_memory or not _is_ours():
-        return Allowance(memory.peak, memory.peak + beyond, memory.peak + round(trim_at * beyond), keeps=True)
+        return Allowance(memory.peak, memory.peak + beyond, memory.peak + round(TRIM_AT * beyond), keeps=True)
     most = round((1 + SPREAD) * memory.peak)
     return Allowance(memory.peak, most, trim_at=memory.peak, keeps=False)
 
 
 def limit_program_caches() -> None:
-    """Have oneDNN and torch keep few programs, unless their variables already say how many.
+    """Have oneDNN and torch keep few programs, unless a variable of the user says how many.
 
-    Call it before torch is imported, which reads one of them then; afterwards nothing is done.
+    Call it before the first program is compiled, with the first convolution or product in bf16: what they read then
+    holds for the process. In a notebook that has computed before, it comes too late, and trims do what they can.
     """
-    if "torch" not in sys.modules:
-        for name, capacity in PROGRAM_CACHES.items():
-            os.environ.setdefault(name, str(capacity))
+    if _programs_are_ours():
+        os.environ.update(PROGRAM_CACHES)
 
 
 def tune_allocator(*, keep: bool) -> None:
@@ -83,9 +77,8 @@ def tune_allocator(*, keep: bool) -> None:
 
     Kept, they are there for the next step: no page faults, a fifth to a third more speed; but the heap does not shrink
     under what is still in use. Given back at once, the run holds what is predicted. Left alone, glibc is slow and
-    grows. oneDNN's own cache is limited here, too: it is read when the first program is compiled.
+    grows.
     """
-    os.environ.setdefault(ONEDNN_CACHE, str(PROGRAM_CACHES[ONEDNN_CACHE]))
     if keep:
         _mallopt({M_MMAP_MAX: 0, M_TRIM_THRESHOLD: 2**31 - 1})
     else:
@@ -113,10 +106,10 @@ def _mallopt(settings: dict[int, int]) -> None:
             mallopt(number, value)
 
 
-def _programs_are_few() -> bool:
-    """Whether the environment limits both caches of programs."""
-    capacities = [os.environ.get(name, "") for name in PROGRAM_CACHES]
-    return all(capacity.isdecimal() and int(capacity) <= FEW_PROGRAMS for capacity in capacities)
+def _programs_are_ours() -> bool:
+    """Whether no variable of the user says how many programs are kept."""
+    given = any(os.environ.get(name, ours) != ours for name, ours in PROGRAM_CACHES.items())
+    return not given and OTHER_NAME not in os.environ
 
 
 def _is_ours() -> bool:

@@ -18,7 +18,7 @@ from runyoro_ssl.errors import ConfigError, TrainingError
 from runyoro_ssl.evaluate.heldout import check_validation, plan_validation
 from runyoro_ssl.evaluate.metrics import Meter
 from runyoro_ssl.logs import get_logger
-from runyoro_ssl.model.allocator import Allowance, allow, tune_allocator
+from runyoro_ssl.model.allocator import Allowance, allow, limit_program_caches, tune_allocator
 from runyoro_ssl.model.checks import extractor_doubts
 from runyoro_ssl.model.folder import check_folder
 from runyoro_ssl.model.forward import num_frames
@@ -52,6 +52,7 @@ def build_run(config: Config, plugins: Plugins, accelerator: Any, start: Start) 
     Raises:
         RunyoroError: Of the kind that fits; nothing has been written by then.
     """
+    limit_program_caches()  # before the model is tried, as it is loaded
     name = config.model.model_name_or_path if start.path is None else str(start.path)
     check_folder(name, weights=True)
     config = config.model_copy(update={"model": _base(config, start)})

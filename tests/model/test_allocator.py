@@ -6,13 +6,19 @@ import os
 import platform
 import subprocess
 import sys
+from collections.abc import Callable
+from unittest import mock
 
 import pytest
 
 from conftest import ROOT, TINY, transformers
+from runyoro_ssl.config import Config
+from runyoro_ssl.errors import TrainingError
 from runyoro_ssl.model import allocator
-from runyoro_ssl.model.allocator import KEPT_AGAIN, PROGRAM_CACHES, SPREAD, allow
+from runyoro_ssl.model.allocator import KEPT_AGAIN, OTHER_NAME, PROGRAM_CACHES, SPREAD, allow
 from runyoro_ssl.model.memory import BatchSettings, Memory, predict_memory
+from runyoro_ssl.train import setup
+from support.trainer import build
 
 only_glibc = pytest.mark.skipif(
     platform.libc_ver()[0] != "glibc", reason="other C libraries return what is freed, or cannot be told"
@@ -21,7 +27,7 @@ only_glibc = pytest.mark.skipif(
 
 def printed(code: str, *arguments: str) -> int:
     """The number that a process of its own prints, in MiB, where no variable speaks for the user."""
-    ours = ("MALLOC_", *PROGRAM_CACHES)
+    ours = ("MALLOC_", *PROGRAM_CACHES, OTHER_NAME)
     environment = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
     environment |= {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-c", code, *arguments]
@@ -55,14 +61,11 @@ print((held - psutil.Process().memory_info().rss) >> 20)
 def test_programs_of_shapes_seen_once_leave_no_holes(limit: bool) -> None:  # noqa: FBT001 - parametrised
     """Convolution and GELU of 160 lengths: the heap stays as it was after 20 of them; without limits it grows."""
     grown = printed(f"""
-import os
-from runyoro_ssl.model.allocator import ONEDNN_CACHE, limit_program_caches, tune_allocator
+import psutil, torch
+from runyoro_ssl.model.allocator import limit_program_caches, tune_allocator
 if {limit}:
     limit_program_caches()
-import psutil, torch
 tune_allocator(keep=True)
-if not {limit}:
-    del os.environ[ONEDNN_CACHE]
 convolution, lengths = torch.nn.Conv1d(64, 64, 16, groups=4), torch.Generator().manual_seed(0)
 for step in range(40):
     length = int(torch.randint(2_000, 6_000, (), generator=lengths))
@@ -104,21 +107,26 @@ print((most - allowance.most) >> 20)
     assert (over < 0) == (seeing == "trims")
 
 
-@pytest.mark.parametrize("task", ["train", "doctor", "smoke", "bench"])
-def test_programs_are_limited_before_torch_is_there(task: str) -> None:
-    """By every task that trains, or predicts what training takes, before it reads its options."""
-    code = """
-import os, sys
-import runyoro_ssl
-from runyoro_ssl.errors import RunyoroError
-task = getattr(runyoro_ssl, sys.argv[1])
-assert "torch" not in sys.modules
-try:
-    task(no_such_option=1)
-except (RunyoroError, TypeError):
-    print(os.environ["LRU_CACHE_CAPACITY"])
-"""
-    assert printed(code, task) == PROGRAM_CACHES["LRU_CACHE_CAPACITY"]
+@pytest.mark.parametrize("given", [{}, {"LRU_CACHE_CAPACITY": "7"}, {"DNNL_PRIMITIVE_CACHE_CAPACITY": "7"}])
+def test_the_users_own_variables_win(given: dict[str, str]) -> None:
+    """Also by the name that oneDNN had before; ours are set where there is none."""
+    with mock.patch.dict(os.environ, given, clear=True):
+        allocator.limit_program_caches()
+        assert os.environ == (given or PROGRAM_CACHES)
+
+
+def test_programs_are_limited_before_a_run_computes(
+    train_config: Callable[..., Config], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The model is tried as it is loaded, and what is read then holds for the process."""
+
+    def load(*_: object) -> None:
+        raise TrainingError(",".join(os.environ[name] for name in PROGRAM_CACHES))
+
+    monkeypatch.setattr(setup, "load_weights", load)
+    ours = {name: value for name, value in os.environ.items() if name not in (*PROGRAM_CACHES, OTHER_NAME)}
+    with mock.patch.dict(os.environ, ours, clear=True), pytest.raises(TrainingError, match=r"^0,32$"):
+        build(train_config())
 
 
 @pytest.fixture
@@ -132,8 +140,9 @@ def limited(monkeypatch: pytest.MonkeyPatch) -> None:
     """An environment in which few programs are kept, and no MALLOC_ variable."""
     for name in [name for name in os.environ if name.startswith("MALLOC_")]:
         monkeypatch.delenv(name)
+    monkeypatch.delenv(OTHER_NAME, raising=False)
     for name, capacity in PROGRAM_CACHES.items():
-        monkeypatch.setenv(name, str(capacity))
+        monkeypatch.setenv(name, capacity)
 
 
 @only_glibc
@@ -153,16 +162,17 @@ def test_freed_memory_is_kept_only_where_there_is_plenty(memory: Memory, monkeyp
 @only_glibc
 @pytest.mark.usefixtures("limited")
 @pytest.mark.parametrize(
-    ("name", "value"), [("LRU_CACHE_CAPACITY", "1024"), ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "many")]
+    ("name", "value"), [("LRU_CACHE_CAPACITY", "1024"), ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "many"), (OTHER_NAME, "9")]
 )
 def test_without_limits_freed_memory_is_not_kept_unasked(
     memory: Memory, monkeypatch: pytest.MonkeyPatch, name: str, value: str
 ) -> None:
-    """Where torch came before us, as in a notebook, or where the user wants programs kept. Asked, it may take more."""
-    limited = allow(memory, keep_freed_memory=True)
+    """Where the user's variables say how many programs are kept, as by default."""
+    monkeypatch.setattr(allocator, "available_memory", lambda: 1 << 50)
+    assert allow(memory).keeps
     monkeypatch.setenv(name, value)
     assert not allow(memory).keeps
-    assert allow(memory, keep_freed_memory=True).most > limited.most
+    assert allow(memory, keep_freed_memory=True).keeps
 
 
 @only_glibc

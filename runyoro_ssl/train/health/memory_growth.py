@@ -79,10 +79,10 @@ class MemoryWatch:
             return None
         self._said_above = round((1 + self._max_growth) * used)
         return (
-            f"memory of this process is {used / MIB:,.0f} MiB after step {step}, all of it in use; predicted were "
-            f"{allowance.predicted / MIB:,.0f}, at most {allowance.most / MIB:,.0f}. To free it, press Ctrl-C and go "
-            "on with --resume-from-checkpoint last; if it comes back at once, with a smaller hardware.batch_seconds; "
-            f"if slowly, try {PLUGINS}"
+            f"memory of this process is {used / MIB:,.0f} MiB after step {step}, what was freed given back; predicted "
+            f"were {allowance.predicted / MIB:,.0f}, at most {allowance.most / MIB:,.0f}. To free it, press Ctrl-C and "
+            "go on with --resume-from-checkpoint last; if it comes back at once, with a smaller "
+            f"hardware.batch_seconds; if slowly, try {PLUGINS}"
         )
 
     def _in_all(self) -> int:

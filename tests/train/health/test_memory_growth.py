@@ -85,7 +85,7 @@ def test_what_cannot_be_given_back_is_an_alarm(used: dict[str, int], trims: list
     """Still over 200 MiB at the first step: said with both numbers, and again when a quarter has been added."""
     found = alarms(held(100, 200), used, [300, 305, 361, 363, 400])
     assert list(found) == [1001, 1004]
-    assert "is 250 MiB after step 1001, all of it in use; predicted were 100, at most 200" in found[1001]
+    assert "is 250 MiB after step 1001, what was freed given back; predicted were 100, at most 200" in found[1001]
     assert "hardware.batch_seconds" in found[1001]
     assert trims == [300, 305, 361, 363, 400]
 
