@@ -75,8 +75,9 @@ def limit_program_caches() -> None:
 def tune_allocator(*, keep: bool) -> None:
     """Tell glibc what to do with freed tensors, unless a MALLOC_ variable already says so. For runs on a CPU.
 
-    Kept, they are there for the next step: no page faults, 1.4 to 2.2 times the speed; but the heap does not shrink under
-    what is still in use. Given back at once, the run holds what is predicted. Left alone, glibc is slow and grows.
+    Kept, they are there for the next step: no page faults, 1.4 to 2.2 times the speed; but the heap does not shrink
+    under what is still in use. Given back at once, the run holds what is predicted. Left alone, glibc is slow, and
+    grows.
     """
     if keep:
         _mallopt({M_MMAP_MAX: 0, M_TRIM_THRESHOLD: 2**31 - 1})

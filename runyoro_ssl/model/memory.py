@@ -29,8 +29,8 @@ memory is not in it: `allocator.allow` says what that comes to at most. Layer dr
 drops nothing; nor are pages of the dataset's files that the system keeps in memory: it takes them back when memory is
 short.
 
-Compared with real runs on a CPU in fp32 and bf16. The terms for CUDA (dropout masks of one byte, fused attention, norms compiled
-to one kernel) and MPS are read from torch's source, and not measured.
+Compared with real runs on a CPU in fp32 and bf16. The terms for CUDA (dropout masks of one byte, fused attention, norms
+compiled to one kernel) and MPS are read from torch's source, and not measured.
 """
 
 from __future__ import annotations
