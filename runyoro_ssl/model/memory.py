@@ -30,7 +30,8 @@ drops nothing; nor are pages of the dataset's files that the system keeps in mem
 short.
 
 Compared with real runs on a CPU in fp32 and bf16, and with steps of XLS-R-300M on an H200 in bf16 without dropout,
-which take 7 to 9 % more; 7 % less compiled. Dropout on CUDA (masks of one byte) and all of MPS are read from torch's source.
+which take 7 to 9 % more; 7 % less compiled. Dropout on CUDA (masks of one byte) and all of MPS are read from torch's
+source.
 """
 
 from __future__ import annotations
