@@ -22,7 +22,7 @@ OTHER_NAME = "DNNL_PRIMITIVE_CACHE_CAPACITY"
 
 SPREAD = 0.15
 """What is given back at once stays within this of the prediction."""
-KEPT_AGAIN, TRIM_AT = 1.5, 0.8
+KEPT_AGAIN, TRIM_AT = 1.75, 0.7
 """Freed memory that is kept takes at most so many times what a step needs and gives back, besides the peak; and is
 given back, at the end of a step, when so much of that is taken."""
 
