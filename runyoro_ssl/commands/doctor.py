@@ -18,6 +18,7 @@ from runyoro_ssl.devices import available_devices
 from runyoro_ssl.errors import CheckpointError
 from runyoro_ssl.logs import print_table
 from runyoro_ssl.model.allocator import allow
+from runyoro_ssl.page.amounts import size
 from runyoro_ssl.plugin.manager import load_plugins
 from runyoro_ssl.resolve import best_profile, list_profiles, load_config, profile_device
 from runyoro_ssl.torchaudio_compat import torchaudio_form
@@ -26,8 +27,7 @@ if TYPE_CHECKING:
     from runyoro_ssl.model.memory import BatchSettings, Memory
 
 LIBRARIES = ("torch", "torchaudio", "transformers", "datasets", "accelerate", "soundfile", "soxr", "wandb")
-MIB, GIB = 1 << 20, 1 << 30
-CUDA_MARGIN = 2 * GIB
+CUDA_MARGIN = 2 << 30
 """Of a GPU's memory, for what torch does not count: context, libraries, fragmentation. An allowance, not measured."""
 
 
@@ -98,8 +98,8 @@ def _machine() -> list[list[str]]:
     return [
         ["system", f"{platform.system()} {platform.release()}, {platform.machine()}"],
         ["cores", f"{psutil.cpu_count(logical=False) or os.cpu_count()}"],
-        ["memory", f"{memory.total / GIB:.1f} GiB, {memory.available / GIB:.1f} free"],
-        ["disk", f"{disk.free / GIB:.1f} GiB free here"],
+        ["memory", f"{size(memory.total)}, {size(memory.available)} free"],
+        ["disk", f"{size(disk.free)} free here"],
         *([device, _describe_device(device)] for device in available_devices()),
         ["best profile", best_profile()],
     ]
@@ -111,9 +111,9 @@ def _describe_device(device: str) -> str:
     if device == "cuda":
         names = [torch.cuda.get_device_properties(index) for index in range(torch.cuda.device_count())]
         bf16 = "bf16" if torch.cuda.is_bf16_supported() else "no bf16: set hardware.precision=fp16"
-        return ", ".join(f"{gpu.name} {gpu.total_memory / GIB:.0f} GiB" for gpu in names) + f", {bf16}"
+        return ", ".join(f"{gpu.name} {size(gpu.total_memory)}" for gpu in names) + f", {bf16}"
     if device == "mps":
-        return f"Apple GPU, {torch.mps.recommended_max_memory() / GIB:.1f} GiB recommended at most"
+        return f"Apple GPU, {size(torch.mps.recommended_max_memory())} recommended at most"
     return f"{torch.get_num_threads()} threads, {_describe_cpu_bf16()}"
 
 
@@ -175,15 +175,15 @@ def memory_rows(config: Config) -> list[list[str]]:
     batch += ", gradient checkpointing" if hardware.gradient_checkpointing else ""
     return [
         ["parameters", f"{memory.num_parameters / 1e6:.1f} M"],
-        ["weights, gradients", f"{_size(memory.weights)}, {_size(memory.gradients)}"],
-        ["AdamW states", _size(memory.adamw)],
-        ["activations: feature encoder", _size(memory.feature_encoder)],
-        ["activations: context network", _size(memory.context_network)],
-        *([[f"{hardware.precision} copies of weights", _size(memory.casts)]] if memory.casts else []),
-        ["objective", _size(memory.objective)],
-        ["batches that wait", _size(memory.batches)],
-        *([["base: Python and libraries", _size(memory.base)]] if memory.base else []),
-        [f"predicted peak, {hardware.device}, {hardware.precision}, micro-batch of {batch}", _size(memory.peak)],
+        ["weights, gradients", f"{size(memory.weights)}, {size(memory.gradients)}"],
+        ["AdamW states", size(memory.adamw)],
+        ["activations: feature encoder", size(memory.feature_encoder)],
+        ["activations: context network", size(memory.context_network)],
+        *([[f"{hardware.precision} copies of weights", size(memory.casts)]] if memory.casts else []),
+        ["objective", size(memory.objective)],
+        ["batches that wait", size(memory.batches)],
+        *([["base: Python and libraries", size(memory.base)]] if memory.base else []),
+        [f"predicted peak, {hardware.device}, {hardware.precision}, micro-batch of {batch}", size(memory.peak)],
         ["when", memory.peak_moment],
         *_kept(config, memory),
         *(["doubtful", doubt] for doubt in extractor_doubts(extractor, model)),
@@ -196,7 +196,7 @@ def _kept(config: Config, memory: Memory) -> list[list[str]]:
     if config.hardware.device != "cpu" or platform.libc_ver()[0] != "glibc":
         return []
     allowance = allow(memory, keep_freed_memory=config.hardware.keep_freed_memory)
-    most = _size(allowance.most)
+    most = size(allowance.most)
     if allowance.keeps:
         return [["freed memory", f"kept for speed, at most {most} in all; not with hardware.keep_freed_memory=false"]]
     return [["freed memory", f"given back at once; at most {most} in all"]]
@@ -211,7 +211,7 @@ def _verdict(model: Any, settings: BatchSettings, memory: Memory) -> list[list[s
     budget = _budget(settings.device)
     largest = largest_batch_seconds(model, settings, budget)
     rows = [
-        [f"memory free for it ({settings.device})", _size(budget)],
+        [f"memory free for it ({settings.device})", size(budget)],
         ["largest hardware.batch_seconds that fits", "not one clip" if largest is None else f"{largest:g}"],
     ]
     if memory.peak <= budget:
@@ -236,10 +236,6 @@ def _budget(device: str) -> int:
     if device == "mps":
         return int(torch.mps.recommended_max_memory())
     return int(psutil.virtual_memory().available)
-
-
-def _size(num_bytes: int) -> str:
-    return f"{num_bytes / GIB:.2f} GiB" if num_bytes >= GIB else f"{num_bytes / MIB:.0f} MiB"
 
 
 def _explain_torchaudio() -> str:

@@ -1,6 +1,8 @@
-"""Times, shares and numbers as people read them."""
+"""Times, sizes, shares and numbers as people read them."""
 
 from __future__ import annotations
+
+MIB, GIB = 1 << 20, 1 << 30
 
 
 def number(value: float, digits: int = 0) -> str:
@@ -14,6 +16,11 @@ def amount_of_time(seconds: float) -> str:
     if seconds >= 3600:  # noqa: PLR2004 - an hour
         return f"{number(seconds / 3600, 1)} h"
     return f"{number(seconds / 60, 1)} min" if seconds >= 60 else f"{number(seconds, 1)} s"  # noqa: PLR2004 - a minute
+
+
+def size(num_bytes: float) -> str:
+    """Write memory or disk in GiB from one GiB on, else in MiB."""
+    return f"{number(num_bytes / GIB, 2)} GiB" if num_bytes >= GIB else f"{number(num_bytes / MIB, 1)} MiB"
 
 
 def clock(seconds: float) -> str:

@@ -9,6 +9,7 @@ from runyoro_ssl.batches.regroup import Regroup
 from runyoro_ssl.config import HardwareConfig
 from runyoro_ssl.disk.durable import replace_file
 from runyoro_ssl.logs import get_logger
+from runyoro_ssl.page.amounts import size
 from runyoro_ssl.plugin.spec import Run
 from runyoro_ssl.redaction import redact, redact_command
 from runyoro_ssl.setting import deciding
@@ -18,8 +19,6 @@ from runyoro_ssl.train.intervals import Intervals
 from runyoro_ssl.train.training_run import TrainingRun
 
 log = get_logger()
-
-GIB = 1 << 30
 
 
 def summary_rows(run: TrainingRun, step_seconds: float | None = None) -> list[list[str]]:
@@ -50,9 +49,8 @@ def _memory_rows(run: TrainingRun) -> list[list[str]]:
     """What the run may take of this machine's memory."""
     if run.memory is None:
         return []
-    predicted, most = run.memory.predicted / GIB, run.memory.most / GIB
     kept = "; freed memory is kept for speed" if run.memory.keeps else ""
-    return [["memory", f"{predicted:.2f} GiB predicted, at most {most:.2f} GiB{kept}"]]
+    return [["memory", f"{size(run.memory.predicted)} predicted, at most {size(run.memory.most)}{kept}"]]
 
 
 def report_changes(run: TrainingRun, start: Start, regroup: Regroup) -> None:

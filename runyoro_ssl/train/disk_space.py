@@ -10,7 +10,7 @@ from pathlib import Path
 from runyoro_ssl.errors import TrainingError
 from runyoro_ssl.hub.place import nearest_folder
 from runyoro_ssl.logs import get_logger
-from runyoro_ssl.page.amounts import plural
+from runyoro_ssl.page.amounts import plural, size
 from runyoro_ssl.processes import gather_over_processes
 from runyoro_ssl.train.checkpoints.folder import SUPERSEDED, list_checkpoints
 from runyoro_ssl.train.checkpoints.format import MOMENTS, PREFIX, SPARE_BYTES
@@ -18,8 +18,6 @@ from runyoro_ssl.train.intervals import Intervals
 from runyoro_ssl.train.training_run import TrainingRun
 
 log = get_logger()
-
-MIB, GIB = 1 << 20, 1 << 30
 
 
 @dataclass(frozen=True)
@@ -162,8 +160,3 @@ def free_bytes(folder: Path) -> int:
 def folder_bytes(folder: Path) -> int:
     """Bytes of all files below a folder."""
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-
-
-def size(num_bytes: int) -> str:
-    """A size as people read it."""
-    return f"{num_bytes / GIB:.1f} GiB" if num_bytes >= GIB else f"{num_bytes / MIB:.1f} MiB"

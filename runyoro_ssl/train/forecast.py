@@ -20,12 +20,12 @@ from runyoro_ssl.logs import progress
 from runyoro_ssl.model.allocator import available_memory
 from runyoro_ssl.model.load import load_model_config
 from runyoro_ssl.model.memory import BatchSettings, count_parameters, predict_memory
-from runyoro_ssl.page.amounts import amount_of_time, plural
+from runyoro_ssl.page.amounts import amount_of_time, plural, size
 from runyoro_ssl.plugin.manager import Plugins
 from runyoro_ssl.processes import gather_over_processes, sum_over_processes
 from runyoro_ssl.train.checkpoints.resume import check_folder, choose
 from runyoro_ssl.train.describe import summary_rows
-from runyoro_ssl.train.disk_space import CheckpointSpace, Disk, disks, folder_bytes, num_checkpoints, size
+from runyoro_ssl.train.disk_space import CheckpointSpace, Disk, disks, folder_bytes, num_checkpoints
 from runyoro_ssl.train.download import missing_download
 from runyoro_ssl.train.intervals import SAVE_SEC, Intervals
 from runyoro_ssl.train.loop import batches_of_steps

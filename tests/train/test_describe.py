@@ -9,6 +9,7 @@ from structlog.testing import capture_logs
 
 from runyoro_ssl.config import Config, HardwareConfig
 from runyoro_ssl.model.memory import BatchSettings, predict_memory
+from runyoro_ssl.page.amounts import size
 from runyoro_ssl.setting import deciding
 from runyoro_ssl.train.describe import summary_rows
 from support.trainer import build, run
@@ -33,7 +34,7 @@ def test_memory_is_predicted_from_the_clips_there_are(train_config: MakeConfig) 
     assert built.memory.predicted == predict_memory(built.model.config, settings).peak
     assert built.memory.predicted < predict_memory(built.model.config, replace(settings, clip_seconds=600.0)).peak
     row = dict(summary_rows(built))["memory"]
-    assert row.startswith(f"{built.memory.predicted / (1 << 30):.2f} GiB predicted, at most ")
+    assert row.startswith(f"{size(built.memory.predicted)} predicted, at most ")
 
 
 def said(config: Config) -> dict[str, dict[str, object]]:

@@ -187,6 +187,6 @@ def test_download_is_counted(train_config: MakeConfig, tmp_path: Path, monkeypat
     monkeypatch.setattr(forecasting, "load_model_config", lambda _: pytest.fail("asked the hub"))
     found, rows = told(train_config("run", "model.model_name_or_path=facebook/wav2vec2-xls-r-300m"))
     assert found.problem is not None
-    assert "1.2 GiB of 1.0 GiB free: download of facebook/wav2vec2-xls-r-300m: 1.2 GiB" in found.problem
+    assert "1.18 GiB of 1.00 GiB free: download of facebook/wav2vec2-xls-r-300m: 1.18 GiB" in found.problem
     assert set(rows) == {f"disk of {cache}", "fits"}
     shutil.rmtree(cache)
