@@ -17,7 +17,7 @@ from runyoro_ssl.config import Config
 from runyoro_ssl.devices import available_devices
 from runyoro_ssl.errors import CheckpointError
 from runyoro_ssl.logs import print_table
-from runyoro_ssl.model.allocator import allow
+from runyoro_ssl.model.allocator import allow, fate_of_freed_memory
 from runyoro_ssl.page.amounts import size
 from runyoro_ssl.plugin.manager import load_plugins
 from runyoro_ssl.resolve import best_profile, list_profiles, load_config, profile_device
@@ -192,14 +192,11 @@ def memory_rows(config: Config) -> list[list[str]]:
 
 
 def _kept(config: Config, memory: Memory) -> list[list[str]]:
-    """What becomes of freed memory, where that is ours to say."""
-    if config.hardware.device != "cpu" or platform.libc_ver()[0] != "glibc":
+    """What becomes of freed memory, and what a run then stays within."""
+    if config.hardware.device != "cpu":
         return []
     allowance = allow(memory, keep_freed_memory=config.hardware.keep_freed_memory)
-    most = size(allowance.most)
-    if allowance.keeps:
-        return [["freed memory", f"kept for speed, at most {most} in all; not with hardware.keep_freed_memory=false"]]
-    return [["freed memory", f"given back at once; at most {most} in all"]]
+    return [["freed memory", fate_of_freed_memory(allowance)], ["at most", size(allowance.most)]]
 
 
 def _verdict(model: Any, settings: BatchSettings, memory: Memory) -> list[list[str]]:

@@ -62,6 +62,17 @@ def allow(memory: Memory, *, keep_freed_memory: bool | None = None) -> Allowance
     return Allowance(memory.peak, most, trim_at=memory.peak, keeps=False)
 
 
+def fate_of_freed_memory(allowance: Allowance) -> str:
+    """What becomes of it in a run with this allowance, and what decides that."""
+    if (variable := _variable_of_the_user()) is not None:
+        return f"as {variable} in your environment says"
+    if not _is_ours():
+        return "as this system's C library decides"
+    if allowance.keeps:
+        return "kept for speed; not with hardware.keep_freed_memory=false"
+    return "given back at once"
+
+
 def limit_program_caches() -> None:
     """Have oneDNN and torch keep few programs, unless a variable of the user says how many.
 
@@ -113,8 +124,13 @@ def _programs_are_ours() -> bool:
 
 
 def _is_ours() -> bool:
-    """Whether there is glibc, and no MALLOC_ variable speaks for the user."""
-    return platform.libc_ver()[0] == "glibc" and not any(name.startswith("MALLOC_") for name in os.environ)
+    """Whether there is glibc, and no variable speaks for the user."""
+    return platform.libc_ver()[0] == "glibc" and _variable_of_the_user() is None
+
+
+def _variable_of_the_user() -> str | None:
+    """A variable that tells malloc what to do, if there is one."""
+    return next((name for name in os.environ if name.startswith("MALLOC_")), None)
 
 
 def available_memory(cgroup: Path = Path("/sys/fs/cgroup")) -> int:

@@ -9,6 +9,7 @@ from runyoro_ssl.batches.regroup import Regroup
 from runyoro_ssl.config import HardwareConfig
 from runyoro_ssl.disk.durable import replace_file
 from runyoro_ssl.logs import get_logger
+from runyoro_ssl.model.allocator import fate_of_freed_memory
 from runyoro_ssl.page.amounts import size
 from runyoro_ssl.plugin.spec import Run
 from runyoro_ssl.redaction import redact, redact_command
@@ -49,8 +50,10 @@ def _memory_rows(run: TrainingRun) -> list[list[str]]:
     """What the run may take of this machine's memory."""
     if run.memory is None:
         return []
-    kept = "; freed memory is kept for speed" if run.memory.keeps else ""
-    return [["memory", f"{size(run.memory.predicted)} predicted, at most {size(run.memory.most)}{kept}"]]
+    return [
+        ["memory", f"{size(run.memory.predicted)} predicted, at most {size(run.memory.most)}"],
+        ["freed memory", fate_of_freed_memory(run.memory)],
+    ]
 
 
 def report_changes(run: TrainingRun, start: Start, regroup: Regroup) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
@@ -42,7 +44,8 @@ def scheduler() -> Iterator[str]:
     """HOST:PORT of a Dask cluster of two worker processes on loopback."""
     distributed = pytest.importorskip("distributed")
     options = {"n_workers": 2, "threads_per_worker": 1, "processes": True, "dashboard_address": ":0"}
-    with distributed.LocalCluster(host="127.0.0.1", **options) as cluster:
+    # It sets OMP_NUM_THREADS and MALLOC_TRIM_THRESHOLD_ for its workers, and leaves them here.
+    with mock.patch.dict(os.environ), distributed.LocalCluster(host="127.0.0.1", **options) as cluster:
         yield cluster.scheduler_address.removeprefix("tcp://")
 
 
