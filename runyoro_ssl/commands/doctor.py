@@ -17,6 +17,7 @@ from runyoro_ssl.config import Config
 from runyoro_ssl.devices import available_devices
 from runyoro_ssl.errors import CheckpointError
 from runyoro_ssl.logs import print_table
+from runyoro_ssl.model.mps_faults import apple_chip, describe_faults
 from runyoro_ssl.plugin.manager import load_plugins
 from runyoro_ssl.resolve import best_profile, list_profiles, load_config, profile_device
 from runyoro_ssl.torchaudio_compat import torchaudio_form
@@ -100,6 +101,7 @@ def _machine() -> list[list[str]]:
         ["memory", f"{memory.total / GIB:.1f} GiB, {memory.available / GIB:.1f} free"],
         ["disk", f"{disk.free / GIB:.1f} GiB free here"],
         *([device, _describe_device(device)] for device in available_devices()),
+        *_mps_faults(),
         ["best profile", best_profile()],
     ]
 
@@ -114,6 +116,13 @@ def _describe_device(device: str) -> str:
     if device == "mps":
         return f"Apple GPU, {torch.mps.recommended_max_memory() / GIB:.1f} GiB recommended at most"
     return f"{torch.get_num_threads()} threads, {_describe_cpu_bf16()}"
+
+
+def _mps_faults() -> list[list[str]]:
+    """Which of MPS's known faults this machine has, if it has MPS."""
+    if "mps" not in available_devices():
+        return []
+    return [["faults of MPS", describe_faults(version("torch"), apple_chip())]]
 
 
 def _describe_cpu_bf16() -> str:
