@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 import shutil
@@ -219,7 +220,7 @@ def _verdict(model: Any, settings: BatchSettings, memory: Memory) -> list[list[s
     if settings.device not in available_devices():
         return [["memory of this machine", f"no {settings.device} here: run doctor where you will train"]]
     budget = _budget(settings.device)
-    largest = largest_batch_seconds(model, settings, budget)
+    largest = _within_device(model, settings, largest_batch_seconds(model, settings, budget))
     rows = [
         [f"memory free for it ({settings.device})", _size(budget)],
         ["largest hardware.batch_seconds that fits", "not one clip" if largest is None else f"{largest:g}"],
@@ -227,13 +228,27 @@ def _verdict(model: Any, settings: BatchSettings, memory: Memory) -> list[list[s
     if memory.peak <= budget:
         return [*rows, ["fits", "yes"]]
     saving = replace(settings, gradient_checkpointing=True)
-    checkpointed = None if settings.gradient_checkpointing else largest_batch_seconds(model, saving, budget)
+    checkpointed = (
+        None
+        if settings.gradient_checkpointing
+        else _within_device(model, saving, largest_batch_seconds(model, saving, budget))
+    )
     ways = [f"--set hardware.batch_seconds={largest:g}"] if largest is not None else []
     if checkpointed is not None and checkpointed > (largest or 0):
         ways.append(f"--gradient-checkpointing and --set hardware.batch_seconds={checkpointed:g}")
     if not ways:
         ways = [f"shorter clips than {settings.clip_seconds:g} s (prepare --max-duration-sec), or a smaller model"]
     return [*rows, ["fits", f"no; train with {', or with '.join(ways)}"]]
+
+
+def _within_device(model: Any, settings: BatchSettings, seconds: float | None) -> float | None:
+    """A micro-batch's seconds, or fewer where the device would compute so many wrongly."""
+    from runyoro_ssl.model.memory import SAMPLING_RATE
+    from runyoro_ssl.model.mps import most_batch_seconds
+
+    if seconds is None or settings.device != "mps":
+        return seconds
+    return min(seconds, float(math.floor(most_batch_seconds(model, SAMPLING_RATE))))
 
 
 def _budget(device: str) -> int:

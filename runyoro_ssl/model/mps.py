@@ -22,6 +22,11 @@ MAX_CLIP_SEC = 20.48
 is not known."""
 
 
+def most_batch_seconds(model_config: Any, sampling_rate: int) -> float:
+    """How long a micro-batch may be: weight gradients of its layers sum over all its frames."""
+    return float(MOST_REDUCED * math.prod(model_config.conv_stride) / sampling_rate)
+
+
 def why_too_large(model_config: Any, *, longest: int, batch_samples: float, sampling_rate: int) -> str | None:
     """Why a run's micro-batches are too large for MPS, and what to set; None if they are not.
 
@@ -32,7 +37,7 @@ def why_too_large(model_config: Any, *, longest: int, batch_samples: float, samp
             f"the longest clip has {longest / sampling_rate:.1f} s; MPS takes at most {MAX_CLIP_SEC} s: run "
             "`invoke prepare` with --max-duration-sec 15"
         )
-    most_sec = MOST_REDUCED * math.prod(model_config.conv_stride) / sampling_rate
+    most_sec = most_batch_seconds(model_config, sampling_rate)
     seconds = max(longest, batch_samples) / sampling_rate
     if seconds > most_sec:
         return (

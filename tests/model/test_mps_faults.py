@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
 
-from conftest import ROOT
+from conftest import ROOT, transformers
 from runyoro_ssl.commands import doctor
-from runyoro_ssl.model.mps import MOST_REDUCED, product_with_bias, transposed_product
+from runyoro_ssl.model.mps import MOST_REDUCED, product_with_bias, transposed_product, why_too_large
 from runyoro_ssl.model.mps_faults import FAULTS, apple_chip, chip_family, describe_faults, faults_table
 from support.mps_rules import Trace
 from support.pretend_mps import MPS, Pretend, pretended_mps
@@ -54,6 +56,32 @@ def test_bias_of_many_rows_is_added_by_itself(rows: int) -> None:
     assert trace.operators["addmm"] == (rows < 65_536)
     assert not trace.violations
     torch.testing.assert_close(found, torch.addmm(bias, left, right))
+
+
+@pytest.mark.parametrize(
+    ("longest_sec", "batch_sec", "said"),
+    [
+        (20.48, 655, None),
+        (20.49, 30, "the longest clip has 20.5 s; MPS takes at most 20.48 s: run `invoke prepare` with"),
+        (15, 656, "a micro-batch may have 656 s; over 655 s, 32,766 frames, gradients are silently wrong on M1"),
+    ],
+)
+def test_what_is_too_large_is_said(longest_sec: float, batch_sec: float, said: str | None) -> None:
+    """With what to set."""
+    config, rate = transformers.Wav2Vec2Config(), 16_000
+    found = why_too_large(config, longest=round(longest_sec * rate), batch_samples=batch_sec * rate, sampling_rate=rate)
+    assert found == said if said is None else found is not None and found.startswith(said)
+
+
+def test_doctor_advises_no_micro_batch_that_is_refused(
+    run_task: RunTask, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However much memory there is."""
+    monkeypatch.setattr(torch.mps, "recommended_max_memory", lambda: 1 << 40)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    status, out, _ = run_task(f"doctor --profile mps-m4 --model-name-or-path {tiny_model}")
+    assert status == 0
+    assert re.search(r"largest hardware.batch_seconds that fits\W+655\s", out)
 
 
 def test_docs_show_the_table() -> None:

@@ -27,6 +27,7 @@ CPU = torch.device("cpu")
 HOST = torch.device("cpu", 0)
 """As Python asks for the host; a C++ body that makes what its tensors' device is asks for CPU, and means MPS."""
 GIB = 1 << 30
+_IS_BUILT = torch.backends.mps.is_built()
 _GROUPED = torch._C._group_tensors_by_device_and_dtype
 AUTOCAST_LOW = {F.linear, F.conv1d, F.scaled_dot_product_attention, torch.matmul, torch.bmm, torch.baddbmm}
 AUTOCAST_FP32 = {F.layer_norm}
@@ -153,7 +154,7 @@ def pretended_mps() -> Iterator[None]:
             stack.enter_context(mock.patch.object(module, name, instead))
         library: Any = torch.library.Library("aten", "IMPL")  # type: ignore[no-untyped-call]  # torch's own
         stack.callback(library._destroy)
-        for name in implicit_with_kernel():
+        for name in implicit_with_kernel() if not _IS_BUILT else ():
             library.impl(name, _never, "MPS")
         stack.enter_context(sdpa_kernel(SDPBackend.MATH))
         overwritten = torch.__future__.get_overwrite_module_params_on_conversion()
