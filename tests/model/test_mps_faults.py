@@ -41,7 +41,12 @@ def test_parts_are_summed_in_fp32(monkeypatch: pytest.MonkeyPatch) -> None:
     left[::MOST_REDUCED] = 1.0
     summed: list[torch.dtype] = []
     stack = torch.stack
-    monkeypatch.setattr(torch, "stack", lambda parts: summed.append(parts[0].dtype) or stack(parts))
+
+    def noted(parts: list[torch.Tensor]) -> torch.Tensor:
+        summed.append(parts[0].dtype)
+        return stack(parts)
+
+    monkeypatch.setattr(torch, "stack", noted)
     with pretended_mps(), Trace().watching():
         found = transposed_product(left.to(MPS), left.to(MPS)).cpu()
     assert summed == [torch.float32]
