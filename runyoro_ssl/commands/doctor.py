@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 import shutil
@@ -18,6 +19,7 @@ from runyoro_ssl.devices import available_devices
 from runyoro_ssl.errors import CheckpointError
 from runyoro_ssl.logs import print_table
 from runyoro_ssl.model.allocator import allow, fate_of_freed_memory
+from runyoro_ssl.model.mps_faults import apple_chip, describe_faults
 from runyoro_ssl.page.amounts import size
 from runyoro_ssl.plugin.manager import load_plugins
 from runyoro_ssl.resolve import best_profile, list_profiles, load_config, profile_device
@@ -101,6 +103,7 @@ def _machine() -> list[list[str]]:
         ["memory", f"{size(memory.total)}, {size(memory.available)} free"],
         ["disk", f"{size(disk.free)} free here"],
         *([device, _describe_device(device)] for device in available_devices()),
+        *_mps_faults(),
         ["best profile", best_profile()],
     ]
 
@@ -115,6 +118,13 @@ def _describe_device(device: str) -> str:
     if device == "mps":
         return f"Apple GPU, {size(torch.mps.recommended_max_memory())} recommended at most"
     return f"{torch.get_num_threads()} threads, {_describe_cpu_bf16()}"
+
+
+def _mps_faults() -> list[list[str]]:
+    """Which of MPS's known faults this machine has, if it has MPS."""
+    if "mps" not in available_devices():
+        return []
+    return [["faults of MPS", describe_faults(version("torch"), apple_chip())]]
 
 
 def _describe_cpu_bf16() -> str:
@@ -206,7 +216,7 @@ def _verdict(model: Any, settings: BatchSettings, memory: Memory) -> list[list[s
     if settings.device not in available_devices():
         return [["memory of this machine", f"no {settings.device} here: run doctor where you will train"]]
     budget = _budget(settings.device)
-    largest = largest_batch_seconds(model, settings, budget)
+    largest = _within_device(model, settings, largest_batch_seconds(model, settings, budget))
     rows = [
         [f"memory free for it ({settings.device})", size(budget)],
         ["largest hardware.batch_seconds that fits", "not one clip" if largest is None else f"{largest:g}"],
@@ -214,13 +224,27 @@ def _verdict(model: Any, settings: BatchSettings, memory: Memory) -> list[list[s
     if memory.peak <= budget:
         return [*rows, ["fits", "yes"]]
     saving = replace(settings, gradient_checkpointing=True)
-    checkpointed = None if settings.gradient_checkpointing else largest_batch_seconds(model, saving, budget)
+    checkpointed = (
+        None
+        if settings.gradient_checkpointing
+        else _within_device(model, saving, largest_batch_seconds(model, saving, budget))
+    )
     ways = [f"--set hardware.batch_seconds={largest:g}"] if largest is not None else []
     if checkpointed is not None and checkpointed > (largest or 0):
         ways.append(f"--gradient-checkpointing and --set hardware.batch_seconds={checkpointed:g}")
     if not ways:
         ways = [f"shorter clips than {settings.clip_seconds:g} s (prepare --max-duration-sec), or a smaller model"]
     return [*rows, ["fits", f"no; train with {', or with '.join(ways)}"]]
+
+
+def _within_device(model: Any, settings: BatchSettings, seconds: float | None) -> float | None:
+    """A micro-batch's seconds, or fewer where the device would compute so many wrongly."""
+    from runyoro_ssl.model.memory import SAMPLING_RATE
+    from runyoro_ssl.model.mps import most_batch_seconds
+
+    if seconds is None or settings.device != "mps":
+        return seconds
+    return min(seconds, float(math.floor(most_batch_seconds(model, SAMPLING_RATE))))
 
 
 def _budget(device: str) -> int:

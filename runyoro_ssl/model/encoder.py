@@ -21,6 +21,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F  # noqa: N812 - its name everywhere
 
+from runyoro_ssl.model.mps import product_with_bias, transposed_product, without_gaps
 from runyoro_ssl.model.norms import NormGelu, group_norm, layer_norm, no_norm
 
 
@@ -103,9 +104,9 @@ class _NormConv(torch.autograd.Function):
         ctx.stride, ctx.norm = stride, norm
         inputs = rows if norm is None else norm.forward(rows, weight, bias)
         (_, block, part), *rest = _products(inputs, kernel, stride)
-        outputs = part @ block if kernel_bias is None else torch.addmm(kernel_bias, part, block)
+        outputs = product_with_bias(part, block, kernel_bias)
         for shift, block, part in rest:
-            outputs[:-shift].addmm_(_read(part[shift:]), block)
+            outputs[:-shift].addmm_(without_gaps(part[shift:]), block)
         return outputs.view(len(rows), -1, len(kernel))
 
     @staticmethod
@@ -122,17 +123,12 @@ class _NormConv(torch.autograd.Function):
                     torch.mm(gradient, block.T, out=part)
             inputs, *of_norm = ctx.norm.backward(of_inputs, rows, weight, bias)
         of_blocks = [
-            (_read(part[shift:]).T @ gradient[: len(gradient) - shift]).view(-1, rows.shape[2], len(kernel))
+            transposed_product(part[shift:], gradient[: len(gradient) - shift]).view(-1, rows.shape[2], len(kernel))
             for shift, block, part in _products(inputs, kernel, ctx.stride)
         ]
         of_kernel = torch.cat(of_blocks).permute(2, 1, 0)
         of_bias = gradient.sum(dim=0) if ctx.needs_input_grad[4] else None
         return *of_norm, of_kernel, of_bias, None, None
-
-
-def _read(part: torch.Tensor) -> torch.Tensor:
-    """The part as it is; a copy on MPS, which has been wrong, silently, about operands with gaps."""
-    return part.contiguous() if part.device.type == "mps" else part
 
 
 def _products(

@@ -82,7 +82,7 @@ def _group_norm_backward(
     share = (gradient * standard).sum(dim=1, keepdim=True)
     mean = gradient.sum(dim=1, keepdim=True)
     of_rows = gradient.sub_(mean / num_rows).sub_(standard.mul_(share).div_(num_rows)).mul_(weight).mul_(rstd)
-    of_rows[:, num_rows:] = 0.0  # rows past the clip took no part in its mean
+    of_rows[:, num_rows:].zero_()  # rows past the clip took no part in its mean
     return outputs, of_rows.to(rows.dtype), share.sum(dim=(0, 1)), mean.sum(dim=(0, 1))
 
 

@@ -25,6 +25,7 @@ from runyoro_ssl.model.forward import num_frames
 from runyoro_ssl.model.load import load_weights
 from runyoro_ssl.model.masking import MaskSummary
 from runyoro_ssl.model.memory import BatchSettings, predict_memory
+from runyoro_ssl.model.mps import why_too_large
 from runyoro_ssl.model.precision import is_emulated, set_precision
 from runyoro_ssl.model.source import load_feature_extractor, pin_base
 from runyoro_ssl.plugin.manager import Plugins, ensure_picklable
@@ -39,10 +40,6 @@ from runyoro_ssl.train.step import Stepper
 from runyoro_ssl.train.training_run import TrainingRun
 
 log = get_logger()
-
-MAX_MPS_CLIP_SEC = 20.48
-"""Convolutions with more than 65,536 output frames fail on some versions of MPS; of matrix products, as ours are, it is
-not known."""
 
 
 def build_run(config: Config, plugins: Plugins, accelerator: Any, start: Start) -> TrainingRun:
@@ -65,10 +62,12 @@ def build_run(config: Config, plugins: Plugins, accelerator: Any, start: Start) 
     memory = _allow_memory(config, model, extractor, max(lengths)) if config.hardware.device == "cpu" else None
     check_validation(Clips(splits["validation"]), model.config, sampling_rate=extractor.sampling_rate)
     check_training_clips(Clips(splits["train"]), sampling_rate=extractor.sampling_rate)
-    summary = _check_masks(model, lengths, config, sampling_rate=extractor.sampling_rate)
+    summary = _check_masks(model, lengths, config)
     machine = PlanSettings.from_hardware(
         config.hardware, sampling_rate=extractor.sampling_rate, num_processes=accelerator.num_processes
     )
+    if config.hardware.device == "mps":
+        _check_sizes(model, lengths, machine, sampling_rate=extractor.sampling_rate)
     regroup = Regroup(start.plan or machine, machine)
     plan = _plan(config, start, regroup, lengths)
     optimizer = accelerator.prepare(build_optimizer(model, config.train))
@@ -157,21 +156,23 @@ def make_accelerator(hardware: HardwareConfig) -> Any:
     return Accelerator(mixed_precision=mixed_precision, cpu=hardware.device == "cpu")
 
 
-def _check_masks(model: Any, lengths: tuple[int, ...], config: Config, *, sampling_rate: int) -> MaskSummary:
+def _check_masks(model: Any, lengths: tuple[int, ...], config: Config) -> MaskSummary:
     """The mask summary of the user's own clips; refuses settings that cannot train."""
     if config.masking.mask_feature_prob > 0 and config.masking.mask_feature_length > model.config.hidden_size:
         raise ConfigError(
             f"masking.mask_feature_length is {config.masking.mask_feature_length}, the model has "
             f"{model.config.hidden_size} hidden dimensions; lower it"
         )
-    longest_sec = max(lengths) / sampling_rate
-    if config.hardware.device == "mps" and longest_sec > MAX_MPS_CLIP_SEC:
-        raise TrainingError(
-            f"the longest clip has {longest_sec:.1f} s; MPS takes at most {MAX_MPS_CLIP_SEC} s: run `invoke prepare` "
-            "with --max-duration-sec 15"
-        )
     frames = num_frames(torch.tensor(lengths), model.config).tolist()
     return check_masks(frames, config.masking, seed=config.train.seed)
+
+
+def _check_sizes(model: Any, lengths: tuple[int, ...], settings: PlanSettings, *, sampling_rate: int) -> None:
+    """Refuse micro-batches that MPS computes wrongly, or not at all."""
+    longest = max(lengths)
+    size = longest * settings.clips_per_batch if settings.clips_per_batch else settings.batch_samples
+    if problem := why_too_large(model.config, longest=longest, batch_samples=size, sampling_rate=sampling_rate):
+        raise TrainingError(problem)
 
 
 def _builder(split: Any, model: Any, extractor: Any, config: Config, plugins: Plugins, *, stage: Any) -> BatchBuilder:
