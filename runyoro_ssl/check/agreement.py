@@ -20,8 +20,11 @@ from runyoro_ssl.model.load import set_up
 from runyoro_ssl.model.precision import set_precision
 
 CHECK = "blocks"
-LIMITS = {"fp32": 1e-4, "tf32": 1e-2, "fp16": 1e-2, "bf16": 5e-2}
-"""Of the relative difference. Measured on a CPU: 5e-6 in fp32, 2e-2 in bf16; on an NVIDIA H200 1e-6 and 1e-3 (TF32)."""
+LIMITS = {"fp32": 1e-4, "tf32": 1e-2, "fp16": 1e-2, "bf16": 1e-1}
+"""Of the relative difference of gradients. Measured on a CPU: 5e-6 in fp32, 5e-2 in bf16; on an NVIDIA H200 1e-6 in fp32,
+1e-3 in TF32."""
+FORWARD = 0.3
+"""Of that limit, for what goes forward. Measured: 1e-6 and 1e-2."""
 SMALLEST_SHARE = 0.05
 """Of the norm of all gradients: a smaller one is held against this. That of the keys' bias is 0, and all noise."""
 SHAPES = {
@@ -96,12 +99,12 @@ def precision(device: str, name: str) -> Iterator[None]:
 def _judge(what: str, expected: Outcome, seen: Outcome, limit: float) -> Finding:
     forward = relative_difference(expected.output, seen.output)
     backward, worst = worst_gradient(expected.gradients, seen.gradients)
-    wrong = not max(forward, backward) <= limit  # NaN is no number that is small
+    wrong = not (forward <= FORWARD * limit and backward <= limit)  # NaN is within no limit
     return Finding(
         CHECK,
         what,
         f"forward {forward:.1e}, backward {backward:.1e}",
-        f"at most {limit:.0e}",
+        f"at most {FORWARD * limit:.0e}, {limit:.0e}",
         "wrong" if wrong else "ok",
         f"do not train here in this precision: the gradient of {worst} is off most; send doctor.json" if wrong else "",
         {
@@ -118,10 +121,8 @@ def relative_difference(expected: torch.Tensor, seen: torch.Tensor) -> float:
     return float((seen - expected).norm() / expected.norm().clamp(min=torch.finfo(torch.float32).tiny))
 
 
-def worst_gradient(
-    expected: Mapping[str, torch.Tensor], seen: Mapping[str, torch.Tensor]
-) -> tuple[float, str]:
-    """The largest difference of a gradient, of its own norm or a share of that of all; and whose it is. inf: missing."""
+def worst_gradient(expected: Mapping[str, torch.Tensor], seen: Mapping[str, torch.Tensor]) -> tuple[float, str]:
+    """The largest difference of a gradient, as a share of its norm or of a part of all; and whose. inf: none."""
     norms = {name: float(gradient.norm()) for name, gradient in expected.items()}
     least = SMALLEST_SHARE * sum(norm**2 for norm in norms.values()) ** 0.5
     differences = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -173,13 +173,16 @@ def run_block(
             output = by(model, {**here, **learned}).float()
         accelerator.backward((output * _gradient_of(output, start).to(device)).sum())
         outputs.append(output.detach().cpu())
-        of_inputs.append({name: tensor.grad.detach().cpu() for name, tensor in learned.items() if tensor.grad is not None})
+        of_inputs.append(gradients_of(learned.items()))
     gradients = {name: torch.cat([part[name] for part in of_inputs]) for name in block.learned}
-    for name, parameter in block.parameters(model):
-        if parameter.grad is not None:
-            gradients[name] = parameter.grad.detach().float().cpu()
+    gradients |= gradients_of(block.parameters(model))
     model.zero_grad()
     return Outcome(torch.cat(outputs) if outputs[0].ndim > 1 else outputs[0], gradients)
+
+
+def gradients_of(named: Iterable[tuple[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
+    """The gradients of those that have one, by name, in fp32 on the CPU."""
+    return {name: one.grad.detach().float().cpu() for name, one in named if one.grad is not None}
 
 
 def _gradient_of(output: torch.Tensor, first_clip: int) -> torch.Tensor:

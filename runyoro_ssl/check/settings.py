@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -56,18 +55,16 @@ class CheckSettings:
         return self.way.precision
 
 
-def resolve_check(
-    options: CheckOptions, hardware_for: Callable[[str], HardwareConfig] | None = None
-) -> CheckSettings:
-    """Settings from options as they were typed. `hardware_for`: a device to what a run on it would be set to.
+def resolve_check(options: CheckOptions, hardware: HardwareConfig | None = None) -> CheckSettings:
+    """Settings from options as they were typed, and from `hardware`, what a run is set to; None: the shipped profile.
 
     Raises:
         ConfigError: Names the option, the value seen and what is accepted.
     """
     device = present_device(options.device)
     way, clip_lengths = PROFILES[device]
-    if hardware_for is not None:
-        way, clip_lengths = _of_hardware(hardware_for(device))
+    if hardware is not None:
+        way, clip_lengths = _of_hardware(hardware)
     precision = one_of("--precision", options.precision or way.precision, PRECISIONS)
     if precision == "fp16" and device == "cpu":
         raise ConfigError("--precision fp16 needs a GPU; use --precision bf16 or fp32 with --device cpu")

@@ -13,6 +13,7 @@ from pydantic import BeforeValidator, Field
 from pydantic.fields import FieldInfo
 
 from runyoro_ssl.bench.options import options_of_bench
+from runyoro_ssl.check.options import options_of_check
 from runyoro_ssl.config import PrepareConfig
 from runyoro_ssl.option import Option, OptionKind, shown
 from runyoro_ssl.resolve import list_profiles, section_type
@@ -88,6 +89,8 @@ class DoctorOptions(Section):
 
     fetch: bool = False
     """Fetch the base model into the hub's cache, for a place without a network."""
+    check: bool = False
+    """Compute and learn on the device for some minutes, and say what is right, what is wrong and what is slow."""
 
 
 class PrecisionOptions(Section):
@@ -152,6 +155,8 @@ def options_of(task: str) -> list[Option]:
         return options_of_bench()
     takes = TASKS[task]
     first, *rest = [list(_options_of_section(section, _heading(section))) for section in takes.own] or [[]]
+    if task == "doctor":  # as those of a bench
+        first += options_of_check()
     settings = [
         option
         for name in takes.sections

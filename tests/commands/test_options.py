@@ -39,7 +39,7 @@ FROZEN = {
         profile config set no-plugins
     """,
     "doctor": """
-        fetch model-name-or-path revision profile config set
+        fetch check device precision size minutes json model-name-or-path revision profile config set
     """,
 }
 """Every option of every task, in the order of its help. Whoever adds one or takes one away says so here."""
