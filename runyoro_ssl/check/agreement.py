@@ -21,8 +21,8 @@ from runyoro_ssl.model.precision import set_precision
 
 CHECK = "blocks"
 LIMITS = {"fp32": 1e-4, "tf32": 1e-2, "fp16": 1e-2, "bf16": 1e-1}
-"""Of the relative difference of gradients. Measured on a CPU: 5e-6 in fp32, 5e-2 in bf16; on an NVIDIA H200 1e-6 in fp32,
-1e-3 in TF32."""
+"""Of the relative difference of gradients. Measured on a CPU: 5e-6 in fp32, 5e-2 in bf16; on an NVIDIA H200: 1e-6 in
+fp32, 1e-3 in TF32."""
 FORWARD = 0.3
 """Of that limit, for what goes forward. Measured: 1e-6 and 1e-2."""
 SMALLEST_SHARE = 0.05

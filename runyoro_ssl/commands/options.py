@@ -12,8 +12,8 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic import BeforeValidator, Field
 from pydantic.fields import FieldInfo
 
-from runyoro_ssl.bench.options import options_of_bench
-from runyoro_ssl.check.options import options_of_check
+from runyoro_ssl.bench.options import options_of_bench, options_of_class
+from runyoro_ssl.check.options import CheckOptions
 from runyoro_ssl.config import PrepareConfig
 from runyoro_ssl.option import Option, OptionKind, shown
 from runyoro_ssl.resolve import list_profiles, section_type
@@ -124,12 +124,13 @@ class FilelessSourceOptions(Section):
 class TaskOptions:
     """What a task takes: `own` options, which are no settings, and settings of `sections`, the most telling first.
 
-    `chooses_profile`: where none is given, it takes the one for the best device present.
+    `plain`: own options, too, as dataclasses, for where there is no pydantic. `chooses_profile`: where none is given, it takes the one for the best device present.
     """
 
     own: tuple[type[Section], ...] = ()
     sections: tuple[str, ...] = ()
     chooses_profile: bool = False
+    plain: tuple[type, ...] = ()
 
 
 TASKS: dict[str, TaskOptions] = {
@@ -144,7 +145,10 @@ TASKS: dict[str, TaskOptions] = {
     "bench": TaskOptions(),  # its options are in `bench.options`, which works where there is no pydantic
     "plugins": TaskOptions((SourceOptions,), ("plugins", "prepare")),
     "doctor": TaskOptions(
-        (DoctorOptions, SourceOptions), ("model", "hardware", "masking", "prepare"), chooses_profile=True
+        (DoctorOptions, SourceOptions),
+        ("model", "hardware", "masking", "prepare"),
+        chooses_profile=True,
+        plain=(CheckOptions,),
     ),
 }
 
@@ -155,8 +159,7 @@ def options_of(task: str) -> list[Option]:
         return options_of_bench()
     takes = TASKS[task]
     first, *rest = [list(_options_of_section(section, _heading(section))) for section in takes.own] or [[]]
-    if task == "doctor":  # as those of a bench
-        first += options_of_check()
+    first += [option for schema in takes.plain for option in options_of_class(schema, _heading(schema))]
     settings = [
         option
         for name in takes.sections
@@ -200,6 +203,6 @@ def _kind(annotation: Any) -> tuple[OptionKind, tuple[str, ...]]:
     return KINDS[get_origin(annotation) or annotation], ()
 
 
-def _heading(section: type[Section]) -> str:
+def _heading(section: type) -> str:
     """What a section is for, in as few words as its docstring begins with."""
     return re.split(r"[.;]( |$)", " ".join((section.__doc__ or "").split()), maxsplit=1)[0]

@@ -36,7 +36,6 @@ def _tiny_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
     for size in sizes.SIZES:
         monkeypatch.setitem(sizes.SIZES, size, LIKE_TINY)
     monkeypatch.setitem(measure.GEMM_SIZE, "cpu", 64)
-    monkeypatch.setitem(agreement.BATCH_SECONDS, "cpu", {"small": 30.0})
 
 
 def verdicts(rows: Iterator[Finding]) -> dict[str, str]:
