@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 import warnings
 
 from runyoro_ssl.bench.plain import parse, print_table
-from runyoro_ssl.check.options import CheckOptions, options_of_check
+from runyoro_ssl.check.options import CheckOptions, options_of_check, prepare_environment
 from runyoro_ssl.errors import RunyoroError
 
 
@@ -27,7 +26,7 @@ def main() -> int:
 
 def _check(options: CheckOptions) -> int:
     warnings.simplefilter("ignore")
-    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # torch reads it when it is imported
+    prepare_environment()
     from runyoro_ssl.check.report import COLUMNS, Record, cells, is_wrong, summary
     from runyoro_ssl.check.run import run_checks
     from runyoro_ssl.check.settings import resolve_check

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -15,7 +16,8 @@ from runyoro_ssl.bench.subjects import SAMPLE_RATE, InPrecision, NoiseClips, bui
 from runyoro_ssl.bench.training import BATCH_SECONDS
 from runyoro_ssl.check.blocks import BLOCKS, Block, Outcome, run_block
 from runyoro_ssl.check.finding import Finding, failed, number_or_none
-from runyoro_ssl.check.settings import CheckSettings
+from runyoro_ssl.check.room import CLIP_SEC, clip_seconds, free_bytes, predicted_bytes
+from runyoro_ssl.check.settings import CheckSettings, Way
 from runyoro_ssl.model.load import set_up
 from runyoro_ssl.model.precision import set_precision
 
@@ -33,7 +35,6 @@ SHAPES = {
     "padded clips": (3.0, 2.2, 1.5),
 }
 """Seconds of each clip."""
-LARGEST_CLIP_SEC = 15.0
 
 
 def check_blocks(settings: CheckSettings) -> Iterator[Finding]:
@@ -48,13 +49,19 @@ def check_blocks(settings: CheckSettings) -> Iterator[Finding]:
 
 
 def batches(model: Any, settings: CheckSettings) -> Iterator[tuple[str, TrainingBatch]]:
-    """The micro-batches that are tried, by name; the last is as large as a run's."""
-    seconds = max(settings.way.batch_seconds, BATCH_SECONDS[settings.device]["small"])
-    clips = max(1, round(seconds / LARGEST_CLIP_SEC))
-    shapes = {**SHAPES, f"{clips} clips of {LARGEST_CLIP_SEC:g} s": (LARGEST_CLIP_SEC,) * clips}
+    """The micro-batches that are tried, by name; the last is as large as the largest that a run might take."""
+    largest = clip_seconds(_largest(settings))
+    shapes = {**SHAPES, f"{len(largest)} clips of {CLIP_SEC:g} s": tuple(largest)}
     for name, lengths in shapes.items():
         noise = NoiseClips.of([round(one * SAMPLE_RATE) for one in lengths])
         yield name, build_batches(model, noise)[MicroBatch.of(range(len(lengths)))]
+
+
+def _largest(settings: CheckSettings) -> Way:
+    """The profile's way, or, where it fits, the micro-batch with which this device is benched."""
+    benched = Way("fp32", max(settings.way.batch_seconds, BATCH_SECONDS[settings.device]["small"]))
+    needed = predicted_bytes(replace(settings, size=settings.small), benched)
+    return benched if needed < free_bytes(settings.device) else settings.way
 
 
 def _check_block(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -37,12 +36,6 @@ from runyoro_ssl.train.checkpoints.generators import generator_states, restore_g
 CHECK = "resume"
 SAVED_AFTER, LAST_STEP = 2, 4
 CLIPS = (2.0, 1.6, 1.1)
-WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
-
-
-def prepare_environment() -> None:
-    """What cuBLAS must find when it starts, to do the same twice. Call before anything runs on CUDA."""
-    os.environ.setdefault(WORKSPACE, ":4096:8")
 
 
 def check_resume(settings: CheckSettings) -> Iterator[Finding]:
@@ -56,7 +49,6 @@ def check_resume(settings: CheckSettings) -> Iterator[Finding]:
 @contextmanager
 def deterministic(device: str) -> Iterator[None]:
     """Only algorithms that do the same twice; on MPS, where torch knows of few, as far as there are."""
-    prepare_environment()
     torch.use_deterministic_algorithms(mode=True, warn_only=device == "mps")
     try:
         yield

@@ -11,7 +11,7 @@ from runyoro_ssl.check.curve import check_curve
 from runyoro_ssl.check.finding import Finding, failed, not_done
 from runyoro_ssl.check.learner import release
 from runyoro_ssl.check.memory import check_cache, check_memory
-from runyoro_ssl.check.resume import check_resume, prepare_environment
+from runyoro_ssl.check.resume import check_resume
 from runyoro_ssl.check.settings import CheckSettings
 from runyoro_ssl.check.speed import check_speed
 
@@ -30,7 +30,6 @@ TIME_IS_UP = "time is up"
 
 def run_checks(settings: CheckSettings, *, clock: Callable[[], float] = time.monotonic) -> Iterator[Finding]:
     """The rows, as they are found. After `settings.minutes` nothing new is begun, and what was not is said."""
-    prepare_environment()
     deadline = clock() + 60 * settings.minutes
     more = f"--minutes {2 * settings.minutes:g}"
     for name, check in CHECKS.items():

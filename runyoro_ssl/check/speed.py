@@ -58,10 +58,10 @@ def check_speed(settings: CheckSettings) -> Iterator[Finding]:
         except Exception as error:  # noqa: BLE001 - of this way: a compiler that is missing, say; the others say more
             yield failed(CHECK, what, error)
             continue
-        if change:
-            tried.append((change, pace))
-        else:
+        if not change:
             base = pace
+        elif pace.is_finite:
+            tried.append((change, pace))
         if way.precision not in rates:
             rates[way.precision] = measure_gemm(settings.device, DTYPES[way.precision])
         yield _judge(settings, what, pace, base if change else None, rates[way.precision])
@@ -161,8 +161,11 @@ def _judge(settings: CheckSettings, what: str, pace: Measured, base: Measured | 
 
 
 def _recommend(settings: CheckSettings, base: Measured, tried: list[tuple[str, Measured]]) -> Finding:
-    change, best = max(((change, pace) for change, pace in tried if pace.is_finite), key=lambda one: one[1].speed)
+    """The best other setting, if it is faster by enough, and still is when the profile's way is measured again."""
+    change, best = max(tried, key=lambda one: one[1].speed)
     times = best.speed / base.speed
+    if times > WORTH_A_CHANGE:  # the machine may have been busy meanwhile
+        times = best.speed / max(base.speed, measure_pace(settings, base.way).speed)
     slow = times > WORTH_A_CHANGE
     return Finding(
         CHECK,

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runyoro_ssl import logs
-from runyoro_ssl.check.options import CheckOptions
+from runyoro_ssl.check.options import CheckOptions, prepare_environment
 from runyoro_ssl.commands.ending import end
 from runyoro_ssl.commands.given import check_options, resolve
 from runyoro_ssl.config import HardwareConfig
@@ -38,7 +37,7 @@ def check(given: Mapping[str, Any]) -> Checked:
     Raises:
         ConfigError: An option that is wrong or says nothing here, an absent device, a file that cannot be written.
     """
-    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # torch reads it when it is imported
+    prepare_environment()
     options, hardware = _resolve(given)
     from runyoro_ssl.check.report import Record
     from runyoro_ssl.check.run import run_checks

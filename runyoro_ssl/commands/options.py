@@ -124,7 +124,8 @@ class FilelessSourceOptions(Section):
 class TaskOptions:
     """What a task takes: `own` options, which are no settings, and settings of `sections`, the most telling first.
 
-    `plain`: own options, too, as dataclasses, for where there is no pydantic. `chooses_profile`: where none is given, it takes the one for the best device present.
+    `plain`: own options, too, as dataclasses, for where there is no pydantic. `chooses_profile`: where none is given,
+    it takes the one for the best device present.
     """
 
     own: tuple[type[Section], ...] = ()
