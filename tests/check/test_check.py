@@ -354,8 +354,7 @@ def test_bare_checkout_runs_it(tmp_path: Path) -> None:
         "import runyoro_ssl.bench.sizes as sizes, runyoro_ssl.bench.measure as measure\n"
         "import runyoro_ssl.check.speed as speed\n"
         f"sizes.SIZES['small'] = {LIKE_TINY!r}\n"
-        "measure.GEMM_SIZE['cpu'] = 64; speed.MULTIPLES['cpu'] = ()\n"
-        "speed.is_emulated = lambda *_: True\n"
+        "measure.GEMM_SIZE['cpu'] = 64; speed.ways = lambda settings: [('', settings.way)]\n"
         "sys.argv = ['check', '--device', 'cpu']\n"
         "runpy.run_module('runyoro_ssl.check', run_name='__main__')\n"
     )
