@@ -47,7 +47,7 @@ def _judge(name: str, expected: list[float], seen: list[float]) -> Finding:
     differences = torch.tensor(seen) - torch.tensor(expected)
     largest = float(differences.abs().max())  # NaN, if there is one
     wrong = not largest <= LIMITS[name]
-    learns = expected[-1] < expected[0]
+    learns = seen[-1] < seen[0]
     return Finding(
         CHECK,
         f"{NUM_STEPS} steps, {name}",
