@@ -54,8 +54,8 @@ class HardwareConfig(Section):
     gradient_checkpointing: bool = setting(default=False, decides="rounding", flag_of="train")
     """Recompute each layer in the backward pass: less memory, about a third more time."""
     keep_freed_memory: bool | None = setting(None, decides="machine")
-    """On a CPU with glibc: keep what is freed for the next step, faster, but up to three times the memory. Not set:
-    where there is so much."""
+    """On a CPU with glibc: keep what is freed for the next step, faster, but up to two and three
+    quarters times what a step takes and gives back. Not set: where there is so much."""
     attention: Literal["sdpa", "eager"] = setting("sdpa", decides="rounding")
     """Implementation of attention: fused where the device has it, or plain."""
     compile: bool = setting(default=False, decides="rounding")

@@ -32,7 +32,7 @@ from runyoro_ssl.bench.subjects import (
 from runyoro_ssl.devices import is_out_of_memory
 from runyoro_ssl.errors import TrainingError
 from runyoro_ssl.evaluate.metrics import Meter
-from runyoro_ssl.model.allocator import can_keep, reset_allocator, tune_allocator
+from runyoro_ssl.model.allocator import allow, reset_allocator, tune_allocator
 from runyoro_ssl.model.encoder import encode_waveforms
 from runyoro_ssl.model.memory import BatchSettings, predict_memory
 from runyoro_ssl.model.objective import compute_objective
@@ -207,12 +207,11 @@ class TrainingBench:
         """Alternating runs; each side alone, without the other's optimizer, where both do not fit into memory."""
         settings = self.settings
         extra: dict[str, Any] = {}
-        peak = predict_memory(self.model.config, BatchSettings(self.batch_seconds)).peak
-        keep = can_keep(peak)
+        keep = allow(predict_memory(self.model.config, BatchSettings(self.batch_seconds))).keeps
 
         def our_turn() -> None:
             if settings.device == "cpu":  # as train does
-                tune_allocator(peak, keep_freed_memory=keep)
+                tune_allocator(keep=keep)
             ours()
 
         def their_turn() -> None:

@@ -7,8 +7,8 @@ import torch
 from runyoro_ssl.bench.sizes import SIZES
 from runyoro_ssl.bench.subjects import NO_DROPOUT
 from runyoro_ssl.check.settings import CheckSettings, Way
-from runyoro_ssl.model.allocator import available_memory
-from runyoro_ssl.model.memory import BatchSettings, predict_memory
+from runyoro_ssl.model.allocator import allow, available_memory, tune_allocator
+from runyoro_ssl.model.memory import BatchSettings, Memory, predict_memory
 from runyoro_ssl.torchaudio_compat import import_transformers
 
 CLIP_SEC = 15.0
@@ -23,6 +23,12 @@ def clip_seconds(way: Way) -> list[float]:
 
 def predicted_bytes(settings: CheckSettings, way: Way) -> int:
     """The predicted peak of a step on micro-batches of `clip_seconds`, of what the device counts: tensors alone."""
+    memory = predict(settings, way)
+    return memory.peak - memory.base - (memory.batches if settings.device == "cpu" else 0)
+
+
+def predict(settings: CheckSettings, way: Way) -> Memory:
+    """The predicted memory of a run on such micro-batches."""
     batch = BatchSettings(
         batch_seconds=way.batch_seconds,
         num_clips=len(clip_seconds(way)),
@@ -33,8 +39,13 @@ def predicted_bytes(settings: CheckSettings, way: Way) -> int:
         device=settings.device,  # type: ignore[arg-type]  # as well
     )
     config = import_transformers().Wav2Vec2Config(**SIZES[settings.size], **NO_DROPOUT)
-    memory = predict_memory(config, batch)
-    return memory.peak - memory.base - (memory.batches if settings.device == "cpu" else 0)
+    return predict_memory(config, batch)
+
+
+def tune(settings: CheckSettings, way: Way) -> None:
+    """Have a CPU's allocator do what it does in a run."""
+    if settings.device == "cpu":
+        tune_allocator(keep=allow(predict(settings, way)).keeps)
 
 
 def free_bytes(device: str) -> int:

@@ -12,8 +12,10 @@ from runyoro_ssl.check.finding import Finding, failed, not_done
 from runyoro_ssl.check.learner import release
 from runyoro_ssl.check.memory import check_cache, check_memory
 from runyoro_ssl.check.resume import check_resume
+from runyoro_ssl.check.room import tune
 from runyoro_ssl.check.settings import CheckSettings
 from runyoro_ssl.check.speed import check_speed
+from runyoro_ssl.model.allocator import limit_program_caches
 
 Check = Callable[[CheckSettings], Iterator[Finding]]
 CHECKS: dict[str, Check] = {
@@ -31,6 +33,8 @@ TIME_IS_UP = "time is up"
 def run_checks(settings: CheckSettings, *, clock: Callable[[], float] = time.monotonic) -> Iterator[Finding]:
     """The rows, as they are found. After `settings.minutes` nothing new is begun, and what was not is said."""
     deadline = clock() + 60 * settings.minutes
+    limit_program_caches()  # as a run does
+    tune(settings, settings.way)
     more = f"--minutes {2 * settings.minutes:g}"
     for name, check in CHECKS.items():
         if clock() >= deadline:

@@ -13,9 +13,8 @@ from runyoro_ssl.bench.measure import alternate, measure_gemm, synchronize
 from runyoro_ssl.bench.subjects import DTYPES
 from runyoro_ssl.check.finding import Finding, failed, not_done, number_or_none, size
 from runyoro_ssl.check.learner import Learner, kept_bytes
-from runyoro_ssl.check.room import clip_seconds, free_bytes, predicted_bytes
+from runyoro_ssl.check.room import clip_seconds, free_bytes, predicted_bytes, tune
 from runyoro_ssl.check.settings import CheckSettings, Way
-from runyoro_ssl.model.allocator import tune_allocator
 from runyoro_ssl.model.precision import is_emulated
 
 CHECK = "speed"
@@ -94,8 +93,7 @@ def described(way: Way) -> str:
 def measure_pace(settings: CheckSettings, way: Way) -> Measured:
     """Take a few steps of a new model in this way."""
     device = settings.device
-    if device == "cpu":  # as train does
-        tune_allocator(predicted_bytes(settings, way))
+    tune(settings, way)
     learner = Learner.new(settings.size, device, way)
     clips = clip_seconds(way)
     batch = learner.batch(clips)

@@ -18,6 +18,7 @@ from runyoro_ssl.config import Config
 from runyoro_ssl.devices import available_devices
 from runyoro_ssl.errors import CheckpointError
 from runyoro_ssl.logs import print_table
+from runyoro_ssl.model.allocator import allow
 from runyoro_ssl.plugin.manager import load_plugins
 from runyoro_ssl.resolve import best_profile, list_profiles, load_config, profile_device
 from runyoro_ssl.torchaudio_compat import torchaudio_form
@@ -205,15 +206,13 @@ def memory_rows(config: Config) -> list[list[str]]:
 
 def _kept(config: Config, memory: Memory) -> list[list[str]]:
     """What becomes of freed memory, where that is ours to say."""
-    from runyoro_ssl.model.allocator import KEEPING_COSTS, can_keep
-
     if config.hardware.device != "cpu" or platform.libc_ver()[0] != "glibc":
         return []
-    keep = config.hardware.keep_freed_memory
-    if can_keep(memory.peak) if keep is None else keep:
-        most = _size(KEEPING_COSTS * memory.peak)
-        return [["freed memory", f"kept for speed, up to {most} in all; not with hardware.keep_freed_memory=false"]]
-    return [["freed memory", "given back at once"]]
+    allowance = allow(memory, keep_freed_memory=config.hardware.keep_freed_memory)
+    most = _size(allowance.most)
+    if allowance.keeps:
+        return [["freed memory", f"kept for speed, at most {most} in all; not with hardware.keep_freed_memory=false"]]
+    return [["freed memory", f"given back at once; at most {most} in all"]]
 
 
 def _verdict(model: Any, settings: BatchSettings, memory: Memory) -> list[list[str]]:

@@ -24,13 +24,14 @@ The peak is the largest of four moments, the last three of which are in the back
                                 (5 with group norm), more where they are converted to fp32
 
 The optimizer's step is fused and the files of a checkpoint are written from where the tensors lie: no peak. On the CPU
-come the libraries (`CPU_BASE`) and the batches of two updates: one being used, one being built; and what
-`tune_allocator` keeps, where memory is plentiful. Layer drop is not
-counted, as now and then it drops nothing; nor are pages of the dataset's files that the system keeps in memory: it
-takes them back when memory is short.
+come the libraries (`CPU_BASE`) and the batches of two updates: one being used, one being built. What is kept of freed
+memory is not in it: `allocator.allow` says what that comes to at most. Layer drop is not counted, as now and then it
+drops nothing; nor are pages of the dataset's files that the system keeps in memory: it takes them back when memory is
+short.
 
-Compared with real runs on a CPU in fp32, and with steps of XLS-R-300M on an H200 in bf16 without dropout, which take
-7 to 9 % more; 7 % less compiled. Dropout on CUDA (masks of one byte) and all of MPS are read from torch's source.
+Compared with real runs on a CPU in fp32 and bf16, and with steps of XLS-R-300M on an H200 in bf16 without dropout,
+which take 7 to 9 % more; 7 % less compiled. Dropout on CUDA (masks of one byte) and all of MPS are read from torch's
+source.
 """
 
 from __future__ import annotations
@@ -76,9 +77,12 @@ class BatchSettings:
     mask_time_prob: float = 0.65
 
     @classmethod
-    def of(cls, config: Config, *, padded: bool) -> BatchSettings:
-        """The settings of a run's configuration. `padded`: the model's feature extractor asks for attention masks."""
-        hardware, clip_seconds = config.hardware, config.prepare.max_duration_sec
+    def of(cls, config: Config, *, padded: bool, clip_seconds: float | None = None) -> BatchSettings:
+        """The settings of a run's configuration. `padded`: the model's feature extractor asks for attention masks.
+
+        `clip_seconds`: the longest clip, where the dataset is known; else the longest that `prepare` would make.
+        """
+        hardware, clip_seconds = config.hardware, clip_seconds or config.prepare.max_duration_sec
         accumulation, clips = hardware.gradient_accumulation_steps, hardware.per_device_train_batch_size
         batch_seconds = clips * clip_seconds if clips else hardware.batch_seconds
         return cls(
@@ -128,6 +132,11 @@ class Memory:
     def peak(self) -> int:
         """The most bytes in use at any moment."""
         return max(self.moments_of_peak.values())
+
+    @property
+    def passing(self) -> int:
+        """Bytes at the peak that a step takes and gives back: all but weights, moments and libraries."""
+        return self.peak - self.weights - self.adamw - self.base
 
     @property
     def peak_moment(self) -> str:

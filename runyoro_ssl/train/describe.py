@@ -19,6 +19,8 @@ from runyoro_ssl.train.training_run import TrainingRun
 
 log = get_logger()
 
+GIB = 1 << 30
+
 
 def summary_rows(run: TrainingRun, step_seconds: float | None = None) -> list[list[str]]:
     """Rows of the table printed before the first step: what this run is. With times, where a step's is known."""
@@ -36,11 +38,21 @@ def summary_rows(run: TrainingRun, step_seconds: float | None = None) -> list[li
         ["validation data", f"{sum(len(batch.clips) for batch in run.eval_plan)} clips"],
         ["steps", f"{run.total_steps} of {per_update:.0f} audio seconds, {epochs:.3g} epochs, from step {run.step}"],
         ["plan", f"{len(batches)} micro-batches an epoch; {wasted:.1%} wasted on padding and audio left out"],
+        *_memory_rows(run),
         ["learning rate", f"{config.train.learning_rate:g}, seed {config.train.seed}"],
         ["augmentations", ", ".join(config.plugins.augmentations) or "none"],
         *([name, how_often] for name, how_often in Intervals.of(run).words(step_seconds).items()),
         ["output", str(config.train.output_dir)],
     ]
+
+
+def _memory_rows(run: TrainingRun) -> list[list[str]]:
+    """What the run may take of this machine's memory."""
+    if run.memory is None:
+        return []
+    predicted, most = run.memory.predicted / GIB, run.memory.most / GIB
+    kept = "; freed memory is kept for speed" if run.memory.keeps else ""
+    return [["memory", f"{predicted:.2f} GiB predicted, at most {most:.2f} GiB{kept}"]]
 
 
 def report_changes(run: TrainingRun, start: Start, regroup: Regroup) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -92,7 +92,7 @@ def _as_planned(run: TrainingRun, free: int, before: Sequence[Disk]) -> Forecast
         *summary_rows(run, pace.usual_step if pace else None),
         *_time_rows(run, pace),
         ["checkpoints in all", f"{by_steps} by steps, {size(space.checkpoint)} each"],
-        ["memory", f"{size(peak)} predicted at most, {size(free)} free ({run.accelerator.device.type})"],
+        ["memory free", f"{size(free)} ({run.accelerator.device.type}), of which {size(peak)} are needed"],
         ["dataset", f"{size(folder_bytes(run.config.train.processed_dataset_path))}, already there"],
         *_disk_rows(needed),
     ]
@@ -165,9 +165,11 @@ def _disk_rows(needed: Sequence[Disk]) -> list[list[str]]:
 
 def _predicted_peak(run: TrainingRun) -> int:
     """Bytes that the run takes at most, by its own longest clip."""
-    settings = BatchSettings.of(run.config, padded=run.extractor.return_attention_mask)
+    if run.memory is not None:
+        return run.memory.predicted
     longest = max(run.plan.num_samples) / run.extractor.sampling_rate
-    return predict_memory(run.model.config, replace(settings, clip_seconds=longest)).peak
+    padded = run.extractor.return_attention_mask
+    return predict_memory(run.model.config, BatchSettings.of(run.config, padded=padded, clip_seconds=longest)).peak
 
 
 def _too_large_to_load(config: Config, free: int) -> list[str]:

@@ -23,8 +23,8 @@ from runyoro_ssl.train.training_run import TrainingRun
 log = get_logger()
 
 HEAP_SETTLES = 300
-"""Steps before memory is watched. Measured on a CPU: with clips of 2 to 15 s, a heap that keeps what is freed grew from
-748 MiB at step 150 to 846 at 300 and 935 at 1,000, and stayed."""
+"""Steps before growth of memory is judged; what a run may take is held from the first step on. A heap that keeps what
+is freed reaches its size when it has seen most lengths of clips."""
 RECENT = 20
 """Updates whose numbers the journal keeps of an alarm."""
 MAX_NAMED = 10
@@ -51,7 +51,10 @@ class Recovery:
         self._skipped: dict[int, list[int]] = {}
         self._unwritten: deque[dict[str, Any]] = deque()
         self._memory = MemoryWatch(
-            run.accelerator.device.type, max_growth=run.config.health.max_memory_growth, warmup=HEAP_SETTLES
+            run.accelerator.device.type,
+            max_growth=run.config.health.max_memory_growth,
+            warmup=HEAP_SETTLES,
+            allowance=run.memory,
         )
         run.stepper.judge = self.judge
 
@@ -108,8 +111,9 @@ class Recovery:
         return (*names, *([f"and {more} more"] if more else []))
 
     def watch_memory(self, step: int) -> None:
-        """Say when memory keeps growing. Called after every step."""
-        if self._run.config.health.enabled and (seen := self._memory.measure(step)) is not None:
+        """Hold memory to what the run may take; say when that fails, or when it keeps growing. After every step."""
+        seen = self._memory.measure(step)
+        if self._run.config.health.enabled and seen is not None:
             log.warning("memory_grows", step=step, seen=seen)
 
     def memory_numbers(self) -> dict[str, float]:

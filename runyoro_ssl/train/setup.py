@@ -18,7 +18,7 @@ from runyoro_ssl.errors import ConfigError, TrainingError
 from runyoro_ssl.evaluate.heldout import check_validation, plan_validation
 from runyoro_ssl.evaluate.metrics import Meter
 from runyoro_ssl.logs import get_logger
-from runyoro_ssl.model.allocator import tune_allocator
+from runyoro_ssl.model.allocator import Allowance, allow, limit_program_caches, tune_allocator
 from runyoro_ssl.model.checks import extractor_doubts
 from runyoro_ssl.model.folder import check_folder
 from runyoro_ssl.model.forward import num_frames
@@ -51,6 +51,7 @@ def build_run(config: Config, plugins: Plugins, accelerator: Any, start: Start) 
     Raises:
         RunyoroError: Of the kind that fits; nothing has been written by then.
     """
+    limit_program_caches()  # before the model is tried, as it is loaded
     name = config.model.model_name_or_path if start.path is None else str(start.path)
     check_folder(name, weights=True)
     config = config.model_copy(update={"model": _base(config, start)})
@@ -60,9 +61,8 @@ def build_run(config: Config, plugins: Plugins, accelerator: Any, start: Start) 
     if accelerator.is_main_process:
         for doubt in extractor_doubts(extractor, model.config):
             log.warning("feature_extractor_doubtful", model=name, because=doubt)
-    if config.hardware.device == "cpu":
-        _tune_allocator(config, model, extractor)
     lengths = tuple(splits["train"].with_format("numpy")["num_samples"][:].tolist())
+    memory = _allow_memory(config, model, extractor, max(lengths)) if config.hardware.device == "cpu" else None
     check_validation(Clips(splits["validation"]), model.config, sampling_rate=extractor.sampling_rate)
     check_training_clips(Clips(splits["train"]), sampling_rate=extractor.sampling_rate)
     summary = _check_masks(model, lengths, config, sampling_rate=extractor.sampling_rate)
@@ -89,6 +89,7 @@ def build_run(config: Config, plugins: Plugins, accelerator: Any, start: Start) 
         stepper=Stepper(accelerator, model, optimizer, config.train, plan.total_steps, _report_parts),
         meter=Meter(accelerator, model.config),
         watch=HealthWatch(config.health, warmup_steps=warmup_steps(config.train, plan.total_steps)),
+        memory=memory,
         base_model=config.model.model_name_or_path,
         base_revision=config.model.revision,
         unreadable=Unreadable(num_clips=len(lengths), max_share=config.train.max_unreadable_share),
@@ -108,10 +109,14 @@ def _base(config: Config, start: Start) -> ModelConfig:
     return config.model.model_copy(update={"revision": start.state.get("base_revision", config.model.revision)})
 
 
-def _tune_allocator(config: Config, model: Any, extractor: Any) -> None:
-    batches = BatchSettings.of(config, padded=extractor.return_attention_mask)
-    peak = predict_memory(model.config, batches).peak
-    tune_allocator(peak, keep_freed_memory=config.hardware.keep_freed_memory)
+def _allow_memory(config: Config, model: Any, extractor: Any, longest: int) -> Allowance:
+    """Predict what the run takes, and set the allocator to stay within that."""
+    batches = BatchSettings.of(
+        config, padded=extractor.return_attention_mask, clip_seconds=longest / extractor.sampling_rate
+    )
+    allowance = allow(predict_memory(model.config, batches), keep_freed_memory=config.hardware.keep_freed_memory)
+    tune_allocator(keep=allowance.keeps)
+    return allowance
 
 
 def _plan(config: Config, start: Start, regroup: Regroup, lengths: tuple[int, ...]) -> RunPlan:

@@ -10,6 +10,7 @@ from runyoro_ssl.batches.plan import MicroBatch, RunPlan
 from runyoro_ssl.batches.unreadable import Unreadable
 from runyoro_ssl.config import Config
 from runyoro_ssl.evaluate.metrics import Meter
+from runyoro_ssl.model.allocator import Allowance
 from runyoro_ssl.model.masking import MaskSummary
 from runyoro_ssl.train.health.watch import HealthWatch
 from runyoro_ssl.train.step import Stepper
@@ -35,6 +36,8 @@ class TrainingRun:
     meter: Meter
     watch: HealthWatch
     unreadable: Unreadable
+    memory: Allowance | None
+    """What it may take of this machine's memory; None on other devices than the CPU."""
     base_model: str
     base_revision: str | None
     """What the run began with, whatever is given when it is resumed."""

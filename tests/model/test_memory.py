@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-import platform
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -16,12 +12,11 @@ from typing import Any
 import pytest
 import torch
 
-from conftest import ROOT, TINY, build_tiny_model, transformers
+from conftest import TINY, build_tiny_model, transformers
 from runyoro_ssl.commands import doctor
 from runyoro_ssl.config import MaskingConfig
 from runyoro_ssl.devices import available_devices
 from runyoro_ssl.model.activations import Activations
-from runyoro_ssl.model.allocator import can_keep
 from runyoro_ssl.model.forward import encode, num_frames
 from runyoro_ssl.model.masking import make_masks
 from runyoro_ssl.model.memory import BatchSettings, count_parameters, largest_batch_seconds, predict_memory
@@ -209,33 +204,6 @@ def test_checkpointing_saves(tmp_path: Path) -> None:
     )
 
 
-@pytest.mark.skipif(
-    platform.libc_ver()[0] != "glibc", reason="other C libraries return what is freed, or cannot be told"
-)
-@pytest.mark.parametrize("keep", [False, True])
-def test_freed_tensors_go_back_to_the_system(keep: bool) -> None:  # noqa: FBT001 - parametrised
-    """Even between tensors still in use; unless they are to be kept."""
-    code = f"""
-import psutil, torch
-from runyoro_ssl.model.allocator import tune_allocator
-tune_allocator(0, keep_freed_memory={keep})
-for size in (4 << 20, 16 << 20, 31 << 20):
-    torch.ones(size // 4)  # each freed block of its own raises glibc's threshold
-many, in_use = [], []
-for _ in range(50):
-    many.append(torch.ones(2 << 20))
-    in_use.append(torch.ones(25_000))
-held = psutil.Process().memory_info().rss
-many.clear()
-print((held - psutil.Process().memory_info().rss) >> 20)
-"""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True, check=True
-    )
-    assert (int(done.stdout) > 350) != keep
-
-
 @pytest.mark.parametrize(
     ("free_bytes", "said"),
     [
@@ -293,16 +261,10 @@ def test_doctor_explains_wrong_input_in_one_line(
     assert not out
 
 
-@pytest.mark.parametrize(("keep", "said"), [("true", "kept for speed"), ("false", "given back at once")])
+@pytest.mark.parametrize(("keep", "said"), [("true", "kept for speed, at most"), ("false", "at once; at most")])
 def test_doctor_says_what_becomes_of_freed_memory(run_task: RunTask, tiny_model: Path, keep: str, said: str) -> None:
     """The prediction is of what is needed; what is kept beyond it is said."""
     options = f"--profile cpu-smoke --set hardware.keep_freed_memory={keep}"
     status, out, err = run_task(f"doctor --model-name-or-path {tiny_model} {options}")
     assert status == 0, err
     assert said in " ".join(out.split())
-
-
-def test_freed_memory_is_kept_only_where_there_is_plenty() -> None:
-    """A gibibyte here; not what no machine has."""
-    assert can_keep(1 << 20)
-    assert not can_keep(1 << 50)

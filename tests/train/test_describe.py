@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from structlog.testing import capture_logs
 
 from runyoro_ssl.config import Config, HardwareConfig
+from runyoro_ssl.model.memory import BatchSettings, predict_memory
 from runyoro_ssl.setting import deciding
+from runyoro_ssl.train.describe import summary_rows
 from support.trainer import build, run
 
 MakeConfig = Callable[..., Config]
@@ -19,6 +22,18 @@ def test_a_setting_of_the_machine_does_not_decide_what_is_learned() -> None:
     kinds = [set(deciding(what, HardwareConfig)) for what in ("steps", "rounding", "machine")]
     assert set.union(*kinds) == set(HardwareConfig.model_fields)
     assert sum(map(len, kinds)) == len(HardwareConfig.model_fields)
+
+
+def test_memory_is_predicted_from_the_clips_there_are(train_config: MakeConfig) -> None:
+    """The longest of the dataset, not the longest that `prepare` would make; the table says what and how much."""
+    built = build(train_config("run", "prepare.max_duration_sec=600", "hardware.batch_seconds=600"))
+    longest = max(built.plan.num_samples) / built.extractor.sampling_rate
+    settings = BatchSettings.of(built.config, padded=True, clip_seconds=longest)
+    assert built.memory is not None
+    assert built.memory.predicted == predict_memory(built.model.config, settings).peak
+    assert built.memory.predicted < predict_memory(built.model.config, replace(settings, clip_seconds=600.0)).peak
+    row = dict(summary_rows(built))["memory"]
+    assert row.startswith(f"{built.memory.predicted / (1 << 30):.2f} GiB predicted, at most ")
 
 
 def said(config: Config) -> dict[str, dict[str, object]]:

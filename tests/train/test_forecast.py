@@ -65,7 +65,8 @@ def test_table_and_status(train_config: MakeConfig, run_task: RunTask, tmp_path:
     assert rows["checkpoints in all"] == "5 by steps, 0.3 MiB each"
     assert ": if it started now, until " in rows["time"]
     assert "; measured on " in rows["update"]
-    assert " predicted at most, " in rows["memory"]
+    assert " predicted, at most " in rows["memory"]
+    assert " are needed" in rows["memory free"]
     (on_disk,) = (value for name, value in rows.items() if name.startswith("disk of "))
     assert "free: 5 checkpoints of 0.3 MiB" in on_disk
     assert (rows["fits"], found.problem) == ("yes", None)

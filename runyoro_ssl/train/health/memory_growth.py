@@ -1,4 +1,7 @@
-"""Growth of memory over a run, noticed in time: what leaks a little at every step ends a run of days."""
+"""Memory over a run: held to what was predicted on a CPU, and growth noticed in time.
+
+What leaks a little at every step ends a run of days; what takes more than was promised ends its neighbours, too.
+"""
 
 from __future__ import annotations
 
@@ -11,14 +14,17 @@ from typing import Any
 import psutil
 import torch
 
+from runyoro_ssl.model.allocator import Allowance, give_back_freed
+
 MIB = 1 << 20
 FEW_SHAPES = "a new run with --set hardware.clip_lengths=6, for which fewer programs are kept"
+PLUGINS = "the built-in collator and augmentations alone: plugins may keep tensors"
 ADVICE = {
-    ("memory", "cpu"): "--set hardware.keep_freed_memory=false",
+    ("memory", "cpu"): PLUGINS,
     ("memory", "mps"): FEW_SHAPES,
     ("memory", "cuda"): "--dataloader-num-workers 1, so that another process builds the batches",
     ("device_memory", "mps"): FEW_SHAPES,
-    ("device_memory", "cuda"): "the built-in collator and augmentations alone: plugins may keep tensors",
+    ("device_memory", "cuda"): PLUGINS,
 }
 """What to try, by measure and device."""
 
@@ -26,12 +32,26 @@ ADVICE = {
 class MemoryWatch:
     """The watch over the memory of this process and its device. Call `measure` after every step.
 
-    The first `warmup` steps of the process do not count; the most that is used in the `window` calls after them is the
-    baseline. Growth is what never fell back under it, by more than the share `max_growth`, in the last `window` calls.
+    On a CPU, from the first step on: above `allowance.trim_at` what was freed is given back, and what is then still
+    above `allowance.most` is an alarm.
+
+    For growth, the first `warmup` steps of the process do not count; the most that is used in the `window` calls after
+    them is the baseline. Growth is what never fell back under it, by more than the share `max_growth`, in the last
+    `window` calls, nor when what was freed is given back.
     """
 
-    def __init__(self, device: str, *, max_growth: float, warmup: int = 100, window: int = 50) -> None:
-        self._device, self._warmup = torch.device(device).type, warmup
+    def __init__(
+        self,
+        device: str,
+        *,
+        max_growth: float,
+        warmup: int = 100,
+        window: int = 50,
+        allowance: Allowance | None = None,
+    ) -> None:
+        self._device, self._warmup, self._max_growth = torch.device(device).type, warmup, max_growth
+        self._allowance, self._libraries = allowance, _pages_of_files()
+        self._said_above = 0 if allowance is None else allowance.most
         self._trends = {name: Trend(max_growth, window) for name in _measure(self._device)}
         self._first_step: int | None = None
 
@@ -39,18 +59,44 @@ class MemoryWatch:
         """Measure memory after a step. Returns the text of an alarm: once, and again when as much has been added."""
         if self._first_step is None:
             self._first_step = step
-        if step < self._first_step + self._warmup:
-            return None
-        alarms = [
-            self._alarm(name, step, *grown)
-            for name, num_bytes in _measure(self._device).items()
-            if (grown := self._trends[name].add(num_bytes)) is not None
-        ]
-        return "; ".join(alarms) or None
+        alarms = [self._over(step)]
+        if step >= self._first_step + self._warmup:
+            alarms += [self._grown(name, step, num_bytes) for name, num_bytes in _measure(self._device).items()]
+        return "; ".join(alarm for alarm in alarms if alarm) or None
 
     def numbers(self) -> dict[str, float]:
         """Memory in use now in MiB, named as in the log."""
         return {f"train/{name}_mib": num_bytes / MIB for name, num_bytes in _measure(self._device).items()}
+
+    def _over(self, step: int) -> str | None:
+        """Stay within the allowance. An alarm if that cannot be done."""
+        allowance = self._allowance
+        if allowance is None or self._in_all() <= allowance.trim_at:
+            return None
+        give_back_freed()
+        used = self._in_all()
+        if used <= self._said_above:
+            return None
+        self._said_above = round((1 + self._max_growth) * used)
+        return (
+            f"memory of this process is {used / MIB:,.0f} MiB after step {step}, what was freed given back; predicted "
+            f"were {allowance.predicted / MIB:,.0f}, at most {allowance.most / MIB:,.0f}. To free it, press Ctrl-C and "
+            "go on with --resume-from-checkpoint last; if it comes back at once, with a smaller "
+            f"hardware.batch_seconds; if slowly, try {PLUGINS}"
+        )
+
+    def _in_all(self) -> int:
+        """Bytes that compare with a prediction: the libraries' files are in that, the dataset's are not."""
+        return _measure(self._device)["memory"] + self._libraries
+
+    def _grown(self, name: str, step: int, num_bytes: int) -> str | None:
+        grown = self._trends[name].add(num_bytes)
+        if grown is None:
+            return None
+        before, now = grown
+        if name == "memory" and give_back_freed():
+            now = min(now, _measure(self._device)[name])
+        return self._alarm(name, step, before, now) if now > (1 + self._max_growth) * before else None
 
     def _alarm(self, name: str, step: int, before: int, now: int) -> str:
         where = "this process" if name == "memory" else f"the device ({self._device})"
@@ -96,6 +142,11 @@ def _measure(device: str) -> dict[str, int]:
         # With what Metal keeps for its programs: that grows with the number of shapes.
         found["device_memory"] = max(torch.mps.driver_allocated_memory(), torch.mps.current_allocated_memory())
     return found
+
+
+def _pages_of_files() -> int:
+    """Resident bytes that are files': at the start of a run those of Python and its libraries. 0 where not told."""
+    return int(getattr(psutil.Process().memory_info(), "shared", 0))
 
 
 def _private() -> int:
