@@ -170,11 +170,15 @@ def _fields_beside(where: Sequence[Any]) -> list[str]:
 
 def best_profile() -> str:
     """The first profile for the best device present."""
-    best = available_devices()[0]
+    return profile_for(available_devices()[0])
+
+
+def profile_for(device: str) -> str:
+    """The first profile for a device. Raises ConfigError if there is none."""
     for name, path in list_profiles().items():
-        if profile_device(path) == best:
+        if profile_device(path) == device:
             return name
-    raise ConfigError(f"no profile is for {best}, the device of this machine; give one with --profile FILE.toml")
+    raise ConfigError(f"no profile is for {device}, the device of this machine; give one with --profile FILE.toml")
 
 
 def check_device(device: str) -> None:

@@ -20,7 +20,7 @@ LIGHT = """
 """
 STEP = """
     model.masking model.load model.forward model.objective model.memory batches.build batches.plan batches.loader
-    batches.forward evaluate.metrics train.optim train.step bench.run
+    batches.forward evaluate.metrics train.optim train.step bench.run check.run
 """
 ABSENT = ("pydantic", "datasets", "soundfile", "structlog", "invoke", "soxr", "pluggy", "rich", "psutil")
 
@@ -40,7 +40,7 @@ def test_light_modules_import_no_torch(module: str) -> None:
 
 
 def test_training_step_needs_torch_transformers_and_accelerate_only() -> None:
-    """On a bare machine, the step and its bench still import."""
+    """On a bare machine, the step, its bench and its check still import."""
     code = f"import sys\nfor name in {ABSENT}: sys.modules[name] = None\n"
     code += "\n".join(f"import runyoro_ssl.{module}" for module in STEP.split())
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False, capture_output=True, text=True)

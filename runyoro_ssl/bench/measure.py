@@ -18,6 +18,8 @@ import torch
 What = Literal[
     "objective", "feature_encoder", "step", "epoch", "read", "prepare", "long", "workers", "corpus", "protection"
 ]
+GEMM_SIZE = {"cpu": 2048, "mps": 4096, "cuda": 8192}
+"""Rows of the square product whose rate is the ceiling of a device."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,14 @@ def alternate(
             if turn >= warmup:
                 taken.append(time.perf_counter() - start)
     return seconds[0], [] if reference is None else seconds[1]
+
+
+def measure_gemm(device: str, dtype: torch.dtype) -> float:
+    """The best rate of a square matrix product on a device, in TFLOP/s."""
+    size = GEMM_SIZE[device]
+    one, other = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
+    taken, _ = alternate(lambda: one @ other, None, runs=10, device=device, warmup=3)
+    return float(2 * size**3 / min(taken) / 1e12)
 
 
 def peak_bytes(function: Callable[[], Any], device: str) -> int | None:

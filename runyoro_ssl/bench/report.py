@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from runyoro_ssl.bench.measure import Comparison
+from runyoro_ssl.bench.plain import print_table
 
 COLUMNS = ["what", "size", "precision", "ours", "reference", "ratio", "more"]
 MIB = 1 << 20
@@ -28,11 +29,8 @@ def cells(row: Comparison) -> list[str]:
 
 
 def print_plain(rows: Sequence[Comparison]) -> None:
-    """The table in plain text, for a machine without rich."""
-    table = [COLUMNS, *map(cells, rows)]
-    widths = [max(len(line[column]) for line in table) for column in range(len(COLUMNS))]
-    for line in table:
-        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())  # noqa: T201
+    """The table in plain text."""
+    print_table(COLUMNS, list(map(cells, rows)))
 
 
 def _seconds(values: dict[str, Any], side: str) -> str:

@@ -25,25 +25,35 @@ def resolve_settings(options: BenchOptions) -> BenchSettings:
     Raises:
         ConfigError: Names the option, the value seen and what is accepted.
     """
-    present = available_devices()
-    device = _one_of("--device", options.device or present[0], DEVICES)
-    if device not in present:
-        raise ConfigError(f"--device {device} is not present on this machine; use --device {present[0]}")
-    precision = _one_of("--precision", options.precision or ("bf16" if device == "cuda" else "fp32"), PRECISIONS)
+    device = present_device(options.device)
+    precision = one_of("--precision", options.precision or ("bf16" if device == "cuda" else "fp32"), PRECISIONS)
     reference_precision = options.reference_precision or ("fp32" if device == "cpu" else precision)
     batch_seconds = options.batch_seconds
     return BenchSettings(
-        size=_one_of("--size", options.size, tuple(SIZES)),
+        size=one_of("--size", options.size, tuple(SIZES)),
         device=device,
         precision=precision,
-        reference_precision=_one_of("--reference-precision", reference_precision, PRECISIONS),
+        reference_precision=one_of("--reference-precision", reference_precision, PRECISIONS),
         steps=positive("--steps", options.steps, int),
-        parts=tuple(_one_of("--parts", part.strip(), PARTS) for part in options.parts.split(",")),
+        parts=tuple(one_of("--parts", part.strip(), PARTS) for part in options.parts.split(",")),
         clip_seconds=positive("--clip-seconds", options.clip_seconds, float),
         batch_seconds=None if batch_seconds is None else positive("--batch-seconds", batch_seconds, float),
         compile=options.compile,
         with_reference=not options.without_reference,
     )
+
+
+def present_device(asked: str | None) -> str:
+    """The device that was asked for; None: the best one.
+
+    Raises:
+        ConfigError: There is no such device, or not here.
+    """
+    present = available_devices()
+    device = one_of("--device", asked or present[0], DEVICES)
+    if device not in present:
+        raise ConfigError(f"--device {device} is not present on this machine; use --device {present[0]}")
+    return device
 
 
 def positive(option: str, value: Any, kind: type[Number]) -> Number:
@@ -72,7 +82,8 @@ def save(path: Path | str | None, device: str, rows: list[Comparison]) -> None:
         write_json(Path(path), describe_machine(device), rows)
 
 
-def _one_of(option: str, value: str, accepted: tuple[Choice, ...]) -> Choice:
+def one_of(option: str, value: str, accepted: tuple[Choice, ...]) -> Choice:
+    """The choice that an option holds. Raises ConfigError, with the nearest, if it holds none."""
     for choice in accepted:
         if choice == value:
             return choice

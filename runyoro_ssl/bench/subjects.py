@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
@@ -13,11 +14,13 @@ import torch
 
 from runyoro_ssl.batches.build import BatchBuilder
 from runyoro_ssl.bench.sizes import SIZES
+from runyoro_ssl.model.precision import set_precision
 from runyoro_ssl.torchaudio_compat import import_transformers
 from runyoro_ssl.train.optim import build_optimizer
 from runyoro_ssl.train.step import Stepper
 
 SAMPLE_RATE = 16_000
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 NO_DROPOUT = dict.fromkeys(
     ("hidden_dropout", "attention_dropout", "activation_dropout", "feat_proj_dropout", "layerdrop"), 0.0
 )
@@ -69,6 +72,12 @@ class NoiseClips:
         return self.samples[clip][start:stop].astype(np.float32) / np.float32(32768)
 
 
+def equal_clips(seconds: float, clip_seconds: float) -> NoiseClips:
+    """Clips of one length that add up to about this many seconds, at least one."""
+    length = round(clip_seconds * SAMPLE_RATE)
+    return NoiseClips.of([length] * max(1, round(seconds * SAMPLE_RATE / length)))
+
+
 def uniform_lengths(seconds: float, *, seed: int = 0) -> tuple[int, ...]:
     """Lengths of clips of 2 to 15 s, in samples, that add up to about this many seconds."""
     draw = random.Random(seed)  # noqa: S311 - not for cryptography
@@ -85,6 +94,30 @@ def build_model(size: str, device: str) -> Any:
     config = transformers.Wav2Vec2Config(**SIZES[size], **NO_DROPOUT)
     with torch.device(device):  # the largest part is drawn there; transformers makes a few parameters on the CPU
         return transformers.Wav2Vec2ForPreTraining(config).to(device).train()
+
+
+def build_accelerator(device: str, precision: str) -> Any:
+    """An Accelerator on a device, with its precision, whatever others there were in this process."""
+    from accelerate import Accelerator
+    from accelerate.state import AcceleratorState
+
+    AcceleratorState._reset_state()  # noqa: SLF001 - it keeps the precision of the first in a process
+    return Accelerator(mixed_precision=set_precision(device, precision), cpu=device == "cpu")
+
+
+class InPrecision:
+    """What the forward and backward pass need of an Accelerator, in a precision of its own."""
+
+    def __init__(self, device: torch.device, precision: str) -> None:
+        self.device, self._dtype = device, DTYPES[precision]
+
+    def autocast(self) -> Any:
+        """Autocast to the precision; nothing for fp32."""
+        return nullcontext() if self._dtype is torch.float32 else torch.autocast(self.device.type, self._dtype)
+
+    def backward(self, loss: torch.Tensor) -> None:
+        """Run the backward pass, without loss scaling: no one waits for what it would learn."""
+        loss.backward()  # type: ignore[no-untyped-call]
 
 
 def build_stepper(model: Any, accelerator: Any, *, total_steps: int) -> Stepper:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import gc
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -15,15 +14,19 @@ import torch
 from runyoro_ssl.batches.loader import load_batches
 from runyoro_ssl.batches.plan import MicroBatch, PlanSettings, Update, plan_epoch
 from runyoro_ssl.bench.flops import count_flops
-from runyoro_ssl.bench.measure import Comparison, What, alternate, peak_bytes
+from runyoro_ssl.bench.measure import Comparison, What, alternate, measure_gemm, peak_bytes
 from runyoro_ssl.bench.options import PARTS
 from runyoro_ssl.bench.reference import Reference
 from runyoro_ssl.bench.subjects import (
+    DTYPES,
     SAMPLE_RATE,
+    InPrecision,
     NoiseClips,
+    build_accelerator,
     build_batches,
     build_model,
     build_stepper,
+    equal_clips,
     uniform_lengths,
 )
 from runyoro_ssl.devices import is_out_of_memory
@@ -33,7 +36,6 @@ from runyoro_ssl.model.allocator import allow, reset_allocator, tune_allocator
 from runyoro_ssl.model.encoder import encode_waveforms
 from runyoro_ssl.model.memory import BatchSettings, predict_memory
 from runyoro_ssl.model.objective import compute_objective
-from runyoro_ssl.model.precision import set_precision
 
 BATCH_SECONDS = {
     "cpu": {"small": 30.0, "base": 15.0, "xls-r-300m": 15.0, "xls-r-1b": 15.0},
@@ -42,8 +44,6 @@ BATCH_SECONDS = {
 }
 EPOCH_BATCHES = 8
 """Micro-batches' worth of audio in the epoch that is measured."""
-GEMM_SIZE = {"cpu": 2048, "mps": 4096, "cuda": 8192}
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class TrainingBench:
         self.settings = settings
         self.batch_seconds = settings.batch_seconds or BATCH_SECONDS[settings.device][settings.size]
         self.model = build_model(settings.size, settings.device)
-        self.accelerator = _accelerator(settings.device, settings.precision)
+        self.accelerator = build_accelerator(settings.device, settings.precision)
         self.stepper = build_stepper(self.model, self.accelerator, total_steps=1_000_000)
         self.meter = Meter(self.accelerator, self.model.config)
         self.reference_model = self.model
@@ -178,10 +178,9 @@ class TrainingBench:
     @cached_property
     def batch(self) -> Any:
         """One micro-batch of equal clips, on the device."""
-        length = round(self.settings.clip_seconds * SAMPLE_RATE)
-        count = max(1, round(self.batch_seconds * SAMPLE_RATE / length))
-        self._clips = NoiseClips.of([length] * count)
-        return build_batches(self.model, self._clips)[MicroBatch.of(range(count))].to(self.accelerator.device)
+        self._clips = equal_clips(self.batch_seconds, self.settings.clip_seconds)
+        plan = MicroBatch.of(range(len(self._clips.samples)))
+        return build_batches(self.model, self._clips)[plan].to(self.accelerator.device)
 
     @cached_property
     def reference_batch(self) -> dict[str, torch.Tensor]:
@@ -197,18 +196,12 @@ class TrainingBench:
     @cached_property
     def reference_accelerator(self) -> Any:
         """An accelerator of the reference's precision."""
-        return _Precision(self.accelerator, self.settings.device, self.settings.reference_precision)
+        return InPrecision(self.accelerator.device, self.settings.reference_precision)
 
     @cached_property
     def gemm_tflops(self) -> float:
         """The best rate of a square matrix product on this device, in this precision."""
-        size = GEMM_SIZE[self.settings.device]
-        one, other = (
-            torch.randn(size, size, device=self.settings.device, dtype=DTYPES[self.settings.precision])
-            for _ in range(2)
-        )
-        taken, _ = alternate(lambda: one @ other, None, runs=10, device=self.settings.device, warmup=3)
-        return float(2 * size**3 / min(taken) / 1e12)
+        return measure_gemm(self.settings.device, DTYPES[self.settings.precision])
 
     def _compare(self, what: What, ours: Callable[[], Any], reference: Callable[[], Any]) -> Comparison:
         """Alternating runs; each side alone, without the other's optimizer, where both do not fit into memory."""
@@ -257,30 +250,6 @@ class TrainingBench:
             if not is_out_of_memory(error):
                 raise
             return []
-
-
-class _Precision:
-    """An Accelerator as seen by code that uses another precision."""
-
-    def __init__(self, accelerator: Any, device: str, precision: str) -> None:
-        self.device, self._accelerator = accelerator.device, accelerator
-        self._type, self._dtype = device, DTYPES[precision]
-
-    def autocast(self) -> Any:
-        """Autocast to the precision; nothing for fp32."""
-        return nullcontext() if self._dtype is torch.float32 else torch.autocast(self._type, self._dtype)
-
-    def backward(self, loss: torch.Tensor) -> None:
-        """Run the backward pass, without loss scaling: no one waits for what it would learn."""
-        loss.backward()  # type: ignore[no-untyped-call]
-
-
-def _accelerator(device: str, precision: str) -> Any:
-    from accelerate import Accelerator
-    from accelerate.state import AcceleratorState
-
-    AcceleratorState._reset_state()  # noqa: SLF001 - it keeps the precision of the first in a process
-    return Accelerator(mixed_precision=set_precision(device, precision), cpu=device == "cpu")
 
 
 def _speeds(row: Comparison, audio_seconds: float) -> dict[str, float | None]:

@@ -9,9 +9,10 @@ import shutil
 from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 from runyoro_ssl import __version__
+from runyoro_ssl.commands.checking import Checked, check, refuse_check_options, show_check
 from runyoro_ssl.commands.given import own_options, resolve
 from runyoro_ssl.commands.options import DoctorOptions
 from runyoro_ssl.config import Config
@@ -45,17 +46,26 @@ class Diagnosis:
     model: str
 
 
-def doctor(**given: Any) -> Diagnosis:
+@overload
+def doctor(*, check: Literal[True], **given: Any) -> Checked: ...
+@overload
+def doctor(**given: Any) -> Diagnosis: ...
+def doctor(**given: Any) -> Diagnosis | Checked:
     """Say what this machine is, what will work on it, and, with any option, what memory training needs.
 
     Args:
         **given: `fetch`, `model_name_or_path`, `profile`, `config`, `set`, and any setting of `model`, `hardware`,
-            `masking` and `prepare`.
+            `masking` and `prepare`. With `check` instead: `device`, `precision`, `size`, `minutes`, `json`, `profile`,
+            `config`, `set`, and any setting of `hardware`.
 
     Raises:
-        RunyoroError: A setting that is wrong, or a model that cannot be had.
+        RunyoroError: A setting that is wrong, a model that cannot be had, or a file that cannot be written.
     """
-    fetch = own_options(DoctorOptions, given).fetch
+    own = own_options(DoctorOptions, given)
+    if own.check:
+        return check(given)
+    refuse_check_options(given)
+    fetch = own.fetch
     about_a_run = any(
         value not in (None, (), []) for name, value in given.items() if name not in DoctorOptions.model_fields
     )
@@ -65,8 +75,11 @@ def doctor(**given: Any) -> Diagnosis:
     return Diagnosis(_machine(), _libraries(), _profiles(), fetched, memory, config.model.model_name_or_path)
 
 
-def show(found: Diagnosis) -> None:
-    """Print the tables."""
+def show(found: Diagnosis | Checked) -> None:
+    """Print the tables. May end with the status of a check."""
+    if isinstance(found, Checked):
+        show_check(found)
+        return
     print_table("Machine", ["what", "found"], found.machine)
     print_table("Libraries", ["what", "found"], found.libraries)
     print_table("Profiles", ["profile", "device", "works here"], found.profiles)

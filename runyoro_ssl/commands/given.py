@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from runyoro_ssl.bench.options import BenchOptions
+from runyoro_ssl.check.options import CheckOptions
 from runyoro_ssl.commands.options import TASKS, PrecisionOptions, options_of
 from runyoro_ssl.config import Config
 from runyoro_ssl.errors import ConfigError, did_you_mean
@@ -127,6 +128,15 @@ def bench_options(given: Mapping[str, Any]) -> BenchOptions:
     for name in {"audio_dir", "json"} & chosen.keys():
         chosen[name] = Path(str(chosen[name]))
     return BenchOptions(**chosen)
+
+
+def check_options(given: Mapping[str, Any]) -> CheckOptions:
+    """The options of a check, among others that were given."""
+    names = {field.name for field in fields(CheckOptions)}
+    chosen = {name: value for name, value in given.items() if name in names and value is not None}
+    if "json" in chosen:
+        chosen["json"] = Path(str(chosen["json"]))
+    return CheckOptions(**chosen)
 
 
 def _listed(value: Any) -> Iterable[Any]:

@@ -12,7 +12,8 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic import BeforeValidator, Field
 from pydantic.fields import FieldInfo
 
-from runyoro_ssl.bench.options import options_of_bench
+from runyoro_ssl.bench.options import options_of_bench, options_of_class
+from runyoro_ssl.check.options import CheckOptions
 from runyoro_ssl.config import PrepareConfig
 from runyoro_ssl.option import Option, OptionKind, shown
 from runyoro_ssl.resolve import list_profiles, section_type
@@ -88,6 +89,8 @@ class DoctorOptions(Section):
 
     fetch: bool = False
     """Fetch the base model into the hub's cache, for a place without a network."""
+    check: bool = False
+    """Compute and learn on the device for some minutes, and say what is right, what is wrong and what is slow."""
 
 
 class PrecisionOptions(Section):
@@ -121,12 +124,14 @@ class FilelessSourceOptions(Section):
 class TaskOptions:
     """What a task takes: `own` options, which are no settings, and settings of `sections`, the most telling first.
 
-    `chooses_profile`: where none is given, it takes the one for the best device present.
+    `plain`: own options, too, as dataclasses, for where there is no pydantic. `chooses_profile`: where none is given,
+    it takes the one for the best device present.
     """
 
     own: tuple[type[Section], ...] = ()
     sections: tuple[str, ...] = ()
     chooses_profile: bool = False
+    plain: tuple[type, ...] = ()
 
 
 TASKS: dict[str, TaskOptions] = {
@@ -141,7 +146,10 @@ TASKS: dict[str, TaskOptions] = {
     "bench": TaskOptions(),  # its options are in `bench.options`, which works where there is no pydantic
     "plugins": TaskOptions((SourceOptions,), ("plugins", "prepare")),
     "doctor": TaskOptions(
-        (DoctorOptions, SourceOptions), ("model", "hardware", "masking", "prepare"), chooses_profile=True
+        (DoctorOptions, SourceOptions),
+        ("model", "hardware", "masking", "prepare"),
+        chooses_profile=True,
+        plain=(CheckOptions,),
     ),
 }
 
@@ -152,6 +160,7 @@ def options_of(task: str) -> list[Option]:
         return options_of_bench()
     takes = TASKS[task]
     first, *rest = [list(_options_of_section(section, _heading(section))) for section in takes.own] or [[]]
+    first += [option for schema in takes.plain for option in options_of_class(schema, _heading(schema))]
     settings = [
         option
         for name in takes.sections
@@ -195,6 +204,6 @@ def _kind(annotation: Any) -> tuple[OptionKind, tuple[str, ...]]:
     return KINDS[get_origin(annotation) or annotation], ()
 
 
-def _heading(section: type[Section]) -> str:
+def _heading(section: type) -> str:
     """What a section is for, in as few words as its docstring begins with."""
     return re.split(r"[.;]( |$)", " ".join((section.__doc__ or "").split()), maxsplit=1)[0]

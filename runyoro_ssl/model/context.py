@@ -25,7 +25,7 @@ def run_context_network(encoder: Any, hidden: torch.Tensor, attention_mask: torc
     if not stable:
         hidden = encoder.layer_norm(hidden)
     hidden = encoder.dropout(hidden)
-    keys = _mask_keys(attention_mask, hidden, sdpa=encoder.config._attn_implementation == "sdpa")  # noqa: SLF001
+    keys = mask_keys(attention_mask, hidden, sdpa=encoder.config._attn_implementation == "sdpa")  # noqa: SLF001
     for layer in encoder.layers:
         if not _skips_layer(encoder):
             hidden = layer(hidden, attention_mask=keys)
@@ -38,7 +38,7 @@ def _skips_layer(encoder: Any) -> bool:
     return bool(encoder.training and rate > 0 and torch.rand(()) < rate)
 
 
-def _mask_keys(attention_mask: torch.Tensor | None, hidden: torch.Tensor, *, sdpa: bool) -> torch.Tensor | None:
+def mask_keys(attention_mask: torch.Tensor | None, hidden: torch.Tensor, *, sdpa: bool) -> torch.Tensor | None:
     """(B, 1, 1, F): bool for SDPA, added to the scores for eager attention."""
     if attention_mask is None:
         return None

@@ -65,8 +65,19 @@ def load_model(config: ModelConfig, hardware: HardwareConfig) -> Any:
     check_keys(name, info, allow_new_head=config.allow_new_head)
     check_values(name, model)
     check_forward(name, model)
-    on_mps = hardware.device == "mps"
-    if hardware.gradient_checkpointing:
+    set_up(
+        model,
+        device=hardware.device,
+        gradient_checkpointing=hardware.gradient_checkpointing,
+        compile_layers=hardware.compile,
+    )
+    return model.train()
+
+
+def set_up(model: Any, *, device: str, gradient_checkpointing: bool, compile_layers: bool) -> None:
+    """Have a model do on its device what a run asks of it, and what MPS needs."""
+    on_mps = device == "mps"
+    if gradient_checkpointing:
         # torch stashes no MPS random state: recomputed layers would draw other dropout masks.
         replay = {"context_fn": replay_mps_dropout} if on_mps else {}
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False, **replay})
@@ -74,10 +85,9 @@ def load_model(config: ModelConfig, hardware: HardwareConfig) -> Any:
         for module in model.modules():
             if isinstance(module, torch.nn.Conv1d):
                 module.register_forward_pre_hook(_contiguous_input)
-    if hardware.compile:
+    if compile_layers:
         for layer in model.wav2vec2.encoder.layers:
             layer.compile(dynamic=True)
-    return model.train()
 
 
 def _explain_weights(config: ModelConfig, error: Exception) -> str:

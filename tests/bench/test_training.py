@@ -17,7 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from conftest import ROOT, TINY, transformers
 from runyoro_ssl.batches.plan import MicroBatch
-from runyoro_ssl.bench import sizes, subjects, training
+from runyoro_ssl.bench import measure, sizes, subjects, training
 from runyoro_ssl.bench.flops import count_flops
 from runyoro_ssl.bench.measure import Comparison, alternate, peak_bytes
 from runyoro_ssl.bench.options import PARTS, BenchOptions
@@ -37,7 +37,7 @@ def _tiny_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every size is a toy; so is the matrix product."""
     for size in sizes.SIZES:
         monkeypatch.setitem(sizes.SIZES, size, {name: value for name, value in TINY.items() if name != "layerdrop"})
-    monkeypatch.setitem(training.GEMM_SIZE, "cpu", 64)
+    monkeypatch.setitem(measure.GEMM_SIZE, "cpu", 64)
 
 
 def test_rows_of_a_bench(run_task: RunTask, tmp_path: Path) -> None:
@@ -97,9 +97,9 @@ def test_bare_checkout_runs_it(tmp_path: Path) -> None:
         "import sys, runpy\n"
         f"for name in {absent}: sys.modules[name] = None\n"
         "import runyoro_ssl.bench.sizes as sizes, runyoro_ssl.bench.subjects as subjects\n"
-        "import runyoro_ssl.bench.training as training\n"
+        "import runyoro_ssl.bench.measure as measure\n"
         f"sizes.SIZES['small'] = { ({**TINY, 'layerdrop': 0.0})!r}\n"
-        "subjects.NO_DROPOUT.pop('layerdrop'); training.GEMM_SIZE['cpu'] = 64\n"
+        "subjects.NO_DROPOUT.pop('layerdrop'); measure.GEMM_SIZE['cpu'] = 64\n"
         "sys.argv = ['bench', '--device', 'cpu', '--steps', '1', '--clip-seconds', '2', '--batch-seconds', '4',"
         f" '--json', {str(tmp_path / 'rows.json')!r}]\n"
         "runpy.run_module('runyoro_ssl.bench', run_name='__main__')\n"

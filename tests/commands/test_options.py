@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+
 import pytest
 
 import runyoro_ssl
@@ -39,7 +41,7 @@ FROZEN = {
         profile config set no-plugins
     """,
     "doctor": """
-        fetch model-name-or-path revision profile config set
+        fetch check device precision size minutes json model-name-or-path revision profile config set
     """,
 }
 """Every option of every task, in the order of its help. Whoever adds one or takes one away says so here."""
@@ -96,6 +98,7 @@ def test_choices_come_from_the_type() -> None:
 def test_every_flag_leads_to_its_field(task: str) -> None:
     """No option is parsed and not used: it is one of the task's own, or the field of a section that the task reads."""
     own = {name for schema in TASKS[task].own for name in schema.model_fields}
+    own |= {field.name for schema in TASKS[task].plain for field in fields(schema)}
     for option in options_of(task):
         if option.name not in own:
             section, name = find_setting(task, option.name)
