@@ -47,7 +47,7 @@ TRAINING = SimpleNamespace(
     gumbel_temperature_end=0.5,
     seed=42,
 )
-"""The defaults of runyoro_ssl/config.py, which needs pydantic."""
+"""The defaults of runyoro_ssl/config/, which needs pydantic."""
 
 
 @dataclass(frozen=True)

@@ -108,7 +108,7 @@ def find_setting(task: str, flag: str) -> tuple[str, str]:
     known = [option.name for option in options_of(task)] + [name for _, name, _ in fields]
     raise ConfigError(
         f'{task} has no option or setting "{flag}"{did_you_mean(flag, known)}; `runyoro-ssl {task} --help` lists the '
-        "options, and runyoro_ssl/config.py every setting"
+        "options, and runyoro_ssl/config/ every setting"
     )
 
 

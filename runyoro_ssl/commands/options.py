@@ -110,14 +110,14 @@ class SourceOptions(Section):
     config: Path | None = None
     """TOML file with settings of any section, such as a run.toml."""
     set: tuple[str, ...] = ()
-    """Any setting of runyoro_ssl/config.py, e.g. train.max_grad_norm=0.5; a value is TOML. Repeatable."""
+    """Any setting of runyoro_ssl/config/, e.g. train.max_grad_norm=0.5; a value is TOML. Repeatable."""
 
 
 class FilelessSourceOptions(Section):
     """Where settings come from: defaults < --set < options."""
 
     set: tuple[str, ...] = ()
-    """Any setting of runyoro_ssl/config.py, e.g. prepare.max_recording_sec=7200; a value is TOML. Repeatable."""
+    """Any setting of runyoro_ssl/config/, e.g. prepare.max_recording_sec=7200; a value is TOML. Repeatable."""
 
 
 @dataclass(frozen=True)

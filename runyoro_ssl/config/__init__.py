@@ -1,0 +1,45 @@
+"""The configuration's schema: every setting has one home here, with its unit, its default and what it decides.
+
+Profiles hold only `hardware`; everything else is science or a path. `runyoro_ssl.resolve` fills it, and
+`runyoro_ssl.commands.options` makes the flags of the tasks from it.
+"""
+
+from __future__ import annotations
+
+from runyoro_ssl.config.hardware import HardwareConfig
+from runyoro_ssl.config.health import HealthConfig
+from runyoro_ssl.config.model import MaskingConfig, ModelConfig
+from runyoro_ssl.config.plugins import PluginsConfig
+from runyoro_ssl.config.prepare import PrepareConfig
+from runyoro_ssl.config.train import TrainConfig
+from runyoro_ssl.redaction import redact
+from runyoro_ssl.setting import Section
+
+__all__ = [
+    "Config",
+    "HardwareConfig",
+    "HealthConfig",
+    "MaskingConfig",
+    "ModelConfig",
+    "PluginsConfig",
+    "PrepareConfig",
+    "TrainConfig",
+]
+
+
+class Config(Section):
+    """Everything a stage needs to know."""
+
+    hardware: HardwareConfig = HardwareConfig()
+    model: ModelConfig = ModelConfig()
+    prepare: PrepareConfig = PrepareConfig()
+    masking: MaskingConfig = MaskingConfig()
+    train: TrainConfig = TrainConfig()
+    health: HealthConfig = HealthConfig()
+    plugins: PluginsConfig = PluginsConfig()
+
+    def to_toml(self) -> str:
+        """The resolved configuration as TOML, secrets replaced; unset values are left out."""
+        import tomli_w
+
+        return tomli_w.dumps(redact(self.model_dump(mode="json", exclude_none=True)))

@@ -1,0 +1,67 @@
+"""The settings of a training run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+
+from runyoro_ssl.setting import Probability, Seconds, Section, Seed, setting
+
+
+class TrainConfig(Section):
+    """Continued pre-training: length, optimizer, schedules, logs and checkpoints."""
+
+    processed_dataset_path: Path = setting(Path("data/processed/ssl_dataset"), decides="nothing", flag_of="train")
+    """Dataset of `prepare`."""
+    output_dir: Path = setting(
+        Path("models/ssl/runyoro-wav2vec2-xls-r-300m-continued-training"), decides="nothing", flag_of="train"
+    )
+    """Folder of this run: its checkpoints and its final model."""
+    num_train_epochs: PositiveInt = setting(10, decides="run", flag_of="train")
+    """Passes over the training split."""
+    max_steps: PositiveInt | None = setting(None, decides="run", flag_of="train")
+    """Optimizer steps of the whole run; replaces the number of epochs."""
+    learning_rate: PositiveFloat = setting(5e-5, decides="run", flag_of="train")
+    """Peak rate, after warm-up; falls linearly to 0 at the last step."""
+    warmup_steps: NonNegativeInt | None = setting(None, decides="run", flag_of="train")
+    """Steps over which the rate rises from 0. Not set: a tenth of the run."""
+    weight_decay: NonNegativeFloat = setting(0.01, decides="run", flag_of="train")
+    """Weight decay of AdamW, on matrices only."""
+    adam_beta1: float = setting(0.9, decides="run", ge=0.0, lt=1.0)
+    """AdamW's decay of the mean gradient."""
+    adam_beta2: float = setting(0.98, decides="run", ge=0.0, lt=1.0)
+    """AdamW's decay of the mean squared gradient."""
+    adam_epsilon: PositiveFloat = setting(1e-6, decides="run")
+    """AdamW's addend to the root of the latter."""
+    max_grad_norm: PositiveFloat = setting(1.0, decides="run")
+    """Clips the gradient of the mean loss per masked frame."""
+    feature_encoder_lr_scale: NonNegativeFloat = setting(0.1, decides="run")
+    """The CNN learns at this share of the rate: fairseq's feature_grad_mult, which Adam would cancel."""
+    freeze_feature_encoder: bool = setting(default=False, decides="run")
+    """The CNN does not learn at all."""
+    gumbel_temperature_start: PositiveFloat = setting(2.0, decides="run")
+    """Of the draw of codevectors, at the first step."""
+    gumbel_temperature_end: PositiveFloat = setting(0.5, decides="run")
+    """Reached at the last step, geometrically."""
+    logging_steps: PositiveInt | None = setting(None, decides="nothing", flag_of="train")
+    """Steps between log lines. Not set: the first step, every tenth, and every minute."""
+    eval_steps: PositiveInt | None = setting(None, decides="nothing")
+    """Steps between validations. Not set: those of `save_steps`; if that is not set either, 20 times a run, less often
+    where that would cost more than a tenth of the training."""
+    save_steps: PositiveInt | None = setting(None, decides="nothing", flag_of="train")
+    """Steps between checkpoints, and between validations. Not set: 20 times a run, and every 15 minutes."""
+    save_total_limit: NonNegativeInt = setting(3, decides="nothing", flag_of="train")
+    """Checkpoints kept; older ones are removed after a new one is complete. 0 keeps all."""
+    resume_from_checkpoint: str | None = setting(None, decides="nothing", flag_of="train")
+    """`last`, or a checkpoint folder."""
+    override_mismatch: bool = setting(default=False, decides="nothing", flag_of="train")
+    """Resume with another dataset or other settings than the run's: what is given now holds."""
+    stop_after: Seconds | None = setting(None, decides="nothing", flag_of="train")
+    """Save and end well before this much time has passed, e.g. `5h30m`: for jobs with a time limit."""
+    keep_awake: bool = setting(default=True, decides="nothing")
+    """Keep a Mac from sleeping while it trains (`caffeinate`)."""
+    max_unreadable_share: Probability = setting(0.01, decides="nothing")
+    """A clip that cannot be read is skipped; beyond this share of the training split, the run saves and stops."""
+    seed: Seed = setting(42, decides="run", flag_of="train")
+    """Every random draw of the run follows from it."""
