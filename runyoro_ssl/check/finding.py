@@ -14,7 +14,6 @@ Verdict = Literal["ok", "slow", "wrong", "not done"]
 PATH = re.compile(r"(?:[A-Za-z]:[\\/]|~?/|\\\\)[^\s'\",;:)]*[\w)]|\w+://\S+")
 """A path or an address, of which `doctor.json` holds none."""
 MOST_OF_A_MESSAGE = 300
-GIB, MIB = 1 << 30, 1 << 20
 
 
 @dataclass(frozen=True)
@@ -67,8 +66,3 @@ def without_paths(text: str) -> str:
 def number_or_none(value: float) -> float | None:
     """A number as JSON has it: NaN and infinity are none there."""
     return value if value - value == 0 else None
-
-
-def size(num_bytes: float) -> str:
-    """Bytes as people read them."""
-    return f"{num_bytes / GIB:.2f} GiB" if num_bytes >= GIB else f"{num_bytes / MIB:.0f} MiB"

@@ -11,10 +11,11 @@ from runyoro_ssl.batches.build import TrainingBatch
 from runyoro_ssl.batches.plan import MicroBatch, PlanSettings, plan_epoch
 from runyoro_ssl.bench.measure import peak_bytes
 from runyoro_ssl.bench.subjects import SAMPLE_RATE, NoiseClips, build_batches, uniform_lengths
-from runyoro_ssl.check.finding import Finding, not_done, size
+from runyoro_ssl.check.finding import Finding, not_done
 from runyoro_ssl.check.learner import Learner, kept_bytes, release
 from runyoro_ssl.check.room import clip_seconds, free_bytes, predicted_bytes
 from runyoro_ssl.check.settings import CheckSettings, Way
+from runyoro_ssl.page.amounts import size
 
 CHECK = "memory"
 CACHE = "cache"

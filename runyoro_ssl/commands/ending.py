@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import platform
 import signal
 import sys
 import traceback
@@ -18,6 +19,10 @@ Result = TypeVar("Result")
 
 EXIT_MENDABLE = 1
 EXIT_BUG = 2
+NOT_ON_WINDOWS = (
+    "not on Windows itself, which lacks what keeps a run's files whole here (flock, pread): install it in WSL2, which "
+    "is Linux; docs/versions.md says more"
+)
 
 
 class Terminated(BaseException):
@@ -36,6 +41,8 @@ def command(function: Callable[Parameters, Result]) -> Callable[Parameters, Resu
         from runyoro_ssl import logs  # rich and structlog: a tenth of a second that --list and --help need not wait for
 
         logs.configure()
+        if platform.system() == "Windows":
+            end(NOT_ON_WINDOWS)
         previous = _handle_signals()
         try:
             return function(*args, **kwargs)

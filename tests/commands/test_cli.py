@@ -221,6 +221,30 @@ def test_signal_ends_preparation_without_leftovers(
     assert not (tmp_path / "d").exists()
 
 
+WINDOWS = """
+import platform, sys
+import invoke, psutil, structlog, rich.progress  # what they take of the system is not ours
+sys.modules.update(fcntl=None, resource=None)
+platform.system = lambda: "Windows"
+from runyoro_ssl.__main__ import main
+sys.argv = ["runyoro-ssl", *sys.argv[1:]]
+main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "said"),
+    [(["--list"], 0, "prepare"), (["train", "--help"], 0, "--max-steps"), (["train"], 1, "install it in WSL2")],
+)
+def test_windows_is_told_what_works(arguments: list[str], status: int, said: str) -> None:
+    """What needs no more than Windows has works; a task says in one line why not, and what instead."""
+    command = [sys.executable, "-c", WINDOWS, *arguments]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == status, done.stderr
+    assert said in " ".join((done.stdout + done.stderr).split())
+    assert "Traceback" not in done.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
