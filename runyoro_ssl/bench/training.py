@@ -34,6 +34,7 @@ from runyoro_ssl.errors import TrainingError
 from runyoro_ssl.evaluate.metrics import Meter
 from runyoro_ssl.model.allocator import allow, reset_allocator, tune_allocator
 from runyoro_ssl.model.encoder import encode_waveforms
+from runyoro_ssl.model.load import set_up
 from runyoro_ssl.model.memory import BatchSettings, predict_memory
 from runyoro_ssl.model.objective import compute_objective
 
@@ -73,10 +74,9 @@ class TrainingBench:
         self.stepper = build_stepper(self.model, self.accelerator, total_steps=1_000_000)
         self.meter = Meter(self.accelerator, self.model.config)
         self.reference_model = self.model
-        if settings.compile:
-            self.reference_model = copy.deepcopy(self.model)  # a layer is compiled in place
-            for layer in self.model.wav2vec2.encoder.layers:
-                layer.compile(dynamic=True)
+        if settings.with_reference and (settings.compile or settings.precision != "fp32"):
+            self.reference_model = copy.deepcopy(self.model)  # layers are set up in place
+        set_up(self.model, device=settings.device, gradient_checkpointing=False, compile_layers=settings.compile)
 
     def rows(self) -> Iterator[Comparison]:
         """One row for each part, as soon as it is measured."""

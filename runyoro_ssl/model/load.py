@@ -15,6 +15,7 @@ from runyoro_ssl.errors import CheckpointError
 from runyoro_ssl.model.checks import DROPOUTS, check_config, check_keys, mend_config
 from runyoro_ssl.model.draws import derive_seed
 from runyoro_ssl.model.folder import check_folder
+from runyoro_ssl.model.precision import cast_once
 from runyoro_ssl.model.source import CONFIG, FROM_A_FOLDER, base_folder, cannot_load
 from runyoro_ssl.model.trial import check_forward, check_values
 from runyoro_ssl.torchaudio_compat import import_transformers
@@ -77,6 +78,7 @@ def load_model(config: ModelConfig, hardware: HardwareConfig) -> Any:
 def set_up(model: Any, *, device: str, gradient_checkpointing: bool, compile_layers: bool) -> None:
     """Have a model do on its device what a run asks of it, and what MPS needs."""
     on_mps = device == "mps"
+    cast_once(model)
     if gradient_checkpointing:
         # torch stashes no MPS random state: recomputed layers would draw other dropout masks.
         replay = {"context_fn": replay_mps_dropout} if on_mps else {}
