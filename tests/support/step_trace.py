@@ -90,7 +90,7 @@ class _Counting(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's 
         self._trace.gigabytes[kind] += sum(it.numel() * it.element_size() for it in tensors) / 1e9
 
 
-class _AutocastOfCuda(TorchFunctionMode):
+class AutocastOfCuda(TorchFunctionMode):
     """Layer norm in fp32 under autocast, as CUDA has it; a CPU has it in bf16."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -156,7 +156,7 @@ def _watched(counting: _Counting) -> Iterator[None]:
     with (
         mock.patch.object(Stepper, "_backward", counted),
         mock.patch.object(norms, "_call", fused),
-        _AutocastOfCuda(),
+        AutocastOfCuda(),
         counting,
     ):
         yield
