@@ -9,6 +9,7 @@ from contextlib import closing
 from runyoro_ssl.check.agreement import check_blocks
 from runyoro_ssl.check.curve import check_curve
 from runyoro_ssl.check.finding import Finding, failed, not_done
+from runyoro_ssl.check.kernels import check_kernels
 from runyoro_ssl.check.learner import release
 from runyoro_ssl.check.memory import check_cache, check_memory
 from runyoro_ssl.check.resume import check_resume
@@ -24,6 +25,7 @@ CHECKS: dict[str, Check] = {
     "resume": check_resume,
     "memory": check_memory,
     "cache": check_cache,
+    "kernels": check_kernels,
     "speed": check_speed,
 }
 """By name, what must be right before what may be slow."""

@@ -18,7 +18,7 @@ import torch
 
 from conftest import ROOT, TINY
 from runyoro_ssl.bench import measure, sizes
-from runyoro_ssl.check import agreement, blocks, curve, learner, memory, resume, run, speed
+from runyoro_ssl.check import agreement, blocks, curve, kernels, learner, memory, resume, run, speed
 from runyoro_ssl.check.finding import Finding, failed
 from runyoro_ssl.check.room import predicted_bytes
 from runyoro_ssl.check.settings import PROFILES, CheckSettings, Way
@@ -48,7 +48,7 @@ def test_all_is_right_where_it_is() -> None:
     checks = (agreement.check_blocks, curve.check_curve, resume.check_resume, memory.check_memory, memory.check_cache)
     rows = [row for check in checks for row in check(SETTINGS)]
     assert {row.what: row.value for row in rows if row.verdict != "ok"} == {}
-    assert {row.check for row in rows} == set(run.CHECKS) - {"speed"}
+    assert {row.check for row in rows} == set(run.CHECKS) - {"speed", "kernels"}
     assert len(rows) == 4 * 4 + 1 + 2 + 2 + 1
     assert json.loads(json.dumps([row.to_json() for row in rows], allow_nan=False))
 
@@ -230,6 +230,31 @@ def test_what_is_slow_wrong_or_impossible_about_a_way(monkeypatch: pytest.Monkey
     assert rows["the profile's settings"].advice == "--set hardware.batch_seconds=8"
 
 
+@pytest.mark.parametrize(
+    ("launches", "compiled", "verdict", "said"),
+    [
+        (kernels.Launches(3_120, 0.19, 3), False, "ok", "3,120 kernels, busy 95% of the time, 3 waits"),
+        (kernels.Launches(3_120, 0.10, 3), False, "slow", "larger micro-batches"),
+        (kernels.Launches(4_000, 0.19, 3), False, "slow", "more than the budget"),
+        (kernels.Launches(4_000, 0.19, 3), True, "ok", "4,000 kernels"),
+        (kernels.Launches(3_120, 0.19, 20), False, "slow", "more than the budget"),
+    ],
+)
+def test_kernels_are_held_to_a_budget(launches: kernels.Launches, *, compiled: bool, verdict: str, said: str) -> None:
+    """Too many, too idle a device, too many waits."""
+    settings = CheckSettings("cuda", Way("bf16", 480.0, compile=compiled), 0, "xls-r-300m", 5.0, Path("doctor.json"))
+    row = kernels.judge(settings, launches, step_seconds=0.2)
+    assert row.verdict == verdict
+    assert said in f"{row.value} {row.advice}"
+
+
+@pytest.mark.filterwarnings("ignore:CUDA is not available")
+def test_profile_counts_what_ran_on_a_gpu() -> None:
+    """Nothing, here; and no row is made of it."""
+    assert kernels.profile(lambda: torch.ones(3) + 1) == kernels.Launches(0, 0, 0)
+    assert list(kernels.check_kernels(SETTINGS)) == []
+
+
 def test_one_check_that_fails_leaves_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is a row, and so is what it had found before."""
 
@@ -364,7 +389,7 @@ def test_bare_checkout_runs_it(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     written = json.loads((tmp_path / "doctor.json").read_text())
-    assert {row["check"] for row in written["rows"]} == set(run.CHECKS)
+    assert {row["check"] for row in written["rows"]} == set(run.CHECKS) - {"kernels"}
     assert "doctor.json has it all" in done.stdout
     assert str(tmp_path) not in (tmp_path / "doctor.json").read_text()
 
