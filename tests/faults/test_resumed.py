@@ -52,7 +52,7 @@ def test_resumed_at_many_steps(train_config: MakeConfig, pytestconfig: pytest.Co
     """`--faults 23` for every step: edges of epochs, between log lines, within the window of a validation."""
     whole = train_config("whole", *EVERY, setting)
     run(whole)
-    points = stop_points(min(STEPS - 1, max(5, pytestconfig.getoption("--faults"))))
+    points = stop_points(min(STEPS - 1, max(3, pytestconfig.getoption("--faults"))))
     for step in points:
         resumed(whole, train_config("parted", *EVERY, setting, "train.resume_from_checkpoint=last"), step)
     print(f"{len(points)} stop points of {setting}: equal")  # noqa: T201 - the figure

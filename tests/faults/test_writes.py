@@ -116,9 +116,9 @@ def _kill_everywhere(model: str, out: str, result: str, stride: int) -> None:
 def test_killed_at_every_write(tiny_model: Path, tmp_path: Path, pytestconfig: pytest.Config) -> None:
     """Before and after each call that changes the disk, and in the middle of writes: old or new, never neither.
 
-    At every ninth place; at each with `--faults 50` or more.
+    At every thirteenth place; at each with `--faults 50` or more.
     """
-    stride = 1 if pytestconfig.getoption("--faults") >= 50 else 9
+    stride = 1 if pytestconfig.getoption("--faults") >= 50 else 13
     result = tmp_path / "result.json"
     process = multiprocessing.get_context("spawn").Process(
         target=_kill_everywhere, args=(str(tiny_model), str(tmp_path / "run"), str(result), stride)
