@@ -70,7 +70,16 @@ def quiet_libraries() -> None:
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    for name in ("transformers", "datasets", "huggingface_hub", "httpx", "accelerate", "torch", "tensorboard"):
+    for name in (
+        "transformers",
+        "datasets",
+        "huggingface_hub",
+        "httpx",
+        "accelerate",
+        "torch",
+        "tensorboard",
+        "bitsandbytes",
+    ):
         logging.getLogger(name).setLevel(logging.ERROR)
     if not sys.warnoptions:
         warnings.simplefilter("ignore")

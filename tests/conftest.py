@@ -58,7 +58,7 @@ TINY: dict[str, Any] = {
     "layerdrop": 0.1,
 }
 """XLS-R's architecture at toy size, with its dropouts."""
-QUIETED = ("transformers", "datasets", "huggingface_hub", "httpx", "accelerate", "torch", "tensorboard")
+QUIETED = ("transformers", "datasets", "huggingface_hub", "httpx", "accelerate", "torch", "tensorboard", "bitsandbytes")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -139,7 +139,7 @@ TASKS: dict[str, TaskOptions] = {
     "prepare": TaskOptions((PrepareOptions, SourceOptions), ("prepare", "model", "hardware", "plugins")),
     "train": TaskOptions(
         (TrainOptions, PrecisionOptions, SourceOptions),
-        ("train", "model", "masking", "hardware", "health", "plugins"),
+        ("train", "model", "adapter", "masking", "hardware", "health", "plugins"),
         chooses_profile=True,
     ),
     "smoke": TaskOptions((SmokeOptions,)),
@@ -147,7 +147,7 @@ TASKS: dict[str, TaskOptions] = {
     "plugins": TaskOptions((SourceOptions,), ("plugins", "prepare")),
     "doctor": TaskOptions(
         (DoctorOptions, SourceOptions),
-        ("model", "hardware", "masking", "prepare"),
+        ("model", "adapter", "hardware", "masking", "prepare", "train"),
         chooses_profile=True,
         plain=(CheckOptions,),
     ),
