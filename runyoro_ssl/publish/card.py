@@ -85,8 +85,8 @@ def _adapters(result: dict[str, Any], settings: dict[str, Any]) -> str:
     share = result["trained_parameters"] / result["parameters"]
     return (
         f"\nLow-rank adapters (LoRA) of rank {adapter['rank']} learned, on {', '.join(adapter['targets'])},\n"
-        f"and are merged into these weights. Besides: {', '.join(adapter['also']) or 'nothing'}; {share:.1%} of the weights"
-        "\nlearned in all."
+        f"and are merged into these weights. Besides learned: {', '.join(adapter['also']) or 'nothing'}; in all\n"
+        f"{share:.1%} of the weights."
     )
 
 

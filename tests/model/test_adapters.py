@@ -15,7 +15,7 @@ from runyoro_ssl.model.counts import count_trained, count_weights, state_bytes
 from runyoro_ssl.model.merging import base_fingerprint, hold_frozen, plain_name, plain_weights
 from support.small_model import NO_DROPOUT, build, compute_loss
 
-STILL = {**NO_DROPOUT, "num_hidden_layers": 2}
+STILL: dict[str, Any] = {**NO_DROPOUT, "num_hidden_layers": 2}
 SHORT = Adapters(rank=4, alpha=6.0)
 Q_PROJ = "wav2vec2.encoder.layers.1.attention.q_proj"
 
@@ -53,7 +53,7 @@ def gradients(model: Any, **options: Any) -> dict[str, torch.Tensor]:
 
 def difference(one: torch.Tensor, other: torch.Tensor) -> float:
     """The largest, relative to the largest value."""
-    return float((one - other).abs().max() / other.abs().max())
+    return ((one - other).abs().max() / other.abs().max()).item()
 
 
 def test_first_the_model_is_the_one_that_came_and_each_adapter_counts() -> None:
@@ -102,15 +102,15 @@ def test_checkpointing_gives_the_same_gradients() -> None:
     assert not any("feature_extractor" in name or "base_layer" in name for name in ours)
 
 
-def test_compiled_layers_take_the_adapters_way(frames: dict[str, int]) -> None:
-    """torch.compile sees through peft's layers, each of which is one graph; here it is not made machine code."""
-    model = adapted()
-    for layer in model.wav2vec2.encoder.layers:
-        layer.compile(dynamic=True, backend="aot_eager", fullgraph=True)
-    ours, compiled = gradients(adapted(), padded=False), gradients(model, padded=False)
-    assert frames["ok"] == frames["total"] > 0
+def test_compiled_layer_takes_the_adapters_way() -> None:
+    """torch.compile sees through peft's layers, in one graph; here it is not made machine code."""
+    model = adapted(num_hidden_layers=1)
+    model.wav2vec2.encoder.layers[0].compile(dynamic=True, backend="eager", fullgraph=True)
+    ours, compiled = gradients(adapted(num_hidden_layers=1), padded=False), gradients(model, padded=False)
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] > 0
     for name, gradient in ours.items():
         assert difference(compiled[name], gradient) < 1e-5
+    torch._dynamo.reset()
 
 
 def test_frozen_matrices_held_in_half_give_the_same_numbers() -> None:
