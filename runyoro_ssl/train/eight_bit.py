@@ -28,9 +28,7 @@ def check_eight_bit(device: str) -> None:
         ConfigError: The device has none, bitsandbytes is missing, or its trial fails.
     """
     if device == "mps":
-        raise ConfigError(
-            f"train.optimizer=adamw-8bit is not to be had on mps; {INSTEAD}, or --adapters lora for memory"
-        )
+        raise ConfigError(f"train.optimizer=adamw-8bit cannot be had on mps; {INSTEAD}, or --adapters lora for memory")
     if find_spec("bitsandbytes") is None:
         raise ConfigError(
             f"train.optimizer=adamw-8bit needs bitsandbytes, which is not installed: {INSTALL}; or {INSTEAD}"
