@@ -18,10 +18,15 @@ from conftest import build_tiny_model, transformers
 from runyoro_ssl.commands import doctor
 from runyoro_ssl.devices import available_devices
 from runyoro_ssl.model.activations import Activations
+from runyoro_ssl.model.adapters import Adapters, adapt
 from runyoro_ssl.model.memory import BatchSettings, count_parameters, largest_batch_seconds, predict_memory
 from support.small_model import GROUP_NORM, NO_DROPOUT, NUM_SAMPLES, SMALL, build, compute_loss
 
 RunTask = Callable[[str], tuple[int, str, str]]
+
+
+LORA = Adapters(rank=16)
+SOME = Adapters(rank=8, dropout=0.1, targets=("q_proj", "v_proj", "output_dense"), also=("norms",))
 
 
 def saved_bytes(model: Any, *, padded: bool, precision: str) -> int:
@@ -42,7 +47,7 @@ def saved_bytes(model: Any, *, padded: bool, precision: str) -> int:
 def held_at_most(model: Any, *, padded: bool) -> int:
     """The most that torch allocates at one time, forward and backward, with gradients there before."""
     for parameter in model.parameters():
-        parameter.grad = torch.zeros_like(parameter)
+        parameter.grad = torch.zeros_like(parameter) if parameter.requires_grad else None
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
         compute_loss(model, padded=padded).backward()  # type: ignore[no-untyped-call]
     assert profile.profiler is not None
@@ -55,7 +60,9 @@ def held_at_most(model: Any, *, padded: bool) -> int:
     return most
 
 
-def predicted_activations(model: Any, *, checkpointing: bool, padded: bool, precision: str, attention: str) -> int:
+def predicted_activations(
+    model: Any, *, checkpointing: bool, padded: bool, precision: str, attention: str, adapters: Adapters | None = None
+) -> int:
     """The same as `saved_bytes`, predicted."""
     made = Activations(
         config=model.config,
@@ -66,6 +73,7 @@ def predicted_activations(model: Any, *, checkpointing: bool, padded: bool, prec
         padded=padded,
         sdpa=attention == "sdpa",
         mask_time_prob=0.65,
+        adapters=adapters,
     )
     casts = 0 if checkpointing else made.casts()
     return made.encoder() + made.context(checkpointing=checkpointing) + made.objective() + casts
@@ -104,6 +112,49 @@ def test_activations_are_what_autograd_saves(
         model, checkpointing=checkpointing, padded=padded, precision=precision, attention=attention
     )
     assert predicted == pytest.approx(saved_bytes(model, padded=padded, precision=precision), rel=0.05)
+
+
+@pytest.mark.parametrize("adapters", [LORA, SOME], ids=["all", "some"])
+@pytest.mark.parametrize(
+    ("overrides", "precision", "attention"),
+    [({}, "fp32", "sdpa"), (NO_DROPOUT, "fp32", "sdpa"), (GROUP_NORM, "fp32", "eager"), (NO_DROPOUT, "bf16", "sdpa")],
+)
+def test_activations_with_adapters_are_what_autograd_saves(
+    adapters: Adapters,
+    overrides: dict[str, Any],
+    precision: str,
+    attention: str,
+) -> None:
+    """Within 6 %: nothing of what is frozen but its casts; what some targets leave out is not kept."""
+    model = adapt(build(False, attention, **overrides), adapters, seed=0)  # noqa: FBT003
+    predicted = predicted_activations(
+        model, checkpointing=False, padded=False, precision=precision, attention=attention, adapters=adapters
+    )
+    assert predicted == pytest.approx(saved_bytes(model, padded=False, precision=precision), rel=0.06)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "checkpointing", "moment"),
+    [
+        ({}, False, "start of the backward pass"),
+        ({"conv_dim": (96,) * 7, "num_hidden_layers": 2, **NO_DROPOUT}, True, "forward pass of the feature encoder"),
+        ({"conv_dim": (16,) * 7, "num_hidden_layers": 8}, True, "last layer recomputed"),
+    ],
+)
+def test_peak_with_adapters_is_when_and_what_torch_holds(
+    overrides: dict[str, Any],
+    checkpointing: bool,  # noqa: FBT001 - parametrised
+    moment: str,
+) -> None:
+    """Within 10 %, as without."""
+    model = adapt(build(checkpointing, **overrides), LORA, seed=0)
+    settings = BatchSettings(
+        1.0, clip_seconds=6.0, num_clips=2, padded=False, gradient_checkpointing=checkpointing, adapters=LORA
+    )
+    memory = predict_memory(model.config, settings)
+    before = memory.weights + memory.gradients + memory.adamw + memory.batches + memory.base
+    assert memory.peak_moment == moment
+    assert memory.peak - before == pytest.approx(held_at_most(model, padded=False), rel=0.1)
 
 
 @pytest.mark.parametrize(
