@@ -9,6 +9,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 WITHIN = 0.15
 LORA, EIGHT = "adapter.kind=lora", "train.optimizer=adamw-8bit"
@@ -88,14 +89,14 @@ def save_dataset(folder: Path, model: Path) -> Path:
     from runyoro_ssl import manifest, prepare
     from runyoro_ssl.audio.synth import write_corpus
 
-    write_corpus(folder / "corpus", num_clips=40, num_voices=4, num_words=6, clip_sec=15.0)
+    write_corpus(folder / "corpus", num_clips=40, num_voices=4, num_words=6, clip_sec=12.0)
     manifest(audio_dir=folder / "corpus", output=folder / "manifest.jsonl", speaker_from=r"^([^/]+)/")
     prepare(
         manifest_path=folder / "manifest.jsonl",
         output_dir=folder / "dataset",
         model_name_or_path=str(model),
-        segment="none",
-        max_duration_sec=16.0,
+        segment="fixed",
+        max_duration_sec=15.0,
         set={"plugins.filters": [], "prepare.keep_shards": False},
     )
     return folder / "dataset"
@@ -120,20 +121,14 @@ def settings_of(trial: MemoryTrial, model: Path, dataset: Path, out: Path) -> li
 def take(settings: list[str]) -> Taken:
     """Run in this process, and say what it took."""
     from runyoro_ssl import train
+    from runyoro_ssl.model.allocator import allow
     from runyoro_ssl.train import setup
 
-    allowances = []
-    allow = setup.allow
-
-    def listen(memory: Any, **options: Any) -> Any:
-        allowances.append(memory.peak)
-        return allow(memory, **options)
-
-    setup.allow = listen
-    train(profile="cpu-smoke", set=settings)
+    with mock.patch.object(setup, "allow", wraps=allow) as asked:
+        train(profile="cpu-smoke", set=settings)
     status = Path("/proc/self/status").read_text(encoding="ascii")
     kib = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM"))
-    return Taken(allowances[0], kib << 10)
+    return Taken(asked.call_args.args[0].peak, kib << 10)
 
 
 def take_apart(settings: list[str]) -> Taken:

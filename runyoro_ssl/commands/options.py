@@ -91,6 +91,8 @@ class DoctorOptions(Section):
     """Fetch the base model into the hub's cache, for a place without a network."""
     check: bool = False
     """Compute and learn on the device for some minutes, and say what is right, what is wrong and what is slow."""
+    what_fits: bool = False
+    """Say which XLS-R fits on which Mac or GPU, by the way it is trained, and how fast that may be."""
 
 
 class PrecisionOptions(Section):
