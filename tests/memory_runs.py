@@ -25,8 +25,10 @@ MODELS: dict[str, dict[str, Any]] = {
 }
 """Shapes beside XLS-R's; 300M is XLS-R-300M's own."""
 WIDTHS = {"6M": 256, "25M": 320, "300M": 512}
-SECONDS = {"6M": 60, "25M": 60, "300M": 15}
+SECONDS = {"6M": 45, "25M": 45, "300M": 15}
 """Of a micro-batch."""
+MICRO_BATCHES = {"6M": 1, "25M": 2, "300M": 1}
+"""Of an update."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,7 @@ def save_dataset(folder: Path, model: Path) -> Path:
     from runyoro_ssl import manifest, prepare
     from runyoro_ssl.audio.synth import write_corpus
 
-    write_corpus(folder / "corpus", num_clips=40, num_voices=4, num_words=6, clip_sec=12.0)
+    write_corpus(folder / "corpus", num_clips=16, num_voices=4, num_words=6, clip_sec=12.0)
     manifest(audio_dir=folder / "corpus", output=folder / "manifest.jsonl", speaker_from=r"^([^/]+)/")
     prepare(
         manifest_path=folder / "manifest.jsonl",
@@ -103,7 +105,7 @@ def save_dataset(folder: Path, model: Path) -> Path:
 
 
 def settings_of(trial: MemoryTrial, model: Path, dataset: Path, out: Path) -> list[str]:
-    """All settings of a run of two steps, each of several micro-batches; freed memory is given back."""
+    """All settings of a run of two steps; freed memory is given back."""
     seconds = SECONDS[trial.model]
     return [
         f"model.model_name_or_path={model}",
@@ -112,7 +114,7 @@ def settings_of(trial: MemoryTrial, model: Path, dataset: Path, out: Path) -> li
         "train.max_steps=2",
         "hardware.keep_freed_memory=false",
         f"hardware.batch_seconds={seconds}",
-        f"hardware.update_seconds={2 * seconds}",
+        f"hardware.gradient_accumulation_steps={MICRO_BATCHES[trial.model]}",
         'plugins.loggers=["jsonl"]',
         *trial.settings,
     ]

@@ -9,7 +9,7 @@ from pydantic import PositiveFloat, PositiveInt
 from runyoro_ssl.setting import Section, setting
 
 Target = Literal["q_proj", "k_proj", "v_proj", "out_proj", "intermediate_dense", "output_dense"]
-Part = Literal["quantizer", "projections", "norms"]
+AlsoLearns = Literal["quantizer", "projections", "norms"]
 
 
 class AdapterConfig(Section):
@@ -30,5 +30,5 @@ class AdapterConfig(Section):
         ("q_proj", "k_proj", "v_proj", "out_proj", "intermediate_dense", "output_dense"), decides="run", min_length=1
     )
     """The matrices that get adapters: of attention, and the two of the feed-forward layers."""
-    also: tuple[Part, ...] = setting(("quantizer", "projections", "norms"), decides="run")
+    also: tuple[AlsoLearns, ...] = setting(("quantizer", "projections", "norms"), decides="run")
     """What else learns: the objective's own weights, and the norms of the Transformer."""
