@@ -20,7 +20,7 @@ from runyoro_ssl.devices import available_devices
 from runyoro_ssl.model.activations import Activations
 from runyoro_ssl.model.adapters import Adapters, adapt
 from runyoro_ssl.model.memory import BatchSettings, count_parameters, largest_batch_seconds, predict_memory
-from support.small_model import GROUP_NORM, NO_DROPOUT, NUM_SAMPLES, SMALL, build, compute_loss
+from support.small_model import GROUP_NORM, NO_DROPOUT, NUM_SAMPLES, SMALL, build, compute_loss, most_held
 
 RunTask = Callable[[str], tuple[int, str, str]]
 
@@ -48,16 +48,7 @@ def held_at_most(model: Any, *, padded: bool) -> int:
     """The most that torch allocates at one time, forward and backward, with gradients there before."""
     for parameter in model.parameters():
         parameter.grad = torch.zeros_like(parameter) if parameter.requires_grad else None
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
-        compute_loss(model, padded=padded).backward()  # type: ignore[no-untyped-call]
-    assert profile.profiler is not None
-    events = profile.profiler.kineto_results.events()
-    changes = sorted((event.start_ns(), event.nbytes()) for event in events if event.name() == "[memory]")
-    held = most = 0
-    for _, change in changes:
-        held += change
-        most = max(most, held)
-    return most
+    return most_held(lambda: compute_loss(model, padded=padded).backward())  # type: ignore[no-untyped-call]
 
 
 def predicted_activations(

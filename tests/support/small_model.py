@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -51,3 +52,17 @@ def compute_loss(model: Any, *, padded: bool, precision: str = "fp32") -> torch.
         model, context, features, positions=masks.positions, valid=masks.valid, negatives=masks.negatives
     )
     return objective.loss
+
+
+def most_held(work: Callable[[], object]) -> int:
+    """The most bytes that torch allocates at one time for some work on the CPU, beyond what was there."""
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
+        work()
+    assert profile.profiler is not None
+    events = profile.profiler.kineto_results.events()
+    changes = sorted((event.start_ns(), event.nbytes()) for event in events if event.name() == "[memory]")
+    held = most = 0
+    for _, change in changes:
+        held += change
+        most = max(most, held)
+    return most
