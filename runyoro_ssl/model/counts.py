@@ -23,13 +23,12 @@ LEAST_IN_8_BITS, BLOCK = 4096, 256
 class Counts:
     """Weights of the plain model, those of adapters, and all that learn, tensor by tensor.
 
-    `frozen_matrices`: of the Transformer's matrices, where there are adapters; `adapted_matrices`: those that have one.
+    `frozen_matrices`: of the Transformer's matrices, where there are adapters.
     """
 
     parameters: int
     of_adapters: int
     frozen_matrices: int
-    adapted_matrices: int
     trained: tuple[int, ...]
 
     @property
@@ -57,12 +56,11 @@ def count_weights(config: Any, adapters: Adapters | None = None) -> Counts:
     shapes = _shapes(config.to_json_string(use_diff=False))
     parameters = sum(math.prod(shape) for _, shape in shapes)
     if adapters is None:
-        return Counts(parameters, 0, 0, 0, tuple(math.prod(shape) for _, shape in shapes))
+        return Counts(parameters, 0, 0, tuple(math.prod(shape) for _, shape in shapes))
     sides = [adapters.rank * side for name, shape in shapes if adapters.adapts(name) for side in shape]
     also = [math.prod(shape) for name, shape in shapes if adapters.learns(name)]
     frozen = sum(math.prod(shape) for name, shape in shapes if name.startswith(LAYERS) and len(shape) > 1)
-    adapted = sum(math.prod(shape) for name, shape in shapes if adapters.adapts(name))
-    return Counts(parameters, sum(sides), frozen, adapted, (*sides, *also))
+    return Counts(parameters, sum(sides), frozen, (*sides, *also))
 
 
 @functools.lru_cache(maxsize=16)

@@ -27,7 +27,7 @@ The peak is the largest of these moments, most of which are in the backward pass
                                 output, and what recomputing norm and GELU before it needs: 4 tensors of R[i-1] C[i-1]
                                 (5 with group norm), more where they are converted to fp32. With adapters there is none,
                                 but the forward pass: convolution i, and norm and GELU before it, in fp32
-    merged for a checkpoint     with adapters, on the CPU: the adapted matrices once more
+    merged for a checkpoint     with adapters, on the CPU: the plain model, what learns and its moments once more
 
 The optimizer's step is fused and the files of a checkpoint are written from where the tensors lie: no peak. On the CPU
 come the libraries (`CPU_BASE`) and the batches of two updates: one being used, one being built. What is kept of freed
@@ -221,8 +221,9 @@ def _predict(config: Any, settings: BatchSettings, counts: Counts, clips: int, s
     moments = _moments_of_peak(
         network, always=always, gradients=gradients, accumulated=accumulated, checkpointing=checkpointing
     )
+    saved = 4 * counts.parameters + states + (gradients if settings.adapters else 0)
     if settings.device == "cpu" and settings.adapters is not None:
-        moments["merged for a checkpoint"] = always + 4 * counts.adapted_matrices
+        moments["merged for a checkpoint"] = always + saved
     return Memory(
         num_parameters=counts.parameters,
         num_trained=counts.num_trained,
@@ -235,7 +236,7 @@ def _predict(config: Any, settings: BatchSettings, counts: Counts, clips: int, s
         casts=network.casts(),
         batches=batches,
         base=base,
-        saved=4 * counts.parameters + states + (gradients if settings.adapters else 0),
+        saved=saved,
         moments_of_peak=moments,
     )
 
