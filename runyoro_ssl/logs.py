@@ -28,6 +28,10 @@ from rich.text import Text
 
 from runyoro_ssl.redaction import redact
 
+QUIETED = (
+    *("transformers", "datasets", "huggingface_hub", "httpx", "accelerate"),
+    *("torch", "tensorboard", "bitsandbytes"),
+)
 WIDTH_IN_FILES = 120
 """Columns of a table that goes to a file and not to a terminal."""
 
@@ -70,7 +74,7 @@ def quiet_libraries() -> None:
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    for name in ("transformers", "datasets", "huggingface_hub", "httpx", "accelerate", "torch", "tensorboard"):
+    for name in QUIETED:
         logging.getLogger(name).setLevel(logging.ERROR)
     if not sys.warnoptions:
         warnings.simplefilter("ignore")

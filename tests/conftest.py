@@ -23,6 +23,7 @@ import structlog
 
 from runyoro_ssl.audio.synth import write_corpus
 from runyoro_ssl.config import Config
+from runyoro_ssl.logs import QUIETED
 from runyoro_ssl.plugin.manager import load_plugins
 from runyoro_ssl.resolve import load_config
 from runyoro_ssl.torchaudio_compat import import_transformers
@@ -58,7 +59,6 @@ TINY: dict[str, Any] = {
     "layerdrop": 0.1,
 }
 """XLS-R's architecture at toy size, with its dropouts."""
-QUIETED = ("transformers", "datasets", "huggingface_hub", "httpx", "accelerate", "torch", "tensorboard")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -40,5 +40,14 @@ SIZES: dict[str, dict[str, Any]] = {
         "codevector_dim": 1024,
         "proj_codevector_dim": 1024,
     },
+    "xls-r-2b": {
+        **XLS_R,
+        "hidden_size": 1920,
+        "num_hidden_layers": 48,
+        "num_attention_heads": 16,
+        "intermediate_size": 7680,
+        "codevector_dim": 1024,
+        "proj_codevector_dim": 1024,
+    },
 }
-"""Shapes: of the toolkit's own smallest runs, of wav2vec2-base, and of the two XLS-R models."""
+"""Shapes: of the toolkit's own smallest runs, of wav2vec2-base, and of the three XLS-R models."""

@@ -36,6 +36,7 @@ MASKING = SimpleNamespace(
 TRAINING = SimpleNamespace(
     learning_rate=5e-5,
     warmup_steps=None,
+    optimizer="adamw",
     weight_decay=0.01,
     adam_beta1=0.9,
     adam_beta2=0.98,

@@ -36,6 +36,7 @@ def predict(settings: CheckSettings, way: Way) -> Memory:
         padded=False,
         precision=way.precision,  # type: ignore[arg-type]  # checked to be one
         gradient_checkpointing=way.gradient_checkpointing,
+        compile=way.compile,
         device=settings.device,  # type: ignore[arg-type]  # as well
     )
     config = import_transformers().Wav2Vec2Config(**SIZES[settings.size], **NO_DROPOUT)

@@ -76,7 +76,9 @@ def _resolve(given: Mapping[str, Any]) -> tuple[CheckOptions, HardwareConfig]:
 
     options, about_a_run = check_options(given), {}
     for name, value in given.items():
-        if name in OF_CHECK or name == "check" or value is None or value == () or (name == "fetch" and not value):
+        if name in OF_CHECK or name == "check" or value is None or value == ():
+            continue
+        if name in ("fetch", "what_fits") and not value:
             continue
         if name not in SOURCES | HardwareConfig.model_fields.keys():
             flag = f"--{name.replace('_', '-')}"

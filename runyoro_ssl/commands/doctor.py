@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 
 from runyoro_ssl import __version__
 from runyoro_ssl.commands.checking import Checked, check, refuse_check_options, show_check
+from runyoro_ssl.commands.fitting import WhatFits, find_what_fits, show_what_fits
 from runyoro_ssl.commands.given import own_options, resolve
 from runyoro_ssl.commands.options import DoctorOptions
 from runyoro_ssl.config import Config
@@ -29,7 +30,10 @@ from runyoro_ssl.torchaudio_compat import torchaudio_form
 if TYPE_CHECKING:
     from runyoro_ssl.model.memory import BatchSettings, Memory
 
-LIBRARIES = ("torch", "torchaudio", "transformers", "datasets", "accelerate", "soundfile", "soxr", "wandb")
+LIBRARIES = (
+    *("torch", "torchaudio", "transformers", "datasets", "accelerate", "soundfile", "soxr"),
+    *("peft", "bitsandbytes", "wandb"),
+)
 CUDA_MARGIN = 2 << 30
 """Of a GPU's memory, for what torch does not count: context, libraries, fragmentation. An allowance, not measured."""
 
@@ -49,19 +53,23 @@ class Diagnosis:
 @overload
 def doctor(*, check: Literal[True], **given: Any) -> Checked: ...
 @overload
+def doctor(*, what_fits: Literal[True]) -> WhatFits: ...
+@overload
 def doctor(**given: Any) -> Diagnosis: ...
-def doctor(**given: Any) -> Diagnosis | Checked:
+def doctor(**given: Any) -> Diagnosis | Checked | WhatFits:
     """Say what this machine is, what will work on it, and, with any option, what memory training needs.
 
     Args:
-        **given: `fetch`, `model_name_or_path`, `profile`, `config`, `set`, and any setting of `model`, `hardware`,
-            `masking` and `prepare`. With `check` instead: `device`, `precision`, `size`, `minutes`, `json`, `profile`,
-            `config`, `set`, and any setting of `hardware`.
+        **given: `fetch`, `model_name_or_path`, `profile`, `config`, `set`, and any setting of `model`, `adapter`,
+            `hardware`, `masking`, `prepare` and `train`. `what_fits` alone. With `check` instead: `device`,
+            `precision`, `size`, `minutes`, `json`, `profile`, `config`, `set`, and any setting of `hardware`.
 
     Raises:
         RunyoroError: A setting that is wrong, a model that cannot be had, or a file that cannot be written.
     """
     own = own_options(DoctorOptions, given)
+    if own.what_fits:
+        return find_what_fits(given)
     if own.check:
         return check(given)
     refuse_check_options(given)
@@ -75,8 +83,11 @@ def doctor(**given: Any) -> Diagnosis | Checked:
     return Diagnosis(_machine(), _libraries(), _profiles(), fetched, memory, config.model.model_name_or_path)
 
 
-def show(found: Diagnosis | Checked) -> None:
+def show(found: Diagnosis | Checked | WhatFits) -> None:
     """Print the tables. May end with the status of a check."""
+    if isinstance(found, WhatFits):
+        show_what_fits(found)
+        return
     if isinstance(found, Checked):
         show_check(found)
         return
@@ -197,7 +208,7 @@ def memory_rows(config: Config) -> list[list[str]]:
     batch = f"{clips} clips" if clips else f"{hardware.batch_seconds:g} s"
     batch += ", gradient checkpointing" if hardware.gradient_checkpointing else ""
     return [
-        ["parameters", f"{memory.num_parameters / 1e6:.1f} M"],
+        ["parameters", f"{memory.num_parameters / 1e6:.1f} M, of which {memory.num_trained / 1e6:.1f} M learn"],
         ["weights, gradients", f"{size(memory.weights)}, {size(memory.gradients)}"],
         ["AdamW states", size(memory.adamw)],
         ["activations: feature encoder", size(memory.feature_encoder)],

@@ -91,6 +91,8 @@ class DoctorOptions(Section):
     """Fetch the base model into the hub's cache, for a place without a network."""
     check: bool = False
     """Compute and learn on the device for some minutes, and say what is right, what is wrong and what is slow."""
+    what_fits: bool = False
+    """Say which XLS-R fits on which Mac or GPU, by the way it is trained, and how fast that may be."""
 
 
 class PrecisionOptions(Section):
@@ -139,7 +141,7 @@ TASKS: dict[str, TaskOptions] = {
     "prepare": TaskOptions((PrepareOptions, SourceOptions), ("prepare", "model", "hardware", "plugins")),
     "train": TaskOptions(
         (TrainOptions, PrecisionOptions, SourceOptions),
-        ("train", "model", "masking", "hardware", "health", "plugins"),
+        ("train", "model", "adapter", "masking", "hardware", "health", "plugins"),
         chooses_profile=True,
     ),
     "smoke": TaskOptions((SmokeOptions,)),
@@ -147,7 +149,7 @@ TASKS: dict[str, TaskOptions] = {
     "plugins": TaskOptions((SourceOptions,), ("plugins", "prepare")),
     "doctor": TaskOptions(
         (DoctorOptions, SourceOptions),
-        ("model", "hardware", "masking", "prepare"),
+        ("model", "adapter", "hardware", "masking", "prepare", "train"),
         chooses_profile=True,
         plain=(CheckOptions,),
     ),

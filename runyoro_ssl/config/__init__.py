@@ -6,6 +6,7 @@ Profiles hold only `hardware`; everything else is science or a path. `runyoro_ss
 
 from __future__ import annotations
 
+from runyoro_ssl.config.adapter import AdapterConfig
 from runyoro_ssl.config.hardware import HardwareConfig
 from runyoro_ssl.config.health import HealthConfig
 from runyoro_ssl.config.model import MaskingConfig, ModelConfig
@@ -16,6 +17,7 @@ from runyoro_ssl.redaction import redact
 from runyoro_ssl.setting import Section
 
 __all__ = [
+    "AdapterConfig",
     "Config",
     "HardwareConfig",
     "HealthConfig",
@@ -34,6 +36,7 @@ class Config(Section):
     model: ModelConfig = ModelConfig()
     prepare: PrepareConfig = PrepareConfig()
     masking: MaskingConfig = MaskingConfig()
+    adapter: AdapterConfig = AdapterConfig()
     train: TrainConfig = TrainConfig()
     health: HealthConfig = HealthConfig()
     plugins: PluginsConfig = PluginsConfig()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
@@ -26,6 +27,8 @@ class TrainConfig(Section):
     """Peak rate, after warm-up; falls linearly to 0 at the last step."""
     warmup_steps: NonNegativeInt | None = setting(None, decides="run", flag_of="train")
     """Steps over which the rate rises from 0. Not set: a tenth of the run."""
+    optimizer: Literal["adamw", "adamw-8bit"] = setting("adamw", decides="run")
+    """`adamw-8bit`: its two moments in 8 bits (bitsandbytes), 2 bytes a trained weight instead of 8. Not on MPS."""
     weight_decay: NonNegativeFloat = setting(0.01, decides="run", flag_of="train")
     """Weight decay of AdamW, on matrices only."""
     adam_beta1: float = setting(0.9, decides="run", ge=0.0, lt=1.0)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 from runyoro_ssl.devices import Device
+from runyoro_ssl.model.adapters import Adapters
 
 FP32 = 4
 INT64 = 8
@@ -19,6 +21,7 @@ class Activations:
     """The tensors of B `clips` of `num_samples` in the model of `config` (Wav2Vec2Config). Letters as in `memory`.
 
     `element`: s, bytes of an element under autocast. `padded`: with an attention mask. `sdpa`: else eager attention.
+    `compiled`: its layers. `adapters`: all else is frozen; None: all weights learn.
     """
 
     config: Any
@@ -29,6 +32,8 @@ class Activations:
     padded: bool
     sdpa: bool
     mask_time_prob: float
+    compiled: bool = False
+    adapters: Adapters | None = None
 
     @cached_property
     def rows(self) -> list[int]:
@@ -47,6 +52,11 @@ class Activations:
         """Masked frames M of a clip: spans start anywhere, so that a share of exp(-prob) is in none."""
         return math.ceil(self.frames * (1 - math.exp(-self.mask_time_prob)))
 
+    @property
+    def holds_halves(self) -> bool:
+        """Whether the Transformer's frozen matrices are in the type of autocast."""
+        return self.adapters is not None and self.device == "cuda" and self.element != FP32
+
     def batch(self) -> int:
         """Bytes of the micro-batch itself: waveforms fp32, negatives int64."""
         num_negatives: int = self.config.num_negatives
@@ -54,7 +64,16 @@ class Activations:
 
     def encoder(self) -> int:
         """Bytes of the feature encoder, with the norm after it."""
+        if self.adapters is not None:
+            return 0
         return self._windows() + sum(self._conv_outputs()) + 2 * self._tokens(self.config.conv_dim[-1])
+
+    def encoder_forward(self) -> int:
+        """The most bytes in a forward pass of which nothing is kept: a convolution, norm and GELU before it in fp32."""
+        outputs = self._conv_outputs()
+        within = self.element if self.device == "cuda" else 2 * FP32
+        steps = (one + max(one * within // self.element, one + two) for one, two in itertools.pairwise(outputs))
+        return max(self._windows() + outputs[0], *steps)
 
     def encoder_backward(self) -> int:
         """The most bytes in the feature encoder's backward pass: what is kept, and one norm and GELU with gradients."""
@@ -79,6 +98,9 @@ class Activations:
         config = self.config
         kernel: int = config.hidden_size**2 // config.num_conv_pos_embedding_groups * config.num_conv_pos_embeddings
         layers: int = config.num_hidden_layers
+        if self.adapters is not None:
+            layer = self.layer_input() if checkpointing else self.layer()
+            return self._tokens(2 * config.hidden_size) + layers * layer
         around = self._tokens(3 * config.hidden_size) + self._noise(config.feat_proj_dropout, config.hidden_size)
         around += self._noise(config.hidden_dropout, config.hidden_size) + self._norm_input()
         layer = self.layer_input() if checkpointing else self.layer()
@@ -92,9 +114,29 @@ class Activations:
         """Bytes of one Transformer layer: two norms, attention and feed-forward."""
         config = self.config
         hidden, inner = config.hidden_size, config.intermediate_size
-        norms = 2 * self._norm_input() + self._tokens(2 * hidden)
+        norms = 2 * self._norm_input() + self._tokens(self._copies_of_norms() * hidden)
         noise = 2 * self._noise(config.hidden_dropout, hidden) + self._noise(config.activation_dropout, inner)
-        return norms + self._attention() + self._tokens(2 * inner) + noise
+        gelu = self._tokens(inner * (1 + self._keeps_input("output_dense")))
+        return norms + self._attention() + gelu + noise + self._of_adapters()
+
+    def _copies_of_norms(self) -> int:
+        """Outputs of a layer's two norms that are kept for the products which learn from them."""
+        attending = sum(self._keeps_input(name) for name in ("q_proj", "k_proj", "v_proj"))
+        each_casts = self.device == "cuda" and self.element != FP32 and not self.compiled
+        return (attending if each_casts else min(attending, 1)) + self._keeps_input("intermediate_dense")
+
+    def _keeps_input(self, matrix: str) -> bool:
+        """Whether what a matrix of each layer is multiplied with is kept; an adapter with dropout keeps its own."""
+        return self.adapters is None or (matrix in self.adapters.targets and not self.adapters.dropout)
+
+    def _of_adapters(self) -> int:
+        """Bytes that a layer's adapters leave: between their two matrices, and of their dropouts."""
+        if self.adapters is None:
+            return 0
+        adapters, widths = self.adapters, self._widths_of_adapters()
+        dropped = sum(self._noise(adapters.dropout, width) for width in widths)
+        dropped += self._tokens(sum(widths)) if adapters.dropout else 0
+        return self._tokens(len(widths) * adapters.rank) + dropped
 
     def inside_layer(self) -> int:
         """The most bytes of gradients inside a layer: in feed-forward, or in attention, with the rest given back."""
@@ -116,14 +158,24 @@ class Activations:
 
     def casts(self) -> int:
         """Bytes of the copies of products' weights in the autocast type."""
-        if self.element == FP32:
+        if self.element == FP32 or self.holds_halves:
             return 0
         config = self.config
         hidden, channels = config.hidden_size, config.conv_dim
-        layers = config.num_hidden_layers * hidden * (4 * hidden + 2 * config.intermediate_size)
+        layers: int = config.num_hidden_layers * hidden * (4 * hidden + 2 * config.intermediate_size)
         kernels = sum(a * b * k for a, b, k in zip((1, *channels), channels, config.conv_kernel, strict=False))
+        if self.adapters is not None:
+            sides: int = sum(self._widths_of_adapters()) + sum(self._widths_of_adapters(output=True))
+            learned: int = config.num_hidden_layers * self.adapters.rank * sides
+            return self.element * (layers + learned)
         weights: int = layers + kernels + channels[-1] * hidden
         return self.element * weights
+
+    def _widths_of_adapters(self, *, output: bool = False) -> list[int]:
+        """Columns that each adapter of a layer takes, or gives."""
+        hidden, inner = self.config.hidden_size, self.config.intermediate_size
+        wide = "intermediate_dense" if output else "output_dense"
+        return [inner if name == wide else hidden for name in (self.adapters.targets if self.adapters else ())]
 
     def _attention(self) -> int:
         """Query, key, value and output; of fused attention its logsumexp and mask, else the probabilities."""
@@ -149,9 +201,10 @@ class Activations:
         return 0 if self._is_fused else self.clips * heads * self.frames**2 * element
 
     def _norm_input(self) -> int:
-        """CUDA's autocast runs norms in fp32, on a copy."""
+        """CUDA's autocast runs norms in fp32, on a copy; compiled, it need not be kept."""
         hidden: int = self.config.hidden_size
-        return self.clips * self.frames * hidden * (FP32 if self.device == "cuda" else self.element)
+        copied = self.device == "cuda" and not self.compiled
+        return self.clips * self.frames * hidden * (FP32 if copied else self.element)
 
     def _noise(self, rate: float, width: int) -> int:
         """What a dropout keeps: a mask of bytes on CUDA, else factors."""

@@ -13,15 +13,21 @@ negatives, G x V codes, of D dimensions, compared in P. s bytes an element: 4, o
                                 dropout. With gradient checkpointing: s B F H, and all of it for one layer at a time
     objective                   fp32, (B, M, .): 3 G V + H + C + D + 4 P + M + K, from forward to backward
     casts                       under autocast, s bytes a weight of every layer, from forward to backward
+    adapters                    4 bytes a weight of theirs, and s B F times the rank for each matrix; what is frozen has
+                                no gradient and no moments, is held in s bytes on CUDA, and leaves nothing before the
+                                first layer
+    moments in 8 bits           2 bytes a parameter, and two scales for each 256 of a tensor
 
-The peak is the largest of four moments, the last three of which are in the backward pass:
+The peak is the largest of these moments, most of which are in the backward pass:
 
     its start                   all that was kept, and the gradients inside one layer in place of the objective
     last layer recomputed       with checkpointing: all inputs of layers, and one whole layer with its gradients
     first layer recomputed      the same with one input, but the gradients of all weights
     feature encoder             gradients of all weights, its tensors down to convolution i, the gradient of its
                                 output, and what recomputing norm and GELU before it needs: 4 tensors of R[i-1] C[i-1]
-                                (5 with group norm), more where they are converted to fp32
+                                (5 with group norm), more where they are converted to fp32. With adapters there is none,
+                                but the forward pass: convolution i, and norm and GELU before it, in fp32
+    merged for a checkpoint     with adapters, on the CPU: the plain model, what learns and its moments once more
 
 The optimizer's step is fused and the files of a checkpoint are written from where the tensors lie: no peak. On the CPU
 come the libraries (`CPU_BASE`) and the batches of two updates: one being used, one being built. What is kept of freed
@@ -29,8 +35,11 @@ memory is not in it: `allocator.allow` says what that comes to at most. Layer dr
 drops nothing; nor are pages of the dataset's files that the system keeps in memory: it takes them back when memory is
 short.
 
-Compared with real runs on a CPU in fp32 and bf16, and with steps of XLS-R-300M on an H200 in bf16 without dropout,
-which take 7 to 9 % more; 7 % less compiled. Dropout on CUDA (masks of one byte) and all of MPS are read from torch's
+On CUDA autocast runs norms in fp32, on a copy, and casts their output anew for each product: three times for query, key
+and value. Compiled layers do neither.
+
+Compared with real runs on a CPU in fp32 and bf16, and with steps of XLS-R-300M on an H200 in bf16 without dropout.
+Dropout on CUDA (masks of one byte) and all of MPS are read from torch's
 source.
 """
 
@@ -40,11 +49,10 @@ import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-import torch
-
 from runyoro_ssl.devices import Device
 from runyoro_ssl.model.activations import Activations
-from runyoro_ssl.torchaudio_compat import import_transformers
+from runyoro_ssl.model.adapters import Adapters
+from runyoro_ssl.model.counts import Counts, OptimizerKind, count_weights, state_bytes
 
 if TYPE_CHECKING:
     from runyoro_ssl.config import Config  # the bench runs where there is no pydantic
@@ -72,9 +80,12 @@ class BatchSettings:
     padded: bool = True
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     gradient_checkpointing: bool = False
+    compile: bool = False
     attention: Literal["sdpa", "eager"] = "sdpa"
     device: Device = "cpu"
     mask_time_prob: float = 0.65
+    optimizer: OptimizerKind = "adamw"
+    adapters: Adapters | None = None
 
     @classmethod
     def of(cls, config: Config, *, padded: bool, clip_seconds: float | None = None) -> BatchSettings:
@@ -97,6 +108,9 @@ class BatchSettings:
             attention=hardware.attention,
             device=hardware.device,
             mask_time_prob=config.masking.mask_time_prob,
+            compile=hardware.compile,
+            optimizer=config.train.optimizer,
+            adapters=Adapters.of(config),
         )
 
     def shapes(self) -> list[tuple[int, float]]:
@@ -113,10 +127,12 @@ class Memory:
     """The predicted memory in bytes, named as in the module's docstring.
 
     `feature_encoder`, `context_network`, `objective`, `casts` are kept from the forward pass to the backward pass.
-    `moments_of_peak`: all that is held at each moment that may be the peak.
+    `moments_of_peak`: all that is held at each moment that may be the peak. `saved`: what a checkpoint has of the run,
+    which waits on the host until it is written, where there is room or the run is on another device.
     """
 
     num_parameters: int
+    num_trained: int
     weights: int
     gradients: int
     adamw: int
@@ -126,6 +142,7 @@ class Memory:
     casts: int
     batches: int
     base: int
+    saved: int
     moments_of_peak: dict[str, int]
 
     @property
@@ -146,15 +163,13 @@ class Memory:
 
 def count_parameters(config: Any) -> int:
     """Parameters of the Wav2Vec2ForPreTraining of a Wav2Vec2Config; nothing is allocated."""
-    with torch.device("meta"):
-        model = import_transformers().Wav2Vec2ForPreTraining(config)
-    return sum(parameter.numel() for parameter in model.parameters())
+    return count_weights(config).parameters
 
 
 def predict_memory(config: Any, settings: BatchSettings) -> Memory:
     """Predict the memory that a training run of this model (Wav2Vec2Config) needs at most."""
-    parameters = count_parameters(config)
-    return max((_predict(config, settings, parameters, *shape) for shape in settings.shapes()), key=lambda m: m.peak)
+    counts = count_weights(config, settings.adapters)
+    return max((_predict(config, settings, counts, *shape) for shape in settings.shapes()), key=lambda m: m.peak)
 
 
 def largest_batch_seconds(config: Any, settings: BatchSettings, budget: int) -> float | None:
@@ -162,11 +177,11 @@ def largest_batch_seconds(config: Any, settings: BatchSettings, budget: int) -> 
 
     None if not even one clip of the longest length fits: a micro-batch never holds less.
     """
-    parameters = count_parameters(config)
+    counts = count_weights(config, settings.adapters)
 
     def fits(seconds: float) -> bool:
         chosen = replace(settings, batch_seconds=seconds, num_clips=None)
-        return all(_predict(config, chosen, parameters, *shape).peak <= budget for shape in chosen.shapes())
+        return all(_predict(config, chosen, counts, *shape).peak <= budget for shape in chosen.shapes())
 
     low = settings.clip_seconds
     if not fits(low):
@@ -180,7 +195,7 @@ def largest_batch_seconds(config: Any, settings: BatchSettings, budget: int) -> 
     return max(settings.clip_seconds, math.floor(10 * low) / 10)
 
 
-def _predict(config: Any, settings: BatchSettings, parameters: int, clips: int, seconds: float) -> Memory:
+def _predict(config: Any, settings: BatchSettings, counts: Counts, clips: int, seconds: float) -> Memory:
     network = Activations(
         config=config,
         clips=clips,
@@ -190,28 +205,38 @@ def _predict(config: Any, settings: BatchSettings, parameters: int, clips: int, 
         padded=settings.padded,
         sdpa=settings.attention == "sdpa",
         mask_time_prob=settings.mask_time_prob,
+        compiled=settings.compile,
+        adapters=settings.adapters,
     )
-    weights = gradients = 4 * parameters
+    weights, gradients = 4 * (counts.parameters + counts.of_adapters), 4 * counts.num_trained
+    if network.holds_halves:
+        weights -= 2 * counts.frozen_matrices
+    states = state_bytes(counts.trained, settings.optimizer)
     accumulated = gradients if settings.accumulates else 0
     base, batches = 0, network.batch()
     if settings.device == "cpu":
         base, batches = CPU_BASE, round(2 * batches * max(1.0, settings.update_seconds / (clips * seconds)))
-    always = weights + 8 * parameters + batches + base
+    always = weights + states + batches + base
     checkpointing = settings.gradient_checkpointing
     moments = _moments_of_peak(
         network, always=always, gradients=gradients, accumulated=accumulated, checkpointing=checkpointing
     )
+    saved = 4 * counts.parameters + states + (gradients if settings.adapters else 0)
+    if settings.device == "cpu" and settings.adapters is not None:
+        moments["merged for a checkpoint"] = always + saved
     return Memory(
-        num_parameters=parameters,
+        num_parameters=counts.parameters,
+        num_trained=counts.num_trained,
         weights=weights,
         gradients=gradients,
-        adamw=8 * parameters,
+        adamw=states,
         feature_encoder=network.encoder(),
         context_network=network.context(checkpointing=checkpointing),
         objective=network.objective(),
         casts=network.casts(),
         batches=batches,
         base=base,
+        saved=saved,
         moments_of_peak=moments,
     )
 
@@ -232,5 +257,8 @@ def _moments_of_peak(
         }
     else:
         moments = {"start of the backward pass": always + accumulated + kept + casts + max(objective, inner)}
-    moments["backward pass of the feature encoder"] = always + gradients + network.encoder_backward()
+    if network.adapters is None:
+        moments["backward pass of the feature encoder"] = always + gradients + network.encoder_backward()
+    else:
+        moments["forward pass of the feature encoder"] = always + accumulated + network.encoder_forward()
     return moments

@@ -59,7 +59,7 @@ tags: [wav2vec2, self-supervised, continued-pretraining]
 Pre-trained further on {result["train_hours"]:.2f} hours of speech, without transcripts, by runyoro_ssl
 {result["version"]}:
 {result["total_steps"]} optimizer steps, learning rate {settings["train"]["learning_rate"]:g},
-mask probability {settings["masking"]["mask_time_prob"]:g}.
+mask probability {settings["masking"]["mask_time_prob"]:g}.{_adapters(result, settings)}
 {_revision(result)}
 ```python
 from transformers import Wav2Vec2ForPreTraining, Wav2Vec2Model
@@ -75,6 +75,19 @@ Held-out recordings, the same masks and negatives before and after:
 A lower held-out loss says that the model predicts this speech better. It does not by itself say that a recogniser
 fine-tuned from it makes fewer errors.
 """
+
+
+def _adapters(result: dict[str, Any], settings: dict[str, Any]) -> str:
+    """Which weights learned, where not all did."""
+    adapter = settings.get("adapter", {})
+    if adapter.get("kind", "none") == "none":
+        return ""
+    share = result["trained_parameters"] / result["parameters"]
+    return (
+        f"\nLow-rank adapters (LoRA) of rank {adapter['rank']} learned, on {', '.join(adapter['targets'])},\n"
+        f"and are merged into these weights. Besides learned: {', '.join(adapter['also']) or 'nothing'}; in all\n"
+        f"{share:.1%} of the weights."
+    )
 
 
 def _number(value: float | None) -> str:

@@ -6,10 +6,11 @@ import sys
 
 from runyoro_ssl.batches.plan import wasted_share
 from runyoro_ssl.batches.regroup import Regroup
-from runyoro_ssl.config import HardwareConfig
+from runyoro_ssl.config import Config, HardwareConfig
 from runyoro_ssl.disk.durable import replace_file
 from runyoro_ssl.logs import get_logger
 from runyoro_ssl.model.allocator import fate_of_freed_memory
+from runyoro_ssl.model.counts import count_trained
 from runyoro_ssl.page.amounts import size
 from runyoro_ssl.plugin.spec import Run
 from runyoro_ssl.redaction import redact, redact_command
@@ -25,8 +26,7 @@ log = get_logger()
 def summary_rows(run: TrainingRun, step_seconds: float | None = None) -> list[list[str]]:
     """Rows of the table printed before the first step: what this run is. With times, where a step's is known."""
     config, hardware = run.config, run.config.hardware
-    parameters = sum(parameter.numel() for parameter in run.model.parameters())
-    updates = run.plan.epoch(0)
+    (parameters, trained), updates = count_trained(run.model), run.plan.epoch(0)
     per_update = run.train_hours * 3600 / len(updates)
     batches = [batch for update in updates for batch in update]
     wasted = wasted_share(batches, run.plan.num_samples)
@@ -34,6 +34,7 @@ def summary_rows(run: TrainingRun, step_seconds: float | None = None) -> list[li
     return [
         ["device", f"{run.accelerator.device}, {hardware.precision}, {run.accelerator.num_processes} process(es)"],
         ["model", f"{config.model.model_name_or_path} ({parameters / 1e6:.1f} M parameters)"],
+        ["learning", _learning(parameters, sum(trained), config)],
         ["training data", f"{len(run.plan.num_samples)} clips, {run.train_hours:.2f} h"],
         ["validation data", f"{sum(len(batch.clips) for batch in run.eval_plan)} clips"],
         ["steps", f"{run.total_steps} of {per_update:.0f} audio seconds, {epochs:.3g} epochs, from step {run.step}"],
@@ -44,6 +45,16 @@ def summary_rows(run: TrainingRun, step_seconds: float | None = None) -> list[li
         *([name, how_often] for name, how_often in Intervals.of(run).words(step_seconds).items()),
         ["output", str(config.train.output_dir)],
     ]
+
+
+def _learning(parameters: int, trained: int, config: Config) -> str:
+    """Which weights learn, how many, and by which optimizer."""
+    said = f"{trained / 1e6:.2f} M weights ({trained / parameters:.1%}), by {config.train.optimizer}"
+    adapter = config.adapter
+    if adapter.kind == "none":
+        return said
+    also = f"; {', '.join(adapter.also)}" if adapter.also else ""
+    return f"{said}: LoRA of rank {adapter.rank} on {', '.join(adapter.targets)}{also}; merged when saved"
 
 
 def _memory_rows(run: TrainingRun) -> list[list[str]]:

@@ -10,10 +10,12 @@ from pathlib import Path
 from runyoro_ssl.errors import TrainingError
 from runyoro_ssl.hub.place import nearest_folder
 from runyoro_ssl.logs import get_logger
+from runyoro_ssl.model.activations import FP32
+from runyoro_ssl.model.counts import count_trained, state_bytes
 from runyoro_ssl.page.amounts import plural, size
 from runyoro_ssl.processes import gather_over_processes
 from runyoro_ssl.train.checkpoints.folder import SUPERSEDED, list_checkpoints
-from runyoro_ssl.train.checkpoints.format import MOMENTS, PREFIX, SPARE_BYTES
+from runyoro_ssl.train.checkpoints.format import PREFIX, SPARE_BYTES
 from runyoro_ssl.train.intervals import Intervals
 from runyoro_ssl.train.training_run import TrainingRun
 
@@ -76,16 +78,14 @@ class CheckpointSpace:
     def of(cls, run: TrainingRun, *, by_clock: int = 0) -> CheckpointSpace:
         """The space of a run from where it is. `by_clock`: checkpoints that come by the clock alone, where known."""
         config = run.config.train
-        parameters = list(run.model.parameters())
-        weights = sum(one.nbytes for one in parameters)
-        trained = sum(one.nbytes for one in parameters if one.requires_grad)
+        weights, learned = _bytes_of_weights(run)
         number = max(num_checkpoints(Intervals.of(run), run.step), by_clock)
         # The best and one being written, besides those that are kept.
         at_most = min(number, config.save_total_limit + 2) if config.save_total_limit else number
         return cls(
             output_dir=config.output_dir,
             weights=weights,
-            checkpoint=weights + len(MOMENTS) * trained,
+            checkpoint=weights + learned,
             at_most=at_most,
             limit=config.save_total_limit,
             existing=sum(folder_bytes(folder) for _, folder in list_checkpoints(config.output_dir)),
@@ -103,6 +103,13 @@ class CheckpointSpace:
         kept = "all are kept" if not self.limit else "those kept, the best, one being written"
         what = f"{plural(self.at_most, 'checkpoint')} of {size(self.checkpoint)} ({kept})"
         return [Need(what, self.output_dir, more + SPARE_BYTES), Need("final model", self.output_dir, self.weights)]
+
+
+def _bytes_of_weights(run: TrainingRun) -> tuple[int, int]:
+    """Bytes that a checkpoint has of the model, and of what learns: its moments, and adapters once more."""
+    parameters, trained = count_trained(run.model)
+    again = 0 if run.base_sha256 is None else FP32 * sum(trained)
+    return FP32 * parameters, again + state_bytes(trained, run.config.train.optimizer)
 
 
 def num_checkpoints(intervals: Intervals, step: int) -> int:

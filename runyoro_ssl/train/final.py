@@ -11,6 +11,7 @@ from runyoro_ssl import __version__
 from runyoro_ssl.disk.durable import copy_file, replace_file
 from runyoro_ssl.errors import TrainingError
 from runyoro_ssl.logs import get_logger
+from runyoro_ssl.model.counts import count_trained
 from runyoro_ssl.model.source import CONFIG, EXTRACTOR, WEIGHTS
 from runyoro_ssl.redaction import redact
 from runyoro_ssl.train.checkpoints.folder import find_healthy, list_checkpoints, step_of
@@ -35,12 +36,14 @@ def save_final_model(run: TrainingRun) -> None:
         TrainingError: The disk is full, or cannot be written; the checkpoints are as they were.
     """
     output_dir = run.config.train.output_dir
-    chosen = _choose(run)
+    chosen, (parameters, trained) = _choose(run), count_trained(run.model)
     result = {
         "version": __version__,
         "checkpoint": chosen.name,
         "base_model": run.base_model,
         "base_revision": run.base_revision,
+        "parameters": parameters,
+        "trained_parameters": sum(trained),
         "total_steps": run.total_steps,
         "train_hours": run.train_hours,
         "validations": _in_json(run.watch.validations),

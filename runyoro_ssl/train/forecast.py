@@ -34,6 +34,7 @@ from runyoro_ssl.train.run import explain_out_of_memory
 from runyoro_ssl.train.setup import build_run, make_accelerator, try_first_batch
 from runyoro_ssl.train.stopping import clock
 from runyoro_ssl.train.training_run import TrainingRun
+from runyoro_ssl.train.weights import check_way_to_train
 
 MAX_UPDATES, MEASURE_SEC, AT_MOST_SEC = 5, 20.0, 120.0
 """Updates are measured, after the first, until there are so many or these have taken so long; where one takes minutes,
@@ -63,6 +64,7 @@ def forecast(config: Config, plugins: Plugins) -> Forecast:
         RunyoroError: As `train`, for whatever it would refuse.
     """
     check_folder(config)
+    check_way_to_train(config)
     accelerator = make_accelerator(config.hardware)
     # What one process finds holds for all: they measure together, or none does.
     free, download = gather_over_processes(

@@ -6,12 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from runyoro_ssl.model.adapters import is_of_adapter
+from runyoro_ssl.train.eight_bit import build_eight_bit
+
 if TYPE_CHECKING:
     from runyoro_ssl.config import TrainConfig  # the bench runs where there is no pydantic
 
 
-def build_optimizer(model: Any, config: TrainConfig) -> torch.optim.AdamW:
-    """Build AdamW: the feature encoder learns at its own rate; biases, norms and other vectors do not decay.
+def build_optimizer(model: Any, config: TrainConfig, *, adapter_lr_scale: float = 1.0) -> torch.optim.Optimizer:
+    """Build AdamW: feature encoder and adapters learn at rates of their own; vectors (biases, norms) do not decay.
 
     Each parameter group carries `lr_scale`, its share of the scheduled rate.
     """
@@ -19,22 +22,25 @@ def build_optimizer(model: Any, config: TrainConfig) -> torch.optim.AdamW:
     if config.freeze_feature_encoder:
         model.freeze_feature_encoder()
     groups: dict[tuple[float, float], list[torch.nn.Parameter]] = {}
-    for parameter in model.parameters():
+    for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
         scale = config.feature_encoder_lr_scale if id(parameter) in encoder else 1.0
+        scale = adapter_lr_scale if is_of_adapter(name) else scale
         decay = config.weight_decay if parameter.ndim > 1 else 0.0
         groups.setdefault((scale, decay), []).append(parameter)
-    return torch.optim.AdamW(
-        [
-            {"params": parameters, "lr_scale": scale, "weight_decay": decay}
-            for (scale, decay), parameters in groups.items()
-        ],
-        lr=config.learning_rate,
-        betas=(config.adam_beta1, config.adam_beta2),
-        eps=config.adam_epsilon,
-        fused=True,
-    )
+    chosen = [
+        {"params": parameters, "lr_scale": scale, "weight_decay": decay}
+        for (scale, decay), parameters in groups.items()
+    ]
+    settings: dict[str, Any] = {
+        "lr": config.learning_rate,
+        "betas": (config.adam_beta1, config.adam_beta2),
+        "eps": config.adam_epsilon,
+    }
+    if config.optimizer == "adamw-8bit":
+        return build_eight_bit(chosen, **settings)
+    return torch.optim.AdamW(chosen, **settings, fused=True)
 
 
 def warmup_steps(config: TrainConfig, total_steps: int) -> int:

@@ -10,7 +10,6 @@ from runyoro_ssl.dataset.read import name_clips
 from runyoro_ssl.errors import TrainingError
 from runyoro_ssl.evaluate.metrics import UpdateNumbers
 from runyoro_ssl.logs import get_logger
-from runyoro_ssl.model.load import load_weights
 from runyoro_ssl.processes import gather_over_processes
 from runyoro_ssl.train.checkpoints.folder import set_aside_later
 from runyoro_ssl.train.checkpoints.resume import choose_healthy
@@ -19,6 +18,7 @@ from runyoro_ssl.train.health.alarms import NON_FINITE, Alarm, report_alarm
 from runyoro_ssl.train.health.journal import record
 from runyoro_ssl.train.health.memory_growth import MemoryWatch
 from runyoro_ssl.train.training_run import TrainingRun
+from runyoro_ssl.train.weights import restore_weights
 
 log = get_logger()
 
@@ -136,8 +136,7 @@ def go_back(run: TrainingRun, *, behind: int | None = None) -> str:
     """
     output_dir = run.config.train.output_dir
     start = choose_healthy(output_dir, run.accelerator, rollbacks=run.watch.rollbacks + 1, at_most=behind)
-    name = run.base_model if start.path is None else str(start.path)
-    run.model.load_state_dict(load_weights(run.config, name, run.base_revision).state_dict())
+    restore_weights(run, start)
     restore(run, start)
     if run.accelerator.is_main_process:
         set_aside_later(output_dir, run.step)

@@ -30,6 +30,7 @@ from runyoro_ssl.train.stopping.clock import Deadline, process_started
 from runyoro_ssl.train.stopping.ending import Ending, Stopping
 from runyoro_ssl.train.stopping.signals import StopSignal
 from runyoro_ssl.train.training_run import TrainingRun
+from runyoro_ssl.train.weights import check_way_to_train
 
 log = get_logger()
 
@@ -61,6 +62,7 @@ def train(config: Config, plugins: Plugins, on_final: Callable[[Path], None] = l
         RunyoroError: Something the user can mend; a run that had started keeps its checkpoints.
     """
     check_folder(config)
+    check_way_to_train(config)
     accelerator = make_accelerator(config.hardware)
     with ExitStack() as stack:
         # Only the main process writes.

@@ -22,7 +22,6 @@ from runyoro_ssl.model.allocator import Allowance, allow, limit_program_caches, 
 from runyoro_ssl.model.checks import extractor_doubts
 from runyoro_ssl.model.folder import check_folder
 from runyoro_ssl.model.forward import num_frames
-from runyoro_ssl.model.load import load_weights
 from runyoro_ssl.model.masking import MaskSummary
 from runyoro_ssl.model.memory import BatchSettings, predict_memory
 from runyoro_ssl.model.mps import why_too_large
@@ -38,6 +37,7 @@ from runyoro_ssl.train.optim import build_optimizer, warmup_steps
 from runyoro_ssl.train.start_checks import check_masks, check_schedule, check_training_clips
 from runyoro_ssl.train.step import Stepper
 from runyoro_ssl.train.training_run import TrainingRun
+from runyoro_ssl.train.weights import load_run_model, model_name
 
 log = get_logger()
 
@@ -49,12 +49,12 @@ def build_run(config: Config, plugins: Plugins, accelerator: Any, start: Start) 
         RunyoroError: Of the kind that fits; nothing has been written by then.
     """
     limit_program_caches()  # before the model is tried, as it is loaded
-    name = config.model.model_name_or_path if start.path is None else str(start.path)
+    name = model_name(config, start)
     check_folder(name, weights=True)
     config = config.model_copy(update={"model": _base(config, start)})
     extractor = load_feature_extractor(name, config.model.revision)
     splits = load_splits(config.train.processed_dataset_path, sampling_rate=extractor.sampling_rate)
-    model = load_weights(config, name, config.model.revision).to(accelerator.device)
+    model, base_sha256 = load_run_model(config, start, accelerator.device)
     if accelerator.is_main_process:
         for doubt in extractor_doubts(extractor, model.config):
             log.warning("feature_extractor_doubtful", model=name, because=doubt)
@@ -70,7 +70,9 @@ def build_run(config: Config, plugins: Plugins, accelerator: Any, start: Start) 
         _check_sizes(model, lengths, machine, sampling_rate=extractor.sampling_rate)
     regroup = Regroup(start.plan or machine, machine)
     plan = _plan(config, start, regroup, lengths)
-    optimizer = accelerator.prepare(build_optimizer(model, config.train))
+    optimizer = accelerator.prepare(
+        build_optimizer(model, config.train, adapter_lr_scale=config.adapter.learning_rate_scale)
+    )
     eval_lengths = splits["validation"].with_format("numpy")["num_samples"][:].tolist()
     run = TrainingRun(
         config=config,
@@ -91,6 +93,7 @@ def build_run(config: Config, plugins: Plugins, accelerator: Any, start: Start) 
         memory=memory,
         base_model=config.model.model_name_or_path,
         base_revision=config.model.revision,
+        base_sha256=base_sha256,
         unreadable=Unreadable(num_clips=len(lengths), max_share=config.train.max_unreadable_share),
     )
     restore(run, start)

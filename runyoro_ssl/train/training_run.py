@@ -41,6 +41,8 @@ class TrainingRun:
     base_model: str
     base_revision: str | None
     """What the run began with, whatever is given when it is resumed."""
+    base_sha256: str | None = None
+    """The fingerprint of what is frozen, where adapters learn: they go with it alone."""
     step: int = 0
     """Optimizer steps done so far."""
     epoch: float = 0.0

@@ -26,9 +26,9 @@ FROZEN = {
     "train": """
         dry-run processed-dataset-path output-dir num-train-epochs max-steps learning-rate warmup-steps
         weight-decay logging-steps save-steps save-total-limit resume-from-checkpoint override-mismatch
-        stop-after seed model-name-or-path revision allow-pickle mask-time-prob mask-time-length mask-feature-prob
-        mask-feature-length per-device-train-batch-size gradient-accumulation-steps dataloader-num-workers
-        gradient-checkpointing no-plugins fp16 bf16 profile config set
+        stop-after seed model-name-or-path revision allow-pickle adapters mask-time-prob mask-time-length
+        mask-feature-prob mask-feature-length per-device-train-batch-size gradient-accumulation-steps
+        dataloader-num-workers gradient-checkpointing no-plugins fp16 bf16 profile config set
     """,
     "smoke": """
         audio-dir work-dir seed
@@ -41,7 +41,8 @@ FROZEN = {
         profile config set no-plugins
     """,
     "doctor": """
-        fetch check device precision size minutes json model-name-or-path revision profile config set
+        fetch check what-fits device precision size minutes json model-name-or-path revision adapters profile
+        config set
     """,
 }
 """Every option of every task, in the order of its help. Whoever adds one or takes one away says so here."""

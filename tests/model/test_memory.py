@@ -14,57 +14,19 @@ from typing import Any
 import pytest
 import torch
 
-from conftest import TINY, build_tiny_model, transformers
+from conftest import build_tiny_model, transformers
 from runyoro_ssl.commands import doctor
-from runyoro_ssl.config import MaskingConfig
 from runyoro_ssl.devices import available_devices
 from runyoro_ssl.model.activations import Activations
-from runyoro_ssl.model.forward import encode, num_frames
-from runyoro_ssl.model.masking import make_masks
+from runyoro_ssl.model.adapters import Adapters, adapt
 from runyoro_ssl.model.memory import BatchSettings, count_parameters, largest_batch_seconds, predict_memory
-from runyoro_ssl.model.objective import compute_objective
+from support.small_model import GROUP_NORM, NO_DROPOUT, NUM_SAMPLES, SMALL, build, compute_loss, most_held
 
 RunTask = Callable[[str], tuple[int, str, str]]
 
-GROUP_NORM = {"do_stable_layer_norm": False, "feat_extract_norm": "group", "conv_bias": False}
-NO_DROPOUT = dict.fromkeys(
-    ["hidden_dropout", "attention_dropout", "activation_dropout", "feat_proj_dropout", "feat_quantizer_dropout"], 0.0
-)
-SMALL = {**TINY, "hidden_size": 128, "num_hidden_layers": 3, "intermediate_size": 384, "conv_dim": (48,) * 7}
-LOSSES = {"layerdrop": 0.0, "num_codevectors_per_group": 64, "codevector_dim": 64, "proj_codevector_dim": 64}
-NUM_SAMPLES = 96_000
 
-
-def build(checkpointing: bool, attention: str = "sdpa", **overrides: Any) -> Any:  # noqa: FBT001 - parametrised
-    """A random model in training mode, no layer dropped."""
-    torch.manual_seed(0)
-    model = transformers.Wav2Vec2ForPreTraining(
-        transformers.Wav2Vec2Config(**{**SMALL, **LOSSES, **overrides}, attn_implementation=attention)
-    )
-    if checkpointing:
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-    return model.train()
-
-
-def compute_loss(model: Any, *, padded: bool, precision: str = "fp32") -> torch.Tensor:
-    """Forward pass and objective of two clips of 6 s, the second shorter if `padded`."""
-    frames = num_frames(torch.tensor([NUM_SAMPLES, NUM_SAMPLES - 8_000 * padded]), model.config)
-    masks = make_masks(
-        frames.tolist(), [(0, 0), (0, 1)], MaskingConfig(), num_negatives=100, hidden_size=model.config.hidden_size
-    )
-    attention_mask = torch.arange(int(frames.max())) < frames[:, None] if padded else None
-    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=precision == "bf16"):
-        context, features = encode(
-            model,
-            torch.randn(2, NUM_SAMPLES),
-            attention_mask=attention_mask,
-            time_mask=masks.time_mask,
-            feature_mask=None,
-        )
-    objective = compute_objective(
-        model, context, features, positions=masks.positions, valid=masks.valid, negatives=masks.negatives
-    )
-    return objective.loss
+LORA = Adapters(rank=16)
+SOME = Adapters(rank=8, dropout=0.1, targets=("q_proj", "v_proj", "output_dense"), also=("norms",))
 
 
 def saved_bytes(model: Any, *, padded: bool, precision: str) -> int:
@@ -85,20 +47,13 @@ def saved_bytes(model: Any, *, padded: bool, precision: str) -> int:
 def held_at_most(model: Any, *, padded: bool) -> int:
     """The most that torch allocates at one time, forward and backward, with gradients there before."""
     for parameter in model.parameters():
-        parameter.grad = torch.zeros_like(parameter)
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
-        compute_loss(model, padded=padded).backward()  # type: ignore[no-untyped-call]
-    assert profile.profiler is not None
-    events = profile.profiler.kineto_results.events()
-    changes = sorted((event.start_ns(), event.nbytes()) for event in events if event.name() == "[memory]")
-    held = most = 0
-    for _, change in changes:
-        held += change
-        most = max(most, held)
-    return most
+        parameter.grad = torch.zeros_like(parameter) if parameter.requires_grad else None
+    return most_held(lambda: compute_loss(model, padded=padded).backward())  # type: ignore[no-untyped-call]
 
 
-def predicted_activations(model: Any, *, checkpointing: bool, padded: bool, precision: str, attention: str) -> int:
+def predicted_activations(
+    model: Any, *, checkpointing: bool, padded: bool, precision: str, attention: str, adapters: Adapters | None = None
+) -> int:
     """The same as `saved_bytes`, predicted."""
     made = Activations(
         config=model.config,
@@ -109,6 +64,7 @@ def predicted_activations(model: Any, *, checkpointing: bool, padded: bool, prec
         padded=padded,
         sdpa=attention == "sdpa",
         mask_time_prob=0.65,
+        adapters=adapters,
     )
     casts = 0 if checkpointing else made.casts()
     return made.encoder() + made.context(checkpointing=checkpointing) + made.objective() + casts
@@ -147,6 +103,49 @@ def test_activations_are_what_autograd_saves(
         model, checkpointing=checkpointing, padded=padded, precision=precision, attention=attention
     )
     assert predicted == pytest.approx(saved_bytes(model, padded=padded, precision=precision), rel=0.05)
+
+
+@pytest.mark.parametrize("adapters", [LORA, SOME], ids=["all", "some"])
+@pytest.mark.parametrize(
+    ("overrides", "precision", "attention"),
+    [({}, "fp32", "sdpa"), (NO_DROPOUT, "fp32", "sdpa"), (GROUP_NORM, "fp32", "eager"), (NO_DROPOUT, "bf16", "sdpa")],
+)
+def test_activations_with_adapters_are_what_autograd_saves(
+    adapters: Adapters,
+    overrides: dict[str, Any],
+    precision: str,
+    attention: str,
+) -> None:
+    """Within 6 %: nothing of what is frozen but its casts; what some targets leave out is not kept."""
+    model = adapt(build(False, attention, **overrides), adapters, seed=0)  # noqa: FBT003
+    predicted = predicted_activations(
+        model, checkpointing=False, padded=False, precision=precision, attention=attention, adapters=adapters
+    )
+    assert predicted == pytest.approx(saved_bytes(model, padded=False, precision=precision), rel=0.06)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "checkpointing", "moment"),
+    [
+        ({}, False, "start of the backward pass"),
+        ({"conv_dim": (96,) * 7, "num_hidden_layers": 2, **NO_DROPOUT}, True, "forward pass of the feature encoder"),
+        ({"conv_dim": (16,) * 7, "num_hidden_layers": 8}, True, "last layer recomputed"),
+    ],
+)
+def test_peak_with_adapters_is_when_and_what_torch_holds(
+    overrides: dict[str, Any],
+    checkpointing: bool,  # noqa: FBT001 - parametrised
+    moment: str,
+) -> None:
+    """Within 10 %, as without."""
+    model = adapt(build(checkpointing, **overrides), LORA, seed=0)
+    settings = BatchSettings(
+        1.0, clip_seconds=6.0, num_clips=2, padded=False, gradient_checkpointing=checkpointing, adapters=LORA
+    )
+    memory = predict_memory(model.config, settings)
+    before = memory.weights + memory.gradients + memory.adamw + memory.batches + memory.base
+    assert memory.peak_moment == moment
+    assert memory.peak - before == pytest.approx(held_at_most(model, padded=False), rel=0.1)
 
 
 @pytest.mark.parametrize(

@@ -1,14 +1,15 @@
 """The format of a checkpoint, written and read here: safetensors and JSON only, never a pickle.
 
 A checkpoint is a folder any transformers code loads, and beside the model: `optimizer.safetensors` (AdamW moments by
-parameter name, and the state of each process's random generators), `trainer_state.json`, and `MANIFEST.json`.
+parameter name, and the state of each process's random generators), `trainer_state.json`, and `MANIFEST.json`. Of a run
+with adapters the model is the plain one, merged; what learns, from which the run goes on, is in `adapters.safetensors`.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,16 @@ from safetensors.torch import load_file, save_file
 from runyoro_ssl import __version__
 from runyoro_ssl.disk.durable import new_folder, verify
 from runyoro_ssl.errors import CheckpointError
+from runyoro_ssl.model.adapters import trained_weights
 from runyoro_ssl.model.allocator import available_memory
+from runyoro_ssl.model.merging import plain_weights
+from runyoro_ssl.train.eight_bit import TENSORS, is_eight_bit
+from runyoro_ssl.train.eight_bit import load_state as load_eight_bit
 
 PREFIX = "checkpoint-"
 STATE = "trainer_state.json"
 OPTIMIZER = "optimizer.safetensors"
+ADAPTERS = "adapters.safetensors"
 MOMENTS = ("exp_avg", "exp_avg_sq")
 GENERATORS = "random."
 FORMAT = 2
@@ -47,11 +53,12 @@ class Snapshot:
     moments: dict[str, torch.Tensor]
     state: dict[str, Any]
     is_copy: bool
+    adapters: dict[str, torch.Tensor] = field(default_factory=dict)
 
     @property
     def num_bytes(self) -> int:
         """Bytes that the checkpoint takes on disk."""
-        tensors = [*self.weights.values(), *self.moments.values()]
+        tensors = [*self.weights.values(), *self.moments.values(), *self.adapters.values()]
         return sum(tensor.nbytes for tensor in tensors) + SPARE_BYTES
 
     def is_finite(self) -> bool:
@@ -63,9 +70,10 @@ def take_snapshot(
     model: Any, optimizer: torch.optim.Optimizer, generators: Mapping[str, torch.Tensor], state: Mapping[str, Any]
 ) -> Snapshot:
     """A snapshot of the run as it is now; on a CPU a copy only if memory is plentiful, from a device always one."""
-    weights, moments = model.state_dict(), _moments(model, optimizer)
-    tensors = [*weights.values(), *moments.values()]
-    on_host = all(tensor.device.type == "cpu" for tensor in tensors)
+    (weights, merged), moments = plain_weights(model), _moments(model, optimizer)
+    adapters = trained_weights(model) if merged else {}
+    tensors = [*weights.values(), *merged.values(), *adapters.values(), *moments.values()]
+    on_host = all(tensor.device.type == "cpu" for tensor in tensors)  # merged ones always are
     size = sum(tensor.nbytes for tensor in tensors)
     copy = not on_host or available_memory() > 2 * size
 
@@ -74,11 +82,12 @@ def take_snapshot(
 
     return Snapshot(
         step=int(state["step"]),
-        weights={name: on_the_host(tensor) for name, tensor in weights.items()},
+        weights={name: on_the_host(tensor) for name, tensor in weights.items()} | merged,
         moments={name: on_the_host(tensor) for name, tensor in moments.items()}
         | {f"{GENERATORS}{name}": tensor for name, tensor in generators.items()},
         state=dict(state),
         is_copy=copy,
+        adapters={name: on_the_host(tensor) for name, tensor in adapters.items()},
     )
 
 
@@ -92,6 +101,8 @@ def write_checkpoint(output_dir: Path, snapshot: Snapshot, model: Any, extractor
         model.save_pretrained(folder, state_dict=snapshot.weights, safe_serialization=True)
         extractor.save_pretrained(folder)
         save_file(snapshot.moments, folder / OPTIMIZER)
+        if snapshot.adapters:
+            save_file(snapshot.adapters, folder / ADAPTERS)
         state = {"format": FORMAT, "version": __version__, **snapshot.state}
         (folder / STATE).write_text(json.dumps(state, indent=2), encoding="utf-8")
     return final
@@ -140,17 +151,20 @@ def load_optimizer(folder: Path, model: Any, optimizer: torch.optim.Optimizer, *
         return
     tensors = load_file(folder / OPTIMIZER)
     names = _names_in_order(model, optimizer)
-    missing = [name for name in names if f"{MOMENTS[0]}.{name}" not in tensors]
+    states = [{m: tensors[f"{m}.{name}"] for m in (*MOMENTS, *TENSORS) if f"{m}.{name}" in tensors} for name in names]
+    first = TENSORS[0] if is_eight_bit(optimizer) else MOMENTS[0]
+    missing = [name for name, state in zip(names, states, strict=True) if first not in state]
     if missing:
         raise CheckpointError(
             f"{folder / OPTIMIZER}: no state for {len(missing)} trained parameters, e.g. {missing[0]}; "
             "resume with the freezing settings of the run"
         )
-    state = {
-        index: {"step": torch.tensor(float(num_updates)), **{m: tensors[f"{m}.{name}"] for m in MOMENTS}}
-        for index, name in enumerate(names)
-    }
-    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+    if is_eight_bit(optimizer):
+        for parameter, state in zip(_parameters_in_order(optimizer), states, strict=True):
+            load_eight_bit(optimizer, parameter, state, num_updates=num_updates)
+        return
+    numbered = {index: {"step": torch.tensor(float(num_updates)), **state} for index, state in enumerate(states)}
+    optimizer.load_state_dict({"state": numbered, "param_groups": optimizer.state_dict()["param_groups"]})
 
 
 def load_generators(folder: Path) -> dict[str, torch.Tensor]:
@@ -166,16 +180,21 @@ def num_updates(optimizer: torch.optim.Optimizer) -> int:
 
 
 def _moments(model: Any, optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
-    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    """The moments of every weight that learns: with 8 bits also their scales. None before the first step."""
     return {
         f"{moment}.{name}": optimizer.state[parameter][moment]
-        for name, parameter in zip(_names_in_order(model, optimizer), parameters, strict=True)
-        for moment in MOMENTS
-        if parameter in optimizer.state  # before the first update there is no state
+        for name, parameter in zip(_names_in_order(model, optimizer), _parameters_in_order(optimizer), strict=True)
+        if parameter in optimizer.state
+        for moment in (*MOMENTS, *TENSORS)
+        if moment in optimizer.state[parameter]
     }
 
 
 def _names_in_order(model: Any, optimizer: torch.optim.Optimizer) -> list[str]:
     """Parameter names in the optimizer's own order."""
     names = {id(parameter): name for name, parameter in model.named_parameters()}
-    return [names[id(parameter)] for group in optimizer.param_groups for parameter in group["params"]]
+    return [names[id(parameter)] for parameter in _parameters_in_order(optimizer)]
+
+
+def _parameters_in_order(optimizer: torch.optim.Optimizer) -> list[torch.Tensor]:
+    return [parameter for group in optimizer.param_groups for parameter in group["params"]]

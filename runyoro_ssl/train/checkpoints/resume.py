@@ -29,6 +29,12 @@ from runyoro_ssl.train.health import journal
 from runyoro_ssl.train.health.state import HealthState
 from runyoro_ssl.train.run_lock import LOCK
 
+WAY_TO_TRAIN = (
+    *(f"adapter.{name}" for name in ("kind", "rank", "alpha", "targets", "also")),
+    *("train.optimizer", "train.freeze_feature_encoder"),
+)
+"""The settings that decide which tensors a checkpoint holds, and what they mean."""
+
 
 @dataclass(frozen=True)
 class Start:
@@ -130,6 +136,7 @@ def _choose(config: Config, *, dry: bool) -> Start:
     if path is None:
         return Start(rollbacks=_rollbacks_since(config))
     state = _read(path)
+    _refuse_another_way(path, state, config)
     differences = _find_differences(state, config)
     if differences and not config.train.override_mismatch:
         raise CheckpointError(
@@ -139,6 +146,17 @@ def _choose(config: Config, *, dry: bool) -> Start:
     plan = None if config.train.override_mismatch else PlanSettings(**state["plan"])
     before, since = _rollbacks_before(state, config), _rollbacks_since(config)
     return Start(path, state, plan, tuple(differences), max(before, since), went_back=since > before)
+
+
+def _refuse_another_way(path: Path, state: Mapping[str, Any], config: Config) -> None:
+    """Refuse a checkpoint of which other weights learned, or by another optimizer: --override-mismatch cannot help."""
+    for name, was, now in differing_settings(state["config"], config):
+        if name in WAY_TO_TRAIN:
+            raise CheckpointError(
+                f"{path} was trained in another way: {name} was {was}, is {now}, and what learned then does not fit; "
+                f"give what the run was given (it is in its {RUN_FILE}), or start a new run from it with "
+                f"--model-name-or-path {path} and another --output-dir"
+            )
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -204,5 +222,7 @@ def settings_of_the_run(config: Config) -> dict[str, dict[str, Any]]:
     if config.train.max_steps is not None:
         del kept["train"]["num_train_epochs"]
     used = {config.plugins.collator, *config.plugins.augmentations}
+    if config.adapter.kind == "none":
+        kept["adapter"] = {"kind": "none"}
     kept["plugins"]["options"] = {name: value for name, value in kept["plugins"]["options"].items() if name in used}
     return kept

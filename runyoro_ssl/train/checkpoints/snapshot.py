@@ -46,6 +46,7 @@ def snapshot(run: TrainingRun, generators: Mapping[str, torch.Tensor]) -> Snapsh
         "dataset_sha256": run.dataset_sha256,
         "base_model": run.base_model,
         "base_revision": run.base_revision,
+        "base_sha256": run.base_sha256,
         "config": settings_of_the_run(run.config),
         "hardware": run.config.hardware.model_dump(mode="json"),
     }
