@@ -7,7 +7,9 @@ from typing import Any
 import torch
 
 
-def run_context_network(encoder: Any, hidden: torch.Tensor, attention_mask: torch.Tensor | None) -> torch.Tensor:
+def run_context_network(
+    encoder: Any, hidden: torch.Tensor, attention_mask: torch.Tensor | None, *, every_layer: bool = False
+) -> torch.Tensor:
     """Run a `Wav2Vec2Encoder` or `Wav2Vec2EncoderStableLayerNorm`: (B, F, H) -> (B, F, H), as its own forward.
 
     Their own forward asks the device, at every call, whether the mask hides anything; here None says so beforehand,
@@ -17,6 +19,8 @@ def run_context_network(encoder: Any, hidden: torch.Tensor, attention_mask: torc
         encoder: `model.wav2vec2.encoder`.
         hidden: Projected, masked features.
         attention_mask: bool (B, F), True at real frames; None when nothing is padding.
+        every_layer: Layers that layer drop leaves out are run, too, and change nothing: processes that gather each
+            layer's weights from each other must ask for the same ones, forwards and backwards.
     """
     if attention_mask is not None:
         hidden = hidden.masked_fill(~attention_mask[..., None], 0.0)
@@ -29,6 +33,8 @@ def run_context_network(encoder: Any, hidden: torch.Tensor, attention_mask: torc
     for layer in encoder.layers:
         if not _skips_layer(encoder):
             hidden = layer(hidden, attention_mask=keys)
+        elif every_layer:
+            hidden = _left_out(layer, hidden, keys)
     return encoder.layer_norm(hidden) if stable else hidden
 
 
@@ -36,6 +42,14 @@ def _skips_layer(encoder: Any) -> bool:
     """LayerDrop (Fan et al., 2020), drawn on the CPU as transformers does: the device is not asked."""
     rate = encoder.config.layerdrop
     return bool(encoder.training and rate > 0 and torch.rand(()) < rate)
+
+
+def _left_out(layer: Any, hidden: torch.Tensor, keys: torch.Tensor | None) -> torch.Tensor:
+    """Run a layer for nothing: what it would give is discarded, its gradients are zeros, and it draws nothing."""
+    with torch.random.fork_rng([hidden.device] if hidden.device.type == "cuda" else []):
+        discarded = layer(hidden, attention_mask=keys)
+    never = torch.zeros((), dtype=torch.bool, device=hidden.device)
+    return torch.where(never, discarded.to(hidden.dtype), hidden)
 
 
 def mask_keys(attention_mask: torch.Tensor | None, hidden: torch.Tensor, *, sdpa: bool) -> torch.Tensor | None:

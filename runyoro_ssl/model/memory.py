@@ -5,7 +5,11 @@ channels after convolution i of the feature encoder, whose windows are of k[0] s
 negatives, G x V codes, of D dimensions, compared in P. s bytes an element: 4, or 2 under autocast. What is held when:
 
     weights, AdamW moments      4 and 8 bytes a parameter: always (moments from the first step on)
-    gradients                   4 bytes a parameter: from the first backward pass of an update to its end
+    gradients                   4 bytes a parameter: from the first backward pass of an update to its end; where several
+                                processes have a copy each, always, as DDP's buckets
+    sharded                     all three over the number of processes. Besides, from forward to backward, all weights
+                                but the layers' and their gradients, and of two layers at a time what was gathered, the
+                                weights made of it, and their gradients; no casts of layers
     feature encoder             s B (R[0] k[0] + sum R[i] C[i]): one tensor a convolution, from its forward pass to its
                                 backward pass; and twice s B F C for the norm after it
     context network, a layer    s B F (8 H + 2 I), from its forward pass to its backward pass; each dropout adds its
@@ -75,6 +79,8 @@ class BatchSettings:
     attention: Literal["sdpa", "eager"] = "sdpa"
     device: Device = "cpu"
     mask_time_prob: float = 0.65
+    num_processes: int = 1
+    sharded: bool = False
 
     @classmethod
     def of(cls, config: Config, *, padded: bool, clip_seconds: float | None = None) -> BatchSettings:
@@ -98,6 +104,10 @@ class BatchSettings:
             device=hardware.device,
             mask_time_prob=config.masking.mask_time_prob,
         )
+
+    def shared(self, num_processes: int, *, sharded: bool = False) -> BatchSettings:
+        """The same of each of several processes, which hold all of the model, or a part."""
+        return replace(self, num_processes=num_processes, sharded=sharded)
 
     def shapes(self) -> list[tuple[int, float]]:
         """The micro-batches that need most, as (clips, seconds of each): the longest clips; and clips that fill it."""
@@ -180,6 +190,42 @@ def largest_batch_seconds(config: Any, settings: BatchSettings, budget: int) -> 
     return max(settings.clip_seconds, math.floor(10 * low) / 10)
 
 
+@dataclass(frozen=True)
+class _States:
+    """The bytes of weights, gradients and moments in one process, and of what it has of them for a while.
+
+    `accumulated`: gradients that are there before a backward pass begins. `gathered`: of sharded weights.
+    """
+
+    weights: int
+    gradients: int
+    adamw: int
+    accumulated: int
+    casts: int
+    gathered: int = 0
+
+    @classmethod
+    def of(cls, config: Any, settings: BatchSettings, parameters: int, network: Activations) -> _States:
+        whole = 4 * parameters
+        if not settings.sharded:
+            # DDP's buckets are the gradients, and stay.
+            accumulated = whole if settings.accumulates or settings.num_processes > 1 else 0
+            return cls(whole, whole, 2 * whole, accumulated, network.casts())
+        part = math.ceil(whole / settings.num_processes)
+        layer = _layer_parameters(config)
+        rest = parameters - config.num_hidden_layers * layer
+        # Of two layers at a time: what was gathered, and weights made of it; their gradients, and what is sent of them.
+        gathered = 2 * 4 * rest + 2 * layer * (3 * network.element + 4)
+        casts = min(network.casts(), network.element * rest)
+        return cls(part, part, 2 * part, part, casts, gathered)
+
+
+def _layer_parameters(config: Any) -> int:
+    """Parameters of one Transformer layer: products, biases and two norms."""
+    hidden, inner = config.hidden_size, config.intermediate_size
+    return int(4 * hidden * (hidden + 1) + 2 * hidden * inner + inner + hidden + 4 * hidden)
+
+
 def _predict(config: Any, settings: BatchSettings, parameters: int, clips: int, seconds: float) -> Memory:
     network = Activations(
         config=config,
@@ -191,25 +237,29 @@ def _predict(config: Any, settings: BatchSettings, parameters: int, clips: int, 
         sdpa=settings.attention == "sdpa",
         mask_time_prob=settings.mask_time_prob,
     )
-    weights = gradients = 4 * parameters
-    accumulated = gradients if settings.accumulates else 0
+    states = _States.of(config, settings, parameters, network)
     base, batches = 0, network.batch()
     if settings.device == "cpu":
         base, batches = CPU_BASE, round(2 * batches * max(1.0, settings.update_seconds / (clips * seconds)))
-    always = weights + 8 * parameters + batches + base
+    always = states.weights + states.adamw + states.gathered + batches + base
     checkpointing = settings.gradient_checkpointing
     moments = _moments_of_peak(
-        network, always=always, gradients=gradients, accumulated=accumulated, checkpointing=checkpointing
+        network,
+        always=always,
+        gradients=states.gradients,
+        accumulated=states.accumulated,
+        casts=states.casts,
+        checkpointing=checkpointing,
     )
     return Memory(
         num_parameters=parameters,
-        weights=weights,
-        gradients=gradients,
-        adamw=8 * parameters,
+        weights=states.weights,
+        gradients=states.gradients,
+        adamw=states.adamw,
         feature_encoder=network.encoder(),
         context_network=network.context(checkpointing=checkpointing),
         objective=network.objective(),
-        casts=network.casts(),
+        casts=states.casts,
         batches=batches,
         base=base,
         moments_of_peak=moments,
@@ -217,11 +267,11 @@ def _predict(config: Any, settings: BatchSettings, parameters: int, clips: int, 
 
 
 def _moments_of_peak(
-    network: Activations, *, always: int, gradients: int, accumulated: int, checkpointing: bool
+    network: Activations, *, always: int, gradients: int, accumulated: int, casts: int, checkpointing: bool
 ) -> dict[str, int]:
     """Bytes in use at each moment that may be the peak, as the module's docstring names them."""
     encoder, context = network.encoder(), network.context(checkpointing=checkpointing)
-    objective, casts = network.objective(), network.casts()
+    objective = network.objective()
     layer, inner, kept = network.layer(), network.inside_layer(), encoder + context
     if checkpointing:
         one_input = context - (network.config.num_hidden_layers - 1) * network.layer_input()

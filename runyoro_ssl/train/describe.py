@@ -33,6 +33,7 @@ def summary_rows(run: TrainingRun, step_seconds: float | None = None) -> list[li
     epochs = run.total_steps / len(updates)
     return [
         ["device", f"{run.accelerator.device}, {hardware.precision}, {run.accelerator.num_processes} process(es)"],
+        *_sharing_rows(run),
         ["model", f"{config.model.model_name_or_path} ({parameters / 1e6:.1f} M parameters)"],
         ["training data", f"{len(run.plan.num_samples)} clips, {run.train_hours:.2f} h"],
         ["validation data", f"{sum(len(batch.clips) for batch in run.eval_plan)} clips"],
@@ -44,6 +45,12 @@ def summary_rows(run: TrainingRun, step_seconds: float | None = None) -> list[li
         *([name, how_often] for name, how_often in Intervals.of(run).words(step_seconds).items()),
         ["output", str(config.train.output_dir)],
     ]
+
+
+def _sharing_rows(run: TrainingRun) -> list[list[str]]:
+    """How several processes share the model."""
+    num_processes = run.accelerator.num_processes
+    return [["weights, gradients, moments", run.choice.words(num_processes)]] if num_processes > 1 else []
 
 
 def _memory_rows(run: TrainingRun) -> list[list[str]]:

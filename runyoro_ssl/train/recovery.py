@@ -137,7 +137,7 @@ def go_back(run: TrainingRun, *, behind: int | None = None) -> str:
     output_dir = run.config.train.output_dir
     start = choose_healthy(output_dir, run.accelerator, rollbacks=run.watch.rollbacks + 1, at_most=behind)
     name = run.base_model if start.path is None else str(start.path)
-    run.model.load_state_dict(load_weights(run.config, name, run.base_revision).state_dict())
+    run.sharing.load(run.model, load_weights(run.config, name, run.base_revision).state_dict())
     restore(run, start)
     if run.accelerator.is_main_process:
         set_aside_later(output_dir, run.step)

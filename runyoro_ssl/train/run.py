@@ -16,7 +16,7 @@ from runyoro_ssl.logs import get_logger, print_table
 from runyoro_ssl.plugin.manager import Plugins
 from runyoro_ssl.train.checkpoints.folder import bring_in, set_aside_later
 from runyoro_ssl.train.checkpoints.resume import Start, check_folder, choose
-from runyoro_ssl.train.checkpoints.saver import Saver
+from runyoro_ssl.train.checkpoints.sharded_saver import saver_of
 from runyoro_ssl.train.describe import run_for_loggers, summary_rows, write_run_files
 from runyoro_ssl.train.disk_space import check_space
 from runyoro_ssl.train.final import save_final_model
@@ -117,7 +117,7 @@ def _enter_loop(stack: ExitStack, run: TrainingRun, plugins: Plugins, lock: Fold
     stack.enter_context(explain_out_of_memory(config.hardware))
     stack.enter_context(keep_awake(config.train.keep_awake))
     signals = stack.enter_context(StopSignal())
-    saver = stack.enter_context(Saver.of(run, lock))
+    saver = stack.enter_context(saver_of(run, lock))
     deadline = Deadline(config.train.stop_after, started=process_started())
     stopping = Stopping(run.accelerator, signals, deadline, lambda: saver.seconds)
     loggers = stack.enter_context(open_loggers(plugins.loggers() if lock is not None else [], run_for_loggers(run)))

@@ -94,13 +94,23 @@ class Trainer:
 
     def finish_in_two(self, *options: str) -> None:
         """Run to the end in two processes, over gloo, as `torchrun` starts them."""
+        self.finish_in(2, *options)
+
+    def finish_in(self, num_processes: int, *options: str) -> None:
+        """Run to the end in so many processes, over gloo, as `torchrun` starts them."""
+        for process in self.start_in(num_processes, *options):
+            process.join(120)
+            assert process.exitcode == 0, self.log.read_text()[-3000:]
+
+    def start_in(self, num_processes: int, *options: str) -> Sequence[BaseProcess]:
+        """Begin, or go on, in so many processes."""
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = str(free.getsockname()[1])
-        shared = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-        for process in self._start(options, [{**shared, "RANK": rank, "LOCAL_RANK": rank} for rank in "01"]):
-            process.join(120)
-            assert process.exitcode == 0, self.log.read_text()[-3000:]
+        number = str(num_processes)
+        shared = {"WORLD_SIZE": number, "LOCAL_WORLD_SIZE": number, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        ranks = [str(rank) for rank in range(num_processes)]
+        return self._start(options, [{**shared, "RANK": rank, "LOCAL_RANK": rank} for rank in ranks])
 
     def time_whole(self) -> float:
         """Seconds of an undisturbed run, from where the trainer comes to its own code."""

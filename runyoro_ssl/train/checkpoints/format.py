@@ -1,14 +1,15 @@
 """The format of a checkpoint, written and read here: safetensors and JSON only, never a pickle.
 
 A checkpoint is a folder any transformers code loads, and beside the model: `optimizer.safetensors` (AdamW moments by
-parameter name, and the state of each process's random generators), `trainer_state.json`, and `MANIFEST.json`.
+parameter name, and the state of each process's random generators), `trainer_state.json`, and `MANIFEST.json`. Where the
+model was sharded, each process has written its part of the moments (`shards`); either way of training reads both.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +20,23 @@ from runyoro_ssl import __version__
 from runyoro_ssl.disk.durable import new_folder, verify
 from runyoro_ssl.errors import CheckpointError
 from runyoro_ssl.model.allocator import available_memory
+from runyoro_ssl.train.checkpoints.shards import (
+    OPTIMIZER_SHARDS,
+    has_parts,
+    is_sharded,
+    names_of_parts,
+    part_on_host,
+    read_parts,
+    whole_on_host,
+)
 
 PREFIX = "checkpoint-"
 STATE = "trainer_state.json"
 OPTIMIZER = "optimizer.safetensors"
 MOMENTS = ("exp_avg", "exp_avg_sq")
 GENERATORS = "random."
-FORMAT = 2
-"""Of trainer_state.json; a checkpoint of another format is not resumed."""
+FORMAT, SHARDED_FORMAT = 2, 3
+"""Of trainer_state.json, and where moments are sharded; a checkpoint of another format is not resumed."""
 FIRST_VERSIONS = "0.1.0 or before"
 """Versions that did not write their name into a checkpoint."""
 NOT_FINITE = "some weights are no numbers"
@@ -39,7 +49,8 @@ SPARE_BYTES = 16 << 20
 class Snapshot:
     """All of a run that a checkpoint needs: tensors on the host, and JSON values.
 
-    `is_copy`: the run may go on while this is written; otherwise the tensors are the run's own.
+    `is_copy`: the run may go on while this is written; otherwise the tensors are the run's own. `parts`: this process's
+    part of the moments, where the model is sharded; the main process then has the weights.
     """
 
     step: int
@@ -47,11 +58,12 @@ class Snapshot:
     moments: dict[str, torch.Tensor]
     state: dict[str, Any]
     is_copy: bool
+    parts: dict[str, torch.Tensor] = field(default_factory=dict)
 
     @property
     def num_bytes(self) -> int:
-        """Bytes that the checkpoint takes on disk."""
-        tensors = [*self.weights.values(), *self.moments.values()]
+        """Bytes that the checkpoint takes on disk, parts of other processes included."""
+        tensors = [*self.weights.values(), *self.moments.values(), *self.parts.values()]
         return sum(tensor.nbytes for tensor in tensors) + SPARE_BYTES
 
     def is_finite(self) -> bool:
@@ -82,6 +94,25 @@ def take_snapshot(
     )
 
 
+def take_sharded_snapshot(
+    model: Any,
+    optimizer: torch.optim.Optimizer,
+    generators: Mapping[str, torch.Tensor],
+    state: Mapping[str, Any],
+    *,
+    is_main: bool,
+) -> Snapshot:
+    """A snapshot of a run whose model is sharded, always a copy. Every process calls it at the same point."""
+    return Snapshot(
+        step=int(state["step"]),
+        weights=whole_on_host(model.state_dict(), keep=is_main),
+        moments={f"{GENERATORS}{name}": tensor for name, tensor in generators.items()},
+        state=dict(state),
+        is_copy=True,
+        parts={name: part_on_host(tensor) for name, tensor in _moments(model, optimizer).items()},
+    )
+
+
 def write_checkpoint(output_dir: Path, snapshot: Snapshot, model: Any, extractor: Any) -> Path:
     """Write `checkpoint-<step>`; it appears under its name only when complete and flushed to disk.
 
@@ -89,12 +120,18 @@ def write_checkpoint(output_dir: Path, snapshot: Snapshot, model: Any, extractor
     """
     final = checkpoint_of(output_dir, snapshot.step)
     with new_folder(final) as folder:
-        model.save_pretrained(folder, state_dict=snapshot.weights, safe_serialization=True)
-        extractor.save_pretrained(folder)
-        save_file(snapshot.moments, folder / OPTIMIZER)
-        state = {"format": FORMAT, "version": __version__, **snapshot.state}
-        (folder / STATE).write_text(json.dumps(state, indent=2), encoding="utf-8")
+        write_files(folder, snapshot, model, extractor)
     return final
+
+
+def write_files(folder: Path, snapshot: Snapshot, model: Any, extractor: Any) -> None:
+    """Write into a folder what one process writes of a checkpoint: all but parts of moments."""
+    model.save_pretrained(folder, state_dict=snapshot.weights, safe_serialization=True)
+    extractor.save_pretrained(folder)
+    save_file(snapshot.moments, folder / OPTIMIZER)
+    number = SHARDED_FORMAT if snapshot.parts else FORMAT
+    state = {"format": number, "version": __version__, **snapshot.state}
+    (folder / STATE).write_text(json.dumps(state, indent=2), encoding="utf-8")
 
 
 def checkpoint_of(output_dir: Path, step: int) -> Path:
@@ -116,7 +153,7 @@ def load_state(folder: Path) -> dict[str, Any]:
         CheckpointError: Another version of this toolkit wrote it.
     """
     state: dict[str, Any] = json.loads((folder / STATE).read_text(encoding="utf-8"))
-    if state.get("format") != FORMAT:
+    if state.get("format") not in (FORMAT, SHARDED_FORMAT):
         raise written_otherwise(folder, state, f"it has format {state.get('format')}, this version reads {FORMAT}")
     return state
 
@@ -138,19 +175,31 @@ def load_optimizer(folder: Path, model: Any, optimizer: torch.optim.Optimizer, *
     optimizer.state.clear()
     if num_updates == 0:
         return
-    tensors = load_file(folder / OPTIMIZER)
     names = _names_in_order(model, optimizer)
-    missing = [name for name in names if f"{MOMENTS[0]}.{name}" not in tensors]
+    there = names_of_parts([folder / OPTIMIZER, *folder.glob(OPTIMIZER_SHARDS)])
+    missing = [name for name in names if f"{MOMENTS[0]}.{name}" not in there]
     if missing:
         raise CheckpointError(
             f"{folder / OPTIMIZER}: no state for {len(missing)} trained parameters, e.g. {missing[0]}; "
             "resume with the freezing settings of the run"
         )
+    tensors = _read_moments(folder, dict(zip(names, _parameters(optimizer), strict=True)))
     state = {
         index: {"step": torch.tensor(float(num_updates)), **{m: tensors[f"{m}.{name}"] for m in MOMENTS}}
         for index, name in enumerate(names)
     }
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def _read_moments(folder: Path, parameters: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Read the moments of parameters, which may be sharded, from a checkpoint, which may have been."""
+    if not any(map(is_sharded, parameters.values())) and not has_parts(folder):
+        return load_file(folder / OPTIMIZER)
+    moments = {
+        f"{moment}.{name}": torch.zeros_like(parameter) for name, parameter in parameters.items() for moment in MOMENTS
+    }
+    read_parts(folder, moments)
+    return moments
 
 
 def load_generators(folder: Path) -> dict[str, torch.Tensor]:
@@ -166,10 +215,9 @@ def num_updates(optimizer: torch.optim.Optimizer) -> int:
 
 
 def _moments(model: Any, optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
-    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     return {
         f"{moment}.{name}": optimizer.state[parameter][moment]
-        for name, parameter in zip(_names_in_order(model, optimizer), parameters, strict=True)
+        for name, parameter in zip(_names_in_order(model, optimizer), _parameters(optimizer), strict=True)
         for moment in MOMENTS
         if parameter in optimizer.state  # before the first update there is no state
     }
@@ -178,4 +226,8 @@ def _moments(model: Any, optimizer: torch.optim.Optimizer) -> dict[str, torch.Te
 def _names_in_order(model: Any, optimizer: torch.optim.Optimizer) -> list[str]:
     """Parameter names in the optimizer's own order."""
     names = {id(parameter): name for name, parameter in model.named_parameters()}
-    return [names[id(parameter)] for group in optimizer.param_groups for parameter in group["params"]]
+    return [names[id(parameter)] for parameter in _parameters(optimizer)]
+
+
+def _parameters(optimizer: torch.optim.Optimizer) -> list[torch.Tensor]:
+    return [parameter for group in optimizer.param_groups for parameter in group["params"]]
