@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 
+from runyoro_ssl.model.layer_drop import pass_by
+
+LeftOut = Callable[[Any, torch.Tensor, torch.Tensor | None], torch.Tensor]
+"""(layer, hidden, mask of keys) -> hidden."""
+
 
 def run_context_network(
-    encoder: Any, hidden: torch.Tensor, attention_mask: torch.Tensor | None, *, every_layer: bool = False
+    encoder: Any, hidden: torch.Tensor, attention_mask: torch.Tensor | None, *, left_out: LeftOut = pass_by
 ) -> torch.Tensor:
     """Run a `Wav2Vec2Encoder` or `Wav2Vec2EncoderStableLayerNorm`: (B, F, H) -> (B, F, H), as its own forward.
 
@@ -19,8 +25,7 @@ def run_context_network(
         encoder: `model.wav2vec2.encoder`.
         hidden: Projected, masked features.
         attention_mask: bool (B, F), True at real frames; None when nothing is padding.
-        every_layer: Layers that layer drop leaves out are run, too, and change nothing: processes that gather each
-            layer's weights from each other must ask for the same ones, forwards and backwards.
+        left_out: What is done with a layer that layer drop leaves out; a function of `layer_drop`.
     """
     if attention_mask is not None:
         hidden = hidden.masked_fill(~attention_mask[..., None], 0.0)
@@ -31,25 +36,19 @@ def run_context_network(
     hidden = encoder.dropout(hidden)
     keys = mask_keys(attention_mask, hidden, sdpa=encoder.config._attn_implementation == "sdpa")  # noqa: SLF001
     for layer in encoder.layers:
-        if not _skips_layer(encoder):
-            hidden = layer(hidden, attention_mask=keys)
-        elif every_layer:
-            hidden = _left_out(layer, hidden, keys)
+        run = left_out if _skips_layer(encoder) else _run
+        hidden = run(layer, hidden, keys)
     return encoder.layer_norm(hidden) if stable else hidden
+
+
+def _run(layer: Any, hidden: torch.Tensor, keys: torch.Tensor | None) -> torch.Tensor:
+    return layer(hidden, attention_mask=keys)  # type: ignore[no-any-return]
 
 
 def _skips_layer(encoder: Any) -> bool:
     """LayerDrop (Fan et al., 2020), drawn on the CPU as transformers does: the device is not asked."""
     rate = encoder.config.layerdrop
     return bool(encoder.training and rate > 0 and torch.rand(()) < rate)
-
-
-def _left_out(layer: Any, hidden: torch.Tensor, keys: torch.Tensor | None) -> torch.Tensor:
-    """Run a layer for nothing: what it would give is discarded, its gradients are zeros, and it draws nothing."""
-    with torch.random.fork_rng([hidden.device] if hidden.device.type == "cuda" else []):
-        discarded = layer(hidden, attention_mask=keys)
-    never = torch.zeros((), dtype=torch.bool, device=hidden.device)
-    return torch.where(never, discarded.to(hidden.dtype), hidden)
 
 
 def mask_keys(attention_mask: torch.Tensor | None, hidden: torch.Tensor, *, sdpa: bool) -> torch.Tensor | None:

@@ -10,6 +10,7 @@ import math
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from typing import Any
 
 from runyoro_ssl.config import Config
 from runyoro_ssl.evaluate.heldout import validate
@@ -27,7 +28,7 @@ from runyoro_ssl.train.free_memory import free_memory
 from runyoro_ssl.train.intervals import SAVE_SEC, Intervals
 from runyoro_ssl.train.loop import batches_of_steps
 from runyoro_ssl.train.pace import Pace, ends_at
-from runyoro_ssl.train.run import explain_out_of_memory
+from runyoro_ssl.train.run import explain_lost_process, explain_out_of_memory
 from runyoro_ssl.train.setup import build_run, make_accelerator, try_first_batch
 from runyoro_ssl.train.stopping import clock
 from runyoro_ssl.train.training_run import TrainingRun
@@ -61,6 +62,11 @@ def forecast(config: Config, plugins: Plugins) -> Forecast:
     """
     check_folder(config)
     accelerator = make_accelerator(config.hardware)
+    with explain_lost_process():
+        return _forecast(config, plugins, accelerator)
+
+
+def _forecast(config: Config, plugins: Plugins, accelerator: Any) -> Forecast:
     # What one process finds holds for all: they measure together, or none does.
     free, download = gather_over_processes(
         accelerator, (free_memory(accelerator.device), missing_download(config.model))

@@ -191,7 +191,7 @@ class Loop:
         return Ending("early") if ends else None, is_best
 
     def _save(self) -> None:
-        """Have a checkpoint written, if there is none of this step. Every process calls it; who writes, `saver_of` says."""
+        """Have a checkpoint written, if there is none of this step. Every process calls it."""
         if self.saved_step == self.run.step:
             return
         self.saved_step, started = self.run.step, clock.now()

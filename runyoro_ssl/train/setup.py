@@ -35,7 +35,8 @@ from runyoro_ssl.train.checkpoints.snapshot import restore
 from runyoro_ssl.train.describe import report_changes
 from runyoro_ssl.train.health.watch import HealthWatch
 from runyoro_ssl.train.optim import build_optimizer, warmup_steps
-from runyoro_ssl.train.sharing.choice import check_launch, check_sharding, choose_way
+from runyoro_ssl.train.sharing.agreement import check_agreement
+from runyoro_ssl.train.sharing.choice import cannot_join, check_launch, check_sharding, choose_way
 from runyoro_ssl.train.start_checks import check_masks, check_schedule, check_training_clips
 from runyoro_ssl.train.step import Stepper
 from runyoro_ssl.train.training_run import TrainingRun
@@ -60,6 +61,8 @@ def build_run(config: Config, plugins: Plugins, accelerator: Any, start: Start) 
         for doubt in extractor_doubts(extractor, model.config):
             log.warning("feature_extractor_doubtful", model=name, because=doubt)
     lengths = tuple(splits["train"].with_format("numpy")["num_samples"][:].tolist())
+    dataset_sha256 = read_fingerprint(config.train.processed_dataset_path)["content_sha256"]
+    check_agreement(config, accelerator, dataset_sha256, model)
     batches = _batch_settings(config, extractor, max(lengths)).shared(accelerator.num_processes)
     choice = choose_way(config.hardware, accelerator, model.config, batches)
     memory = _allow_memory(config, model, replace(batches, sharded=choice.way == "shards"))
@@ -91,7 +94,7 @@ def build_run(config: Config, plugins: Plugins, accelerator: Any, start: Start) 
         train_batches=_builder(splits["train"], model, extractor, config, plugins, stage="train"),
         eval_batches=_builder(splits["validation"], model, extractor, config, plugins, stage="eval"),
         eval_plan=plan_validation(eval_lengths, machine),
-        dataset_sha256=read_fingerprint(config.train.processed_dataset_path)["content_sha256"],
+        dataset_sha256=dataset_sha256,
         mask_summary=summary,
         stepper=Stepper(accelerator, model, optimizer, config.train, plan.total_steps, _report_parts, sharing),
         meter=Meter(accelerator, model.config),
@@ -167,7 +170,12 @@ def make_accelerator(hardware: HardwareConfig) -> Any:
         log.warning("bf16_is_emulated", because="this CPU has no units for it", advice="fp32 is far faster here")
     # Losses are weighed by masked frames here; `accelerate launch` would divide them once more.
     os.environ.pop("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", None)
-    accelerator = Accelerator(mixed_precision=mixed_precision, cpu=hardware.device == "cpu")
+    try:
+        accelerator = Accelerator(mixed_precision=mixed_precision, cpu=hardware.device == "cpu")
+    except (ValueError, RuntimeError) as error:
+        if "RANK" not in os.environ:
+            raise
+        raise ConfigError(cannot_join(error)) from None
     check_sharding(hardware, accelerator.num_processes)
     return accelerator
 

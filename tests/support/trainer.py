@@ -8,7 +8,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -32,6 +31,7 @@ from runyoro_ssl.train.optim import build_optimizer
 from runyoro_ssl.train.run import TrainResult, train
 from runyoro_ssl.train.setup import build_run, make_accelerator
 from runyoro_ssl.train.training_run import TrainingRun
+from support.environments import environments
 from support.forked import FORKED
 
 import_transformers()
@@ -104,13 +104,7 @@ class Trainer:
 
     def start_in(self, num_processes: int, *options: str) -> Sequence[BaseProcess]:
         """Begin, or go on, in so many processes."""
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = str(free.getsockname()[1])
-        number = str(num_processes)
-        shared = {"WORLD_SIZE": number, "LOCAL_WORLD_SIZE": number, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-        ranks = [str(rank) for rank in range(num_processes)]
-        return self._start(options, [{**shared, "RANK": rank, "LOCAL_RANK": rank} for rank in ranks])
+        return self._start(options, environments(num_processes))
 
     def time_whole(self) -> float:
         """Seconds of an undisturbed run, from where the trainer comes to its own code."""

@@ -75,6 +75,14 @@ def check_sharding(hardware: HardwareConfig, num_processes: int) -> None:
         )
 
 
+def cannot_join(error: Exception, environment: Mapping[str, str] = os.environ) -> str:
+    """In a line why this process did not meet the others that a launcher speaks of."""
+    names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
+    given = ", ".join(f"{name} {environment.get(name, 'not set')}" for name in names)
+    why = str(error).strip().partition("\n")[0]
+    return f"this process cannot join the others of its run ({given}): {why}; start all of them by torchrun"
+
+
 def choose_way(hardware: HardwareConfig, accelerator: Any, model_config: Any, batches: BatchSettings) -> Choice:
     """Choose how the processes of a run share a model. Every process calls it.
 

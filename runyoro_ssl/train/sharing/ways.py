@@ -10,8 +10,8 @@ DDP and FSDP give the mean over processes, and losses are scaled by their number
 take part in each sum, whatever they have to do: one without a micro-batch runs an idle one (`batches.idle`).
 
 Two rules of others' experience. A layer that layer drop leaves out in one process and not in another must still be
-gathered by both (fairscale#796), and be given a gradient (pytorch#148334). And a micro-batch whose backward pass is
-summed must not run short of memory, as the others would wait for it for ever: see `Replicas.divide`.
+gathered by both (fairscale#796), and be given gradients (pytorch#148334): see `model.layer_drop`. And a micro-batch
+whose gradients are summed must not run short of memory, as the others would wait for ever: see `Replicas.divide`.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ import torch
 from runyoro_ssl.batches.build import TrainingBatch
 from runyoro_ssl.batches.forward import ObjectiveNetwork, run_objective
 from runyoro_ssl.batches.idle import idle_batch
+from runyoro_ssl.model.layer_drop import give_zeros, run_for_nothing
 from runyoro_ssl.processes import gather_over_processes
 
 HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -120,13 +121,9 @@ class Replicas:
     def __init__(self, accelerator: Any, model: Any) -> None:
         from accelerate.utils import DistributedDataParallelKwargs
 
-        accelerator.ddp_handler = DistributedDataParallelKwargs(
-            broadcast_buffers=False,
-            gradient_as_bucket_view=True,
-            find_unused_parameters=model.config.layerdrop > 0,  # by layer drop, in this process or another
-        )
+        accelerator.ddp_handler = DistributedDataParallelKwargs(gradient_as_bucket_view=True)
         self.judged = model
-        self.network = accelerator.prepare(ObjectiveNetwork(accelerator, model))
+        self.network = accelerator.prepare(ObjectiveNetwork(accelerator, model, give_zeros))
         self.num_processes = accelerator.num_processes
         self._accelerator, self._proven, self._idle = accelerator, 0, Part(idle_batch(model.config))
         self._settle()
@@ -190,7 +187,7 @@ class Shards:
         policy = MixedPrecisionPolicy(param_dtype=half, reduce_dtype=torch.float32, cast_forward_inputs=False)
         for layer in model.wav2vec2.encoder.layers:
             fully_shard(layer, mesh=mesh, mp_policy=policy)
-        network = ObjectiveNetwork(accelerator, model, every_layer=True)
+        network = ObjectiveNetwork(accelerator, model, run_for_nothing)
         # Between passes no process holds more than its part: what loads or saves it need not ask.
         self.network = self.judged = fully_shard(network, mesh=mesh, reshard_after_forward=True)
         self.num_processes = accelerator.num_processes
