@@ -7,9 +7,8 @@ negatives, G x V codes, of D dimensions, compared in P. s bytes an element: 4, o
     weights, AdamW moments      4 and 8 bytes a parameter: always (moments from the first step on)
     gradients                   4 bytes a parameter: from the first backward pass of an update to its end; where several
                                 processes have a copy each, always, as DDP's buckets
-    sharded                     all three over the number of processes. Besides, from forward to backward, all weights
-                                but the layers' and their gradients, and of two layers at a time what was gathered, the
-                                weights made of it, and their gradients; no casts of layers
+    sharded                     all three over the number of processes; besides, 8 bytes of all weights but the layers',
+                                and of one layer's 4 s + 8: it, the next one, what is on its way. No casts of layers
     feature encoder             s B (R[0] k[0] + sum R[i] C[i]): one tensor a convolution, from its forward pass to its
                                 backward pass; and twice s B F C for the norm after it
     context network, a layer    s B F (8 H + 2 I), from its forward pass to its backward pass; each dropout adds its
@@ -214,8 +213,8 @@ class _States:
         part = math.ceil(whole / settings.num_processes)
         layer = _layer_parameters(config)
         rest = parameters - config.num_hidden_layers * layer
-        # Of two layers at a time: what was gathered, and weights made of it; their gradients, and what is sent of them.
-        gathered = 2 * 4 * rest + 2 * layer * (3 * network.element + 4)
+        # A layer's weights and gradients, the next one's weights and what they came in, two sums on their way.
+        gathered = 2 * 4 * rest + layer * (4 * network.element + 2 * 4)
         casts = min(network.casts(), network.element * rest)
         return cls(part, part, 2 * part, part, casts, gathered)
 

@@ -94,12 +94,16 @@ def take_updates(whole: TrainingRun, number: int) -> None:
         whole.stepper.take(update, batches, whole.meter)
 
 
-def trace_update(config: Config) -> dict[str, Any]:
-    """Take three updates, the last under torch's profiler.
+def trace_updates(*configs: Config) -> list[dict[str, Any]]:
+    """Take three updates with each configuration, the last under torch's profiler.
 
-    Returns its `collectives` and `gradients` (events of autograd), each (name, when it began), and the bytes that this
-    process has of weights and moments.
+    Returns of each its `collectives` and `gradients` (events of autograd), each (name, when it began), and the bytes
+    that this process has of weights and moments.
     """
+    return [_trace(config) for config in configs]
+
+
+def _trace(config: Config) -> dict[str, Any]:
     whole = build(config)
     take, found = whole.stepper.take, {}
 

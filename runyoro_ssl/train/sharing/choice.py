@@ -45,11 +45,17 @@ class Choice:
 
 
 def check_launch(environment: Mapping[str, str] = os.environ) -> None:
-    """Refuse a launcher's engine.
+    """Refuse a launcher's engine, and numbers of processes with which all would wait for one that never comes.
 
     Raises:
-        ConfigError: `accelerate launch` was asked for one.
+        ConfigError: `accelerate launch` was asked for an engine; RANK is none of WORLD_SIZE.
     """
+    rank, number = environment.get("RANK", "0"), environment.get("WORLD_SIZE", "1")
+    if not (rank.isdigit() and number.isdigit() and int(rank) < int(number)):
+        raise ConfigError(
+            f"RANK is {rank}, WORLD_SIZE {number}: processes are numbered from 0 to WORLD_SIZE - 1; torchrun sets "
+            "both, and without it neither is to be set"
+        )
     for variable, option in OTHER_ENGINES.items():
         if environment.get(variable, "false").lower() in ("true", "1"):
             raise ConfigError(

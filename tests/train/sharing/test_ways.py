@@ -12,7 +12,7 @@ import pytest
 from conftest import build_tiny_model, short_run, transformers
 from runyoro_ssl.config import Config
 from runyoro_ssl.train.health.journal import read
-from support.together import in_processes, poisoned_run, short_of_memory, trace_update
+from support.together import in_processes, poisoned_run, short_of_memory, trace_updates
 from support.trainer import Trainer, cut_back, metrics, run, wait_until, weights
 
 MakeConfig = Callable[..., Config]
@@ -33,7 +33,7 @@ def check_like(out: Path, whole: Path) -> None:
 
 def test_sharded_run_goes_on_in_fewer_processes(train_config: MakeConfig, tmp_path: Path) -> None:
     """Four, two, one: equal to one from the start, with dropout and layer drop, where some update leaves three idle."""
-    often = ("train.max_steps=5", "train.save_steps=1", "train.eval_steps=2", "train.save_total_limit=0")
+    often = ("train.max_steps=4", "train.save_steps=1", "train.eval_steps=2", "train.save_total_limit=0")
     settings = (*often, "model.layerdrop=0.5", "hardware.update_seconds=6", "train.learning_rate=2e-4")
     whole, out = train_config("whole", *settings).train.output_dir, tmp_path / "parted"
     run(train_config("whole", *settings))
@@ -44,7 +44,7 @@ def test_sharded_run_goes_on_in_fewer_processes(train_config: MakeConfig, tmp_pa
     cut_back(out, 2)
     Trainer(train_config("parted", *settings, FULL, RESUME), tmp_path / "two.log").finish_in(2)
     check_like(out, whole)
-    cut_back(out, 4)
+    cut_back(out, 3)
     run(train_config("parted", *settings, RESUME))
     check_like(out, whole)
 
@@ -54,18 +54,18 @@ def test_sharded_run_leaves_out_and_goes_back(train_config: MakeConfig, tmp_path
 
     That begins from a checkpoint which was not sharded.
     """
-    settings = ("train.max_steps=8", "train.save_steps=2", "health.max_skipped_updates=1", "train.learning_rate=2e-4")
-    in_processes(1, poisoned_run, train_config("one", *settings), (4, 5), 0)
+    settings = ("train.max_steps=6", "train.save_steps=2", "health.max_skipped_updates=1", "train.learning_rate=2e-4")
+    in_processes(1, poisoned_run, train_config("one", *settings), (3, 4), 0)
     out = tmp_path / "two"
     shutil.copytree(tmp_path / "one", out)
     for superseded in out.glob("superseded-*"):
         shutil.rmtree(superseded)
     (out / "journal.jsonl").unlink()
     cut_back(out, 2)
-    in_processes(2, poisoned_run, train_config("two", *settings, FULL, RESUME), (4, 5), 1)
+    in_processes(2, poisoned_run, train_config("two", *settings, FULL, RESUME), (3, 4), 1)
     done = [event["action"] for event in read(out) if "action" in event]
     assert done == ["skip", "go_back"]
-    ours, theirs = weights(out / "checkpoint-8"), weights(tmp_path / "one" / "checkpoint-8")
+    ours, theirs = weights(out / "checkpoint-6"), weights(tmp_path / "one" / "checkpoint-6")
     assert max(float((ours[name] - theirs[name]).abs().max()) for name in theirs) < 1e-6
 
 
@@ -88,24 +88,20 @@ def test_gradients_are_summed_while_the_backward_pass_goes_on(
     dataset: Path, larger_model: Path, tmp_path: Path
 ) -> None:
     """In buckets (layers, where it is sharded), not parameter by parameter; and a shard is what it says."""
-    held = {}
-    for way in (NONE, FULL):
-        config = short_run(dataset, larger_model, tmp_path / "run", way)
-        traced = in_processes(2, trace_update, config)[0]
-        over = max(began for _, began in traced["gradients"])
+    configs = [short_run(dataset, larger_model, tmp_path / "run", way) for way in (NONE, FULL)]
+    whole, part = in_processes(2, trace_updates, *configs)[0]
+    for traced in (whole, part):
+        first, over = traced["gradients"][0][1], max(began for _, began in traced["gradients"])
         sums = [began for name, began in traced["collectives"] if "gather" not in name]
-        early = [began for began in sums if traced["gradients"][0][1] < began < over]
-        assert early
+        assert any(first < began < over for began in sums)
         assert len(sums) < 20 < len(weights(larger_model)) / 3
-        held[way] = (traced["weights"], traced["moments"])
-    for whole, part in zip(held[NONE], held[FULL], strict=True):
-        assert part == pytest.approx(whole / 2, rel=0.01)
+    for held in ("weights", "moments"):
+        assert part[held] == pytest.approx(whole[held] / 2, rel=0.01)
 
 
-@pytest.mark.parametrize("way", [NONE, FULL])
-def test_process_that_dies_ends_the_others(train_config: MakeConfig, tmp_path: Path, way: str) -> None:
+def test_process_that_dies_ends_the_others(train_config: MakeConfig, tmp_path: Path) -> None:
     """At once, with one line and status 1; what was saved is kept."""
-    trainer = Trainer(train_config("run", "train.max_steps=500", way), tmp_path / "run.log")
+    trainer = Trainer(train_config("run", "train.max_steps=500", FULL), tmp_path / "run.log")
     survivor, victim = trainer.start_in(2)
     assert wait_until(lambda: trainer.last_acknowledged() > 0, survivor)
     began = time.monotonic()
