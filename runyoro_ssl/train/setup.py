@@ -30,7 +30,8 @@ from runyoro_ssl.model.precision import is_emulated, set_precision
 from runyoro_ssl.model.source import load_feature_extractor, pin_base
 from runyoro_ssl.plugin.manager import Plugins, ensure_picklable
 from runyoro_ssl.resolve import check_device
-from runyoro_ssl.train.checkpoints.resume import Start
+from runyoro_ssl.setting import deciding
+from runyoro_ssl.train.checkpoints.resume import Start, settings_of_the_run
 from runyoro_ssl.train.checkpoints.snapshot import restore
 from runyoro_ssl.train.describe import report_changes
 from runyoro_ssl.train.health.watch import HealthWatch
@@ -62,7 +63,7 @@ def build_run(config: Config, plugins: Plugins, accelerator: Any, start: Start) 
             log.warning("feature_extractor_doubtful", model=name, because=doubt)
     lengths = tuple(splits["train"].with_format("numpy")["num_samples"][:].tolist())
     dataset_sha256 = read_fingerprint(config.train.processed_dataset_path)["content_sha256"]
-    check_agreement(config, accelerator, dataset_sha256, model)
+    check_agreement(accelerator, _settings_alike(config), dataset_sha256, model)
     batches = _batch_settings(config, extractor, max(lengths)).shared(accelerator.num_processes)
     choice = choose_way(config.hardware, accelerator, model.config, batches)
     memory = _allow_memory(config, model, replace(batches, sharded=choice.way == "shards"))
@@ -117,6 +118,13 @@ def _base(config: Config, start: Start) -> ModelConfig:
     if start.path is None:
         return pin_base(config.model)
     return config.model.model_copy(update={"revision": start.state.get("base_revision", config.model.revision)})
+
+
+def _settings_alike(config: Config) -> dict[str, Any]:
+    """The settings that must be alike in all processes of a run, by name."""
+    names = [*deciding("steps", HardwareConfig), *deciding("rounding", HardwareConfig)]
+    sections = {**settings_of_the_run(config), "hardware": config.hardware.model_dump(mode="json", include={*names})}
+    return {f"{section}.{name}": value for section, fields in sections.items() for name, value in fields.items()}
 
 
 def _batch_settings(config: Config, extractor: Any, longest: int) -> BatchSettings:

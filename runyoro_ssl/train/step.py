@@ -18,7 +18,7 @@ from runyoro_ssl.model.draws import derive_seed
 from runyoro_ssl.model.objective import Objective
 from runyoro_ssl.processes import sum_over_processes
 from runyoro_ssl.train.optim import gumbel_temperature, learning_rate, set_learning_rate, warmup_steps
-from runyoro_ssl.train.sharing.ways import Alone, Part, Sharing
+from runyoro_ssl.train.sharing.ways import Alone, Portion, Sharing
 
 if TYPE_CHECKING:
     from runyoro_ssl.config import TrainConfig  # the bench runs where there is no pydantic
@@ -101,7 +101,9 @@ class Stepper:
         """Leave the gradient, summed over processes. Short of memory, begin anew with each micro-batch in two."""
         num_masked = sum_over_processes(self.accelerator, sum(batch.num_masked for batch in batches))
         while True:
-            parts = [Part(part, number) for batch in batches for number, part in enumerate(batch.split(self.num_parts))]
+            parts = [
+                Portion(part, number) for batch in batches for number, part in enumerate(batch.split(self.num_parts))
+            ]
             kept, summed = self.way.divide(parts)
             self.losses.clear()
             with self.way.kept_here():
@@ -120,7 +122,9 @@ class Stepper:
         if not objectives and self.accelerator.scaler is not None:  # it must scale before it unscales
             self.accelerator.scaler.scale(torch.zeros((), device=self.accelerator.device))
 
-    def _try(self, parts: Sequence[Part], num_masked: int) -> tuple[list[tuple[Objective, int]], RuntimeError | None]:
+    def _try(
+        self, parts: Sequence[Portion], num_masked: int
+    ) -> tuple[list[tuple[Objective, int]], RuntimeError | None]:
         """Run parts whose gradients stay in this process; or the error, where memory ran short."""
         try:
             return [self._backward(part, num_masked) for part in parts], None
@@ -129,7 +133,7 @@ class Stepper:
                 raise
             return [], error.with_traceback(None)  # its frames hold the activations
 
-    def _backward(self, part: Part, num_masked: int) -> tuple[Objective, int]:
+    def _backward(self, part: Portion, num_masked: int) -> tuple[Objective, int]:
         batch, plan = part.batch, part.batch.plan
         key: list[int | str] = [self.settings.seed, plan.epoch, plan.index]
         key += [f"part {plan.part}"] if plan.part else []

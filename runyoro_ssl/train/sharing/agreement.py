@@ -7,7 +7,7 @@ import socket
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
@@ -15,12 +15,7 @@ from runyoro_ssl import __version__
 from runyoro_ssl.disk.owner import Owner
 from runyoro_ssl.errors import ConfigError
 from runyoro_ssl.processes import gather_over_processes
-from runyoro_ssl.setting import deciding
-from runyoro_ssl.train.checkpoints.resume import settings_of_the_run
 from runyoro_ssl.train.run_lock import LOCK
-
-if TYPE_CHECKING:
-    from runyoro_ssl.config import Config
 
 NUM_SAMPLED = 1024
 """Values of each tensor by which weights are compared."""
@@ -28,8 +23,10 @@ PATIENCE_SEC = 60.0
 """Network file systems show what another machine wrote after so long at most."""
 
 
-def check_agreement(config: Config, accelerator: Any, dataset_sha256: str, model: Any) -> None:
+def check_agreement(accelerator: Any, settings: Mapping[str, Any], dataset_sha256: str, model: Any) -> None:
     """Refuse processes that would train something else than the main one. Every process calls it.
+
+    `settings`: by name, those that must be alike.
 
     Raises:
         ConfigError: Names the process, and what of it differs.
@@ -39,7 +36,7 @@ def check_agreement(config: Config, accelerator: Any, dataset_sha256: str, model
     mine = {
         "host": socket.gethostname(),
         "version of runyoro_ssl": __version__,
-        **_settings(config),
+        **settings,
         "prepared dataset": dataset_sha256[:12],
         "model": digest(model.state_dict())[:12],
     }
@@ -51,17 +48,6 @@ def check_agreement(config: Config, accelerator: Any, dataset_sha256: str, model
                     f"process {process} (on {theirs['host']}) and process 0 (on {every[0]['host']}) differ in {name}: "
                     f"{theirs[name]}, and {ours}; start all of them with the same command, on the same data and model"
                 )
-
-
-def _settings(config: Config) -> dict[str, Any]:
-    hardware = config.hardware.model_dump(mode="json")
-    names = [*deciding("steps", type(config.hardware)), *deciding("rounding", type(config.hardware))]
-    learned = {
-        f"{section}.{name}": value
-        for section, fields in settings_of_the_run(config).items()
-        for name, value in fields.items()
-    }
-    return learned | {f"hardware.{name}": hardware[name] for name in names}
 
 
 def digest(weights: Mapping[str, torch.Tensor]) -> str:

@@ -33,7 +33,7 @@ HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass(frozen=True)
-class Part:
+class Portion:
     """A micro-batch, or the part of this number of one, where memory is short. Idle ones have no clips."""
 
     batch: TrainingBatch
@@ -65,13 +65,13 @@ class Sharing(Protocol):
     in_step: bool
     num_processes: int
 
-    def divide(self, parts: Sequence[Part]) -> tuple[list[Part], list[Part]]:
+    def divide(self, parts: Sequence[Portion]) -> tuple[list[Portion], list[Portion]]:
         """Divide this process's parts of an update into those whose gradients stay here, and those that are summed."""
 
     def kept_here(self) -> AbstractContextManager[None]:
         """A context in which gradients are not summed over processes."""
 
-    def went_through(self, parts: Sequence[Part]) -> None:
+    def went_through(self, parts: Sequence[Portion]) -> None:
         """Take note of parts that did not run short of memory."""
 
     def forget_gradients(self, optimizer: Any) -> None:
@@ -90,7 +90,7 @@ class Alone:
     def __init__(self, model: Any) -> None:
         self.network = self.judged = model
 
-    def divide(self, parts: Sequence[Part]) -> tuple[list[Part], list[Part]]:
+    def divide(self, parts: Sequence[Portion]) -> tuple[list[Portion], list[Portion]]:
         """All stay here."""
         return list(parts), []
 
@@ -98,7 +98,7 @@ class Alone:
         """Nothing is summed anyway."""
         return nullcontext()
 
-    def went_through(self, parts: Sequence[Part]) -> None:
+    def went_through(self, parts: Sequence[Portion]) -> None:
         """Nobody waits for this process."""
 
     def forget_gradients(self, optimizer: Any) -> None:
@@ -125,7 +125,7 @@ class Replicas:
         self.judged = model
         self.network = accelerator.prepare(ObjectiveNetwork(accelerator, model, give_zeros))
         self.num_processes = accelerator.num_processes
-        self._accelerator, self._proven, self._idle = accelerator, 0, Part(idle_batch(model.config))
+        self._accelerator, self._proven, self._idle = accelerator, 0, Portion(idle_batch(model.config))
         self._settle()
 
     def _settle(self) -> None:
@@ -142,7 +142,7 @@ class Replicas:
                 )
                 objective.loss.backward()  # type: ignore[no-untyped-call]
 
-    def divide(self, parts: Sequence[Part]) -> tuple[list[Part], list[Part]]:
+    def divide(self, parts: Sequence[Portion]) -> tuple[list[Portion], list[Portion]]:
         """The last is summed as its backward pass goes on, if so large a one went through before.
 
         Else an idle one follows it: where memory is short in one process, all can begin the update anew.
@@ -156,7 +156,7 @@ class Replicas:
         """DDP adds up without summing."""
         return self._accelerator.no_sync(self.network)  # type: ignore[no-any-return]
 
-    def went_through(self, parts: Sequence[Part]) -> None:
+    def went_through(self, parts: Sequence[Portion]) -> None:
         """Those of their size will, too."""
         self._proven = max([self._proven, *(part.size for part in parts)])
 
@@ -191,9 +191,9 @@ class Shards:
         # Between passes no process holds more than its part: what loads or saves it need not ask.
         self.network = self.judged = fully_shard(network, mesh=mesh, reshard_after_forward=True)
         self.num_processes = accelerator.num_processes
-        self._accelerator, self._idle = accelerator, Part(idle_batch(model.config))
+        self._accelerator, self._idle = accelerator, Portion(idle_batch(model.config))
 
-    def divide(self, parts: Sequence[Part]) -> tuple[list[Part], list[Part]]:
+    def divide(self, parts: Sequence[Portion]) -> tuple[list[Portion], list[Portion]]:
         """All are summed; with idle ones in as many as the process has that has most."""
         most = max(gather_over_processes(self._accelerator, len(parts)))
         return [], [*parts, *[self._idle] * (most - len(parts))]
@@ -202,7 +202,7 @@ class Shards:
         """Nothing is kept here."""
         return nullcontext()
 
-    def went_through(self, parts: Sequence[Part]) -> None:
+    def went_through(self, parts: Sequence[Portion]) -> None:
         """A process that is short of memory ends the run: the others wait for it within each forward pass."""
 
     def forget_gradients(self, optimizer: Any) -> None:
