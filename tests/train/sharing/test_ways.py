@@ -54,18 +54,18 @@ def test_sharded_run_leaves_out_and_goes_back(train_config: MakeConfig, tmp_path
 
     That begins from a checkpoint which was not sharded.
     """
-    settings = ("train.max_steps=6", "train.save_steps=2", "health.max_skipped_updates=1", "train.learning_rate=2e-4")
-    in_processes(1, poisoned_run, train_config("one", *settings), (3, 4), 0)
+    settings = ("train.max_steps=7", "train.save_steps=3", "health.max_skipped_updates=1", "train.learning_rate=2e-4")
+    in_processes(1, poisoned_run, train_config("one", *settings), (5, 6), 0)
     out = tmp_path / "two"
     shutil.copytree(tmp_path / "one", out)
     for superseded in out.glob("superseded-*"):
         shutil.rmtree(superseded)
     (out / "journal.jsonl").unlink()
-    cut_back(out, 2)
-    in_processes(2, poisoned_run, train_config("two", *settings, FULL, RESUME), (3, 4), 1)
+    cut_back(out, 3)
+    in_processes(2, poisoned_run, train_config("two", *settings, FULL, RESUME), (5, 6), 1)
     done = [event["action"] for event in read(out) if "action" in event]
     assert done == ["skip", "go_back"]
-    ours, theirs = weights(out / "checkpoint-6"), weights(tmp_path / "one" / "checkpoint-6")
+    ours, theirs = weights(out / "checkpoint-7"), weights(tmp_path / "one" / "checkpoint-7")
     assert max(float((ours[name] - theirs[name]).abs().max()) for name in theirs) < 1e-6
 
 
