@@ -35,6 +35,17 @@ def gather_over_processes(accelerator: Any, value: Any) -> list[Any]:
     return values
 
 
+def is_lost_process(error: BaseException) -> bool:
+    """Whether an error of torch says that another process of the run is gone, or does not answer."""
+    import torch
+
+    texts = ("gloo/transport", "closed by peer", "reset by peer", "Broken pipe", "NCCL communicator was aborted")
+    distributed = getattr(torch.distributed, "DistError", ())
+    return isinstance(error, distributed) or (
+        isinstance(error, RuntimeError) and any(text in str(error) for text in texts)
+    )
+
+
 @functools.cache
 def _host_group() -> Any:
     """All processes, over their CPUs; every process asks for it at the same point."""

@@ -30,6 +30,9 @@ class HardwareConfig(Section):
     """Micro-batches of each process behind one step; replaces the profile's `hardware.update_seconds`."""
     dataloader_num_workers: NonNegativeInt = setting(0, decides="machine", flag_of="train")
     """Processes that build training batches; 0 builds them in the training process."""
+    sharding: Literal["auto", "none", "full"] = setting("auto", decides="rounding")
+    """What each of several processes holds of weights, gradients and moments: all (none), or its part (full).
+    auto: its part, where all does not fit."""
     num_workers: PositiveInt = setting(2, decides="machine", flag_of="manifest prepare")
     """Processes that decode audio in `manifest` and `prepare`."""
     gradient_checkpointing: bool = setting(default=False, decides="rounding", flag_of="train")

@@ -25,17 +25,32 @@ def new_folder(final: Path) -> Iterator[Path]:
 
     A kill at any moment leaves either nothing under `final`, or all of it.
     """
-    folder = final.with_name(f"{TEMPORARY}{final.name}")
-    shutil.rmtree(folder, ignore_errors=True)
     try:
-        folder.mkdir(parents=True)
-        yield folder
-        seal(folder)
-        folder.rename(final)
-        flush(final.parent)
+        yield open_folder(final)
+        close_folder(final)
     except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(unfinished(final), ignore_errors=True)
         raise
+
+
+def unfinished(final: Path) -> Path:
+    """Where a new folder is written before it has its name."""
+    return final.with_name(f"{TEMPORARY}{final.name}")
+
+
+def open_folder(final: Path) -> Path:
+    """Make a folder to write into, that is to be `final`: for several processes, which cannot share a `with` block."""
+    folder = unfinished(final)
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    return folder
+
+
+def close_folder(final: Path) -> None:
+    """Seal and flush what `open_folder` began, and give it its name."""
+    seal(unfinished(final))
+    unfinished(final).rename(final)
+    flush(final.parent)
 
 
 def seal(folder: Path) -> None:

@@ -10,6 +10,7 @@ import torch
 
 from runyoro_ssl.batches.build import BatchBuilder, TrainingBatch
 from runyoro_ssl.batches.forward import run_objective
+from runyoro_ssl.batches.idle import idle_batch
 from runyoro_ssl.batches.lengths import Piece
 from runyoro_ssl.batches.loader import load_batches
 from runyoro_ssl.batches.plan import MicroBatch, PlanSettings
@@ -99,11 +100,12 @@ def validate(
     unreadable: Unreadable | None = None,
     *,
     is_stopped: Callable[[], bool] = lambda: False,
+    in_step: bool = False,
 ) -> dict[str, float] | None:
     """Measure `eval/…` over the validation split; None if `is_stopped` said so, which is asked before each micro-batch.
 
     The model is in evaluation mode meanwhile: no dropout, best codes. Clips that cannot be read are left out;
-    `unreadable` remembers those it has told of.
+    `unreadable` remembers those it has told of. `in_step`: each process must run the model equally often.
     """
     unreadable = unreadable or Unreadable(sum(len(batch.pieces) for batch in plan), max_share=1.0)
     mine = plan[accelerator.process_index :: accelerator.num_processes]
@@ -118,8 +120,9 @@ def validate(
             for _ in range(0, len(plan), accelerator.num_processes):  # all processes ask equally often
                 if is_stopped():
                     return None
-                for batch in unreadable.leave_out(next(loading, [])):
-                    _measure(accelerator, model, batch, meter)
+                batches = unreadable.leave_out(next(loading, []))
+                for batch in batches or [idle_batch(model.config)] * in_step:
+                    _measure(accelerator, model, batch, meter, divisible=not in_step)
                 bar.advance(task)
     finally:
         model.train()
@@ -127,16 +130,16 @@ def validate(
     return meter.read("eval", whole_set=True)
 
 
-def _measure(accelerator: Any, model: Any, batch: TrainingBatch, meter: Meter) -> None:
-    """Count a micro-batch, in halves where memory is short: the result is the same."""
+def _measure(accelerator: Any, model: Any, batch: TrainingBatch, meter: Meter, *, divisible: bool) -> None:
+    """Count a micro-batch, in halves where memory is short and they may be: the result is the same."""
     try:
         objective = run_objective(accelerator, model, batch.to(accelerator.device))
     except RuntimeError as error:
-        if not is_out_of_memory(error) or len(batch.waveforms) == 1:
+        if not is_out_of_memory(error) or len(batch.waveforms) == 1 or not divisible:
             raise
         halves = batch.split(2)
     else:
         meter.add(objective, batch.num_masked)
         return
     for half in halves:
-        _measure(accelerator, model, half, meter)
+        _measure(accelerator, model, half, meter, divisible=True)

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 
+from runyoro_ssl.model.layer_drop import pass_by
 
-def run_context_network(encoder: Any, hidden: torch.Tensor, attention_mask: torch.Tensor | None) -> torch.Tensor:
+LeftOut = Callable[[Any, torch.Tensor, torch.Tensor | None], torch.Tensor]
+"""(layer, hidden, mask of keys) -> hidden."""
+
+
+def run_context_network(
+    encoder: Any, hidden: torch.Tensor, attention_mask: torch.Tensor | None, *, left_out: LeftOut = pass_by
+) -> torch.Tensor:
     """Run a `Wav2Vec2Encoder` or `Wav2Vec2EncoderStableLayerNorm`: (B, F, H) -> (B, F, H), as its own forward.
 
     Their own forward asks the device, at every call, whether the mask hides anything; here None says so beforehand,
@@ -17,6 +25,7 @@ def run_context_network(encoder: Any, hidden: torch.Tensor, attention_mask: torc
         encoder: `model.wav2vec2.encoder`.
         hidden: Projected, masked features.
         attention_mask: bool (B, F), True at real frames; None when nothing is padding.
+        left_out: What is done with a layer that layer drop leaves out; a function of `layer_drop`.
     """
     if attention_mask is not None:
         hidden = hidden.masked_fill(~attention_mask[..., None], 0.0)
@@ -27,9 +36,13 @@ def run_context_network(encoder: Any, hidden: torch.Tensor, attention_mask: torc
     hidden = encoder.dropout(hidden)
     keys = mask_keys(attention_mask, hidden, sdpa=encoder.config._attn_implementation == "sdpa")  # noqa: SLF001
     for layer in encoder.layers:
-        if not _skips_layer(encoder):
-            hidden = layer(hidden, attention_mask=keys)
+        run = left_out if _skips_layer(encoder) else _run
+        hidden = run(layer, hidden, keys)
     return encoder.layer_norm(hidden) if stable else hidden
+
+
+def _run(layer: Any, hidden: torch.Tensor, keys: torch.Tensor | None) -> torch.Tensor:
+    return layer(hidden, attention_mask=keys)  # type: ignore[no-any-return]
 
 
 def _skips_layer(encoder: Any) -> bool:

@@ -6,8 +6,9 @@ from typing import Any
 
 import torch
 
-from runyoro_ssl.model.context import run_context_network
+from runyoro_ssl.model.context import LeftOut, run_context_network
 from runyoro_ssl.model.encoder import encode_waveforms
+from runyoro_ssl.model.layer_drop import pass_by
 
 
 def num_frames(num_samples: torch.Tensor, config: Any) -> torch.Tensor:
@@ -24,6 +25,7 @@ def encode(
     attention_mask: torch.Tensor | None,
     time_mask: torch.Tensor,
     feature_mask: torch.Tensor | None,
+    left_out: LeftOut = pass_by,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Run feature encoder, masking and context network, as `Wav2Vec2Model.forward` does with given masks.
 
@@ -33,6 +35,7 @@ def encode(
         attention_mask: bool (B, F), True at real frames; None when nothing is padding.
         time_mask: bool (B, F), True where the mask embedding replaces the features.
         feature_mask: bool (B, H), True where a hidden dimension is set to zero; None for none.
+        left_out: As in `run_context_network`.
 
     Returns:
         context (B, F, H), and features (B, F, C): the unmasked, normalised output of the feature encoder.
@@ -46,4 +49,5 @@ def encode(
     hidden = torch.where(time_mask[..., None], wav2vec2.masked_spec_embed.to(hidden.dtype), hidden)
     if feature_mask is not None:
         hidden = hidden.masked_fill(feature_mask[:, None, :], 0.0)
-    return run_context_network(wav2vec2.encoder, hidden, attention_mask), features
+    context = run_context_network(wav2vec2.encoder, hidden, attention_mask, left_out=left_out)
+    return context, features

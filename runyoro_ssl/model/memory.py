@@ -5,7 +5,10 @@ channels after convolution i of the feature encoder, whose windows are of k[0] s
 negatives, G x V codes, of D dimensions, compared in P. s bytes an element: 4, or 2 under autocast. What is held when:
 
     weights, AdamW moments      4 and 8 bytes a parameter: always (moments from the first step on)
-    gradients                   4 bytes a parameter: from the first backward pass of an update to its end
+    gradients                   4 bytes a parameter: from the first backward pass of an update to its end; where several
+                                processes have a copy each, always, as DDP's buckets
+    sharded                     all three over the number of processes; besides, 8 bytes of all weights but the layers',
+                                and of one layer's 4 s + 8: it, the next one, what is on its way. No casts of layers
     feature encoder             s B (R[0] k[0] + sum R[i] C[i]): one tensor a convolution, from its forward pass to its
                                 backward pass; and twice s B F C for the norm after it
     context network, a layer    s B F (8 H + 2 I), from its forward pass to its backward pass; each dropout adds its
@@ -45,6 +48,7 @@ source.
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
@@ -86,6 +90,8 @@ class BatchSettings:
     mask_time_prob: float = 0.65
     optimizer: OptimizerKind = "adamw"
     adapters: Adapters | None = None
+    num_processes: int = 1
+    sharded: bool = False
 
     @classmethod
     def of(cls, config: Config, *, padded: bool, clip_seconds: float | None = None) -> BatchSettings:
@@ -112,6 +118,10 @@ class BatchSettings:
             optimizer=config.train.optimizer,
             adapters=Adapters.of(config),
         )
+
+    def shared(self, num_processes: int, *, sharded: bool = False) -> BatchSettings:
+        """The same of each of several processes, which hold all of the model, or a part."""
+        return replace(self, num_processes=num_processes, sharded=sharded)
 
     def shapes(self) -> list[tuple[int, float]]:
         """The micro-batches that need most, as (clips, seconds of each): the longest clips; and clips that fill it."""
@@ -195,6 +205,50 @@ def largest_batch_seconds(config: Any, settings: BatchSettings, budget: int) -> 
     return max(settings.clip_seconds, math.floor(10 * low) / 10)
 
 
+@dataclass(frozen=True)
+class _States:
+    """The bytes of weights, gradients and moments in one process, and of what it has of them for a while.
+
+    `accumulated`: gradients that are there before a backward pass begins. `gathered`: of sharded weights.
+    """
+
+    weights: int
+    gradients: int
+    moments: int
+    accumulated: int
+    casts: int
+    gathered: int = 0
+
+    @classmethod
+    def of(cls, config: Any, settings: BatchSettings, counts: Counts, network: Activations) -> _States:
+        weights, gradients = 4 * (counts.parameters + counts.of_adapters), 4 * counts.num_trained
+        if network.holds_halves:
+            weights -= 2 * counts.frozen_matrices
+        moments = state_bytes(counts.trained, settings.optimizer)
+        if not settings.sharded:
+            # DDP's buckets are the gradients, and stay.
+            accumulated = gradients if settings.accumulates or settings.num_processes > 1 else 0
+            return cls(weights, gradients, moments, accumulated, network.casts())
+        of_each = functools.partial(_share, settings.num_processes)
+        layer = _layer_parameters(config)
+        rest = counts.parameters - config.num_hidden_layers * layer
+        # A layer's weights and gradients, the next one's weights and what they came in, two sums on their way.
+        gathered = 2 * 4 * rest + layer * (4 * network.element + 2 * 4)
+        casts = min(network.casts(), network.element * rest)
+        return cls(of_each(weights), of_each(gradients), of_each(moments), of_each(gradients), casts, gathered)
+
+
+def _share(num_processes: int, num_bytes: int) -> int:
+    """What one process holds of so many bytes."""
+    return math.ceil(num_bytes / num_processes)
+
+
+def _layer_parameters(config: Any) -> int:
+    """Parameters of one Transformer layer: products, biases and two norms."""
+    hidden, inner = config.hidden_size, config.intermediate_size
+    return int(4 * hidden * (hidden + 1) + 2 * hidden * inner + inner + hidden + 4 * hidden)
+
+
 def _predict(config: Any, settings: BatchSettings, counts: Counts, clips: int, seconds: float) -> Memory:
     network = Activations(
         config=config,
@@ -208,32 +262,33 @@ def _predict(config: Any, settings: BatchSettings, counts: Counts, clips: int, s
         compiled=settings.compile,
         adapters=settings.adapters,
     )
-    weights, gradients = 4 * (counts.parameters + counts.of_adapters), 4 * counts.num_trained
-    if network.holds_halves:
-        weights -= 2 * counts.frozen_matrices
-    states = state_bytes(counts.trained, settings.optimizer)
-    accumulated = gradients if settings.accumulates else 0
+    states = _States.of(config, settings, counts, network)
     base, batches = 0, network.batch()
     if settings.device == "cpu":
         base, batches = CPU_BASE, round(2 * batches * max(1.0, settings.update_seconds / (clips * seconds)))
-    always = weights + states + batches + base
+    always = states.weights + states.moments + states.gathered + batches + base
     checkpointing = settings.gradient_checkpointing
     moments = _moments_of_peak(
-        network, always=always, gradients=gradients, accumulated=accumulated, checkpointing=checkpointing
+        network,
+        always=always,
+        gradients=states.gradients,
+        accumulated=states.accumulated,
+        casts=states.casts,
+        checkpointing=checkpointing,
     )
-    saved = 4 * counts.parameters + states + (gradients if settings.adapters else 0)
+    saved = 4 * counts.parameters + states.moments + (states.gradients if settings.adapters else 0)
     if settings.device == "cpu" and settings.adapters is not None:
         moments["merged for a checkpoint"] = always + saved
     return Memory(
         num_parameters=counts.parameters,
         num_trained=counts.num_trained,
-        weights=weights,
-        gradients=gradients,
-        adamw=states,
+        weights=states.weights,
+        gradients=states.gradients,
+        adamw=states.moments,
         feature_encoder=network.encoder(),
         context_network=network.context(checkpointing=checkpointing),
         objective=network.objective(),
-        casts=network.casts(),
+        casts=states.casts,
         batches=batches,
         base=base,
         saved=saved,
@@ -242,11 +297,11 @@ def _predict(config: Any, settings: BatchSettings, counts: Counts, clips: int, s
 
 
 def _moments_of_peak(
-    network: Activations, *, always: int, gradients: int, accumulated: int, checkpointing: bool
+    network: Activations, *, always: int, gradients: int, accumulated: int, casts: int, checkpointing: bool
 ) -> dict[str, int]:
     """Bytes in use at each moment that may be the peak, as the module's docstring names them."""
     encoder, context = network.encoder(), network.context(checkpointing=checkpointing)
-    objective, casts = network.objective(), network.casts()
+    objective = network.objective()
     layer, inner, kept = network.layer(), network.inside_layer(), encoder + context
     if checkpointing:
         one_input = context - (network.config.num_hidden_layers - 1) * network.layer_input()

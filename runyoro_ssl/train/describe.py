@@ -33,6 +33,7 @@ def summary_rows(run: TrainingRun, step_seconds: float | None = None) -> list[li
     epochs = run.total_steps / len(updates)
     return [
         ["device", f"{run.accelerator.device}, {hardware.precision}, {run.accelerator.num_processes} process(es)"],
+        *_sharing_rows(run),
         ["model", f"{config.model.model_name_or_path} ({parameters / 1e6:.1f} M parameters)"],
         ["learning", _learning(parameters, sum(trained), config)],
         ["training data", f"{len(run.plan.num_samples)} clips, {run.train_hours:.2f} h"],
@@ -55,6 +56,12 @@ def _learning(parameters: int, trained: int, config: Config) -> str:
         return said
     also = f"; {', '.join(adapter.also)}" if adapter.also else ""
     return f"{said}: LoRA of rank {adapter.rank} on {', '.join(adapter.targets)}{also}; merged when saved"
+
+
+def _sharing_rows(run: TrainingRun) -> list[list[str]]:
+    """How several processes share the model."""
+    num_processes = run.accelerator.num_processes
+    return [["weights, gradients, moments", run.choice.words(num_processes)]] if num_processes > 1 else []
 
 
 def _memory_rows(run: TrainingRun) -> list[list[str]]:

@@ -12,12 +12,9 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-
 from runyoro_ssl.config import Config
 from runyoro_ssl.evaluate.heldout import validate
 from runyoro_ssl.logs import progress
-from runyoro_ssl.model.allocator import available_memory
 from runyoro_ssl.model.load import load_model_config
 from runyoro_ssl.model.memory import BatchSettings, count_parameters, predict_memory
 from runyoro_ssl.page.amounts import amount_of_time, plural, size
@@ -27,10 +24,11 @@ from runyoro_ssl.train.checkpoints.resume import check_folder, choose
 from runyoro_ssl.train.describe import summary_rows
 from runyoro_ssl.train.disk_space import CheckpointSpace, Disk, disks, folder_bytes, num_checkpoints
 from runyoro_ssl.train.download import missing_download
+from runyoro_ssl.train.free_memory import free_memory
 from runyoro_ssl.train.intervals import SAVE_SEC, Intervals
 from runyoro_ssl.train.loop import batches_of_steps
 from runyoro_ssl.train.pace import Pace, ends_at
-from runyoro_ssl.train.run import explain_out_of_memory
+from runyoro_ssl.train.run import explain_lost_process, explain_out_of_memory
 from runyoro_ssl.train.setup import build_run, make_accelerator, try_first_batch
 from runyoro_ssl.train.stopping import clock
 from runyoro_ssl.train.training_run import TrainingRun
@@ -66,6 +64,11 @@ def forecast(config: Config, plugins: Plugins) -> Forecast:
     check_folder(config)
     check_way_to_train(config)
     accelerator = make_accelerator(config.hardware)
+    with explain_lost_process():
+        return _forecast(config, plugins, accelerator)
+
+
+def _forecast(config: Config, plugins: Plugins, accelerator: Any) -> Forecast:
     # What one process finds holds for all: they measure together, or none does.
     free, download = gather_over_processes(
         accelerator, (free_memory(accelerator.device), missing_download(config.model))
@@ -141,7 +144,7 @@ def _measure_validation(run: TrainingRun) -> float:
         sum(clips.num_samples(clip) for batch in batches for clip in batch.clips) for batches in (some, run.eval_plan)
     )
     started = clock.now()
-    validate(run.accelerator, run.model, run.eval_batches, some)
+    validate(run.accelerator, run.sharing.judged, run.eval_batches, some, in_step=run.sharing.in_step)
     return (clock.now() - started) * whole / heard
 
 
@@ -170,8 +173,9 @@ def _predicted_peak(run: TrainingRun) -> int:
     if run.memory is not None:
         return run.memory.predicted
     longest = max(run.plan.num_samples) / run.extractor.sampling_rate
-    padded = run.extractor.return_attention_mask
-    return predict_memory(run.model.config, BatchSettings.of(run.config, padded=padded, clip_seconds=longest)).peak
+    settings = BatchSettings.of(run.config, padded=run.extractor.return_attention_mask, clip_seconds=longest)
+    settings = settings.shared(run.accelerator.num_processes, sharded=run.choice.way == "shards")
+    return predict_memory(run.model.config, settings).peak
 
 
 def _too_large_to_load(config: Config, free: int) -> list[str]:
@@ -186,12 +190,3 @@ def _memory_problem(config: Config, needed: int, free: int) -> str:
         f"--set hardware.batch_seconds (now {config.hardware.batch_seconds:g}), or add --gradient-checkpointing: "
         f"`invoke doctor --model-name-or-path {config.model.model_name_or_path}` says what fits"
     )
-
-
-def free_memory(device: Any) -> int:
-    """Bytes that a run may take on a device (torch.device), before its model is there."""
-    if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
-    if device.type == "mps":
-        return int(torch.mps.recommended_max_memory()) - int(torch.mps.driver_allocated_memory())
-    return available_memory()

@@ -164,11 +164,12 @@ class Loop:
         run, started = self.run, clock.now()
         metrics = validate(
             run.accelerator,
-            run.model,
+            run.sharing.judged,
             run.eval_batches,
             run.eval_plan,
             self.unreadable,
             is_stopped=lambda: self.stopping.asked() is not None,
+            in_step=run.sharing.in_step,
         )
         if metrics is None:
             return self.stopping.asked(), False
@@ -190,12 +191,12 @@ class Loop:
         return Ending("early") if ends else None, is_best
 
     def _save(self) -> None:
-        """Have a checkpoint written, if there is none of this step. Every process calls it; the main one writes."""
+        """Have a checkpoint written, if there is none of this step. Every process calls it."""
         if self.saved_step == self.run.step:
             return
         self.saved_step, started = self.run.step, clock.now()
         generators = every_generator(self.run.accelerator)
-        if self.run.accelerator.is_main_process:
+        if self.run.accelerator.is_main_process or self.run.choice.way == "shards":
             self.saver.save(lambda: snapshot(self.run, generators))
         self.schedule.saved(held_up=clock.now() - started)
 

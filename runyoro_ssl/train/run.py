@@ -14,9 +14,10 @@ from runyoro_ssl.disk.lock import FolderLock
 from runyoro_ssl.errors import TrainingError
 from runyoro_ssl.logs import get_logger, print_table
 from runyoro_ssl.plugin.manager import Plugins
+from runyoro_ssl.processes import is_lost_process
 from runyoro_ssl.train.checkpoints.folder import bring_in, set_aside_later
 from runyoro_ssl.train.checkpoints.resume import Start, check_folder, choose
-from runyoro_ssl.train.checkpoints.saver import Saver
+from runyoro_ssl.train.checkpoints.sharded_saver import saver_of
 from runyoro_ssl.train.describe import run_for_loggers, summary_rows, write_run_files
 from runyoro_ssl.train.disk_space import check_space
 from runyoro_ssl.train.final import save_final_model
@@ -25,6 +26,7 @@ from runyoro_ssl.train.loggers import open_loggers
 from runyoro_ssl.train.loop import Loop
 from runyoro_ssl.train.run_lock import lock_run
 from runyoro_ssl.train.setup import build_run, make_accelerator, try_first_batch
+from runyoro_ssl.train.sharing.agreement import check_folder_is_shared
 from runyoro_ssl.train.stopping.awake import keep_awake
 from runyoro_ssl.train.stopping.clock import Deadline, process_started
 from runyoro_ssl.train.stopping.ending import Ending, Stopping
@@ -65,8 +67,10 @@ def train(config: Config, plugins: Plugins, on_final: Callable[[Path], None] = l
     check_way_to_train(config)
     accelerator = make_accelerator(config.hardware)
     with ExitStack() as stack:
+        stack.enter_context(explain_lost_process())
         # Only the main process writes.
         lock = stack.enter_context(lock_run(config.train.output_dir)) if accelerator.is_main_process else None
+        check_folder_is_shared(config.train.output_dir, accelerator)
         start = choose(config, accelerator)
         run = build_run(config, plugins, accelerator, start)
         start_step = run.step
@@ -119,7 +123,7 @@ def _enter_loop(stack: ExitStack, run: TrainingRun, plugins: Plugins, lock: Fold
     stack.enter_context(explain_out_of_memory(config.hardware))
     stack.enter_context(keep_awake(config.train.keep_awake))
     signals = stack.enter_context(StopSignal())
-    saver = stack.enter_context(Saver.of(run, lock))
+    saver = stack.enter_context(saver_of(run, lock))
     deadline = Deadline(config.train.stop_after, started=process_started())
     stopping = Stopping(run.accelerator, signals, deadline, lambda: saver.seconds)
     loggers = stack.enter_context(open_loggers(plugins.loggers() if lock is not None else [], run_for_loggers(run)))
@@ -137,4 +141,18 @@ def explain_out_of_memory(hardware: HardwareConfig) -> Iterator[None]:
         raise TrainingError(
             f"out of memory on {hardware.device}: lower --set hardware.batch_seconds (now {hardware.batch_seconds:g}; "
             "what is learned stays the same), or add --gradient-checkpointing; then --resume-from-checkpoint last"
+        ) from None
+
+
+@contextmanager
+def explain_lost_process() -> Iterator[None]:
+    """Turn what torch says when another process of the run is gone into one line."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not is_lost_process(error):
+            raise
+        raise TrainingError(
+            "another process of this run has ended, or does not answer: its message says why; every checkpoint already "
+            "written is kept: --resume-from-checkpoint last"
         ) from None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import torch
@@ -29,15 +29,18 @@ from runyoro_ssl.model.precision import is_emulated, set_precision
 from runyoro_ssl.model.source import load_feature_extractor, pin_base
 from runyoro_ssl.plugin.manager import Plugins, ensure_picklable
 from runyoro_ssl.resolve import check_device
-from runyoro_ssl.train.checkpoints.resume import Start
+from runyoro_ssl.setting import deciding
+from runyoro_ssl.train.checkpoints.resume import Start, settings_of_the_run
 from runyoro_ssl.train.checkpoints.snapshot import restore
 from runyoro_ssl.train.describe import report_changes
 from runyoro_ssl.train.health.watch import HealthWatch
 from runyoro_ssl.train.optim import build_optimizer, warmup_steps
+from runyoro_ssl.train.sharing.agreement import check_agreement
+from runyoro_ssl.train.sharing.choice import cannot_join, check_launch, check_sharding, choose_way
 from runyoro_ssl.train.start_checks import check_masks, check_schedule, check_training_clips
 from runyoro_ssl.train.step import Stepper
 from runyoro_ssl.train.training_run import TrainingRun
-from runyoro_ssl.train.weights import load_run_model, model_name
+from runyoro_ssl.train.weights import hold_frozen_halves, load_run_model, model_name
 
 log = get_logger()
 
@@ -54,12 +57,16 @@ def build_run(config: Config, plugins: Plugins, accelerator: Any, start: Start) 
     config = config.model_copy(update={"model": _base(config, start)})
     extractor = load_feature_extractor(name, config.model.revision)
     splits = load_splits(config.train.processed_dataset_path, sampling_rate=extractor.sampling_rate)
-    model, base_sha256 = load_run_model(config, start, accelerator.device)
+    model, base_sha256 = load_run_model(config, start)
     if accelerator.is_main_process:
         for doubt in extractor_doubts(extractor, model.config):
             log.warning("feature_extractor_doubtful", model=name, because=doubt)
     lengths = tuple(splits["train"].with_format("numpy")["num_samples"][:].tolist())
-    memory = _allow_memory(config, model, extractor, max(lengths)) if config.hardware.device == "cpu" else None
+    dataset_sha256 = read_fingerprint(config.train.processed_dataset_path)["content_sha256"]
+    check_agreement(accelerator, _settings_alike(config), dataset_sha256, model)
+    batches = _batch_settings(config, extractor, max(lengths)).shared(accelerator.num_processes)
+    choice = choose_way(config.hardware, accelerator, model.config, batches)
+    memory = _allow_memory(config, model, replace(batches, sharded=choice.way == "shards"))
     check_validation(Clips(splits["validation"]), model.config, sampling_rate=extractor.sampling_rate)
     check_training_clips(Clips(splits["train"]), sampling_rate=extractor.sampling_rate)
     summary = _check_masks(model, lengths, config)
@@ -70,6 +77,10 @@ def build_run(config: Config, plugins: Plugins, accelerator: Any, start: Start) 
         _check_sizes(model, lengths, machine, sampling_rate=extractor.sampling_rate)
     regroup = Regroup(start.plan or machine, machine)
     plan = _plan(config, start, regroup, lengths)
+    if config.train.freeze_feature_encoder:
+        model.freeze_feature_encoder()
+    sharing = choice.share(accelerator, model)
+    hold_frozen_halves(model, config)
     optimizer = accelerator.prepare(
         build_optimizer(model, config.train, adapter_lr_scale=config.adapter.learning_rate_scale)
     )
@@ -78,6 +89,8 @@ def build_run(config: Config, plugins: Plugins, accelerator: Any, start: Start) 
         config=config,
         accelerator=accelerator,
         model=model,
+        sharing=sharing,
+        choice=choice,
         extractor=extractor,
         optimizer=optimizer,
         plan=plan,
@@ -85,9 +98,9 @@ def build_run(config: Config, plugins: Plugins, accelerator: Any, start: Start) 
         train_batches=_builder(splits["train"], model, extractor, config, plugins, stage="train"),
         eval_batches=_builder(splits["validation"], model, extractor, config, plugins, stage="eval"),
         eval_plan=plan_validation(eval_lengths, machine),
-        dataset_sha256=read_fingerprint(config.train.processed_dataset_path)["content_sha256"],
+        dataset_sha256=dataset_sha256,
         mask_summary=summary,
-        stepper=Stepper(accelerator, model, optimizer, config.train, plan.total_steps, _report_parts),
+        stepper=Stepper(accelerator, model, optimizer, config.train, plan.total_steps, _report_parts, sharing),
         meter=Meter(accelerator, model.config),
         watch=HealthWatch(config.health, warmup_steps=warmup_steps(config.train, plan.total_steps)),
         memory=memory,
@@ -111,11 +124,23 @@ def _base(config: Config, start: Start) -> ModelConfig:
     return config.model.model_copy(update={"revision": start.state.get("base_revision", config.model.revision)})
 
 
-def _allow_memory(config: Config, model: Any, extractor: Any, longest: int) -> Allowance:
-    """Predict what the run takes, and set the allocator to stay within that."""
-    batches = BatchSettings.of(
+def _settings_alike(config: Config) -> dict[str, Any]:
+    """The settings that must be alike in all processes of a run, by name."""
+    names = [*deciding("steps", HardwareConfig), *deciding("rounding", HardwareConfig)]
+    sections = {**settings_of_the_run(config), "hardware": config.hardware.model_dump(mode="json", include={*names})}
+    return {f"{section}.{name}": value for section, fields in sections.items() for name, value in fields.items()}
+
+
+def _batch_settings(config: Config, extractor: Any, longest: int) -> BatchSettings:
+    return BatchSettings.of(
         config, padded=extractor.return_attention_mask, clip_seconds=longest / extractor.sampling_rate
     )
+
+
+def _allow_memory(config: Config, model: Any, batches: BatchSettings) -> Allowance | None:
+    """Predict what the run takes on a CPU, and set the allocator to stay within that; None on other devices."""
+    if config.hardware.device != "cpu":
+        return None
     allowance = allow(predict_memory(model.config, batches), keep_freed_memory=config.hardware.keep_freed_memory)
     tune_allocator(keep=allowance.keeps)
     return allowance
@@ -151,12 +176,20 @@ def make_accelerator(hardware: HardwareConfig) -> Any:
     from accelerate import Accelerator
 
     check_device(hardware.device)
+    check_launch()
     mixed_precision = set_precision(hardware.device, hardware.precision)
     if is_emulated(hardware.device, hardware.precision):
         log.warning("bf16_is_emulated", because="this CPU has no units for it", advice="fp32 is far faster here")
     # Losses are weighed by masked frames here; `accelerate launch` would divide them once more.
     os.environ.pop("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", None)
-    return Accelerator(mixed_precision=mixed_precision, cpu=hardware.device == "cpu")
+    try:
+        accelerator = Accelerator(mixed_precision=mixed_precision, cpu=hardware.device == "cpu")
+    except (ValueError, RuntimeError) as error:
+        if "RANK" not in os.environ:
+            raise
+        raise ConfigError(cannot_join(error)) from None
+    check_sharding(hardware, accelerator.num_processes)
+    return accelerator
 
 
 def _check_masks(model: Any, lengths: tuple[int, ...], config: Config) -> MaskSummary:

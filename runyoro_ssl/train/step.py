@@ -18,6 +18,7 @@ from runyoro_ssl.model.draws import derive_seed
 from runyoro_ssl.model.objective import Objective
 from runyoro_ssl.processes import sum_over_processes
 from runyoro_ssl.train.optim import gumbel_temperature, learning_rate, set_learning_rate, warmup_steps
+from runyoro_ssl.train.sharing.ways import Alone, Portion, Sharing
 
 if TYPE_CHECKING:
     from runyoro_ssl.config import TrainConfig  # the bench runs where there is no pydantic
@@ -38,11 +39,16 @@ class Stepper:
     settings: TrainConfig
     total_steps: int
     report: Callable[[int], None] = lambda _num_parts: None
+    sharing: Sharing | None = None
+    """How several processes share the model; None: there is one."""
     num_parts: int = 1
     judge: Callable[[UpdateNumbers], bool] = lambda _numbers: True
     rate_scale: float = 1.0
     losses: list[tuple[MicroBatch, torch.Tensor]] = field(default_factory=list)
     """Of the last update: this process's micro-batches and their contrastive losses, which stay on the device."""
+
+    def __post_init__(self) -> None:
+        self.way: Sharing = self.sharing or Alone(self.model)
 
     def take(self, update: Update, batches: Sequence[TrainingBatch], meter: Meter) -> dict[str, float]:
         """Take one step along the gradient of the mean loss per masked frame, over all micro-batches and processes.
@@ -66,7 +72,7 @@ class Stepper:
         set_learning_rate(self.optimizer, rate)
 
         self._accumulate(batches, meter)
-        _sum_gradients(accelerator, self.model)
+        _fill_gradients(self.model)
         grad_norm = float(accelerator.clip_grad_norm_(self.model.parameters(), settings.max_grad_norm))
         totals = meter.take()
         if self._is_taken(totals.of_update(update.step, grad_norm)):
@@ -74,7 +80,7 @@ class Stepper:
             meter.window.add(totals)
         elif accelerator.scaler is not None:  # gradients were unscaled, and no step followed
             accelerator.scaler.update(accelerator.scaler.get_scale())
-        self.optimizer.zero_grad()
+        self.way.forget_gradients(self.optimizer)
         return {"grad_norm": grad_norm, "learning_rate": rate, "gumbel_temperature": temperature}
 
     def clips_without_numbers(self) -> list[int]:
@@ -92,64 +98,67 @@ class Stepper:
         return True if overflow and self.accelerator.scaler is not None else self.judge(numbers)
 
     def _accumulate(self, batches: Sequence[TrainingBatch], meter: Meter) -> None:
-        """Leave this process's share of the gradient. Short of memory, begin anew with each micro-batch in two."""
+        """Leave the gradient, summed over processes. Short of memory, begin anew with each micro-batch in two."""
         num_masked = sum_over_processes(self.accelerator, sum(batch.num_masked for batch in batches))
         while True:
-            error = None
+            parts = [
+                Portion(part, number) for batch in batches for number, part in enumerate(batch.split(self.num_parts))
+            ]
+            kept, summed = self.way.divide(parts)
             self.losses.clear()
-            try:
-                objectives = [
-                    self._backward(part, number, num_masked)
-                    for batch in batches
-                    for number, part in enumerate(batch.split(self.num_parts))
-                ]
-            except RuntimeError as caught:
-                if not is_out_of_memory(caught):
-                    raise
-                error = caught.with_traceback(None)  # its frames hold the activations
+            with self.way.kept_here():
+                objectives, error = self._try(kept, num_masked)
             if not sum_over_processes(self.accelerator, int(error is not None)):
                 break
             most_clips = max((len(batch.waveforms) for batch in batches), default=1)
             if not sum_over_processes(self.accelerator, int(self.num_parts < most_clips)):
                 raise error or torch.OutOfMemoryError("out of memory in another process")
             self._start_again()
+        objectives += [self._backward(part, num_masked) for part in summed]
+        self.way.went_through(parts)
         for objective, count in objectives:
-            meter.add(objective, count)
-        if not batches and self.accelerator.scaler is not None:  # it must scale before it unscales
+            if count:
+                meter.add(objective, count)
+        if not objectives and self.accelerator.scaler is not None:  # it must scale before it unscales
             self.accelerator.scaler.scale(torch.zeros((), device=self.accelerator.device))
 
-    def _backward(self, part: TrainingBatch, number: int, num_masked: int) -> tuple[Objective, int]:
-        plan = part.plan
+    def _try(
+        self, parts: Sequence[Portion], num_masked: int
+    ) -> tuple[list[tuple[Objective, int]], RuntimeError | None]:
+        """Run parts whose gradients stay in this process; or the error, where memory ran short."""
+        try:
+            return [self._backward(part, num_masked) for part in parts], None
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            return [], error.with_traceback(None)  # its frames hold the activations
+
+    def _backward(self, part: Portion, num_masked: int) -> tuple[Objective, int]:
+        batch, plan = part.batch, part.batch.plan
         key: list[int | str] = [self.settings.seed, plan.epoch, plan.index]
         key += [f"part {plan.part}"] if plan.part else []
-        torch.manual_seed(derive_seed(*key, "forward", *([number] if number else [])))
-        objective = run_objective(self.accelerator, self.model, part.to(self.accelerator.device))
-        self.losses.append((plan, objective.contrastive_loss))
-        self.accelerator.backward(objective.loss / max(1, num_masked))
-        return replace(objective, loss=objective.loss.detach()), part.num_masked
+        torch.manual_seed(derive_seed(*key, "forward", *([part.number] if part.number else [])))
+        objective = run_objective(self.accelerator, self.way.network, batch.to(self.accelerator.device))
+        if not part.is_idle:
+            self.losses.append((plan, objective.contrastive_loss))
+        self.accelerator.backward(objective.loss / (max(1, num_masked) / self.way.num_processes))
+        return replace(objective, loss=objective.loss.detach()), batch.num_masked
 
     def _start_again(self) -> None:
         self.num_parts *= 2
         self.report(self.num_parts)
-        self.optimizer.zero_grad()
+        self.way.forget_gradients(self.optimizer)
         if self.accelerator.device.type == "cuda":
             torch.cuda.empty_cache()
         elif self.accelerator.device.type == "mps":
             torch.mps.empty_cache()
 
 
-def _sum_gradients(accelerator: Any, model: Any) -> None:
-    """Add up the gradients of all processes. Each was scaled by the masked frames of the whole update.
+def _fill_gradients(model: Any) -> None:
+    """Make the gradient of a layer that layer drop skipped in every micro-batch one of zeros, not none.
 
-    A layer that layer drop skipped in every micro-batch has a gradient of zero, not none: AdamW then keeps one count of
-    steps for all parameters, whatever was skipped where.
+    AdamW then keeps one count of steps for all parameters, whatever was skipped.
     """
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    for parameter in trained:
-        if parameter.grad is None:
+    for parameter in model.parameters():
+        if parameter.requires_grad and parameter.grad is None:
             parameter.grad = torch.zeros_like(parameter)
-    if accelerator.num_processes == 1:
-        return
-    pending = [torch.distributed.all_reduce(parameter.grad, async_op=True) for parameter in trained]
-    for work in pending:
-        work.wait()

@@ -13,6 +13,8 @@ from runyoro_ssl.evaluate.metrics import Meter
 from runyoro_ssl.model.allocator import Allowance
 from runyoro_ssl.model.masking import MaskSummary
 from runyoro_ssl.train.health.watch import HealthWatch
+from runyoro_ssl.train.sharing.choice import Choice
+from runyoro_ssl.train.sharing.ways import Sharing
 from runyoro_ssl.train.step import Stepper
 
 
@@ -23,6 +25,8 @@ class TrainingRun:
     config: Config
     accelerator: Any
     model: Any
+    sharing: Sharing
+    choice: Choice
     extractor: Any
     optimizer: Any
     plan: RunPlan

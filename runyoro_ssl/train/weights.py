@@ -39,8 +39,8 @@ def model_name(config: Config, start: Start) -> str:
     return str(start.path)
 
 
-def load_run_model(config: Config, start: Start, device: torch.device) -> tuple[Any, str | None]:
-    """The model of a run on its device, as it starts; with adapters, also the fingerprint of what is frozen.
+def load_run_model(config: Config, start: Start) -> tuple[Any, str | None]:
+    """The model of a run on the host, as it starts; with adapters, also the fingerprint of what is frozen.
 
     Raises:
         CheckpointError: As `load_model`; or the adapters of the checkpoint are those of another base model.
@@ -49,16 +49,20 @@ def load_run_model(config: Config, start: Start, device: torch.device) -> tuple[
     model = load_weights(config, model_name(config, start), config.model.revision)
     adapters = Adapters.of(config)
     if adapters is None:
-        return model.to(device), None
+        return model, None
     adapt(model, adapters, seed=config.train.seed)
     fingerprint = base_fingerprint(model)
     if start.path is not None:
         _check_base(fingerprint, config, start)
         load_trained_weights(model, load_file(start.path / ADAPTERS))
-    model = model.to(device)
-    if device.type == "cuda" and (half := HALVES.get(config.hardware.precision)):
-        hold_frozen(model, half)
     return model, fingerprint
+
+
+def hold_frozen_halves(model: Any, config: Config) -> None:
+    """On CUDA, hold what adapters leave frozen of a model as autocast would cast it."""
+    half = HALVES.get(config.hardware.precision)
+    if config.adapter.kind == "lora" and config.hardware.device == "cuda" and half:
+        hold_frozen(model, half)
 
 
 def restore_weights(run: TrainingRun, start: Start) -> None:
@@ -69,7 +73,7 @@ def restore_weights(run: TrainingRun, start: Start) -> None:
         return
     model = load_weights(run.config, run.base_model if start.path is None else str(start.path), run.base_revision)
     if adapters is None:
-        run.model.load_state_dict(model.state_dict())
+        run.sharing.load(run.model, model.state_dict())
     else:
         load_trained_weights(run.model, trained_weights(adapt(model, adapters, seed=run.config.train.seed)))
 

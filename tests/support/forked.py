@@ -11,7 +11,16 @@ from multiprocessing.context import ForkServerContext, ForkServerProcess
 from typing import Any
 from unittest import mock
 
-IMPORTED = ("support.trainer", "runyoro_ssl.prepare.shards.shard", "silero_vad", "av", "soxr")
+IMPORTED = (
+    "support.trainer",
+    "support.together",
+    "runyoro_ssl.prepare.shards.shard",
+    "silero_vad",
+    "av",
+    "soxr",
+    "torch.distributed.fsdp",
+    "torch.distributed.checkpoint",
+)
 """Once, in the process that they are forked from."""
 
 

@@ -8,7 +8,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -32,6 +31,7 @@ from runyoro_ssl.train.optim import build_optimizer
 from runyoro_ssl.train.run import TrainResult, train
 from runyoro_ssl.train.setup import build_run, make_accelerator
 from runyoro_ssl.train.training_run import TrainingRun
+from support.environments import environments
 from support.forked import FORKED
 
 import_transformers()
@@ -94,13 +94,17 @@ class Trainer:
 
     def finish_in_two(self, *options: str) -> None:
         """Run to the end in two processes, over gloo, as `torchrun` starts them."""
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = str(free.getsockname()[1])
-        shared = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-        for process in self._start(options, [{**shared, "RANK": rank, "LOCAL_RANK": rank} for rank in "01"]):
+        self.finish_in(2, *options)
+
+    def finish_in(self, num_processes: int, *options: str) -> None:
+        """Run to the end in so many processes, over gloo, as `torchrun` starts them."""
+        for process in self.start_in(num_processes, *options):
             process.join(120)
             assert process.exitcode == 0, self.log.read_text()[-3000:]
+
+    def start_in(self, num_processes: int, *options: str) -> Sequence[BaseProcess]:
+        """Begin, or go on, in so many processes."""
+        return self._start(options, environments(num_processes))
 
     def time_whole(self) -> float:
         """Seconds of an undisturbed run, from where the trainer comes to its own code."""

@@ -128,15 +128,15 @@ def test_two_micro_batches_equal_one_batch(train_config: MakeConfig) -> None:
 @pytest.mark.parametrize(
     ("setting", "torchrun"), [("hardware.update_seconds=24", True), ("hardware.update_seconds=6", False)]
 )
-def test_two_processes_give_the_parameters_of_one(
+def test_several_processes_give_the_parameters_of_one(
     train_config: MakeConfig,
     tmp_path: Path,
     setting: str,
     torchrun: bool,  # noqa: FBT001 - a parameter
 ) -> None:
-    """Two gloo processes: the same clips, draws and steps; parameters to 1e-5, with dropout and layer drop on.
+    """Gloo processes: the same clips, draws and steps; parameters to 1e-5, with dropout and layer drop on.
 
-    The first setting gives every process several micro-batches, the second leaves one without any.
+    The first setting gives each of two several micro-batches, the second leaves one of four without any.
     """
     config = train_config("two", "model.layerdrop=0.8", "train.learning_rate=1e-3", setting)
     one = config.model_copy(update={"train": config.train.model_copy(update={"output_dir": tmp_path / "one"})})
@@ -144,9 +144,10 @@ def test_two_processes_give_the_parameters_of_one(
     if torchrun:
         said = run_torchrun(config, tmp_path / "two.toml")
     else:
-        Trainer(config, tmp_path / "two.log").finish_in_two()
+        Trainer(config, tmp_path / "two.log").finish_in(4)
         said = (tmp_path / "two.log").read_text()
-    assert "2 process(es)" in said
+    assert f"{2 if torchrun else 4} process(es)" in said
+    assert "all of the model in each process" in said
     ours, theirs = weights(tmp_path / "two"), weights(tmp_path / "one")
     base = weights(Path(config.model.model_name_or_path))
     moved = max(float((theirs[name] - base[name]).abs().max()) for name in base)

@@ -3,6 +3,7 @@
 A checkpoint is a folder any transformers code loads, and beside the model: `optimizer.safetensors` (AdamW moments by
 parameter name, and the state of each process's random generators), `trainer_state.json`, and `MANIFEST.json`. Of a run
 with adapters the model is the plain one, merged; what learns, from which the run goes on, is in `adapters.safetensors`.
+Where the model was sharded, each process has written its part of the moments (`shards`); both ways of training read it.
 """
 
 from __future__ import annotations
@@ -22,6 +23,15 @@ from runyoro_ssl.errors import CheckpointError
 from runyoro_ssl.model.adapters import trained_weights
 from runyoro_ssl.model.allocator import available_memory
 from runyoro_ssl.model.merging import plain_weights
+from runyoro_ssl.train.checkpoints.shards import (
+    OPTIMIZER_SHARDS,
+    has_parts,
+    is_sharded,
+    names_of_parts,
+    part_on_host,
+    read_parts,
+    whole_on_host,
+)
 from runyoro_ssl.train.eight_bit import TENSORS, is_eight_bit
 from runyoro_ssl.train.eight_bit import load_state as load_eight_bit
 
@@ -31,8 +41,8 @@ OPTIMIZER = "optimizer.safetensors"
 ADAPTERS = "adapters.safetensors"
 MOMENTS = ("exp_avg", "exp_avg_sq")
 GENERATORS = "random."
-FORMAT = 2
-"""Of trainer_state.json; a checkpoint of another format is not resumed."""
+FORMAT, SHARDED_FORMAT = 2, 3
+"""Of trainer_state.json, and where moments are sharded; a checkpoint of another format is not resumed."""
 FIRST_VERSIONS = "0.1.0 or before"
 """Versions that did not write their name into a checkpoint."""
 NOT_FINITE = "some weights are no numbers"
@@ -45,7 +55,8 @@ SPARE_BYTES = 16 << 20
 class Snapshot:
     """All of a run that a checkpoint needs: tensors on the host, and JSON values.
 
-    `is_copy`: the run may go on while this is written; otherwise the tensors are the run's own.
+    `is_copy`: the run may go on while this is written; otherwise the tensors are the run's own. `parts`: this process's
+    part of the moments, where the model is sharded; the main process then has the weights.
     """
 
     step: int
@@ -54,11 +65,13 @@ class Snapshot:
     state: dict[str, Any]
     is_copy: bool
     adapters: dict[str, torch.Tensor] = field(default_factory=dict)
+    parts: dict[str, torch.Tensor] = field(default_factory=dict)
 
     @property
     def num_bytes(self) -> int:
-        """Bytes that the checkpoint takes on disk."""
-        tensors = [*self.weights.values(), *self.moments.values(), *self.adapters.values()]
+        """Bytes that the checkpoint takes on disk, parts of other processes included."""
+        groups = (self.weights, self.moments, self.adapters, self.parts)
+        tensors = [tensor for group in groups for tensor in group.values()]
         return sum(tensor.nbytes for tensor in tensors) + SPARE_BYTES
 
     def is_finite(self) -> bool:
@@ -91,6 +104,25 @@ def take_snapshot(
     )
 
 
+def take_sharded_snapshot(
+    model: Any,
+    optimizer: torch.optim.Optimizer,
+    generators: Mapping[str, torch.Tensor],
+    state: Mapping[str, Any],
+    *,
+    is_main: bool,
+) -> Snapshot:
+    """A snapshot of a run whose model is sharded, always a copy. Every process calls it at the same point."""
+    return Snapshot(
+        step=int(state["step"]),
+        weights=whole_on_host(model.state_dict(), keep=is_main),
+        moments={f"{GENERATORS}{name}": tensor for name, tensor in generators.items()},
+        state=dict(state),
+        is_copy=True,
+        parts={name: part_on_host(tensor) for name, tensor in _moments(model, optimizer).items()},
+    )
+
+
 def write_checkpoint(output_dir: Path, snapshot: Snapshot, model: Any, extractor: Any) -> Path:
     """Write `checkpoint-<step>`; it appears under its name only when complete and flushed to disk.
 
@@ -98,14 +130,20 @@ def write_checkpoint(output_dir: Path, snapshot: Snapshot, model: Any, extractor
     """
     final = checkpoint_of(output_dir, snapshot.step)
     with new_folder(final) as folder:
-        model.save_pretrained(folder, state_dict=snapshot.weights, safe_serialization=True)
-        extractor.save_pretrained(folder)
-        save_file(snapshot.moments, folder / OPTIMIZER)
-        if snapshot.adapters:
-            save_file(snapshot.adapters, folder / ADAPTERS)
-        state = {"format": FORMAT, "version": __version__, **snapshot.state}
-        (folder / STATE).write_text(json.dumps(state, indent=2), encoding="utf-8")
+        write_files(folder, snapshot, model, extractor)
     return final
+
+
+def write_files(folder: Path, snapshot: Snapshot, model: Any, extractor: Any) -> None:
+    """Write into a folder what one process writes of a checkpoint: all but parts of moments."""
+    model.save_pretrained(folder, state_dict=snapshot.weights, safe_serialization=True)
+    extractor.save_pretrained(folder)
+    save_file(snapshot.moments, folder / OPTIMIZER)
+    if snapshot.adapters:
+        save_file(snapshot.adapters, folder / ADAPTERS)
+    number = SHARDED_FORMAT if snapshot.parts else FORMAT
+    state = {"format": number, "version": __version__, **snapshot.state}
+    (folder / STATE).write_text(json.dumps(state, indent=2), encoding="utf-8")
 
 
 def checkpoint_of(output_dir: Path, step: int) -> Path:
@@ -127,7 +165,7 @@ def load_state(folder: Path) -> dict[str, Any]:
         CheckpointError: Another version of this toolkit wrote it.
     """
     state: dict[str, Any] = json.loads((folder / STATE).read_text(encoding="utf-8"))
-    if state.get("format") != FORMAT:
+    if state.get("format") not in (FORMAT, SHARDED_FORMAT):
         raise written_otherwise(folder, state, f"it has format {state.get('format')}, this version reads {FORMAT}")
     return state
 
@@ -149,22 +187,35 @@ def load_optimizer(folder: Path, model: Any, optimizer: torch.optim.Optimizer, *
     optimizer.state.clear()
     if num_updates == 0:
         return
-    tensors = load_file(folder / OPTIMIZER)
     names = _names_in_order(model, optimizer)
-    states = [{m: tensors[f"{m}.{name}"] for m in (*MOMENTS, *TENSORS) if f"{m}.{name}" in tensors} for name in names]
     first = TENSORS[0] if is_eight_bit(optimizer) else MOMENTS[0]
-    missing = [name for name, state in zip(names, states, strict=True) if first not in state]
+    there = names_of_parts([folder / OPTIMIZER, *folder.glob(OPTIMIZER_SHARDS)])
+    missing = [name for name in names if f"{first}.{name}" not in there]
     if missing:
         raise CheckpointError(
             f"{folder / OPTIMIZER}: no state for {len(missing)} trained parameters, e.g. {missing[0]}; "
             "resume with the freezing settings of the run"
         )
+    parameters = _parameters_in_order(optimizer)
+    tensors = _read_moments(folder, dict(zip(names, parameters, strict=True)))
+    states = [{m: tensors[f"{m}.{name}"] for m in (*MOMENTS, *TENSORS) if f"{m}.{name}" in tensors} for name in names]
     if is_eight_bit(optimizer):
-        for parameter, state in zip(_parameters_in_order(optimizer), states, strict=True):
+        for parameter, state in zip(parameters, states, strict=True):
             load_eight_bit(optimizer, parameter, state, num_updates=num_updates)
         return
     numbered = {index: {"step": torch.tensor(float(num_updates)), **state} for index, state in enumerate(states)}
     optimizer.load_state_dict({"state": numbered, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def _read_moments(folder: Path, parameters: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Read the moments of parameters, which may be sharded, from a checkpoint, which may have been."""
+    if not any(map(is_sharded, parameters.values())) and not has_parts(folder):
+        return load_file(folder / OPTIMIZER)
+    moments = {
+        f"{moment}.{name}": torch.zeros_like(parameter) for name, parameter in parameters.items() for moment in MOMENTS
+    }
+    read_parts(folder, moments)
+    return moments
 
 
 def load_generators(folder: Path) -> dict[str, torch.Tensor]:

@@ -40,6 +40,8 @@ class Saver:
     if the folder is no longer this run's; it is asked before each write.
     """
 
+    next_try = f"in {RETRY_SEC:.0f} s, or with the next checkpoint"
+
     def __init__(
         self, output_dir: Path, model: Any, extractor: Any, *, limit: int, check: Callable[[], None] = lambda: None
     ) -> None:
@@ -53,11 +55,11 @@ class Saver:
         """What the last save took, from the snapshot to the end of its verification."""
 
     @classmethod
-    def of(cls, run: TrainingRun, lock: FolderLock | None) -> Self:
-        """The saver of a run; only the main process has a lock, and saves."""
+    def of(cls, run: TrainingRun, lock: FolderLock | None, **more: Any) -> Self:
+        """The saver of a run; only the main process has a lock. `more`: what a subclass asks for."""
         config = run.config.train
         check = lock.check if lock is not None else lambda: None
-        return cls(config.output_dir, run.model, run.extractor, limit=config.save_total_limit, check=check)
+        return cls(config.output_dir, run.model, run.extractor, limit=config.save_total_limit, check=check, **more)
 
     def __enter__(self) -> Self:
         return self
@@ -110,23 +112,32 @@ class Saver:
 
     def _write(self, snapshot: Snapshot, started: float) -> str | None:
         """Write, verify, then remove old ones. What is in the way if it cannot be written, else None."""
-        final = checkpoint_of(self._output_dir, snapshot.step)
         self._check()
         try:
             problem = self._lack_of_space(snapshot)
             if problem is None:
                 write_checkpoint(self._output_dir, snapshot, self._model, self._extractor)
-                problem = verify_checkpoint(final)
-                if problem is None:
-                    prune_checkpoints(self._output_dir, self._limit)
-                    self.seconds = time.monotonic() - started
-                    log.info("checkpoint_saved", step=snapshot.step, path=str(final), seconds=round(self.seconds, 1))
-                    return None
-                remove_folder(final)
+                problem = self._verify(snapshot, started)
         except (OSError, SafetensorError) as error:
             problem = str(error)
+        return None if problem is None else self._say(snapshot, problem)
+
+    def _verify(self, snapshot: Snapshot, started: float) -> str | None:
+        """Keep a checkpoint that is intact, and remove old ones; else remove it, and give what is wrong with it."""
+        final = checkpoint_of(self._output_dir, snapshot.step)
+        if problem := verify_checkpoint(final):
+            remove_folder(final)
+            return problem
+        prune_checkpoints(self._output_dir, self._limit)
+        self.seconds = time.monotonic() - started
+        log.info("checkpoint_saved", step=snapshot.step, path=str(final), seconds=round(self.seconds, 1))
+        return None
+
+    def _say(self, snapshot: Snapshot, problem: str) -> str:
+        """Warn of a checkpoint that could not be written; in the words of the error, if it was the last."""
+        final = checkpoint_of(self._output_dir, snapshot.step)
         said = f"{final} could not be written ({problem}); what was saved before is untouched"
-        log.warning("checkpoint_not_saved", why=said, next_try=f"in {RETRY_SEC:.0f} s, or with the next checkpoint")
+        log.warning("checkpoint_not_saved", why=said, next_try=self.next_try)
         return said
 
     def _lack_of_space(self, snapshot: Snapshot) -> str | None:

@@ -18,6 +18,7 @@ from runyoro_ssl.train.checkpoints.format import (
     load_generators,
     load_optimizer,
     num_updates,
+    take_sharded_snapshot,
     take_snapshot,
 )
 from runyoro_ssl.train.checkpoints.generators import generator_states, restore_generators
@@ -26,7 +27,7 @@ from runyoro_ssl.train.training_run import TrainingRun
 
 
 def snapshot(run: TrainingRun, generators: Mapping[str, torch.Tensor]) -> Snapshot:
-    """A snapshot of the run between two steps."""
+    """A snapshot of the run between two steps. Where the model is sharded, every process calls it."""
     scaler = run.accelerator.scaler
     optimizer = run.optimizer.optimizer
     state = {
@@ -50,7 +51,11 @@ def snapshot(run: TrainingRun, generators: Mapping[str, torch.Tensor]) -> Snapsh
         "config": settings_of_the_run(run.config),
         "hardware": run.config.hardware.model_dump(mode="json"),
     }
-    return take_snapshot(run.model, optimizer, generators, json.loads(json.dumps(redact(state))))
+    state = json.loads(json.dumps(redact(state)))
+    if run.choice.way == "shards":
+        is_main = run.accelerator.is_main_process
+        return take_sharded_snapshot(run.model, optimizer, generators, state, is_main=is_main)
+    return take_snapshot(run.model, optimizer, generators, state)
 
 
 def every_generator(accelerator: Any) -> dict[str, torch.Tensor]:
