@@ -121,9 +121,8 @@ class Activations:
 
     def _copies_of_norms(self) -> int:
         """Outputs of a layer's two norms that are kept for the products which learn from them."""
-        attending = sum(self._keeps_input(name) for name in ("q_proj", "k_proj", "v_proj"))
-        each_casts = self.device == "cuda" and self.element != FP32 and not self.compiled
-        return (attending if each_casts else min(attending, 1)) + self._keeps_input("intermediate_dense")
+        attending = any(self._keeps_input(name) for name in ("q_proj", "k_proj", "v_proj"))
+        return attending + self._keeps_input("intermediate_dense")
 
     def _keeps_input(self, matrix: str) -> bool:
         """Whether what a matrix of each layer is multiplied with is kept; an adapter with dropout keeps its own."""

@@ -38,8 +38,8 @@ memory is not in it: `allocator.allow` says what that comes to at most. Layer dr
 drops nothing; nor are pages of the dataset's files that the system keeps in memory: it takes them back when memory is
 short.
 
-On CUDA autocast runs norms in fp32, on a copy, and casts their output anew for each product: three times for query, key
-and value. Compiled layers do neither.
+On CUDA autocast runs norms in fp32, on a copy that compiled layers do not keep, and casts their output, once
+(`precision.cast_once`).
 
 Compared with real runs on a CPU in fp32 and bf16, and with steps of XLS-R-300M on an H200 in bf16 without dropout.
 Dropout on CUDA (masks of one byte) and all of MPS are read from torch's
@@ -48,7 +48,6 @@ source.
 
 from __future__ import annotations
 
-import functools
 import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
@@ -56,7 +55,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from runyoro_ssl.devices import Device
 from runyoro_ssl.model.activations import Activations
 from runyoro_ssl.model.adapters import Adapters
-from runyoro_ssl.model.counts import Counts, OptimizerKind, count_weights, state_bytes
+from runyoro_ssl.model.counts import Counts, OptimizerKind, count_weights
+from runyoro_ssl.model.states import States
 
 if TYPE_CHECKING:
     from runyoro_ssl.config import Config  # the bench runs where there is no pydantic
@@ -205,50 +205,6 @@ def largest_batch_seconds(config: Any, settings: BatchSettings, budget: int) -> 
     return max(settings.clip_seconds, math.floor(10 * low) / 10)
 
 
-@dataclass(frozen=True)
-class _States:
-    """The bytes of weights, gradients and moments in one process, and of what it has of them for a while.
-
-    `accumulated`: gradients that are there before a backward pass begins. `gathered`: of sharded weights.
-    """
-
-    weights: int
-    gradients: int
-    moments: int
-    accumulated: int
-    casts: int
-    gathered: int = 0
-
-    @classmethod
-    def of(cls, config: Any, settings: BatchSettings, counts: Counts, network: Activations) -> _States:
-        weights, gradients = 4 * (counts.parameters + counts.of_adapters), 4 * counts.num_trained
-        if network.holds_halves:
-            weights -= 2 * counts.frozen_matrices
-        moments = state_bytes(counts.trained, settings.optimizer)
-        if not settings.sharded:
-            # DDP's buckets are the gradients, and stay.
-            accumulated = gradients if settings.accumulates or settings.num_processes > 1 else 0
-            return cls(weights, gradients, moments, accumulated, network.casts())
-        of_each = functools.partial(_share, settings.num_processes)
-        layer = _layer_parameters(config)
-        rest = counts.parameters - config.num_hidden_layers * layer
-        # A layer's weights and gradients, the next one's weights and what they came in, two sums on their way.
-        gathered = 2 * 4 * rest + layer * (4 * network.element + 2 * 4)
-        casts = min(network.casts(), network.element * rest)
-        return cls(of_each(weights), of_each(gradients), of_each(moments), of_each(gradients), casts, gathered)
-
-
-def _share(num_processes: int, num_bytes: int) -> int:
-    """What one process holds of so many bytes."""
-    return math.ceil(num_bytes / num_processes)
-
-
-def _layer_parameters(config: Any) -> int:
-    """Parameters of one Transformer layer: products, biases and two norms."""
-    hidden, inner = config.hidden_size, config.intermediate_size
-    return int(4 * hidden * (hidden + 1) + 2 * hidden * inner + inner + hidden + 4 * hidden)
-
-
 def _predict(config: Any, settings: BatchSettings, counts: Counts, clips: int, seconds: float) -> Memory:
     network = Activations(
         config=config,
@@ -262,7 +218,14 @@ def _predict(config: Any, settings: BatchSettings, counts: Counts, clips: int, s
         compiled=settings.compile,
         adapters=settings.adapters,
     )
-    states = _States.of(config, settings, counts, network)
+    states = States.of(
+        counts,
+        network,
+        settings.optimizer,
+        accumulates=settings.accumulates,
+        num_processes=settings.num_processes,
+        sharded=settings.sharded,
+    )
     base, batches = 0, network.batch()
     if settings.device == "cpu":
         base, batches = CPU_BASE, round(2 * batches * max(1.0, settings.update_seconds / (clips * seconds)))

@@ -125,7 +125,7 @@ def test_programs_are_limited_before_a_run_computes(
     def load(*_: object) -> None:
         raise TrainingError(",".join(os.environ[name] for name in PROGRAM_CACHES))
 
-    monkeypatch.setattr(setup, "load_weights", load)
+    monkeypatch.setattr(setup, "load_run_model", load)
     ours = {name: value for name, value in os.environ.items() if name not in (*PROGRAM_CACHES, OTHER_NAME)}
     with mock.patch.dict(os.environ, ours, clear=True), pytest.raises(TrainingError, match=r"^0,32$"):
         build(train_config())

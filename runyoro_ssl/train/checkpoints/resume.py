@@ -31,7 +31,7 @@ from runyoro_ssl.train.run_lock import LOCK
 
 WAY_TO_TRAIN = (
     *(f"adapter.{name}" for name in ("kind", "rank", "alpha", "targets", "also")),
-    *("train.optimizer", "train.freeze_feature_encoder"),
+    "train.optimizer",
 )
 """The settings that decide which tensors a checkpoint holds, and what they mean."""
 
