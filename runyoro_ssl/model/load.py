@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
+from importlib import import_module
 from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any
 
@@ -49,18 +50,19 @@ def load_model(config: ModelConfig, hardware: HardwareConfig) -> Any:
     check_folder(name, weights=True)
     folder = base_folder(config, "config", "weights")
     try:
-        model, info = transformers.Wav2Vec2ForPreTraining.from_pretrained(
-            folder,
-            config=load_model_config(config),
-            dtype=torch.float32,
-            attn_implementation=hardware.attention,
-            output_loading_info=True,
-            # None: safetensors where there are any, else a pickle, read with weights_only: no code of it is run.
-            use_safetensors=None if config.allow_pickle else True,
-            weights_only=True,
-            ignore_mismatched_sizes=True,  # they are refused below, with both shapes
-            **FROM_A_FOLDER,
-        )
+        with _without_adapters():
+            model, info = transformers.Wav2Vec2ForPreTraining.from_pretrained(
+                folder,
+                config=load_model_config(config),
+                dtype=torch.float32,
+                attn_implementation=hardware.attention,
+                output_loading_info=True,
+                # None: safetensors where there are any, else a pickle, read with weights_only: no code of it is run.
+                use_safetensors=None if config.allow_pickle else True,
+                weights_only=True,
+                ignore_mismatched_sizes=True,  # they are refused below, with both shapes
+                **FROM_A_FOLDER,
+            )
     except (*UNREADABLE, SafetensorError, UnpicklingError) as error:
         raise CheckpointError(_explain_weights(config, error)) from None
     check_keys(name, info, allow_new_head=config.allow_new_head)
@@ -73,6 +75,18 @@ def load_model(config: ModelConfig, hardware: HardwareConfig) -> Any:
         compile_layers=hardware.compile,
     )
     return model.train()
+
+
+@contextmanager
+def _without_adapters() -> Iterator[None]:
+    """Load weights alone: where peft is installed, transformers would also load an adapter that lies beside them."""
+    peft: Any = import_module("transformers.integrations.peft")
+    asked = peft.is_peft_available
+    peft.is_peft_available = lambda: False
+    try:
+        yield
+    finally:
+        peft.is_peft_available = asked
 
 
 def set_up(model: Any, *, device: str, gradient_checkpointing: bool, compile_layers: bool) -> None:

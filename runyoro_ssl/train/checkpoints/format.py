@@ -166,7 +166,9 @@ def load_state(folder: Path) -> dict[str, Any]:
     """
     state: dict[str, Any] = json.loads((folder / STATE).read_text(encoding="utf-8"))
     if state.get("format") not in (FORMAT, SHARDED_FORMAT):
-        raise written_otherwise(folder, state, f"it has format {state.get('format')}, this version reads {FORMAT}")
+        raise written_otherwise(
+            folder, state, f"it has format {state.get('format')}, this version reads {FORMAT} and {SHARDED_FORMAT}"
+        )
     return state
 
 

@@ -136,7 +136,7 @@ def test_run_of_the_first_version_is_resumed_to_the_bit(train_config: MakeConfig
     [
         ({"format": 1}, "it has format 1, this version reads 2"),
         ({"health": {**OLD["health"], "mood": "fine"}}, "its record of health differs in mood"),
-        ({"version": "9.1.0", "format": 3}, "runyoro_ssl 9.1.0 wrote it.*it has format 3"),
+        ({"version": "9.1.0", "format": 4}, "runyoro_ssl 9.1.0 wrote it.*it has format 4"),
     ],
 )
 def test_what_is_not_read_names_its_version(train_config: MakeConfig, change: dict[str, Any], complaint: str) -> None:
