@@ -20,7 +20,11 @@ from runyoro_ssl.model.trial import check_forward, check_values
 from runyoro_ssl.torchaudio_compat import import_transformers
 
 if TYPE_CHECKING:
-    from runyoro_ssl.config import Config, HardwareConfig, ModelConfig  # the bench runs where there is no pydantic
+    from runyoro_ssl.config import (  # the bench runs where there is no pydantic
+        FittedConfig,
+        FittedHardware,
+        ModelConfig,
+    )
 
 UNREADABLE = (
     OSError,
@@ -35,7 +39,7 @@ UNREADABLE = (
 """What transformers and torch raise where a config.json makes no model."""
 
 
-def load_model(config: ModelConfig, hardware: HardwareConfig) -> Any:
+def load_model(config: ModelConfig, hardware: FittedHardware) -> Any:
     """Load the base model in fp32, in training mode.
 
     Raises:
@@ -147,7 +151,7 @@ def _contiguous_input(_module: torch.nn.Module, inputs: tuple[torch.Tensor]) -> 
     return (inputs[0].contiguous(),)
 
 
-def load_weights(config: Config, name: str, revision: str | None) -> Any:
+def load_weights(config: FittedConfig, name: str, revision: str | None) -> Any:
     """Load the model of a folder or hub id, in training mode; what it lacks is drawn from the run's seed."""
     torch.manual_seed(derive_seed(config.train.seed, "new weights"))
     return load_model(
