@@ -6,6 +6,8 @@ from typing import Any
 
 import torch
 
+from runyoro_ssl.model.attention import is_fused
+
 
 def run_context_network(encoder: Any, hidden: torch.Tensor, attention_mask: torch.Tensor | None) -> torch.Tensor:
     """Run a `Wav2Vec2Encoder` or `Wav2Vec2EncoderStableLayerNorm`: (B, F, H) -> (B, F, H), as its own forward.
@@ -25,7 +27,7 @@ def run_context_network(encoder: Any, hidden: torch.Tensor, attention_mask: torc
     if not stable:
         hidden = encoder.layer_norm(hidden)
     hidden = encoder.dropout(hidden)
-    keys = mask_keys(attention_mask, hidden, sdpa=encoder.config._attn_implementation == "sdpa")  # noqa: SLF001
+    keys = mask_keys(attention_mask, hidden, sdpa=is_fused(encoder.config))
     for layer in encoder.layers:
         if not _skips_layer(encoder):
             hidden = layer(hidden, attention_mask=keys)

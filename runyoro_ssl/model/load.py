@@ -12,6 +12,7 @@ from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 
 from runyoro_ssl.errors import CheckpointError
+from runyoro_ssl.model.attention import use_fast_attention
 from runyoro_ssl.model.checks import DROPOUTS, check_config, check_keys, mend_config
 from runyoro_ssl.model.draws import derive_seed
 from runyoro_ssl.model.folder import check_folder
@@ -81,6 +82,8 @@ def load_model(config: ModelConfig, hardware: FittedHardware) -> Any:
 def set_up(model: Any, *, device: str, gradient_checkpointing: bool, compile_layers: bool) -> None:
     """Have a model do on its device what a run asks of it, and what MPS needs."""
     on_mps = device == "mps"
+    if device == "cpu":
+        use_fast_attention(model)
     if gradient_checkpointing:
         # torch stashes no MPS random state: recomputed layers would draw other dropout masks.
         replay = {"context_fn": replay_mps_dropout} if on_mps else {}
