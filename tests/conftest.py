@@ -290,6 +290,12 @@ def _same_draws_and_threads() -> None:
 
 
 @pytest.fixture(autouse=True)
+def _no_precision_by_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a CPU's products in bf16 gain is no matter of the minute; here they gain nothing."""
+    monkeypatch.setattr("runyoro_ssl.model.at_hand.bf16_gain", lambda _config: 1.0)
+
+
+@pytest.fixture(autouse=True)
 def _no_trainer_is_left() -> Iterator[None]:
     """A test that fails leaves a process behind, for which pytest would wait at its end."""
     yield

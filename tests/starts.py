@@ -94,9 +94,8 @@ def main() -> int:
         found = start(short(given.dataset, model, *given.set), limit)
         counts[found.outcome] += 1
         seconds = time.monotonic() - began
-        print(
-            f"{number + 1:3d}  {model.name}  {limit / GIB:.2f} GiB  {found.outcome}  {found.decided}  {seconds:.0f} s"
-        )
+        words = (f"{number + 1:3d}", model.name, f"{limit / GIB:.2f} GiB", found.outcome, found.decided)
+        print(*words, f"{seconds:.0f} s", sep="  ")  # noqa: T201
         if found.outcome == "failed":
             print(found.said[-2000:])  # noqa: T201
     print(dict(counts))  # noqa: T201
