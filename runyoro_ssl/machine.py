@@ -50,7 +50,7 @@ def usable_workers() -> int:
 
 def available_memory() -> int:
     """Bytes that this process can still take: of the machine, of its container (Linux), and of its own limits."""
-    return max(0, min(_free_memory(), *_left_by_containers(), *_left_by_limits()))
+    return max(0, min((_free_memory(), *_left_by_containers(), *_left_by_limits())))
 
 
 def _free_memory() -> int:

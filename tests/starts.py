@@ -71,9 +71,9 @@ def _train(arguments: list[str], log: str, limit: int) -> None:
 
 
 def short(dataset: Path, model: Path, *settings: str) -> list[str]:
-    """The options of a run of two steps."""
-    options = ["--processed-dataset-path", str(dataset), "--model-name-or-path", str(model), "--max-steps", "2"]
-    settings = ("hardware.update_seconds=60", 'plugins.loggers=["jsonl"]', *settings)
+    """The options of a run of one step."""
+    options = ["--processed-dataset-path", str(dataset), "--model-name-or-path", str(model), "--max-steps", "1"]
+    settings = ("hardware.update_seconds=30", 'plugins.loggers=["jsonl"]', *settings)
     return ["--profile", "cpu-smoke", *options, *(word for setting in settings for word in ("--set", setting))]
 
 

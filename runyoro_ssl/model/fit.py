@@ -111,7 +111,7 @@ def decide(hardware: HardwareConfig, run: RunAtHand, at_hand: AtHand) -> Decisio
 def needed_bytes(config: Any, batch: BatchSettings) -> int:
     """What a run takes besides what its process has already: the prediction, and what it may be wrong by."""
     memory = predict_memory(config, batch)
-    return round((1 + SPREAD) * memory.peak) - memory.base
+    return round((1 + SPREAD) * (memory.peak - memory.base))
 
 
 def too_little(config: Any, batch: BatchSettings, free: int) -> TrainingError:
@@ -212,7 +212,7 @@ def _largest(run: RunAtHand, wanted: float, free: int | None, *, saving: bool) -
     batch = replace(run.batch, batch_seconds=wanted, gradient_checkpointing=saving)
     if free is None or needed_bytes(run.config, batch) <= free:
         return wanted
-    budget = round((free + (CPU_BASE if batch.device == "cpu" else 0)) / (1 + SPREAD))
+    budget = round(free / (1 + SPREAD)) + (CPU_BASE if batch.device == "cpu" else 0)
     found = largest_batch_seconds(run.config, batch, budget)
     return None if found is None else min(wanted, found)
 
