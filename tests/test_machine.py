@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import resource
 from pathlib import Path
 
@@ -76,7 +77,7 @@ def test_limits_of_the_process(made_up: Path, monkeypatch: pytest.MonkeyPatch, k
 
 def test_cores_and_workers(made_up: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """By affinity and the container's share of time; workers by memory, too."""
-    monkeypatch.setattr(machine.os, "sched_getaffinity", lambda _: set(range(12)), raising=False)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(12)), raising=False)
     assert (usable_cores(), usable_workers()) == (12, 12)
     write(made_up / "cgroup" / "cpu.max", "250000 100000\n")
     assert usable_cores() == 3

@@ -17,6 +17,7 @@ from runyoro_ssl.model.fit import OPEN, RunAtHand, decide, needed_bytes
 from runyoro_ssl.model.folder import check_folder
 from runyoro_ssl.model.load import load_model_config
 from runyoro_ssl.model.memory import BatchSettings
+from runyoro_ssl.model.precision import check_precision
 from runyoro_ssl.model.source import load_feature_extractor, pin_base
 from runyoro_ssl.option import AUTO
 from runyoro_ssl.processes import gather_over_processes
@@ -77,11 +78,12 @@ def join(hardware: HardwareConfig) -> Any:
     They wait for each other here: until then none has written into the output folder.
 
     Raises:
-        ConfigError: The device is not there.
+        ConfigError: The device is not there, or does not train in the precision that is given.
     """
     from accelerate import PartialState
 
     check_device(hardware.device)
+    check_precision(hardware.device, hardware.precision)
     return PartialState(cpu=hardware.device == "cpu")
 
 

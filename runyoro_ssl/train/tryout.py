@@ -31,7 +31,7 @@ BECAUSE = "memory was short of more when it was tried"
 
 
 @dataclass(frozen=True)
-class Noise:
+class MadeUpClips:
     """Clips of noise of these lengths, in samples."""
 
     lengths: tuple[int, ...]
@@ -98,7 +98,7 @@ def _largest_batch(fitted: Fitted, material: Material, model: Any) -> TrainingBa
     if clips > 1 and settings.padded:
         lengths[-1] = math.ceil(0.9 * lengths[-1])
     builder = BatchBuilder(
-        clips=Noise(tuple(lengths)),
+        clips=MadeUpClips(tuple(lengths)),
         model_config=model.config,
         masking=config.masking,
         collator=PaddedCollator(),

@@ -107,7 +107,7 @@ def test_layers_are_recomputed_only_where_that_is_faster() -> None:
 
 def test_given_values_stay() -> None:
     """Each of them, without a reason; where the micro-batch is given, it is the group that steps are made of."""
-    given = {
+    given: dict[str, Any] = {
         "precision": "fp32",
         "batch_seconds": 7.0,
         "plan_seconds": 9.0,

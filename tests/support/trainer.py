@@ -55,6 +55,7 @@ def run(config: Config) -> TrainResult:
 
 def build(config: Config) -> TrainingRun:
     """What a run works with, before its first step."""
+    AcceleratorState._reset_state()
     processes = join(config.hardware)
     start = choose(config, processes)
     material = gather_material(config, start)

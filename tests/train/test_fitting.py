@@ -13,6 +13,7 @@ import torch
 from structlog.testing import capture_logs
 
 from conftest import build_tiny_model
+from runyoro_ssl.batches.forward import run_objective
 from runyoro_ssl.config import Config
 from runyoro_ssl.errors import TrainingError
 from runyoro_ssl.model.at_hand import AtHand
@@ -48,7 +49,7 @@ def short_of_memory(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
     """A function: from now on, a forward pass over more than so many seconds runs out of memory."""
 
     def limit(seconds: float) -> None:
-        forward = tryout.run_objective
+        forward = run_objective
 
         def limited(accelerator: Any, model: Any, batch: Any) -> Any:
             if batch.num_samples > 16_000 * seconds:
@@ -227,7 +228,12 @@ def test_absent_device_is_a_line(run_task: RunTask, train_config: MakeConfig) ->
 @pytest.fixture(scope="module")
 def larger_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model of which a micro-batch takes some hundred MB."""
-    sizes = {"hidden_size": 128, "conv_dim": (128,) * 7, "intermediate_size": 512, "num_hidden_layers": 2}
+    sizes: dict[str, Any] = {
+        "hidden_size": 128,
+        "conv_dim": (128,) * 7,
+        "intermediate_size": 512,
+        "num_hidden_layers": 2,
+    }
     return build_tiny_model(tmp_path_factory.mktemp("larger"), **sizes)
 
 
