@@ -22,9 +22,8 @@ MPS_SHARE = 0.7
 """Of what MPS recommends at most: what it keeps for programs and shapes is not predicted, and not measured so far."""
 ROWS = 512
 """Of the products that are timed: a third of a usual micro-batch's, of which the rate is the same."""
-TURNS = 15
-TOO_SLOW = 5.0
-"""Where the quickest in bf16 takes so many times as long as the slowest in fp32, three turns are enough."""
+TURNS, FEWEST_TURNS, ENOUGH_TIME_SEC = 15, 3, 0.1
+"""Of each product: so many, or so many at least when they have taken so long."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +89,7 @@ def bf16_gain(config: Any, clock: Callable[[], float] = time.perf_counter) -> fl
 
 
 def _time_product(rows: int, inputs: int, outputs: int, clock: Callable[[], float]) -> tuple[float, float]:
-    """The median seconds of a product in fp32 and in bf16; hopeless ones are not repeated."""
+    """The median seconds of a product in fp32 and in bf16; long ones are repeated less often."""
     one, other = torch.ones(rows, inputs), torch.ones(inputs, outputs)
     pairs = ((one, other), (one.bfloat16(), other.bfloat16()))
     taken: tuple[list[float], list[float]] = [], []
@@ -99,7 +98,7 @@ def _time_product(rows: int, inputs: int, outputs: int, clock: Callable[[], floa
             started = clock()
             torch.mm(left, right)
             times.append(clock() - started)
-        if turn > 1 and min(taken[1]) > TOO_SLOW * max(taken[0]):
+        if turn + 1 >= FEWEST_TURNS and sum(map(sum, taken)) > ENOUGH_TIME_SEC:
             break
     return statistics.median(taken[0]), statistics.median(taken[1])
 
