@@ -16,7 +16,9 @@ def use_fast_attention(model: Any) -> None:
     """Have a model that runs fused attention (`sdpa`) run it as below. What is saved of the model stays the same."""
     if model.config._attn_implementation != "sdpa":  # noqa: SLF001 - it has no other name
         return
-    import_transformers().AttentionInterface.register(NAME, _attend)
+    transformers = import_transformers()
+    transformers.AttentionInterface.register(NAME, _attend)
+    transformers.AttentionMaskInterface.register(NAME, transformers.AttentionMaskInterface()["sdpa"])
     model.set_attn_implementation(NAME)
 
 
