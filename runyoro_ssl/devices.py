@@ -17,8 +17,15 @@ def available_devices() -> list[str]:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says so: CUDA has one of its own; MPS and the CPU raise a plain RuntimeError."""
+    """Whether an error says so: CUDA and Python have one of their own; MPS and the CPU raise a plain RuntimeError."""
     import torch
 
-    texts = ("out of memory", "can't allocate memory", "not enough memory", "ALLOC_FAILED", "Invalid buffer size")
-    return isinstance(error, torch.OutOfMemoryError) or any(text in str(error) for text in texts)
+    texts = (
+        "out of memory",
+        "can't allocate memory",
+        "not enough memory",
+        "ALLOC_FAILED",
+        "Invalid buffer size",
+        "bad_alloc",
+    )
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(text in str(error) for text in texts)

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
+AUTO: Literal["auto"] = "auto"
+Auto = Literal["auto"]
+"""The value of a setting that is decided where it is used: from the machine, the model and the data at hand."""
 OptionKind = Literal["text", "path", "int", "float", "duration", "switch", "list"]
 
 
@@ -40,6 +43,13 @@ class Option:
     def explained(self) -> str:
         """Its help, with its default."""
         return f"{' '.join(self.help.split())}{f' [{self.default}]' if self.default else ''}"
+
+
+def as_typed(value: Any) -> str:
+    """A value as it would be given on a command line."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def shown(default: Any) -> str:

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from runyoro_ssl.config import Config
 from runyoro_ssl.devices import available_devices
 from runyoro_ssl.errors import ConfigError, did_you_mean
+from runyoro_ssl.option import AUTO
 from runyoro_ssl.redaction import REDACTED
 from runyoro_ssl.setting import Section
 
@@ -72,7 +73,7 @@ def load_config(
     try:
         return Config.model_validate(values)
     except ValidationError as error:
-        raise ConfigError("; ".join(_explain(item) for item in error.errors())) from None
+        raise ConfigError("; ".join(map(_explain, _by_setting(error.errors())))) from None
 
 
 def _refuse_redacted(value: Any, name: str = "") -> None:
@@ -138,6 +139,19 @@ def _merge(into: dict[str, Any], new: Mapping[str, Any]) -> None:
             _merge(into[key], value)
         else:
             into[key] = dict(value) if isinstance(value, Mapping) else value
+
+
+def _by_setting(items: Iterable[Any]) -> list[Mapping[str, Any]]:
+    """The complaints of pydantic, one for a setting: of what may be `auto` or something else, that about the latter."""
+    found = []
+    for item in items:
+        *setting, last = item["loc"]
+        if last == f"literal['{AUTO}']":
+            continue
+        is_branch = len(setting) > 1 and str(setting[-1]) in section_type(str(setting[0])).model_fields
+        more = f', or "{AUTO}"'
+        found.append({**item, "loc": setting, "msg": item["msg"] + more} if is_branch else item)
+    return found
 
 
 def _explain(item: Mapping[str, Any]) -> str:

@@ -9,6 +9,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveFloat, ValidationInfo, field_validator
 from pydantic.fields import FieldInfo
 
+from runyoro_ssl.option import Auto
+
 Decides = Literal["clips", "split", "run", "steps", "rounding", "machine", "nothing"]
 """Which finished work another value makes unusable. `clips`: what was decoded and cut; `split`: which clips are held
 out; `run`: what was learned, so that a run cannot be resumed. A run may go on on another machine, of which `steps`
@@ -53,6 +55,9 @@ def setting(
     return Field(default, json_schema_extra=marks, **limits)
 
 
+_SWITCHES = (bool, bool | None, bool | Auto)
+
+
 class Section(BaseModel):
     """One concern of the configuration: frozen, and closed to names it does not know."""
 
@@ -61,7 +66,7 @@ class Section(BaseModel):
     @field_validator("*", mode="before")
     @classmethod
     def _true_is_no_number(cls, value: Any, info: ValidationInfo) -> Any:
-        if isinstance(value, bool) and cls.model_fields[str(info.field_name)].annotation not in (bool, bool | None):
+        if isinstance(value, bool) and cls.model_fields[str(info.field_name)].annotation not in _SWITCHES:
             raise ValueError(f"it is {str(value).lower()}, and needs a value")
         return value
 

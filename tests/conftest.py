@@ -22,7 +22,7 @@ import pytest
 import structlog
 
 from runyoro_ssl.audio.synth import write_corpus
-from runyoro_ssl.config import Config
+from runyoro_ssl.config import Config, FittedHardware
 from runyoro_ssl.logs import QUIETED
 from runyoro_ssl.plugin.manager import load_plugins
 from runyoro_ssl.resolve import load_config
@@ -41,6 +41,17 @@ pytest_plugins = ["support.hub_fixtures"]
 PROCESS_POOL = pebble.ProcessPool
 ROOT = Path(__file__).resolve().parent.parent
 SPEECH = Path(os.environ.get("RUNYORO_TEST_SPEECH", ROOT.parent / "shared" / "speech"))
+
+PLAIN = FittedHardware(
+    precision="fp32",
+    batch_seconds=32.0,
+    plan_seconds=32.0,
+    clip_lengths=0,
+    dataloader_num_workers=0,
+    gradient_checkpointing=False,
+    compile=False,
+)
+"""A CPU, and nothing special."""
 
 TINY: dict[str, Any] = {
     "hidden_size": 32,
@@ -175,6 +186,7 @@ def short_run(dataset: Path, model: Path, output_dir: Path, *settings: str) -> C
     return load_config(
         profile="cpu-smoke",
         settings=[
+            "hardware.precision=fp32",
             "hardware.batch_seconds=6",
             "hardware.update_seconds=12",
             "train.max_steps=4",
@@ -275,6 +287,12 @@ def _same_draws_and_threads() -> None:
     random.seed(0)
     np.random.seed(0)  # noqa: NPY002 - the global state, which libraries draw from
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def _no_precision_by_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a CPU's products in bf16 gain is no matter of the minute; here they gain nothing."""
+    monkeypatch.setattr("runyoro_ssl.model.at_hand.bf16_gain", lambda _config: 1.0)
 
 
 @pytest.fixture(autouse=True)

@@ -22,7 +22,7 @@ def test_precedence(tmp_path: Path) -> None:
         settings=["train.seed=2", "train.save_steps=6"],
         flags={"train": {"save_steps": "8"}},
     )
-    assert config.hardware.precision == "bf16"
+    assert config.hardware.device == "cuda"
     assert config.hardware.batch_seconds == 7.0
     assert config.train.learning_rate == 1e-4
     assert (config.train.seed, config.train.save_steps) == (2, 8)

@@ -7,7 +7,7 @@ resumed run, or one on another machine, goes on with the same clips.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING
 
@@ -17,7 +17,7 @@ from runyoro_ssl.batches.lengths import Lengths, Piece, choose_lengths
 from runyoro_ssl.model.draws import derive_generator
 
 if TYPE_CHECKING:
-    from runyoro_ssl.config import HardwareConfig  # the bench runs where there is no pydantic
+    from runyoro_ssl.config import FittedHardware  # the bench runs where there is no pydantic
 
 LENGTH_JITTER = 0.05
 """Clips are sorted by length times a draw from 1 ± this: neighbours change every epoch, padding stays small."""
@@ -72,7 +72,7 @@ class PlanSettings:
     num_lengths: int = 0
 
     @classmethod
-    def from_hardware(cls, hardware: HardwareConfig, *, sampling_rate: int, num_processes: int) -> PlanSettings:
+    def from_hardware(cls, hardware: FittedHardware, *, sampling_rate: int, num_processes: int) -> PlanSettings:
         """The sizes a profile asks for. Accumulation, where set, counts the micro-batches of each process."""
         accumulation = hardware.gradient_accumulation_steps
         return cls(
@@ -82,6 +82,10 @@ class PlanSettings:
             batches_per_update=None if accumulation is None else accumulation * num_processes,
             num_lengths=hardware.clip_lengths,
         )
+
+    def grouped_by(self, samples: float) -> PlanSettings:
+        """The same with groups of so many samples, of which the steps of a run are made on any machine."""
+        return replace(self, batch_samples=samples)
 
     def clips_of(self, length: int) -> int:
         """How many clips of this many samples fit into a micro-batch, at least one."""

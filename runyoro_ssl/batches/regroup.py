@@ -45,6 +45,8 @@ class Regroup:
     def _cut(self, pieces: Sequence[Piece], length: int | None, num_samples: Sequence[int]) -> list[list[Piece]]:
         if length is None:
             pieces = sorted(pieces, key=lambda piece: num_samples[piece.clip])
+        else:  # what is padded stands together: the other micro-batches need no mask
+            pieces = sorted(pieces, key=lambda piece: num_samples[piece.clip] < length)
         groups: list[list[Piece]] = []
         for piece in pieces:
             size = length or num_samples[piece.clip]

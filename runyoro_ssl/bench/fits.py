@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from runyoro_ssl.bench.flops import count_flops
 from runyoro_ssl.bench.sizes import SIZES
 from runyoro_ssl.model.adapters import Adapters
 from runyoro_ssl.model.counts import count_weights
+from runyoro_ssl.model.flops import count_flops
 from runyoro_ssl.model.memory import (
     CPU_BASE,
     SAMPLING_RATE,

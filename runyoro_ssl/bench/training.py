@@ -13,7 +13,6 @@ import torch
 
 from runyoro_ssl.batches.loader import load_batches
 from runyoro_ssl.batches.plan import MicroBatch, PlanSettings, Update, plan_epoch
-from runyoro_ssl.bench.flops import count_flops
 from runyoro_ssl.bench.measure import Comparison, What, alternate, measure_gemm, peak_bytes
 from runyoro_ssl.bench.options import PARTS
 from runyoro_ssl.bench.reference import Reference
@@ -34,6 +33,7 @@ from runyoro_ssl.errors import TrainingError
 from runyoro_ssl.evaluate.metrics import Meter
 from runyoro_ssl.model.allocator import allow, reset_allocator, tune_allocator
 from runyoro_ssl.model.encoder import encode_waveforms
+from runyoro_ssl.model.flops import count_flops
 from runyoro_ssl.model.load import set_up
 from runyoro_ssl.model.memory import BatchSettings, predict_memory
 from runyoro_ssl.model.objective import compute_objective

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from runyoro_ssl.batches.build import TrainingBatch
+from runyoro_ssl.model.attention import is_fused
 from runyoro_ssl.model.context import mask_keys
 from runyoro_ssl.model.encoder import encode_waveforms
 from runyoro_ssl.model.objective import compute_objective
@@ -93,7 +94,7 @@ def _positions(model: Any, inputs: Tensors) -> torch.Tensor:
 
 def _layer(model: Any, inputs: Tensors) -> torch.Tensor:
     encoder, hidden = model.wav2vec2.encoder, inputs["hidden"]
-    keys = mask_keys(inputs.get("attention_mask"), hidden, sdpa=encoder.config._attn_implementation == "sdpa")  # noqa: SLF001
+    keys = mask_keys(inputs.get("attention_mask"), hidden, sdpa=is_fused(encoder.config))
     # Less what it passes on, beside which all that it computes is small.
     return _shown(encoder.layers[0](hidden, attention_mask=keys) - hidden, inputs)
 

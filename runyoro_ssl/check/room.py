@@ -7,7 +7,8 @@ import torch
 from runyoro_ssl.bench.sizes import SIZES
 from runyoro_ssl.bench.subjects import NO_DROPOUT
 from runyoro_ssl.check.settings import CheckSettings, Way
-from runyoro_ssl.model.allocator import allow, available_memory, tune_allocator
+from runyoro_ssl.machine import available_memory
+from runyoro_ssl.model.allocator import allow, tune_allocator
 from runyoro_ssl.model.memory import BatchSettings, Memory, predict_memory
 from runyoro_ssl.torchaudio_compat import import_transformers
 

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 from runyoro_ssl.bench.options import PRECISIONS
 from runyoro_ssl.bench.run import one_of, positive, present_device
 from runyoro_ssl.bench.sizes import SIZES
+from runyoro_ssl.bench.subjects import NO_DROPOUT
 from runyoro_ssl.check.options import CheckOptions
-from runyoro_ssl.errors import ConfigError
+from runyoro_ssl.errors import ConfigError, TrainingError
+from runyoro_ssl.model.at_hand import look
+from runyoro_ssl.model.fit import OPEN, RunAtHand, decide
+from runyoro_ssl.model.memory import BatchSettings
+from runyoro_ssl.option import AUTO
+from runyoro_ssl.torchaudio_compat import import_transformers
 
 if TYPE_CHECKING:
     from runyoro_ssl.config import HardwareConfig  # the check runs where there is no pydantic
@@ -26,17 +33,13 @@ class Way:
     compile: bool = False
 
 
-PROFILES = {
-    "cuda": (Way("bf16", 120.0), 0),
-    "mps": (Way("fp32", 30.0, gradient_checkpointing=True), 6),
-    "cpu": (Way("fp32", 32.0), 0),
-}
-"""What the shipped profile of a device says, and its `clip_lengths`, for where profiles cannot be read."""
+UPDATE_SECONDS = 240.0
+"""The default of `hardware.update_seconds`, for where there is no pydantic."""
 
 
 @dataclass(frozen=True)
 class CheckSettings:
-    """What to check. `way`: that of the profile. `size`: of which speed and memory are measured; `small`: of the rest.
+    """What to check. `way`: that of a run. `size`: of which speed and memory are measured; `small`: of the rest.
 
     `minutes`: after them nothing new is begun.
     """
@@ -56,30 +59,40 @@ class CheckSettings:
 
 
 def resolve_check(options: CheckOptions, hardware: HardwareConfig | None = None) -> CheckSettings:
-    """Settings from options as they were typed, and from `hardware`, what a run is set to; None: the shipped profile.
+    """Settings from options as they were typed, and from `hardware`, what a run is set to; None: nothing is.
+
+    What is `auto` is decided as for a run of a model of this size.
 
     Raises:
         ConfigError: Names the option, the value seen and what is accepted.
     """
     device = present_device(options.device)
-    way, clip_lengths = PROFILES[device]
-    if hardware is not None:
-        way, clip_lengths = _of_hardware(hardware)
-    precision = one_of("--precision", options.precision or way.precision, PRECISIONS)
-    if precision == "fp16" and device == "cpu":
+    size = one_of("--size", options.size or ("small" if device == "cpu" else "xls-r-300m"), tuple(SIZES))
+    values = {name: getattr(hardware, name, AUTO) for name in OPEN}
+    if options.precision is not None:
+        values["precision"] = one_of("--precision", options.precision, PRECISIONS)
+    if values["precision"] == "fp16" and device == "cpu":
         raise ConfigError("--precision fp16 needs a GPU; use --precision bf16 or fp32 with --device cpu")
+    values = _decided(values, getattr(hardware, "update_seconds", UPDATE_SECONDS), device, size)
     return CheckSettings(
         device=device,
-        way=Way(precision, way.batch_seconds, way.gradient_checkpointing, way.compile),
-        clip_lengths=clip_lengths,
-        size=one_of("--size", options.size or ("small" if device == "cpu" else "xls-r-300m"), tuple(SIZES)),
+        way=Way(**{name: values[name] for name in Way.__dataclass_fields__}),
+        clip_lengths=values["clip_lengths"],
+        size=size,
         minutes=positive("--minutes", options.minutes, float),
         json=Path(options.json),
     )
 
 
-def _of_hardware(hardware: HardwareConfig) -> tuple[Way, int]:
-    return (
-        Way(hardware.precision, hardware.batch_seconds, hardware.gradient_checkpointing, hardware.compile),
-        hardware.clip_lengths,
+def _decided(values: dict[str, Any], update_seconds: float, device: Any, size: str) -> dict[str, Any]:
+    """The values with what is `auto` decided for a run of a model of this size."""
+    hardware: Any = SimpleNamespace(
+        **values, update_seconds=update_seconds, per_device_train_batch_size=None, gradient_accumulation_steps=None
     )
+    config = import_transformers().Wav2Vec2Config(**SIZES[size], **NO_DROPOUT)
+    run = RunAtHand(config, BatchSettings(1.0, update_seconds=update_seconds, device=device))
+    at_hand = look(device, config, asks_for_precision=values["precision"] == AUTO)
+    try:
+        return decide(hardware, run, at_hand).values
+    except TrainingError:  # memory is short of a single clip: rows will say so, one by one
+        return decide(hardware, run, replace(at_hand, free=None)).values

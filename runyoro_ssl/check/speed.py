@@ -8,13 +8,13 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from runyoro_ssl.bench.flops import count_flops
 from runyoro_ssl.bench.measure import alternate, measure_gemm, synchronize
 from runyoro_ssl.bench.subjects import DTYPES
 from runyoro_ssl.check.finding import Finding, failed, not_done, number_or_none
 from runyoro_ssl.check.learner import Learner, kept_bytes
 from runyoro_ssl.check.room import clip_seconds, free_bytes, predicted_bytes, tune
 from runyoro_ssl.check.settings import CheckSettings, Way
+from runyoro_ssl.model.flops import count_flops
 from runyoro_ssl.model.precision import is_emulated
 from runyoro_ssl.page.amounts import size
 

@@ -13,15 +13,16 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 
 from runyoro_ssl import __version__
 from runyoro_ssl.commands.checking import Checked, check, refuse_check_options, show_check
-from runyoro_ssl.commands.fitting import WhatFits, find_what_fits, show_what_fits
 from runyoro_ssl.commands.given import own_options, resolve
 from runyoro_ssl.commands.options import DoctorOptions
-from runyoro_ssl.config import Config
+from runyoro_ssl.commands.what_fits import WhatFits, find_what_fits, show_what_fits
+from runyoro_ssl.config import Config, HardwareConfig
 from runyoro_ssl.devices import available_devices
-from runyoro_ssl.errors import CheckpointError
+from runyoro_ssl.errors import CheckpointError, TrainingError
 from runyoro_ssl.logs import print_table
 from runyoro_ssl.model.allocator import allow, fate_of_freed_memory
 from runyoro_ssl.model.mps_faults import apple_chip, describe_faults
+from runyoro_ssl.option import AUTO, as_typed
 from runyoro_ssl.page.amounts import size
 from runyoro_ssl.plugin.manager import load_plugins
 from runyoro_ssl.resolve import best_profile, list_profiles, load_config, profile_device
@@ -34,8 +35,6 @@ LIBRARIES = (
     *("torch", "torchaudio", "transformers", "datasets", "accelerate", "soundfile", "soxr"),
     *("peft", "bitsandbytes", "wandb"),
 )
-CUDA_MARGIN = 2 << 30
-"""Of a GPU's memory, for what torch does not count: context, libraries, fragmentation. An allowance, not measured."""
 
 
 @dataclass(frozen=True)
@@ -137,7 +136,7 @@ def _describe_device(device: str) -> str:
 
     if device == "cuda":
         names = [torch.cuda.get_device_properties(index) for index in range(torch.cuda.device_count())]
-        bf16 = "bf16" if torch.cuda.is_bf16_supported() else "no bf16: set hardware.precision=fp16"
+        bf16 = "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "no units for bf16: fp16"
         return ", ".join(f"{gpu.name} {size(gpu.total_memory)}" for gpu in names) + f", {bf16}"
     if device == "mps":
         return f"Apple GPU, {size(torch.mps.recommended_max_memory())} recommended at most"
@@ -189,18 +188,28 @@ def memory_rows(config: Config) -> list[list[str]]:
     Raises:
         CheckpointError: The model's config.json or preprocessor_config.json cannot be had, or makes no model.
     """
+    from runyoro_ssl.model.at_hand import look
     from runyoro_ssl.model.checks import extractor_doubts
     from runyoro_ssl.model.folder import check_folder
     from runyoro_ssl.model.load import UNREADABLE, load_model_config
     from runyoro_ssl.model.memory import BatchSettings, predict_memory
     from runyoro_ssl.model.source import CONFIG, base_folder, cannot_load, load_feature_extractor
+    from runyoro_ssl.train.fitting import describe_run, fit
 
-    hardware, name = config.hardware, config.model.model_name_or_path
+    name = config.model.model_name_or_path
     check_folder(name, weights=True)
     base_folder(config.model, "config", "extractor")
     model, extractor = load_model_config(config.model), load_feature_extractor(name, config.model.revision)
-    settings = BatchSettings.of(config, padded=extractor.return_attention_mask)
+    clip_seconds = config.prepare.max_duration_sec
     try:
+        run = describe_run(config, model, padded=extractor.return_attention_mask, clip_seconds=clip_seconds)
+        at_hand = look(config.hardware.device, model, asks_for_precision=config.hardware.precision == AUTO)
+        try:
+            fitted = fit(config, run, at_hand)
+        except TrainingError:  # not one clip: below is what would do
+            fitted = fit(config, run, replace(at_hand, free=None))
+        hardware = fitted.config.hardware
+        settings = BatchSettings.of(fitted.config, padded=extractor.return_attention_mask)
         memory = predict_memory(model, settings)
     except UNREADABLE as error:
         raise CheckpointError(cannot_load(name, CONFIG, error)) from None
@@ -208,6 +217,7 @@ def memory_rows(config: Config) -> list[list[str]]:
     batch = f"{clips} clips" if clips else f"{hardware.batch_seconds:g} s"
     batch += ", gradient checkpointing" if hardware.gradient_checkpointing else ""
     return [
+        *([name, f"{as_typed(getattr(hardware, name))}: {because}"] for name, because in fitted.reasons.items()),
         ["parameters", f"{memory.num_parameters / 1e6:.1f} M, of which {memory.num_trained / 1e6:.1f} M learn"],
         ["weights, gradients", f"{size(memory.weights)}, {size(memory.gradients)}"],
         ["AdamW states", size(memory.adamw)],
@@ -219,30 +229,32 @@ def memory_rows(config: Config) -> list[list[str]]:
         *([["base: Python and libraries", size(memory.base)]] if memory.base else []),
         [f"predicted peak, {hardware.device}, {hardware.precision}, micro-batch of {batch}", size(memory.peak)],
         ["when", memory.peak_moment],
-        *_kept(config, memory),
+        *_kept(hardware, memory),
         *(["doubtful", doubt] for doubt in extractor_doubts(extractor, model)),
         *_verdict(model, settings, memory),
     ]
 
 
-def _kept(config: Config, memory: Memory) -> list[list[str]]:
+def _kept(hardware: HardwareConfig, memory: Memory) -> list[list[str]]:
     """What becomes of freed memory, and what a run then stays within."""
-    if config.hardware.device != "cpu":
+    if hardware.device != "cpu":
         return []
-    allowance = allow(memory, keep_freed_memory=config.hardware.keep_freed_memory)
+    allowance = allow(memory, keep_freed_memory=hardware.keep_freed_memory)
     return [["freed memory", fate_of_freed_memory(allowance)], ["at most", size(allowance.most)]]
 
 
 def _verdict(model: Any, settings: BatchSettings, memory: Memory) -> list[list[str]]:
     """What memory there is, the largest micro-batch that fits, and what to set if this one does not."""
+    from runyoro_ssl.model.at_hand import free_memory
     from runyoro_ssl.model.memory import largest_batch_seconds
 
     if settings.device not in available_devices():
         return [["memory of this machine", f"no {settings.device} here: run doctor where you will train"]]
-    budget = _budget(settings.device)
+    free = free_memory(settings.device)
+    budget = free + memory.base  # which is in use here already
     largest = _within_device(model, settings, largest_batch_seconds(model, settings, budget))
     rows = [
-        [f"memory free for it ({settings.device})", size(budget)],
+        [f"memory free for it ({settings.device})", size(free)],
         ["largest hardware.batch_seconds that fits", "not one clip" if largest is None else f"{largest:g}"],
     ]
     if memory.peak <= budget:
@@ -269,18 +281,6 @@ def _within_device(model: Any, settings: BatchSettings, seconds: float | None) -
     if seconds is None or settings.device != "mps":
         return seconds
     return min(seconds, float(math.floor(most_batch_seconds(model, SAMPLING_RATE))))
-
-
-def _budget(device: str) -> int:
-    """Bytes that a run may take on this device."""
-    import psutil
-    import torch
-
-    if device == "cuda":
-        return int(torch.cuda.get_device_properties(0).total_memory) - CUDA_MARGIN
-    if device == "mps":
-        return int(torch.mps.recommended_max_memory())
-    return int(psutil.virtual_memory().available)
 
 
 def _explain_torchaudio() -> str:

@@ -7,7 +7,7 @@ Profiles hold only `hardware`; everything else is science or a path. `runyoro_ss
 from __future__ import annotations
 
 from runyoro_ssl.config.adapter import AdapterConfig
-from runyoro_ssl.config.hardware import HardwareConfig
+from runyoro_ssl.config.hardware import FittedHardware, HardwareConfig
 from runyoro_ssl.config.health import HealthConfig
 from runyoro_ssl.config.model import MaskingConfig, ModelConfig
 from runyoro_ssl.config.plugins import PluginsConfig
@@ -19,6 +19,8 @@ from runyoro_ssl.setting import Section
 __all__ = [
     "AdapterConfig",
     "Config",
+    "FittedConfig",
+    "FittedHardware",
     "HardwareConfig",
     "HealthConfig",
     "MaskingConfig",
@@ -46,3 +48,14 @@ class Config(Section):
         import tomli_w
 
         return tomli_w.dumps(redact(self.model_dump(mode="json", exclude_none=True)))
+
+
+class FittedConfig(Config):
+    """The same for a run on this machine: nothing of `hardware` is left open."""
+
+    hardware: FittedHardware
+
+    @classmethod
+    def of(cls, config: Config, hardware: FittedHardware) -> FittedConfig:
+        """A configuration, with its hardware decided."""
+        return cls(**{**dict(config), "hardware": hardware})

@@ -1,4 +1,4 @@
-"""The allocator of a CPU run: what becomes of freed memory, how much that may come to, and how much there is."""
+"""The allocator of a CPU run: what becomes of freed memory, and how much that may come to."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import ctypes
 import os
 import platform
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
+
+from runyoro_ssl.machine import available_memory
 
 if TYPE_CHECKING:
     from runyoro_ssl.model.memory import Memory
@@ -131,27 +132,3 @@ def _is_ours() -> bool:
 def _variable_of_the_user() -> str | None:
     """A variable that tells malloc what to do, if there is one."""
     return next((name for name in os.environ if name.startswith("MALLOC_")), None)
-
-
-def available_memory(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
-    """Bytes that can still be taken, of the machine, or of the container that the process is in (Linux, cgroup v2)."""
-    available = _free_memory()
-    try:
-        limit = int((cgroup / "memory.max").read_text(encoding="ascii"))
-        used = int((cgroup / "memory.current").read_text(encoding="ascii"))
-        pairs = (line.split() for line in (cgroup / "memory.stat").read_text(encoding="ascii").splitlines())
-        given_back = next((int(value) for name, value in pairs if name == "inactive_file"), 0)
-    except (OSError, ValueError):  # no such thing here, or "max": no limit
-        return available
-    return min(available, limit - used + given_back)
-
-
-def _free_memory() -> int:
-    """Bytes that the machine has left."""
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-    except OSError:
-        import psutil  # not where only the training step is installed, which is Linux
-
-        return int(psutil.virtual_memory().available)
-    return next(int(line.split()[1]) << 10 for line in lines if line.startswith("MemAvailable:"))

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from runyoro_ssl.model.attention import is_fused
 from runyoro_ssl.model.layer_drop import pass_by
 
 LeftOut = Callable[[Any, torch.Tensor, torch.Tensor | None], torch.Tensor]
@@ -34,7 +35,7 @@ def run_context_network(
     if not stable:
         hidden = encoder.layer_norm(hidden)
     hidden = encoder.dropout(hidden)
-    keys = mask_keys(attention_mask, hidden, sdpa=encoder.config._attn_implementation == "sdpa")  # noqa: SLF001
+    keys = mask_keys(attention_mask, hidden, sdpa=is_fused(encoder.config))
     for layer in encoder.layers:
         run = left_out if _skips_layer(encoder) else _run
         hidden = run(layer, hidden, keys)

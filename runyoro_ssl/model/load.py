@@ -13,6 +13,7 @@ from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 
 from runyoro_ssl.errors import CheckpointError
+from runyoro_ssl.model.attention import use_fast_attention
 from runyoro_ssl.model.checks import DROPOUTS, check_config, check_keys, mend_config
 from runyoro_ssl.model.draws import derive_seed
 from runyoro_ssl.model.folder import check_folder
@@ -22,7 +23,11 @@ from runyoro_ssl.model.trial import check_forward, check_values
 from runyoro_ssl.torchaudio_compat import import_transformers
 
 if TYPE_CHECKING:
-    from runyoro_ssl.config import Config, HardwareConfig, ModelConfig  # the bench runs where there is no pydantic
+    from runyoro_ssl.config import (  # the bench runs where there is no pydantic
+        FittedConfig,
+        FittedHardware,
+        ModelConfig,
+    )
 
 UNREADABLE = (
     OSError,
@@ -37,7 +42,7 @@ UNREADABLE = (
 """What transformers and torch raise where a config.json makes no model."""
 
 
-def load_model(config: ModelConfig, hardware: HardwareConfig) -> Any:
+def load_model(config: ModelConfig, hardware: FittedHardware) -> Any:
     """Load the base model in fp32, in training mode.
 
     Raises:
@@ -93,6 +98,8 @@ def set_up(model: Any, *, device: str, gradient_checkpointing: bool, compile_lay
     """Have a model do on its device what a run asks of it, and what MPS needs."""
     on_mps = device == "mps"
     cast_once(model)
+    if device == "cpu":
+        use_fast_attention(model)
     if gradient_checkpointing:
         # torch stashes no MPS random state: recomputed layers would draw other dropout masks.
         replay = {"context_fn": replay_mps_dropout} if on_mps else {}
@@ -163,7 +170,7 @@ def _contiguous_input(_module: torch.nn.Module, inputs: tuple[torch.Tensor]) -> 
     return (inputs[0].contiguous(),)
 
 
-def load_weights(config: Config, name: str, revision: str | None) -> Any:
+def load_weights(config: FittedConfig, name: str, revision: str | None) -> Any:
     """Load the model of a folder or hub id, in training mode; what it lacks is drawn from the run's seed."""
     torch.manual_seed(derive_seed(config.train.seed, "new weights"))
     return load_model(

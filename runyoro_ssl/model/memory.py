@@ -59,7 +59,7 @@ from runyoro_ssl.model.counts import Counts, OptimizerKind, count_weights
 from runyoro_ssl.model.states import States
 
 if TYPE_CHECKING:
-    from runyoro_ssl.config import Config  # the bench runs where there is no pydantic
+    from runyoro_ssl.config import FittedConfig  # the bench runs where there is no pydantic
 
 MIB = 1 << 20
 CPU_BASE = 540 * MIB
@@ -94,7 +94,7 @@ class BatchSettings:
     sharded: bool = False
 
     @classmethod
-    def of(cls, config: Config, *, padded: bool, clip_seconds: float | None = None) -> BatchSettings:
+    def of(cls, config: FittedConfig, *, padded: bool, clip_seconds: float | None = None) -> BatchSettings:
         """The settings of a run's configuration. `padded`: the model's feature extractor asks for attention masks.
 
         `clip_seconds`: the longest clip, where the dataset is known; else the longest that `prepare` would make.
@@ -180,6 +180,12 @@ def predict_memory(config: Any, settings: BatchSettings) -> Memory:
     """Predict the memory that a training run of this model (Wav2Vec2Config) needs at most."""
     counts = count_weights(config, settings.adapters)
     return max((_predict(config, settings, counts, *shape) for shape in settings.shapes()), key=lambda m: m.peak)
+
+
+def largest_shape(config: Any, settings: BatchSettings) -> tuple[int, float]:
+    """The micro-batch of a model (Wav2Vec2Config) that needs most memory, as (clips, seconds of each)."""
+    counts = count_weights(config, settings.adapters)
+    return max(settings.shapes(), key=lambda shape: _predict(config, settings, counts, *shape).peak)
 
 
 def largest_batch_seconds(config: Any, settings: BatchSettings, budget: int) -> float | None:

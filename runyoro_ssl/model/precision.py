@@ -18,12 +18,17 @@ def set_precision(device: str, precision: str) -> str:
     Raises:
         ConfigError: fp16 on a CPU.
     """
-    if precision == "fp16" and device == "cpu":
-        raise ConfigError("fp16 needs a GPU; use --bf16, or --set hardware.precision=fp32")
+    check_precision(device, precision)
     if device == "cuda":
         torch.set_float32_matmul_precision("high")
         torch.backends.cudnn.allow_tf32 = True
     return "no" if precision == "fp32" else precision
+
+
+def check_precision(device: str, precision: str) -> None:
+    """Raise ConfigError for a precision in which a device does not train."""
+    if precision == "fp16" and device == "cpu":
+        raise ConfigError("fp16 needs a GPU; use --bf16, or --set hardware.precision=fp32")
 
 
 def is_emulated(device: str, precision: str) -> bool:

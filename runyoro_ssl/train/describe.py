@@ -11,6 +11,7 @@ from runyoro_ssl.disk.durable import replace_file
 from runyoro_ssl.logs import get_logger
 from runyoro_ssl.model.allocator import fate_of_freed_memory
 from runyoro_ssl.model.counts import count_trained
+from runyoro_ssl.option import as_typed
 from runyoro_ssl.page.amounts import size
 from runyoro_ssl.plugin.spec import Run
 from runyoro_ssl.redaction import redact, redact_command
@@ -22,13 +23,17 @@ from runyoro_ssl.train.training_run import TrainingRun
 
 log = get_logger()
 
+SIZES = ("batch_seconds", "per_device_train_batch_size")
+"""How large the micro-batches of a machine are."""
+
 
 def summary_rows(run: TrainingRun, step_seconds: float | None = None) -> list[list[str]]:
     """Rows of the table printed before the first step: what this run is. With times, where a step's is known."""
     config, hardware = run.config, run.config.hardware
+    reasons = [[name, f"{as_typed(getattr(hardware, name))}: {why}"] for name, why in run.reasons.items()]
     (parameters, trained), updates = count_trained(run.model), run.plan.epoch(0)
     per_update = run.train_hours * 3600 / len(updates)
-    batches = [batch for update in updates for batch in update]
+    batches = [batch for update in updates for batch in run.plan.regroup(update, run.plan.num_samples)]
     wasted = wasted_share(batches, run.plan.num_samples)
     epochs = run.total_steps / len(updates)
     return [
@@ -41,6 +46,7 @@ def summary_rows(run: TrainingRun, step_seconds: float | None = None) -> list[li
         ["steps", f"{run.total_steps} of {per_update:.0f} audio seconds, {epochs:.3g} epochs, from step {run.step}"],
         ["plan", f"{len(batches)} micro-batches an epoch; {wasted:.1%} wasted on padding and audio left out"],
         *_memory_rows(run),
+        *reasons,
         ["learning rate", f"{config.train.learning_rate:g}, seed {config.train.seed}"],
         ["augmentations", ", ".join(config.plugins.augmentations) or "none"],
         *([name, how_often] for name, how_often in Intervals.of(run).words(step_seconds).items()),
@@ -81,6 +87,7 @@ def report_changes(run: TrainingRun, start: Start, regroup: Regroup) -> None:
     if start.differences:
         log.warning("run_changed", by="--override-mismatch", changes="; ".join(start.differences))
     was, now = start.state["hardware"], run.config.hardware.model_dump(mode="json")
+    was = {**now, **was}  # a version before this one had fewer settings
     kept = {name: was[name] for name in deciding("steps", HardwareConfig) if was[name] != now[name]}
     if kept and regroup.planned != regroup.machine:
         log.info("kept_from_the_run", **kept, because="they decide which clips an optimizer step sees")
@@ -88,7 +95,7 @@ def report_changes(run: TrainingRun, start: Start, regroup: Regroup) -> None:
     changed = [f"{name} {was[name]} -> {now[name]}" for name in rounding]
     if changed:
         log.info("computed_otherwise", changes=", ".join(changed), means="the same clips, other rounding")
-    if regroup.changes:
+    if regroup.changes and any(was[name] != now[name] for name in SIZES):
         cropped = run.config.plugins.collator == "cropped"
         crops = "; crops, as the collator crops to the shortest" if cropped else ""
         log.info(

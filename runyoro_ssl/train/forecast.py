@@ -15,6 +15,7 @@ from typing import Any
 from runyoro_ssl.config import Config
 from runyoro_ssl.evaluate.heldout import validate
 from runyoro_ssl.logs import progress
+from runyoro_ssl.model.at_hand import free_memory
 from runyoro_ssl.model.load import load_model_config
 from runyoro_ssl.model.memory import BatchSettings, count_parameters, predict_memory
 from runyoro_ssl.page.amounts import amount_of_time, plural, size
@@ -24,7 +25,7 @@ from runyoro_ssl.train.checkpoints.resume import check_folder, choose
 from runyoro_ssl.train.describe import summary_rows
 from runyoro_ssl.train.disk_space import CheckpointSpace, Disk, disks, folder_bytes, num_checkpoints
 from runyoro_ssl.train.download import missing_download
-from runyoro_ssl.train.free_memory import free_memory
+from runyoro_ssl.train.fitting import fit_run, gather_material, join
 from runyoro_ssl.train.intervals import SAVE_SEC, Intervals
 from runyoro_ssl.train.loop import batches_of_steps
 from runyoro_ssl.train.pace import Pace, ends_at
@@ -63,21 +64,23 @@ def forecast(config: Config, plugins: Plugins) -> Forecast:
     """
     check_folder(config)
     check_way_to_train(config)
-    accelerator = make_accelerator(config.hardware)
+    processes = join(config.hardware)
     with explain_lost_process():
-        return _forecast(config, plugins, accelerator)
+        return _forecast(config, plugins, processes)
 
 
-def _forecast(config: Config, plugins: Plugins, accelerator: Any) -> Forecast:
+def _forecast(config: Config, plugins: Plugins, processes: Any) -> Forecast:
     # What one process finds holds for all: they measure together, or none does.
-    free, download = gather_over_processes(
-        accelerator, (free_memory(accelerator.device), missing_download(config.model))
-    )[0]
+    found = free_memory(config.hardware.device), missing_download(config.model)
+    free, download = gather_over_processes(processes, found)[0]
     before = disks([download] if download else [])
     problems = [problem for disk in before if (problem := disk.problem())] or _too_large_to_load(config, free)
-    if problems := gather_over_processes(accelerator, problems)[0]:
-        return _conclude(config, _disk_rows(before), problems, None, is_main=accelerator.is_main_process)
-    run = build_run(config, plugins, accelerator, choose(config, accelerator, dry=True))
+    if problems := gather_over_processes(processes, problems)[0]:
+        return _conclude(config, _disk_rows(before), problems, None, is_main=processes.is_main_process)
+    start = choose(config, processes, dry=True)
+    material = gather_material(config, start)
+    fitted = fit_run(config, material, start, processes)
+    run = build_run(fitted, material, plugins, make_accelerator(fitted.config.hardware), start)
     try_first_batch(run)
     return _as_planned(run, free, before)
 
@@ -187,6 +190,6 @@ def _too_large_to_load(config: Config, free: int) -> list[str]:
 def _memory_problem(config: Config, needed: int, free: int) -> str:
     return (
         f"memory: the run takes {size(needed)}, {size(free)} is free on {config.hardware.device}; lower "
-        f"--set hardware.batch_seconds (now {config.hardware.batch_seconds:g}), or add --gradient-checkpointing: "
+        f"--set hardware.batch_seconds (now {config.hardware.batch_seconds}), or add --gradient-checkpointing: "
         f"`invoke doctor --model-name-or-path {config.model.model_name_or_path}` says what fits"
     )

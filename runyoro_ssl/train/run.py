@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from runyoro_ssl.config import Config, HardwareConfig
+from runyoro_ssl.config import Config, FittedHardware
 from runyoro_ssl.devices import is_out_of_memory
 from runyoro_ssl.disk.durable import sweep
 from runyoro_ssl.disk.lock import FolderLock
@@ -21,6 +21,7 @@ from runyoro_ssl.train.checkpoints.sharded_saver import saver_of
 from runyoro_ssl.train.describe import run_for_loggers, summary_rows, write_run_files
 from runyoro_ssl.train.disk_space import check_space
 from runyoro_ssl.train.final import save_final_model
+from runyoro_ssl.train.fitting import fit_run, gather_material, join
 from runyoro_ssl.train.health import journal
 from runyoro_ssl.train.loggers import open_loggers
 from runyoro_ssl.train.loop import Loop
@@ -65,14 +66,17 @@ def train(config: Config, plugins: Plugins, on_final: Callable[[Path], None] = l
     """
     check_folder(config)
     check_way_to_train(config)
-    accelerator = make_accelerator(config.hardware)
+    processes = join(config.hardware)
     with ExitStack() as stack:
         stack.enter_context(explain_lost_process())
         # Only the main process writes.
-        lock = stack.enter_context(lock_run(config.train.output_dir)) if accelerator.is_main_process else None
-        check_folder_is_shared(config.train.output_dir, accelerator)
-        start = choose(config, accelerator)
-        run = build_run(config, plugins, accelerator, start)
+        lock = stack.enter_context(lock_run(config.train.output_dir)) if processes.is_main_process else None
+        check_folder_is_shared(config.train.output_dir, processes)
+        start = choose(config, processes)
+        material = gather_material(config, start)
+        fitted = fit_run(config, material, start, processes)
+        accelerator = make_accelerator(fitted.config.hardware)
+        run = build_run(fitted, material, plugins, accelerator, start)
         start_step = run.step
         try_first_batch(run)
         check_space(run)
@@ -131,7 +135,7 @@ def _enter_loop(stack: ExitStack, run: TrainingRun, plugins: Plugins, lock: Fold
 
 
 @contextmanager
-def explain_out_of_memory(hardware: HardwareConfig) -> Iterator[None]:
+def explain_out_of_memory(hardware: FittedHardware) -> Iterator[None]:
     """Turn an error for lack of memory, CUDA's own or a plain RuntimeError, into one line with the setting to lower."""
     try:
         yield

@@ -12,61 +12,62 @@ from runyoro_ssl.batches.build import BatchBuilder
 from runyoro_ssl.batches.plan import PlanSettings, RunPlan
 from runyoro_ssl.batches.regroup import Regroup
 from runyoro_ssl.batches.unreadable import Unreadable
-from runyoro_ssl.config import Config, HardwareConfig, MaskingConfig, ModelConfig
-from runyoro_ssl.dataset.read import Clips, load_splits, read_fingerprint
+from runyoro_ssl.config import FittedConfig, FittedHardware, HardwareConfig, MaskingConfig
+from runyoro_ssl.dataset.read import Clips, read_fingerprint
 from runyoro_ssl.errors import ConfigError, TrainingError
 from runyoro_ssl.evaluate.heldout import check_validation, plan_validation
 from runyoro_ssl.evaluate.metrics import Meter
 from runyoro_ssl.logs import get_logger
-from runyoro_ssl.model.allocator import Allowance, allow, limit_program_caches, tune_allocator
+from runyoro_ssl.model.allocator import Allowance, allow, tune_allocator
 from runyoro_ssl.model.checks import extractor_doubts
-from runyoro_ssl.model.folder import check_folder
 from runyoro_ssl.model.forward import num_frames
 from runyoro_ssl.model.masking import MaskSummary
 from runyoro_ssl.model.memory import BatchSettings, predict_memory
 from runyoro_ssl.model.mps import why_too_large
 from runyoro_ssl.model.precision import is_emulated, set_precision
-from runyoro_ssl.model.source import load_feature_extractor, pin_base
 from runyoro_ssl.plugin.manager import Plugins, ensure_picklable
-from runyoro_ssl.resolve import check_device
 from runyoro_ssl.setting import deciding
 from runyoro_ssl.train.checkpoints.resume import Start, settings_of_the_run
 from runyoro_ssl.train.checkpoints.snapshot import restore
 from runyoro_ssl.train.describe import report_changes
+from runyoro_ssl.train.fitting import Fitted, Material
 from runyoro_ssl.train.health.watch import HealthWatch
 from runyoro_ssl.train.optim import build_optimizer, warmup_steps
 from runyoro_ssl.train.sharing.agreement import check_agreement
-from runyoro_ssl.train.sharing.choice import cannot_join, check_launch, check_sharding, choose_way
+from runyoro_ssl.train.sharing.choice import Choice, choose_way
 from runyoro_ssl.train.start_checks import check_masks, check_schedule, check_training_clips
 from runyoro_ssl.train.step import Stepper
 from runyoro_ssl.train.training_run import TrainingRun
-from runyoro_ssl.train.weights import hold_frozen_halves, load_run_model, model_name
+from runyoro_ssl.train.tryout import try_out
+from runyoro_ssl.train.weights import hold_frozen_halves, load_run_model
 
 log = get_logger()
 
 
-def build_run(config: Config, plugins: Plugins, accelerator: Any, start: Start) -> TrainingRun:
-    """Load and check data, model and plugins, and put the run where it starts.
+def build_run(fitted: Fitted, material: Material, plugins: Plugins, accelerator: Any, start: Start) -> TrainingRun:
+    """Load the model, check it with data and plugins, and put the run where it starts.
 
     Raises:
         RunyoroError: Of the kind that fits; nothing has been written by then.
     """
-    limit_program_caches()  # before the model is tried, as it is loaded
-    name = model_name(config, start)
-    check_folder(name, weights=True)
-    config = config.model_copy(update={"model": _base(config, start)})
-    extractor = load_feature_extractor(name, config.model.revision)
-    splits = load_splits(config.train.processed_dataset_path, sampling_rate=extractor.sampling_rate)
+    config, extractor, splits, lengths = fitted.config, material.extractor, material.splits, material.lengths
     model, base_sha256 = load_run_model(config, start)
     if accelerator.is_main_process:
         for doubt in extractor_doubts(extractor, model.config):
-            log.warning("feature_extractor_doubtful", model=name, because=doubt)
-    lengths = tuple(splits["train"].with_format("numpy")["num_samples"][:].tolist())
+            log.warning("feature_extractor_doubtful", model=material.name, because=doubt)
     dataset_sha256 = read_fingerprint(config.train.processed_dataset_path)["content_sha256"]
     check_agreement(accelerator, _settings_alike(config), dataset_sha256, model)
-    batches = _batch_settings(config, extractor, max(lengths)).shared(accelerator.num_processes)
-    choice = choose_way(config.hardware, accelerator, model.config, batches)
-    memory = _allow_memory(config, model, replace(batches, sharded=choice.way == "shards"))
+    choice = choose_way(config.hardware, accelerator, model.config, _batch_settings(config, material, accelerator))
+    memory = _allow_memory(config, model, material, accelerator, choice)
+    if config.train.freeze_feature_encoder:
+        model.freeze_feature_encoder()
+    if choice.way != "shards":  # of which no process could try a micro-batch alone
+        model.to(accelerator.device)
+        hold_frozen_halves(model, config)
+        fitted = try_out(fitted, material, model, accelerator)
+    if fitted.config is not config:
+        config = fitted.config
+        memory = _allow_memory(config, model, material, accelerator, choice)
     check_validation(Clips(splits["validation"]), model.config, sampling_rate=extractor.sampling_rate)
     check_training_clips(Clips(splits["train"]), sampling_rate=extractor.sampling_rate)
     summary = _check_masks(model, lengths, config)
@@ -75,12 +76,10 @@ def build_run(config: Config, plugins: Plugins, accelerator: Any, start: Start) 
     )
     if config.hardware.device == "mps":
         _check_sizes(model, lengths, machine, sampling_rate=extractor.sampling_rate)
-    regroup = Regroup(start.plan or machine, machine)
+    grouped = machine.grouped_by(config.hardware.plan_seconds * extractor.sampling_rate)
+    regroup = Regroup(start.plan or grouped, machine)
     plan = _plan(config, start, regroup, lengths)
-    if config.train.freeze_feature_encoder:
-        model.freeze_feature_encoder()
     sharing = choice.share(accelerator, model)
-    hold_frozen_halves(model, config)
     optimizer = accelerator.prepare(
         build_optimizer(model, config.train, adapter_lr_scale=config.adapter.learning_rate_scale)
     )
@@ -104,6 +103,7 @@ def build_run(config: Config, plugins: Plugins, accelerator: Any, start: Start) 
         meter=Meter(accelerator, model.config),
         watch=HealthWatch(config.health, warmup_steps=warmup_steps(config.train, plan.total_steps)),
         memory=memory,
+        reasons=fitted.reasons,
         base_model=config.model.model_name_or_path,
         base_revision=config.model.revision,
         base_sha256=base_sha256,
@@ -117,36 +117,32 @@ def build_run(config: Config, plugins: Plugins, accelerator: Any, start: Start) 
     return run
 
 
-def _base(config: Config, start: Start) -> ModelConfig:
-    """The settings of the base model, with the commit that this run began from: fetched, where it is needed."""
-    if start.path is None:
-        return pin_base(config.model)
-    return config.model.model_copy(update={"revision": start.state.get("base_revision", config.model.revision)})
-
-
-def _settings_alike(config: Config) -> dict[str, Any]:
+def _settings_alike(config: FittedConfig) -> dict[str, Any]:
     """The settings that must be alike in all processes of a run, by name."""
     names = [*deciding("steps", HardwareConfig), *deciding("rounding", HardwareConfig)]
     sections = {**settings_of_the_run(config), "hardware": config.hardware.model_dump(mode="json", include={*names})}
     return {f"{section}.{name}": value for section, fields in sections.items() for name, value in fields.items()}
 
 
-def _batch_settings(config: Config, extractor: Any, longest: int) -> BatchSettings:
-    return BatchSettings.of(
-        config, padded=extractor.return_attention_mask, clip_seconds=longest / extractor.sampling_rate
-    )
+def _batch_settings(config: FittedConfig, material: Material, accelerator: Any) -> BatchSettings:
+    """The micro-batches of a run that each of its processes holds whole."""
+    padded = material.extractor.return_attention_mask
+    return BatchSettings.of(config, padded=padded, clip_seconds=material.longest_sec).shared(accelerator.num_processes)
 
 
-def _allow_memory(config: Config, model: Any, batches: BatchSettings) -> Allowance | None:
+def _allow_memory(
+    config: FittedConfig, model: Any, material: Material, accelerator: Any, choice: Choice
+) -> Allowance | None:
     """Predict what the run takes on a CPU, and set the allocator to stay within that; None on other devices."""
     if config.hardware.device != "cpu":
         return None
+    batches = replace(_batch_settings(config, material, accelerator), sharded=choice.way == "shards")
     allowance = allow(predict_memory(model.config, batches), keep_freed_memory=config.hardware.keep_freed_memory)
     tune_allocator(keep=allowance.keeps)
     return allowance
 
 
-def _plan(config: Config, start: Start, regroup: Regroup, lengths: tuple[int, ...]) -> RunPlan:
+def _plan(config: FittedConfig, start: Start, regroup: Regroup, lengths: tuple[int, ...]) -> RunPlan:
     """The run's plan: a resumed run keeps its own.
 
     Raises:
@@ -168,31 +164,19 @@ def _report_parts(num_parts: int) -> None:
     log.warning("out_of_memory", micro_batches=f"in {num_parts} parts from now on", update="as large as before")
 
 
-def make_accelerator(hardware: HardwareConfig) -> Any:
-    """An Accelerator on the profile's device, with its precision; one for each process that was launched.
-
-    Processes wait for each other here: until then none has written into the output folder.
-    """
+def make_accelerator(hardware: FittedHardware) -> Any:
+    """An Accelerator on the run's device, with its precision; one for each process that was launched."""
     from accelerate import Accelerator
 
-    check_device(hardware.device)
-    check_launch()
     mixed_precision = set_precision(hardware.device, hardware.precision)
     if is_emulated(hardware.device, hardware.precision):
         log.warning("bf16_is_emulated", because="this CPU has no units for it", advice="fp32 is far faster here")
     # Losses are weighed by masked frames here; `accelerate launch` would divide them once more.
     os.environ.pop("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", None)
-    try:
-        accelerator = Accelerator(mixed_precision=mixed_precision, cpu=hardware.device == "cpu")
-    except (ValueError, RuntimeError) as error:
-        if "RANK" not in os.environ:
-            raise
-        raise ConfigError(cannot_join(error)) from None
-    check_sharding(hardware, accelerator.num_processes)
-    return accelerator
+    return Accelerator(mixed_precision=mixed_precision, cpu=hardware.device == "cpu")
 
 
-def _check_masks(model: Any, lengths: tuple[int, ...], config: Config) -> MaskSummary:
+def _check_masks(model: Any, lengths: tuple[int, ...], config: FittedConfig) -> MaskSummary:
     """The mask summary of the user's own clips; refuses settings that cannot train."""
     if config.masking.mask_feature_prob > 0 and config.masking.mask_feature_length > model.config.hidden_size:
         raise ConfigError(
@@ -211,7 +195,9 @@ def _check_sizes(model: Any, lengths: tuple[int, ...], settings: PlanSettings, *
         raise TrainingError(problem)
 
 
-def _builder(split: Any, model: Any, extractor: Any, config: Config, plugins: Plugins, *, stage: Any) -> BatchBuilder:
+def _builder(
+    split: Any, model: Any, extractor: Any, config: FittedConfig, plugins: Plugins, *, stage: Any
+) -> BatchBuilder:
     training = stage == "train"
     # Validation is the same for every run: padded, without augmentation, with the default masks.
     collator = plugins.collator() if training else plugins.collator("padded")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from runyoro_ssl.batches.build import BatchBuilder
 from runyoro_ssl.batches.plan import MicroBatch, RunPlan
 from runyoro_ssl.batches.unreadable import Unreadable
-from runyoro_ssl.config import Config
+from runyoro_ssl.config import FittedConfig
 from runyoro_ssl.evaluate.metrics import Meter
 from runyoro_ssl.model.allocator import Allowance
 from runyoro_ssl.model.masking import MaskSummary
@@ -22,7 +23,7 @@ from runyoro_ssl.train.step import Stepper
 class TrainingRun:
     """A run: what the loop works with, and where it is. A checkpoint keeps of it what changes."""
 
-    config: Config
+    config: FittedConfig
     accelerator: Any
     model: Any
     sharing: Sharing
@@ -42,6 +43,8 @@ class TrainingRun:
     unreadable: Unreadable
     memory: Allowance | None
     """What it may take of this machine's memory; None on other devices than the CPU."""
+    reasons: Mapping[str, str]
+    """Why a setting of the hardware that was `auto` came to its value."""
     base_model: str
     base_revision: str | None
     """What the run began with, whatever is given when it is resumed."""

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 
-from runyoro_ssl.config import Config
+from runyoro_ssl.config import Config, FittedConfig
 from runyoro_ssl.errors import CheckpointError
 from runyoro_ssl.model.adapters import Adapters, adapt, check_peft, load_trained_weights, trained_weights
 from runyoro_ssl.model.load import load_weights
@@ -39,7 +39,7 @@ def model_name(config: Config, start: Start) -> str:
     return str(start.path)
 
 
-def load_run_model(config: Config, start: Start) -> tuple[Any, str | None]:
+def load_run_model(config: FittedConfig, start: Start) -> tuple[Any, str | None]:
     """The model of a run on the host, as it starts; with adapters, also the fingerprint of what is frozen.
 
     Raises:
@@ -58,7 +58,7 @@ def load_run_model(config: Config, start: Start) -> tuple[Any, str | None]:
     return model, fingerprint
 
 
-def hold_frozen_halves(model: Any, config: Config) -> None:
+def hold_frozen_halves(model: Any, config: FittedConfig) -> None:
     """On CUDA, hold what adapters leave frozen of a model as autocast would cast it."""
     half = HALVES.get(config.hardware.precision)
     if config.adapter.kind == "lora" and config.hardware.device == "cuda" and half:

@@ -18,7 +18,6 @@ from torch.utils.flop_counter import FlopCounterMode
 from conftest import ROOT, TINY, transformers
 from runyoro_ssl.batches.plan import MicroBatch
 from runyoro_ssl.bench import measure, sizes, subjects, training
-from runyoro_ssl.bench.flops import count_flops
 from runyoro_ssl.bench.measure import Comparison, alternate, peak_bytes
 from runyoro_ssl.bench.options import PARTS, BenchOptions
 from runyoro_ssl.bench.reference import Reference
@@ -27,6 +26,7 @@ from runyoro_ssl.bench.subjects import build_model
 from runyoro_ssl.bench.training import TrainingBench
 from runyoro_ssl.config import MaskingConfig, TrainConfig
 from runyoro_ssl.errors import TrainingError
+from runyoro_ssl.model.flops import count_flops
 from runyoro_ssl.model.objective import compute_objective
 
 RunTask = Callable[[str], tuple[int, str, str]]

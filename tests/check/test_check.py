@@ -20,8 +20,10 @@ from conftest import ROOT, TINY
 from runyoro_ssl.bench import measure, sizes
 from runyoro_ssl.check import agreement, blocks, curve, kernels, learner, memory, resume, run, speed
 from runyoro_ssl.check.finding import Finding, failed
+from runyoro_ssl.check.options import CheckOptions
 from runyoro_ssl.check.room import predicted_bytes
-from runyoro_ssl.check.settings import PROFILES, CheckSettings, Way
+from runyoro_ssl.check.settings import UPDATE_SECONDS, CheckSettings, Way, resolve_check
+from runyoro_ssl.model import at_hand
 from runyoro_ssl.model.encoder import encode_waveforms
 from runyoro_ssl.resolve import load_config, profile_for
 
@@ -293,12 +295,16 @@ def test_no_path_leaves_the_machine(where: str) -> None:
     assert "cannot open" in row
 
 
-def test_defaults_are_those_of_the_profiles() -> None:
-    """Where profiles cannot be read."""
-    for device, (way, clip_lengths) in PROFILES.items():
-        hardware = load_config(profile=profile_for(device)).hardware
-        settings = {name: getattr(hardware, name) for name in vars(way)}
-        assert (settings, hardware.clip_lengths) == (vars(way), clip_lengths)
+def test_what_is_auto_is_decided_as_for_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a profile, or where there is no pydantic to read one; also where memory is short of a single clip."""
+    assert load_config(profile=profile_for("cpu")).hardware.update_seconds == UPDATE_SECONDS
+    hardware = load_config(profile=profile_for("cpu")).hardware
+    monkeypatch.setattr(at_hand, "bf16_gain", lambda _config: 2.0)
+    found = resolve_check(CheckOptions(device="cpu"), hardware)
+    assert found == resolve_check(CheckOptions(device="cpu"))
+    assert (found.way, found.clip_lengths) == (Way("bf16", 30.0), 0)
+    monkeypatch.setattr(at_hand, "free_memory", lambda _device: 1000)
+    assert resolve_check(CheckOptions(device="cpu")).way == found.way
 
 
 def test_doctor_checks(run_task: RunTask, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -29,6 +29,7 @@ ENCODERS: dict[str, dict[str, Any]] = {
 }
 CLIP_LENGTHS = {"padded": 0, "fitted": 3}
 SETTINGS = (
+    "hardware.precision=fp32",
     "hardware.batch_seconds=4",
     "hardware.update_seconds=8",
     "masking.mask_feature_prob=0.2",

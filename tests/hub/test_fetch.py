@@ -14,9 +14,9 @@ import torch
 from huggingface_hub import constants
 from safetensors.torch import load_file
 
-from conftest import build_tiny_model
+from conftest import PLAIN, build_tiny_model
 from runyoro_ssl.commands.doctor import doctor
-from runyoro_ssl.config import Config, HardwareConfig, ModelConfig
+from runyoro_ssl.config import Config, ModelConfig
 from runyoro_ssl.errors import CheckpointError
 from runyoro_ssl.hub.cached import ModelPart, cached_commit
 from runyoro_ssl.hub.fetch import _ask, fetched_folder
@@ -120,7 +120,7 @@ class TestWhatIsAsked:
         assert config.revision == pinned_revision(XLSR)
         before = len(xlsr.requests)
         _ask.cache_clear()
-        model = load_model(config, HardwareConfig())
+        model = load_model(config, PLAIN)
         assert len(xlsr.requests) == before
         state = model.state_dict()
         assert all(
@@ -377,16 +377,16 @@ class TestPickles:
     def test_refused_where_they_are_not_wanted(self, tiny_model: Path, tmp_path: Path) -> None:
         """`model.allow_pickle=false`."""
         as_on_the_hub(tmp_path, tiny_model)
-        load_model(ModelConfig(model_name_or_path=str(tmp_path)), HardwareConfig())
+        load_model(ModelConfig(model_name_or_path=str(tmp_path)), PLAIN)
         with pytest.raises(CheckpointError, match="allow_pickle is false"):
-            load_model(ModelConfig(model_name_or_path=str(tmp_path), allow_pickle=False), HardwareConfig())
+            load_model(ModelConfig(model_name_or_path=str(tmp_path), allow_pickle=False), PLAIN)
 
     def test_one_that_holds_more_is_refused(self, tiny_model: Path, tmp_path: Path) -> None:
         """And none of its code is run."""
         as_on_the_hub(tmp_path, tiny_model)
         torch.save({"x": _Trap(tmp_path / "sprung")}, tmp_path / BIN)
         with pytest.raises(CheckpointError, match="more than weights"):
-            load_model(ModelConfig(model_name_or_path=str(tmp_path)), HardwareConfig())
+            load_model(ModelConfig(model_name_or_path=str(tmp_path)), PLAIN)
         assert not (tmp_path / "sprung").exists()
 
 

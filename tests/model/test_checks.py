@@ -12,8 +12,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from conftest import ROOT, build_tiny_model, transformers
-from runyoro_ssl.config import Config, HardwareConfig, ModelConfig
+from conftest import PLAIN, ROOT, build_tiny_model, transformers
+from runyoro_ssl.config import Config, ModelConfig
 from runyoro_ssl.errors import CheckpointError
 from runyoro_ssl.model.checks import extractor_doubts
 from runyoro_ssl.model.load import load_model
@@ -96,7 +96,7 @@ def model(tmp_path: Path) -> Path:
 
 def load(path: Path, **settings: Any) -> Any:
     """Load as `train` does."""
-    return load_model(ModelConfig(model_name_or_path=str(path), **settings), HardwareConfig())
+    return load_model(ModelConfig(model_name_or_path=str(path), **settings), PLAIN)
 
 
 @pytest.mark.parametrize("fault", FAULTS)

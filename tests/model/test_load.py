@@ -9,8 +9,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from conftest import build_tiny_model, transformers
-from runyoro_ssl.config import HardwareConfig, ModelConfig
+from conftest import PLAIN, build_tiny_model, transformers
+from runyoro_ssl.config import ModelConfig
 from runyoro_ssl.errors import CheckpointError
 from runyoro_ssl.model.forward import num_frames
 from runyoro_ssl.model.load import load_model
@@ -18,7 +18,7 @@ from runyoro_ssl.model.load import load_model
 
 def load(path: Path | str, **settings: object) -> object:
     """Load as `train` does."""
-    return load_model(ModelConfig(model_name_or_path=str(path), **settings), HardwareConfig())  # type: ignore[arg-type]
+    return load_model(ModelConfig(model_name_or_path=str(path), **settings), PLAIN)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "config.json"])

@@ -15,8 +15,8 @@ import pytest
 import torch
 
 from conftest import build_tiny_model, transformers
-from runyoro_ssl.commands import doctor
 from runyoro_ssl.devices import available_devices
+from runyoro_ssl.model import at_hand
 from runyoro_ssl.model.activations import Activations
 from runyoro_ssl.model.adapters import Adapters, adapt
 from runyoro_ssl.model.memory import BatchSettings, count_parameters, largest_batch_seconds, predict_memory
@@ -210,14 +210,14 @@ def test_checkpointing_saves(tmp_path: Path) -> None:
     [
         (64 << 30, "yes"),
         (1 << 30, "--set hardware.batch_seconds="),
-        (100 << 20, "shorter clips than 15 s"),
+        (1 << 20, "shorter clips than 15 s"),
     ],
 )
 def test_doctor_says_whether_it_fits_and_what_to_set(
     run_task: RunTask, tiny_model: Path, monkeypatch: pytest.MonkeyPatch, free_bytes: int, said: str
 ) -> None:
     """The parts, the peak, the largest micro-batch, and the way out, also if not one clip fits."""
-    monkeypatch.setattr(doctor, "_budget", lambda _device: free_bytes)
+    monkeypatch.setattr(at_hand, "free_memory", lambda _device: free_bytes)
     status, out, err = run_task(
         f"doctor --profile cpu-smoke --model-name-or-path {tiny_model} --set hardware.batch_seconds=600"
     )

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from conftest import build_tiny_model
-from runyoro_ssl.config import HardwareConfig, ModelConfig
+from conftest import PLAIN, build_tiny_model
+from runyoro_ssl.config import ModelConfig
 from runyoro_ssl.errors import CheckpointError
 from runyoro_ssl.model.folder import EXTRACTOR_SETTINGS, check_folder
 from runyoro_ssl.model.load import load_model
@@ -200,7 +200,7 @@ def test_whole_folders_pass_and_load(model: Path) -> None:
     (model / PICKLED).write_text(LFS_POINTER)
     (model / "adapter_config.json").write_text("{}")
     shard(3)(model)
-    assert load_model(ModelConfig(model_name_or_path=str(model)), HardwareConfig())
+    assert load_model(ModelConfig(model_name_or_path=str(model)), PLAIN)
 
 
 def test_settings_of_a_processor_are_enough(model: Path) -> None:
@@ -248,7 +248,7 @@ def test_checkpoint_of_a_run_is_a_model(run_task: RunTask, commands: dict[str, s
     found = complaint_of(tmp_path / "out").rpartition("give ")[2]
     assert found == str(tmp_path / "out/checkpoint-1")
     check_folder(found, weights=True)
-    assert load_model(ModelConfig(model_name_or_path=found), HardwareConfig())
+    assert load_model(ModelConfig(model_name_or_path=found), PLAIN)
 
 
 def test_hub_ids_are_not_looked_for_here() -> None:

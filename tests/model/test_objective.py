@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 import torch
 
-from conftest import ClipsInMemory, build_tiny_model
+from conftest import PLAIN, ClipsInMemory, build_tiny_model
 from runyoro_ssl.batches.build import BatchBuilder, TrainingBatch
 from runyoro_ssl.batches.plan import MicroBatch
 from runyoro_ssl.builtins.collators import PaddedCollator
-from runyoro_ssl.config import HardwareConfig, MaskingConfig, ModelConfig
+from runyoro_ssl.config import MaskingConfig, ModelConfig
 from runyoro_ssl.model.forward import encode
 from runyoro_ssl.model.load import load_model
 from runyoro_ssl.model.objective import Objective, compute_objective, contrastive_logits, perplexity
@@ -34,7 +34,7 @@ PADDED = (48_000, 32_000, 37_777)
 def tiny(tmp_path: Path, **overrides: Any) -> Any:
     """A tiny model in training mode, without dropout."""
     build_tiny_model(tmp_path, **overrides)
-    return without_dropout(load_model(ModelConfig(model_name_or_path=str(tmp_path)), HardwareConfig()))
+    return without_dropout(load_model(ModelConfig(model_name_or_path=str(tmp_path)), PLAIN))
 
 
 def make_batch(

@@ -27,6 +27,7 @@ from runyoro_ssl.torchaudio_compat import import_transformers
 from runyoro_ssl.train.checkpoints.folder import list_checkpoints
 from runyoro_ssl.train.checkpoints.format import Snapshot, take_snapshot, verify_checkpoint
 from runyoro_ssl.train.checkpoints.resume import choose
+from runyoro_ssl.train.fitting import fit_run, gather_material, join
 from runyoro_ssl.train.optim import build_optimizer
 from runyoro_ssl.train.run import TrainResult, train
 from runyoro_ssl.train.setup import build_run, make_accelerator
@@ -54,8 +55,13 @@ def run(config: Config) -> TrainResult:
 
 def build(config: Config) -> TrainingRun:
     """What a run works with, before its first step."""
-    accelerator = make_accelerator(config.hardware)
-    return build_run(config, load_plugins(config), accelerator, choose(config, accelerator))
+    AcceleratorState._reset_state()
+    processes = join(config.hardware)
+    start = choose(config, processes)
+    material = gather_material(config, start)
+    fitted = fit_run(config, material, start, processes)
+    accelerator = make_accelerator(fitted.config.hardware)
+    return build_run(fitted, material, load_plugins(config), accelerator, start)
 
 
 @dataclass(frozen=True)

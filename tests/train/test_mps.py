@@ -18,6 +18,7 @@ from runyoro_ssl.config import Config
 from runyoro_ssl.errors import TrainingError
 from runyoro_ssl.evaluate.metrics import Meter
 from runyoro_ssl.model import encoder
+from runyoro_ssl.model.fit import FEW_LENGTHS
 from runyoro_ssl.resolve import list_profiles, load_config
 from runyoro_ssl.train.recovery import go_back
 from runyoro_ssl.train.step import Stepper
@@ -52,6 +53,12 @@ SETTINGS = (
     "train.save_steps=2",
     'plugins.loggers=["jsonl"]',
 )
+WAYS: dict[str, tuple[str, ...]] = {
+    "cpu-smoke": (),
+    "cuda": ("hardware.precision=bf16", "hardware.batch_seconds=30"),
+    "mps-m4": ("hardware.gradient_checkpointing=true",),
+}
+"""What a user of each profile might give; the rest is decided."""
 RESUME = "train.resume_from_checkpoint=last"
 
 
@@ -91,6 +98,7 @@ def short(models: dict[str, Path], dataset: Path, tmp_path: Path) -> MakeConfig:
             profile=profile,
             settings=[
                 *SETTINGS,
+                *WAYS[profile],
                 f"model.model_name_or_path={models[kind]}",
                 f"train.processed_dataset_path={dataset}",
                 f"train.output_dir={tmp_path / 'run'}",
@@ -142,7 +150,7 @@ def test_network_sees_few_shapes(batch_seconds: float) -> None:
         plan = RunPlan(lengths, settings, 42, num_epochs=3)
         return input_shapes((each for update in plan.updates() for each in update.micro_batches), lengths)
 
-    few = shapes(load_config(profile="mps-m4").hardware.clip_lengths)
+    few = shapes(FEW_LENGTHS)
     assert len({length for _, length in few}) <= MAX_SHAPES
     assert len(few) <= MAX_SHAPES + 1
     assert len({length for _, length in shapes(0)}) > MAX_SHAPES

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from runyoro_ssl.config import HardwareConfig, ModelConfig, TrainConfig
+from conftest import PLAIN
+from runyoro_ssl.config import ModelConfig, TrainConfig
 from runyoro_ssl.model.load import load_model
 from runyoro_ssl.train.optim import (
     build_optimizer,
@@ -42,7 +43,7 @@ def test_temperature_reaches_its_end_at_the_last_step() -> None:
 
 def test_feature_encoder_has_its_own_rate_and_vectors_do_not_decay(tiny_model: Path) -> None:
     """Every trained parameter is in one group; biases and norms do not decay; the CNN learns at a tenth."""
-    model = load_model(ModelConfig(model_name_or_path=str(tiny_model)), HardwareConfig())
+    model = load_model(ModelConfig(model_name_or_path=str(tiny_model)), PLAIN)
     optimizer = build_optimizer(model, TrainConfig(weight_decay=0.3))
     grouped = [id(parameter) for group in optimizer.param_groups for parameter in group["params"]]
     assert sorted(grouped) == sorted(id(parameter) for parameter in model.parameters())
@@ -56,7 +57,7 @@ def test_feature_encoder_has_its_own_rate_and_vectors_do_not_decay(tiny_model: P
 
 def test_frozen_feature_encoder_is_not_trained(tiny_model: Path) -> None:
     """freeze_feature_encoder takes the CNN out of the optimizer."""
-    model = load_model(ModelConfig(model_name_or_path=str(tiny_model)), HardwareConfig())
+    model = load_model(ModelConfig(model_name_or_path=str(tiny_model)), PLAIN)
     optimizer = build_optimizer(model, TrainConfig(freeze_feature_encoder=True))
     grouped = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
     assert not grouped & {id(parameter) for parameter in model.wav2vec2.feature_extractor.parameters()}

@@ -20,8 +20,8 @@ from safetensors.torch import load_file, save_file
 from runyoro_ssl import __version__
 from runyoro_ssl.disk.durable import new_folder, verify
 from runyoro_ssl.errors import CheckpointError
+from runyoro_ssl.machine import available_memory
 from runyoro_ssl.model.adapters import trained_weights
-from runyoro_ssl.model.allocator import available_memory
 from runyoro_ssl.model.merging import plain_weights
 from runyoro_ssl.train.checkpoints.shards import (
     OPTIMIZER_SHARDS,

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from runyoro_ssl.errors import ConfigError
+from runyoro_ssl.model.at_hand import free_memory
 from runyoro_ssl.model.memory import predict_memory
 from runyoro_ssl.page.amounts import size
 from runyoro_ssl.processes import gather_over_processes
-from runyoro_ssl.train.free_memory import free_memory
 from runyoro_ssl.train.sharing.ways import Alone, Replicas, Shards, Sharing
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ def choose_way(hardware: HardwareConfig, accelerator: Any, model_config: Any, ba
     """
     if accelerator.num_processes == 1:
         return Choice("alone")
-    if whole := _why_whole(batches):
+    if whole := why_whole(batches):
         if hardware.sharding == "full":
             raise ConfigError(f"hardware.sharding is full, and {whole}: leave one of them out")
         return Choice("replicas", whole)
@@ -114,7 +114,7 @@ def choose_way(hardware: HardwareConfig, accelerator: Any, model_config: Any, ba
     return Choice("shards", f"whole, it would take {size(needed)}, and {size(free)} is free")
 
 
-def _why_whole(batches: BatchSettings) -> str | None:
+def why_whole(batches: BatchSettings) -> str | None:
     """Why a way to train is never sharded."""
     if batches.adapters is not None:
         return "adapters are not sharded: what learns is small"
@@ -123,5 +123,5 @@ def _why_whole(batches: BatchSettings) -> str | None:
 
 def _free_for_each(accelerator: Any) -> int:
     """Bytes that this process may take of its device; processes of a machine share its CPU's memory."""
-    free = free_memory(accelerator.device)
+    free = free_memory(accelerator.device.type)
     return free // int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if accelerator.device.type == "cpu" else free

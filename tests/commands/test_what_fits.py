@@ -11,7 +11,7 @@ from conftest import ROOT, transformers
 from runyoro_ssl import doctor
 from runyoro_ssl.bench.fits import CLIP_SEC, CUDA_MARGIN, DROPOUT, WAYS, mac_budget, what_fits, work_per_second
 from runyoro_ssl.bench.sizes import SIZES
-from runyoro_ssl.commands.fitting import WhatFits
+from runyoro_ssl.commands.what_fits import WhatFits
 from runyoro_ssl.model.memory import predict_memory
 from runyoro_ssl.page.amounts import GIB
 
