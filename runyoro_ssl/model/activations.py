@@ -183,8 +183,11 @@ class Activations:
         if self._is_fused:
             rows = self.frames if self.device == "cuda" else 1  # fused kernels on CUDA expand it
             mask = self.clips * self.frames * rows * self.element if self.padded else 0
-            converted = 4 * hidden * FP32 if self.device == "cpu" and self.element != FP32 else 0  # attention.py
-            inputs = self.clips * self.frames * converted + self._tokens(hidden if converted else 4 * hidden)
+            if self.device == "cpu" and self.element != FP32:  # attention.py: all four in fp32, and what is cast back
+                inputs = self.clips * self.frames * 4 * hidden * FP32
+                inputs += self._tokens(hidden * self._keeps_input("out_proj"))
+            else:
+                inputs = self._tokens(4 * hidden)
             return inputs + self.clips * self.frames * heads * FP32 + mask
         inputs = FP32 if self.sdpa else self.element  # torch's own composition computes in fp32
         kept = self._probabilities() * (3 if self.config.attention_dropout else 1)

@@ -187,6 +187,6 @@ def test_a_gpu_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_every_open_setting_is_known() -> None:
-    """Those of the schema that are `auto` by default."""
+    """Those of the schema that are `auto` by default; workers of `prepare` and sharing have their own."""
     fields = HardwareConfig.model_fields.items()
-    assert {name for name, field in fields if field.default == AUTO} == {*OPEN, "num_workers"}
+    assert {name for name, field in fields if field.default == AUTO} == {*OPEN, "num_workers", "sharding"}

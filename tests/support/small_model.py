@@ -9,6 +9,7 @@ import torch
 
 from conftest import TINY, transformers
 from runyoro_ssl.config import MaskingConfig
+from runyoro_ssl.model.attention import use_fast_attention
 from runyoro_ssl.model.forward import encode, num_frames
 from runyoro_ssl.model.masking import make_masks
 from runyoro_ssl.model.objective import compute_objective
@@ -28,6 +29,7 @@ def build(checkpointing: bool, attention: str = "sdpa", **overrides: Any) -> Any
     model = transformers.Wav2Vec2ForPreTraining(
         transformers.Wav2Vec2Config(**{**SMALL, **LOSSES, **overrides}, attn_implementation=attention)
     )
+    use_fast_attention(model)
     if checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     return model.train()
