@@ -148,10 +148,18 @@ def _by_setting(items: Iterable[Any]) -> list[Mapping[str, Any]]:
         *setting, last = item["loc"]
         if last == f"literal['{AUTO}']":
             continue
-        is_branch = len(setting) > 1 and str(setting[-1]) in section_type(str(setting[0])).model_fields
         more = f', or "{AUTO}"'
-        found.append({**item, "loc": setting, "msg": item["msg"] + more} if is_branch else item)
+        found.append({**item, "loc": setting, "msg": item["msg"] + more} if _may_be_auto(setting) else item)
     return found
+
+
+def _may_be_auto(where: Sequence[Any]) -> bool:
+    """Whether this is the place of a setting that is `auto` unless it is given."""
+    if len(where) != 2:  # noqa: PLR2004 - a section and a field
+        return False
+    section, field = map(str, where)
+    fields = section_type(section).model_fields
+    return field in fields and fields[field].default == AUTO
 
 
 def _explain(item: Mapping[str, Any]) -> str:

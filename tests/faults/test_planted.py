@@ -42,7 +42,7 @@ def trained(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("trained")
     _build_model(folder / "random", seed=0)
     flags: dict[str, Any] = {
-        "hardware": {"batch_seconds": 12.0, "update_seconds": 12.0},
+        "hardware": {"precision": "fp32", "batch_seconds": 12.0, "update_seconds": 12.0},
         "model": {"model_name_or_path": str(folder / "random")},
         "plugins": {"loggers": []},
         "train": {

@@ -86,6 +86,7 @@ def test_doctor_advises_no_micro_batch_that_is_refused(
 ) -> None:
     """However much memory there is."""
     monkeypatch.setattr(torch.mps, "recommended_max_memory", lambda: 1 << 40)
+    monkeypatch.setattr(torch.mps, "driver_allocated_memory", lambda: 0)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
     status, out, _ = run_task(f"doctor --profile mps-m4 --model-name-or-path {tiny_model}")
     assert status == 0

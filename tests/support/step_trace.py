@@ -112,7 +112,7 @@ def trace_step(size: str, batch_seconds: float) -> StepTrace:
     with ExitStack() as stack:
         mode = stack.enter_context(FakeTensorMode(allow_non_fake_inputs=True))
         _give_shapes_alone(model, mode)
-        set_up(model, device="cpu", gradient_checkpointing=False, compile_layers=False)
+        set_up(model, device="cuda", gradient_checkpointing=False, compile_layers=False)
         stepper = build_stepper(model, accelerator, total_steps=100)
         meter = Meter(accelerator, model.config)
         shapes = {name: _shape_alone(value, mode) for name, value in vars(batch.masks).items()}
