@@ -11,6 +11,8 @@ SIGNALS = tuple(
 )  # Windows has no SIGHUP
 SIGNAL_EXIT = 128
 """Added to a signal's number, as shells do: 130 for SIGINT, 143 for SIGTERM, 129 for a terminal that was closed."""
+PATIENCE_SEC = 60.0
+"""Network file systems show what another machine wrote after so long at most."""
 
 
 def sum_over_processes(accelerator: Any, count: int) -> int:

@@ -142,9 +142,14 @@ def _merge(into: dict[str, Any], new: Mapping[str, Any]) -> None:
 
 
 def _by_setting(items: Iterable[Any]) -> list[Mapping[str, Any]]:
-    """The complaints of pydantic, one for a setting: of what may be `auto` or something else, that about the latter."""
-    found = []
+    """The complaints of pydantic, one for a setting: of what may be `auto` or something else, that about the latter.
+
+    A list too short because of what was wrong in it is no complaint of its own.
+    """
+    found: list[Mapping[str, Any]] = []
     for item in items:
+        if item["type"] == "too_short" and any(other["loc"][: len(item["loc"])] == item["loc"] for other in found):
+            continue
         *setting, last = item["loc"]
         if last == f"literal['{AUTO}']":
             continue

@@ -1,6 +1,6 @@
 """Which XLS-R fits on which machine, trained in which way, and how fast that may be: `invoke doctor --what-fits`.
 
-Memory is the prediction of `model.memory`, speed the arithmetic of `bench.flops`; no machine is asked.
+Memory is the prediction of `model.memory`, speed the arithmetic of `model.flops`; no machine is asked.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from runyoro_ssl.bench.sizes import SIZES
 from runyoro_ssl.model.adapters import Adapters
+from runyoro_ssl.model.at_hand import CUDA_MARGIN
 from runyoro_ssl.model.counts import count_weights
 from runyoro_ssl.model.flops import count_flops
 from runyoro_ssl.model.memory import (
@@ -33,8 +34,8 @@ SMALL_MAC, OF_SMALL, OF_LARGE = 32, 2 / 3, 3 / 4
 """What macOS recommends a GPU to take at most: two thirds of up to so many GiB of memory, three quarters of more."""
 SYSTEM = 3 * GIB
 """A Mac's memory that macOS and what else runs keep for themselves: a guess."""
-CUDA_MARGIN = 2 * GIB
-"""Of a GPU's memory, for what torch does not count: context, libraries, fragmentation. An allowance, not measured."""
+CUDA_CONTEXT = 1 * GIB
+"""Of a GPU's memory, before any of it is said to be free. An allowance, not measured."""
 CLIP_SEC, ENOUGH_SEC = 15.0, 960.0
 """The longest clip that `prepare` makes; and the largest micro-batch that was ever measured."""
 H200 = {"XLS-R-300M": (2490, 480), "XLS-R-1B": (367, 120)}
@@ -132,7 +133,11 @@ def _table(title: str, models: dict[str, Any], sizes: Sequence[int], device: Lit
 def _largest(model: Any, way: WayToTrain, memory: int, device: Literal["mps", "cuda"]) -> str:
     """The largest micro-batch, in whole clips."""
     settings = way.batches(device)
-    budget = memory - CUDA_MARGIN if device == "cuda" else mac_budget(memory, predict_memory(model, settings).saved)
+    budget = (
+        memory - CUDA_CONTEXT - CUDA_MARGIN
+        if device == "cuda"
+        else mac_budget(memory, predict_memory(model, settings).saved)
+    )
     seconds = largest_batch_seconds(model, settings, int(budget))
     if seconds is None:
         return "no"

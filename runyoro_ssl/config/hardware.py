@@ -41,7 +41,7 @@ class HardwareConfig(Section):
     clip_lengths: NumLengths | Auto = setting(AUTO, decides="steps")
     """Crop or pad every clip to one of this many lengths, chosen to waste little; long clips may give two pieces.
     Then the device sees few shapes. 0: clips keep their lengths, and are padded to the longest of their micro-batch.
-    auto: 6 on MPS; on CUDA 6 where each length then fills micro-batches; else 0."""
+    auto: 5 on MPS; on CUDA 5 where each length then fills micro-batches; else 0."""
     per_device_train_batch_size: PositiveInt | None = setting(None, decides="machine", flag_of="train")
     """Clips of one micro-batch; replaces `hardware.batch_seconds`."""
     gradient_accumulation_steps: PositiveInt | None = setting(None, decides="steps", flag_of="train")

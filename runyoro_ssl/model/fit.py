@@ -51,7 +51,8 @@ OVERHEAD_SEC = {"cpu": 0.5, "mps": 5.0}
 """What a micro-batch costs besides its audio, in seconds of audio; on CUDA a quarter of what is enough."""
 RECOMPUTING = 0.75
 """Speed with gradient checkpointing, of that without."""
-FEW_LENGTHS = 6
+FEW_LENGTHS = 5
+"""Lengths of clips, where a device should see few shapes: with a smaller last micro-batch they are six."""
 LOADERS = 4
 """Processes that build batches for a GPU; one keeps up with 15,000 audio seconds a second, less with augmentations."""
 COMPILED_FROM_SEC = 3 * 3600.0

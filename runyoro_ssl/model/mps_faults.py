@@ -111,7 +111,7 @@ FAULTS = (
     MpsFault(
         (181485, 164299),
         "memory grows with every new shape; empty_cache() gives it back only since the first of these",
-        "clips of six lengths (hardware.clip_lengths), and an alarm where memory grows",
+        "clips of five lengths, and so six shapes (hardware.clip_lengths), and an alarm where memory grows",
     ),
 )
 

@@ -40,8 +40,8 @@ def decided(device: AtHand, *, hours: float = 5.0, processes: int = 1, config: A
     [
         (H200, ("bf16", 240.0, 0, 4, False, False)),
         (T4, ("fp16", 30.0, 0, 1, False, False)),
-        (MAC, ("fp32", 30.0, 6, 0, False, False)),
-        (replace(MAC, free=7 * GIB), ("fp32", 30.0, 6, 0, True, False)),
+        (MAC, ("fp32", 30.0, 5, 0, False, False)),
+        (replace(MAC, free=7 * GIB), ("fp32", 30.0, 5, 0, True, False)),
         (CPU, ("fp32", 30.0, 0, 0, False, False)),
         (replace(CPU, bf16_gain=2.0), ("bf16", 30.0, 0, 0, False, False)),
         (replace(CPU, bf16_gain=0.0), ("fp32", 30.0, 0, 0, False, False)),
@@ -68,7 +68,7 @@ def test_large_steps_fill_a_large_gpu() -> None:
     """With 50 min a step, micro-batches are as large as makes an H200 fast, of one length, compiled in a long run."""
     made = decided(H200, update_seconds=3000.0)
     assert 450 < made.values["batch_seconds"] < 500
-    assert (made.values["clip_lengths"], made.values["compile"], made.values["plan_seconds"]) == (6, False, 375.0)
+    assert (made.values["clip_lengths"], made.values["compile"], made.values["plan_seconds"]) == (5, False, 375.0)
     assert "less than compiling takes" in made.reasons["compile"]
     assert decided(H200, update_seconds=3000.0, hours=20_000).values["compile"]
     without = replace(H200, has_compiler=False)

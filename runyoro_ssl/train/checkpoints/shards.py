@@ -17,12 +17,11 @@ import torch
 from safetensors import safe_open
 
 from runyoro_ssl.errors import CheckpointError
+from runyoro_ssl.processes import PATIENCE_SEC
 
 SHARD = "shard-{number:05d}-model-00001-of-00001.safetensors"
 """A name that torch gives."""
 OPTIMIZER_SHARDS = "optimizer-*-of-*.safetensors"
-PATIENCE_SEC = 60.0
-"""Network file systems show what another machine wrote after so long at most."""
 
 
 def is_sharded(tensor: torch.Tensor) -> bool:

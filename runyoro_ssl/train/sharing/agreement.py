@@ -14,13 +14,11 @@ import torch
 from runyoro_ssl import __version__
 from runyoro_ssl.disk.owner import Owner
 from runyoro_ssl.errors import ConfigError
-from runyoro_ssl.processes import gather_over_processes
+from runyoro_ssl.processes import PATIENCE_SEC, gather_over_processes
 from runyoro_ssl.train.run_lock import LOCK
 
 NUM_SAMPLED = 1024
 """Values of each tensor by which weights are compared."""
-PATIENCE_SEC = 60.0
-"""Network file systems show what another machine wrote after so long at most."""
 
 
 def check_agreement(accelerator: Any, settings: Mapping[str, Any], dataset_sha256: str, model: Any) -> None:
