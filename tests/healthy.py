@@ -83,7 +83,12 @@ def train_model(base: Path, dataset: Path, out: Path, *, trial: Trial, steps: in
     config = load_config(
         profile="cpu-smoke",
         flags={
-            "hardware": {"batch_seconds": 12.0, "update_seconds": trial.update_sec, "keep_freed_memory": False},
+            "hardware": {
+                "precision": "fp32",
+                "batch_seconds": 12.0,
+                "update_seconds": trial.update_sec,
+                "keep_freed_memory": False,
+            },
             "model": {"model_name_or_path": str(base)},
             "plugins": {"loggers": ["jsonl"]},
             "health": health,

@@ -13,9 +13,10 @@ from unittest import mock
 
 WITHIN = 0.15
 LORA, EIGHT = "adapter.kind=lora", "train.optimizer=adamw-8bit"
-CHECKPOINTING, EAGER, BF16 = (
+CHECKPOINTING, EAGER, FP32, BF16 = (
     "hardware.gradient_checkpointing=true",
     "hardware.attention=eager",
+    "hardware.precision=fp32",
     "hardware.precision=bf16",
 )
 MODELS: dict[str, dict[str, Any]] = {
@@ -105,7 +106,7 @@ def save_dataset(folder: Path, model: Path) -> Path:
 
 
 def settings_of(trial: MemoryTrial, model: Path, dataset: Path, out: Path) -> list[str]:
-    """All settings of a run of two steps; freed memory is given back."""
+    """All settings of a run of two steps, in fp32 unless the trial says otherwise; freed memory is given back."""
     seconds = SECONDS[trial.model]
     return [
         f"model.model_name_or_path={model}",
@@ -113,6 +114,7 @@ def settings_of(trial: MemoryTrial, model: Path, dataset: Path, out: Path) -> li
         f"train.output_dir={out}",
         "train.max_steps=2",
         "hardware.keep_freed_memory=false",
+        FP32,
         f"hardware.batch_seconds={seconds}",
         f"hardware.gradient_accumulation_steps={MICRO_BATCHES[trial.model]}",
         'plugins.loggers=["jsonl"]',
