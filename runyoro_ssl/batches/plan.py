@@ -113,6 +113,11 @@ class RunPlan:
             return self.max_steps
         return sum(len(self.epoch(epoch)) for epoch in range(self.num_epochs))
 
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        """The lengths in samples, ascending, to one of which each clip is fitted; none: clips keep theirs."""
+        return _best_lengths(self.num_samples, self.settings).values if self.settings.num_lengths else ()
+
     def updates(self, start_step: int = 0) -> Iterator[Update]:
         """Optimizer steps after `start_step`, which is the number already done."""
         step, epoch, total = 0, 0, self.total_steps

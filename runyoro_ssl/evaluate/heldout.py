@@ -28,27 +28,36 @@ from runyoro_ssl.model.forward import num_frames
 log = get_logger()
 
 
-def plan_validation(num_samples: Sequence[int], settings: PlanSettings) -> list[MicroBatch]:
+def plan_validation(
+    num_samples: Sequence[int], settings: PlanSettings, lengths: Sequence[int] = ()
+) -> list[MicroBatch]:
     """Plan a validation: all clips by length, in micro-batches as large as training's.
 
-    The numbers of a validation do not depend on their size. Where training keeps to a few lengths, so does this: clips
-    are padded to the longest of their share, never cropped.
+    The numbers of a validation do not depend on their size. Where training keeps to a few `lengths` (ascending, in
+    samples), so does this, and brings at most three shapes more: a clip is padded to the next one, never cropped, and
+    what does not fill a micro-batch to the one after.
     """
     order = sorted(range(len(num_samples)), key=lambda clip: (num_samples[clip], clip))
-    share = -(-len(order) // settings.num_lengths) if settings.num_lengths else len(order)
     batches: list[tuple[list[int], int | None]] = []
-    for start in range(0, len(order), share):
-        clips = order[start : start + share]
-        if settings.num_lengths:
-            longest = num_samples[clips[-1]]
-            size = settings.clips_of(longest)
-            batches += [(clips[first : first + size], longest) for first in range(0, len(clips), size)]
-            continue
-        for clip in clips:
+    if not lengths:
+        for clip in order:
             if batches and (len(batches[-1][0]) + 1) * num_samples[clip] <= settings.batch_samples:
                 batches[-1][0].append(clip)
             else:
                 batches.append(([clip], None))
+        return _numbered(batches)
+    longest = num_samples[order[-1]]
+    last = next((length for length in lengths if length >= longest), longest)
+    for length in (*(length for length in lengths if length < last), last):
+        fitting = [clip for clip in order if num_samples[clip] <= length]
+        size = settings.clips_of(length)
+        whole = len(fitting) if length == last else len(fitting) // size * size
+        batches += [(fitting[start : min(start + size, whole)], length) for start in range(0, whole, size)]
+        order = order[whole:]
+    return _numbered(batches)
+
+
+def _numbered(batches: Sequence[tuple[list[int], int | None]]) -> list[MicroBatch]:
     return [MicroBatch(0, index, tuple(map(Piece, clips)), length) for index, (clips, length) in enumerate(batches)]
 
 

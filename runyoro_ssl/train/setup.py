@@ -96,7 +96,7 @@ def build_run(fitted: Fitted, material: Material, plugins: Plugins, accelerator:
         total_steps=plan.total_steps,
         train_batches=_builder(splits["train"], model, extractor, config, plugins, stage="train"),
         eval_batches=_builder(splits["validation"], model, extractor, config, plugins, stage="eval"),
-        eval_plan=plan_validation(eval_lengths, machine),
+        eval_plan=plan_validation(eval_lengths, machine, plan.lengths),
         dataset_sha256=dataset_sha256,
         mask_summary=summary,
         stepper=Stepper(accelerator, model, optimizer, config.train, plan.total_steps, _report_parts, sharing),
