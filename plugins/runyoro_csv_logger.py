@@ -17,7 +17,7 @@ from runyoro_ssl.plugin.spec import Run
 
 requires_runyoro_ssl = ">=0.1,<1"
 
-COLUMNS = ("step", "epoch", "eval/loss", "eval/accuracy", "eval/codevector_perplexity")
+COLUMNS = ("step", "epoch", "eval/objective", "eval/accuracy", "eval/hard_perplexity")
 
 
 @dataclass
@@ -36,7 +36,7 @@ class CsvLogger:
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
         """Called for every logged step; only validations have `eval/…` numbers."""
-        if "eval/loss" in metrics:
+        if "eval/objective" in metrics:
             self._append([step, *(f"{metrics[name]:.6g}" for name in COLUMNS[1:])])
 
     def close(self, status: str) -> None:

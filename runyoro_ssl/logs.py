@@ -1,4 +1,4 @@
-"""What a user sees: structured log lines on stderr, progress bars, tables; libraries kept quiet."""
+"""What a user sees: structured log lines on stderr, tables; libraries kept quiet."""
 
 from __future__ import annotations
 
@@ -11,18 +11,6 @@ from typing import Any
 
 import structlog
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    SpinnerColumn,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-    TransferSpeedColumn,
-)
 from rich.table import Table
 from rich.text import Text
 
@@ -36,7 +24,7 @@ WIDTH_IN_FILES = 120
 """Columns of a table that goes to a file and not to a terminal."""
 
 console = Console(stderr=True, highlight=False, emoji=False)
-"""Progress bars and log lines share it, so that a line never cuts through a bar."""
+"""Progress bars (`bars`) and log lines share it, so that neither erases the other."""
 
 
 def _redact_event(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
@@ -52,7 +40,7 @@ def configure() -> None:
             _redact_event,
             structlog.dev.ConsoleRenderer(colors=console.is_terminal, pad_event_to=0, sort_keys=False),
         ],
-        logger_factory=structlog.PrintLoggerFactory(file=_ConsoleFile()),  # type: ignore[arg-type]
+        logger_factory=structlog.WriteLoggerFactory(file=_ConsoleFile()),  # type: ignore[arg-type]
         cache_logger_on_first_use=False,
     )
     quiet_libraries()
@@ -85,38 +73,6 @@ def get_logger() -> Any:
     return structlog.get_logger()
 
 
-def progress(unit: str, *columns: ProgressColumn) -> Progress:
-    """A progress bar counting `unit`, with time spent and time left. Silent when stderr is not a terminal."""
-    return Progress(
-        SpinnerColumn(),
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn(unit),
-        *columns,
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-        console=console,
-        disable=not console.is_terminal,
-    )
-
-
-def download_progress() -> Progress:
-    """A progress bar counting bytes, with their rate and the time left. Silent when stderr is not a terminal."""
-    return Progress(
-        SpinnerColumn(),
-        TextColumn("{task.description}"),
-        BarColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-        console=console,
-        disable=not console.is_terminal,
-    )
-
-
 def print_table(title: str, columns: list[str], rows: list[list[str]]) -> None:
     """A table on stdout, without secrets: the result of a task, as against its log on stderr."""
     table = Table(title=Text(redact(title)), title_justify="left", title_style="bold")
@@ -128,10 +84,11 @@ def print_table(title: str, columns: list[str], rows: list[list[str]]) -> None:
 
 
 class _ConsoleFile:
-    """File-like front of `console` for structlog."""
+    """File-like front of `console` for structlog, which writes a line at a time."""
 
     def write(self, text: str) -> None:
-        console.out(text, end="", highlight=False)
+        # print, not out: only so does a bar that is shown make room for the line. The terminal wraps it, if need be.
+        console.print(Text.from_ansi(text.removesuffix("\n")), soft_wrap=True)
 
     def flush(self) -> None:
         console.file.flush()

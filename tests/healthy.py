@@ -122,7 +122,7 @@ def try_run(trial: Trial, dataset: Path, folder: Path, *, steps: int) -> Outcome
         checkpoints=len(states),
         first_gap=_gap(result.first),
         last_gap=_gap(result.last),
-        codes=result.last["eval/codevector_perplexity"],
+        codes=result.last["eval/hard_perplexity"],
     )
 
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from runyoro_ssl.bars import progress
 from runyoro_ssl.errors import AudioError, ManifestError
-from runyoro_ssl.logs import progress
 
 SAMPLE_RATE = 16_000
 MAX_CLIP_SEC = 15.0

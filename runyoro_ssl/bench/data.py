@@ -13,12 +13,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from runyoro_ssl.bars import progress
 from runyoro_ssl.bench.corpus import SAMPLE_RATE, synthesise, write_clips
 from runyoro_ssl.bench.long import bench_hours, bench_long
 from runyoro_ssl.bench.measure import Comparison, What, alternate
 from runyoro_ssl.bench.watched import core_seconds_of_children, prepare_config, remove_prepared
 from runyoro_ssl.errors import ManifestError
-from runyoro_ssl.logs import progress
 from runyoro_ssl.torchaudio_compat import import_transformers
 
 BATCH_SECONDS = 32.0

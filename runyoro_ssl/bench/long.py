@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
+from runyoro_ssl.bars import progress
 from runyoro_ssl.bench.corpus import SAMPLE_RATE
 from runyoro_ssl.bench.decoding import core_seconds_to_decode
 from runyoro_ssl.bench.measure import Comparison, What, alternate
@@ -19,7 +20,6 @@ from runyoro_ssl.bench.watched import Usage, prepare_config, prepare_watched, re
 from runyoro_ssl.config import Config
 from runyoro_ssl.dataset.layout import REPORT
 from runyoro_ssl.errors import ConfigError
-from runyoro_ssl.logs import progress
 
 MAX_RUNS = 3
 START_COPIES = 2

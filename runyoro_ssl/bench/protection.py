@@ -10,11 +10,11 @@ from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
+from runyoro_ssl.bars import progress
 from runyoro_ssl.bench.corpus import synthesise
 from runyoro_ssl.bench.measure import Comparison
 from runyoro_ssl.bench.subjects import build_model
 from runyoro_ssl.config import Config
-from runyoro_ssl.logs import progress
 from runyoro_ssl.plugin.manager import Plugins, load_plugins
 from runyoro_ssl.plugin.spec import Run
 from runyoro_ssl.resolve import load_config
@@ -35,7 +35,7 @@ class StepClock:
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
         """Note the time of a step."""
-        if "train/loss" in metrics:
+        if "train/objective" in metrics:
             self.times[step] = time.perf_counter()
 
     def close(self, status: str) -> None:

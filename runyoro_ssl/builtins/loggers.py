@@ -29,9 +29,10 @@ class ConsoleLogger:
     """Backend that prints a line for each logged step and each validation, above the progress bar."""
 
     SHOWN = (
-        ("loss", "loss", "{:.4f}"),
+        ("contrastive_loss", "loss", "{:.4f}"),
         ("accuracy", "accuracy", "{:.1%}"),
-        ("codevector_perplexity", "perplexity", "{:.0f}"),
+        ("soft_perplexity", "soft perplexity", "{:.0f}"),
+        ("hard_perplexity", "hard perplexity", "{:.0f}"),
         ("grad_norm", "grad norm", "{:.2f}"),
         ("learning_rate", "lr", "{:.1e}"),
         ("audio_seconds_per_second", "audio s/s", "{:.1f}"),
@@ -111,7 +112,7 @@ def _is_part_of(run: Run, line: bytes) -> bool:
         step = int(numbers["step"])
     except (ValueError, KeyError, TypeError):
         return False
-    follows = step == run.start_step and not run.is_validated and "eval/loss" in numbers
+    follows = step == run.start_step and not run.is_validated and any(name.startswith("eval/") for name in numbers)
     return line.endswith(b"\n") and step <= run.start_step and not follows
 
 

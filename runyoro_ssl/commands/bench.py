@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from runyoro_ssl import logs
+from runyoro_ssl.bars import progress
 from runyoro_ssl.commands.given import bench_options
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ def _bench_step(settings: Any) -> list[Comparison]:
     from runyoro_ssl.bench.run import run_training_bench
 
     rows: list[Comparison] = []
-    with logs.progress("parts") as bar:
+    with progress("parts") as bar:
         task = bar.add_task(f"Measuring {settings.size} on {settings.device}", total=len(settings.parts))
         for row in run_training_bench(settings):
             rows.append(row)

@@ -120,7 +120,7 @@ def _run_stages(report: SmokeReport, folder: Path, audio_dir: Path | None, seed:
         first, best = _train(config)
         result.append(
             f"held-out contrastive loss {first['eval/contrastive_loss']:.3f} to {best['eval/contrastive_loss']:.3f}, "
-            f"accuracy {best['eval/accuracy']:.1%}, perplexity {best['eval/codevector_perplexity']:.0f}"
+            f"accuracy {best['eval/accuracy']:.1%}, perplexity {best['eval/hard_perplexity']:.0f}"
         )
     with report.stage("reload") as result:
         result.append(_reload(config, round(best["step"])))

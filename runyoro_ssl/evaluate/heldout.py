@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from runyoro_ssl.bars import progress
 from runyoro_ssl.batches.build import BatchBuilder, TrainingBatch
 from runyoro_ssl.batches.forward import run_objective
 from runyoro_ssl.batches.idle import idle_batch
@@ -22,7 +23,7 @@ from runyoro_ssl.errors import TrainingError
 from runyoro_ssl.evaluate.hearing import hear, remedy
 from runyoro_ssl.evaluate.judged import ALIKE, FEW_SEC, MIN_CLIP_SEC, TOO_SHORT
 from runyoro_ssl.evaluate.metrics import Meter
-from runyoro_ssl.logs import get_logger, progress
+from runyoro_ssl.logs import get_logger
 from runyoro_ssl.model.forward import num_frames
 
 log = get_logger()
@@ -124,7 +125,7 @@ def validate(
         builder, ([one] for one in mine), num_workers=0, pin_memory=accelerator.device.type == "cuda"
     )
     try:
-        with progress("batches") as bar, closing(loading):
+        with progress("batches", is_transient=True) as bar, closing(loading):
             task = bar.add_task("Validating", total=len(mine), visible=accelerator.is_main_process)
             for _ in range(0, len(plan), accelerator.num_processes):  # all processes ask equally often
                 if is_stopped():

@@ -65,8 +65,12 @@ class Totals:
     def means(self, stage: str, diversity_loss_weight: float, *, whole_set: bool = False) -> dict[str, float]:
         """Means per masked frame, named `<stage>/…`; no numbers where nothing was counted.
 
-        With `whole_set`, the diversity loss is that of all clips together and not the mean over micro-batches: it
-        then does not depend on how they were batched.
+        The objective is what is minimised: the contrastive loss, which is what "loss" means wherever a person reads it,
+        and the weighted diversity loss. Perplexities count codes in use, all codebooks together: in training, soft,
+        those that the quantizer gives weight; in evaluation mode, hard, those that it takes.
+
+        With `whole_set`, in evaluation mode, the diversity loss is that of all clips together and not the mean over
+        micro-batches: it then does not depend on how they were batched.
         """
         count = self.num_masked or math.nan
         contrastive, diversity = self.contrastive_loss / count, self.diversity_loss / count
@@ -75,11 +79,11 @@ class Totals:
         if whole_set and mass is not None:
             diversity = (mass.numel() - codes_in_use) / mass.numel()
         return {
-            f"{stage}/loss": contrastive + diversity_loss_weight * diversity,
+            f"{stage}/objective": contrastive + diversity_loss_weight * diversity,
             f"{stage}/contrastive_loss": contrastive,
             f"{stage}/diversity_loss": diversity,
             f"{stage}/accuracy": self.num_correct / count,
-            f"{stage}/codevector_perplexity": codes_in_use,
+            f"{stage}/{'hard' if whole_set else 'soft'}_perplexity": codes_in_use,
             f"{stage}/chance_loss": self.chance_loss / count,
         }
 

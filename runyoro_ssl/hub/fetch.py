@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from runyoro_ssl.bars import download_progress
 from runyoro_ssl.errors import CheckpointError, OutOfReachError, RunyoroError
 from runyoro_ssl.hub.arrival import Arrival
 from runyoro_ssl.hub.cached import COMMIT, FILE_OF, ModelPart, cached_folder, weights_among
@@ -19,7 +20,7 @@ from runyoro_ssl.hub.known import KNOWN, pinned_revision, suggest
 from runyoro_ssl.hub.patience import patiently
 from runyoro_ssl.hub.place import amount, cache_folder, check_room, hub_reachable, repository_folder
 from runyoro_ssl.hub.transfer import download, part_of
-from runyoro_ssl.logs import download_progress, get_logger
+from runyoro_ssl.logs import get_logger
 from runyoro_ssl.redaction import redact
 
 log = get_logger()

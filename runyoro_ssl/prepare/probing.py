@@ -12,10 +12,10 @@ from pathlib import Path
 
 from runyoro_ssl.audio.decode import AudioInfo, probe
 from runyoro_ssl.audio.reasons import Reason
+from runyoro_ssl.bars import progress
 from runyoro_ssl.builtins.executors.processes import ProcessExecutor
 from runyoro_ssl.config import Config
 from runyoro_ssl.errors import AudioError, ManifestError
-from runyoro_ssl.logs import progress
 from runyoro_ssl.prepare.hours import Drawing, nothing_fits
 from runyoro_ssl.prepare.lines import FilePart
 from runyoro_ssl.prepare.sniff import AUDIO_EXTENSIONS, check_present, is_sound, pointer, read_head, what_else

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from runyoro_ssl.bars import progress
 from runyoro_ssl.builtins.executors.processes import ProcessExecutor
 from runyoro_ssl.dataset.write import DataFile, WriteFile
-from runyoro_ssl.logs import progress
 from runyoro_ssl.prepare.workers import opened, run
 
 WORTH_WORKERS = 8

@@ -100,7 +100,7 @@ def measures(guessing: Chance) -> dict[str, str]:
     return {
         "contrastive_loss": f"contrastive loss, nats per masked frame (guessing: {guessing.loss:.3f})",
         "accuracy": f"accuracy, 1 of {guessing.num_choices}",
-        "codevector_perplexity": "codevector perplexity",
+        "hard_perplexity": "codes in use (hard perplexity)",
     }
 
 

@@ -69,7 +69,7 @@ def _choose(run: TrainingRun) -> Path:
         problem = verify_checkpoint(chosen)
         if problem is None:
             if best["step"] != last["step"]:
-                log.info("best_is_not_last", best_loss=best["eval/loss"], at=chosen.name, last_loss=last["eval/loss"])
+                log.info("best_is_not_last", best=best["eval/objective"], at=chosen.name, last=last["eval/objective"])
             return chosen
         log.warning("best_checkpoint_lost", path=str(chosen), why=problem, instead="the newest healthy one")
     chosen = find_healthy(output_dir) or _newest_of_numbers(output_dir)
@@ -99,7 +99,7 @@ def _measured(checkpoint: Path, last: Mapping[str, float]) -> dict[str, float]:
 
 
 def _why_none(last: Mapping[str, float]) -> str:
-    if not math.isfinite(last["eval/loss"]):
+    if not math.isfinite(last["eval/objective"]):
         return "held-out speech could not be judged: no clip of it could be read and masked, or its loss was no number"
     return "in each validation the codebooks had collapsed"
 

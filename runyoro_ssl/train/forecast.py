@@ -12,9 +12,9 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
+from runyoro_ssl.bars import progress
 from runyoro_ssl.config import Config
 from runyoro_ssl.evaluate.heldout import validate
-from runyoro_ssl.logs import progress
 from runyoro_ssl.model.at_hand import free_memory
 from runyoro_ssl.model.load import load_model_config
 from runyoro_ssl.model.memory import BatchSettings, count_parameters, predict_memory

@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 
 from rich.progress import TextColumn
 
+from runyoro_ssl.bars import progress
 from runyoro_ssl.batches.build import TrainingBatch
 from runyoro_ssl.batches.loader import load_batches
 from runyoro_ssl.batches.plan import Update
@@ -20,7 +21,7 @@ from runyoro_ssl.batches.unreadable import Unreadable
 from runyoro_ssl.disk.lock import FolderLock
 from runyoro_ssl.errors import LoaderError, PluginError, TrainingError
 from runyoro_ssl.evaluate.heldout import validate
-from runyoro_ssl.logs import get_logger, progress
+from runyoro_ssl.logs import get_logger
 from runyoro_ssl.processes import gather_over_processes, sum_over_processes
 from runyoro_ssl.train.checkpoints.folder import find_healthy, set_aside_later, step_of
 from runyoro_ssl.train.checkpoints.saver import Saver
@@ -37,6 +38,14 @@ from runyoro_ssl.train.stopping.ending import Ending, Stopping
 from runyoro_ssl.train.training_run import TrainingRun
 
 log = get_logger()
+
+IN_BAR = (
+    ("contrastive_loss", "loss {:.3f}"),
+    ("accuracy", "accuracy {:.1%}"),
+    ("soft_perplexity", "soft perplexity {:.0f}"),
+    ("audio_seconds_per_second", "{:.1f} audio s/s"),
+)
+"""Numbers beside the bar, the most telling first."""
 
 
 @dataclass
@@ -175,7 +184,7 @@ class Loop:
             return self.stopping.asked(), False
         self.pace.validation_seconds = clock.now() - started
         self.loggers.log(run.step, {"epoch": run.epoch, **metrics})
-        if not math.isfinite(metrics["eval/loss"]) and run.accelerator.is_main_process:
+        if not math.isfinite(metrics["eval/objective"]) and run.accelerator.is_main_process:
             log.warning(
                 "validation_judged_nothing",
                 step=run.step,
@@ -241,18 +250,14 @@ def batches_of_steps(run: TrainingRun) -> Generator[list[TrainingBatch]]:
 @contextmanager
 def _training_bar(run: TrainingRun) -> Iterator[Any]:
     """A bar over the run's steps; call what it yields with (step, metrics)."""
-    with progress("steps", TextColumn("{task.fields[shown]}")) as bar:
-        task = bar.add_task("Training", total=run.total_steps, completed=run.step, shown="")
+    details = [TextColumn(f"{{task.fields[numbers][{index}]}}") for index in range(len(IN_BAR))]
+    with progress("steps", *details) as bar:
+        task = bar.add_task("Training", total=run.total_steps, completed=run.step, numbers=[""] * len(IN_BAR))
         bar.update(task, visible=run.accelerator.is_main_process)
 
         def advance(step: int, metrics: Mapping[str, float]) -> None:
             bar.update(task, completed=step)
             if metrics:
-                bar.update(
-                    task,
-                    shown=f"loss {metrics['train/loss']:.3f} accuracy {metrics['train/accuracy']:.1%} "
-                    f"perplexity {metrics['train/codevector_perplexity']:.0f} "
-                    f"{metrics['train/audio_seconds_per_second']:.1f} audio s/s",
-                )
+                bar.update(task, numbers=[words.format(metrics[f"train/{name}"]) for name, words in IN_BAR])
 
         yield advance

@@ -177,7 +177,7 @@ def test_signal_ends_the_real_program_after_saving(
     with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
         log = tmp_path / "run" / "metrics.jsonl"
         for _ in range(1200):
-            if log.exists() and log.read_text().count("train/loss") >= 2:
+            if log.exists() and log.read_text().count("train/objective") >= 2:
                 break
             time.sleep(0.1)
         os.killpg(process.pid, number)

@@ -11,7 +11,7 @@ from runyoro_ssl.errors import DatasetError, TrainingError
 GOOD = {
     "eval/contrastive_loss": 4.2,
     "eval/accuracy": 0.1,
-    "eval/codevector_perplexity": 30.0,
+    "eval/hard_perplexity": 30.0,
     "eval/chance_loss": 4.58,
 }
 
@@ -27,7 +27,7 @@ def test_learning_passes() -> None:
         ({"eval/contrastive_loss": 4.6}, "held-out contrastive loss ended at 4.600"),
         ({"eval/contrastive_loss": float("nan")}, "held-out contrastive loss"),
         ({"eval/accuracy": 0.015}, "accuracy ended at 1.50%"),
-        ({"eval/codevector_perplexity": 2.1}, "codebook collapsed"),
+        ({"eval/hard_perplexity": 2.1}, "codebook collapsed"),
         # A collapsed codebook has few negatives left: a low loss is then no achievement.
         ({"eval/contrastive_loss": 1.0, "eval/chance_loss": 0.9}, "below guessing (0.900)"),
     ],

@@ -135,7 +135,7 @@ def check_undone(config: Config, result: TrainResult, kinds: set[str]) -> None:
     assert "went back to checkpoint-10" in alarm["done"]
     assert alarm["last_updates"][-1]["step"] == alarm["step"]
     assert (result.ending.kind, result.step) == ("finished", 32)
-    lines = [line for line in metrics(out) if "train/loss" in line]
+    lines = [line for line in metrics(out) if "train/objective" in line]
     assert [line["step"] for line in lines] == list(range(1, 33))
     rates = [line["train/learning_rate"] for line in lines]
     assert rates[11] < 0.51 * rates[9]
@@ -185,7 +185,7 @@ def test_fault_before_the_first_checkpoint_starts_over(config: Config, plant: Ca
     assert result.ending.kind == "finished"
     (alarm,) = [event for event in read(config.train.output_dir) if event.get("action") == "go_back"]
     assert "went back to the model as it came" in alarm["done"]
-    assert [line["step"] for line in metrics(config.train.output_dir) if "eval/loss" in line] == [0, 16, 20]
+    assert [line["step"] for line in metrics(config.train.output_dir) if "eval/objective" in line] == [0, 16, 20]
 
 
 def test_updates_that_are_often_no_numbers_end_the_run_and_name_the_clips(
@@ -282,7 +282,7 @@ def test_worse_validation_ends_with_the_best_model(config: Config, monkeypatch: 
 
     def validate(*args: Any, **options: Any) -> Any:
         found = real(*args, **options)
-        return {**found, "eval/loss": next(losses)}
+        return {**found, "eval/objective": next(losses)}
 
     monkeypatch.setattr(loop, "validate", validate)
     settings = config.train.model_copy(update={"eval_steps": 2, "save_steps": 2, "save_total_limit": 1})

@@ -164,5 +164,5 @@ def test_resumed_with_other_micro_batches(train_config: MakeConfig, capfd: pytes
     assert "kept_from_the_run" in said.out + said.err
     assert "update_seconds=12" in said.out + said.err
     assert "micro_batches_regrouped" in said.out + said.err
-    last = [metrics(config.train.output_dir)[-1]["eval/loss"] for config in (whole, parted)]
+    last = [metrics(config.train.output_dir)[-1]["eval/objective"] for config in (whole, parted)]
     assert last[0] == pytest.approx(last[1], rel=1e-2)

@@ -186,7 +186,7 @@ def test_settings_that_are_not_of_the_model_change_nothing(
     """What a config.json says of precision, memory, outputs or fine-tuning: the run is the same, to the bit."""
     edit(CONFIG, **settings)(model)
     last = [
-        run(train_config(name, "train.max_steps=2", f"model.model_name_or_path={folder}")).last["eval/loss"]
+        run(train_config(name, "train.max_steps=2", f"model.model_name_or_path={folder}")).last["eval/objective"]
         for name, folder in (("plain", tiny_model), ("changed", model))
     ]
     assert last[0] == last[1]

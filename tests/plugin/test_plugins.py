@@ -204,8 +204,8 @@ def test_examples_work(load: Callable[..., Plugins], tmp_path: Path) -> None:
     )
     assert (loudness(quiet), loudness(loud)) == ("too quiet", None)
     logger.open(hookspecs.Run(tmp_path, "run", {}, 0, 10))
-    logger.log(5, {"train/loss": 1.0})
-    logger.log(5, {"epoch": 1, "eval/loss": 4.5, "eval/accuracy": 0.1, "eval/codevector_perplexity": 30})
+    logger.log(5, {"train/objective": 1.0})
+    logger.log(5, {"epoch": 1, "eval/objective": 4.5, "eval/accuracy": 0.1, "eval/hard_perplexity": 30})
     logger.close("finished")
     assert (tmp_path / "validation.csv").read_text().splitlines()[1] == "5,1,4.5,0.1,30"
 

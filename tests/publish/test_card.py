@@ -16,7 +16,7 @@ from runyoro_ssl.resolve import load_config
 from support.disks import PAGE_BYTES, resize, small_disk
 from support.trainer import run
 
-NUMBERS = {"step": 2.0, "eval/contrastive_loss": 1.0, "eval/accuracy": 0.5, "eval/codevector_perplexity": 9.0}
+NUMBERS = {"step": 2.0, "eval/contrastive_loss": 1.0, "eval/accuracy": 0.5, "eval/hard_perplexity": 9.0}
 
 
 def finished(folder: Path, base_model: str, revision: str | None = None, **overrides: int) -> Path:

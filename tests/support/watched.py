@@ -20,10 +20,10 @@ HEALTHY = UpdateNumbers(1, CHANCE + TRAINED, 0.4, CHANCE, (250.0, 180.0), 1.0)
 FRESH = UpdateNumbers(1, CHANCE + 0.001, 0.01, CHANCE, (20.0, 25.0), 0.3)
 """Random weights: at chance."""
 VALID = {
-    "eval/loss": 2.2,
+    "eval/objective": 2.2,
     "eval/contrastive_loss": 2.1,
     "eval/chance_loss": 4.6,
-    "eval/codevector_perplexity": 400.0,
+    "eval/hard_perplexity": 400.0,
 }
 
 
@@ -88,6 +88,6 @@ def kinds(found: list[tuple[int, Alarm]]) -> list[tuple[int, str, str]]:
 def validate(health: HealthWatch, losses: Iterable[float], *, first: int = 100, **values: Any) -> list[Alarm | None]:
     """Validate every 100 steps with these losses."""
     return [
-        health.judge_validation(step, {**VALID, "eval/loss": loss, **values})
+        health.judge_validation(step, {**VALID, "eval/objective": loss, **values})
         for step, loss in zip(range(first, 10**6, 100), losses, strict=False)
     ]

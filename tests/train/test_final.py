@@ -60,7 +60,7 @@ def test_run_whose_validation_judges_nothing(
         raise AssertionError(f"{name} is no JSON")
 
     found = json.loads((out / "result.json").read_text(), parse_constant=refuse)
-    assert found["validations"]["best"]["eval/loss"] is None
+    assert found["validations"]["best"]["eval/objective"] is None
     write_model_card(out)
     assert (out / "README.md").read_text().count("| not measured | not measured |") == 3
 

@@ -169,7 +169,7 @@ def test_first_log_line_within_a_minute(
     slow_down(monkeypatch, at, step_sec)
     with capture_logs() as logs:
         out = run(unset(train_config("run", "train.max_steps=24"))).output_dir
-    assert [line["step"] for line in metrics(out) if "train/loss" in line] == LOGGED[step_sec]
+    assert [line["step"] for line in metrics(out) if "train/objective" in line] == LOGGED[step_sec]
     (told,) = (line for line in logs if line["event"] == "pace")
     whole = {0.5: "12.0 s", 25.0: "10.0 min"}[step_sec]
     assert (told["whole_run"], told["step"]) == (whole, f"{step_sec} s")
@@ -223,7 +223,7 @@ def test_what_goes_by_steps_is_the_same_after_a_stop(
             run(unset(train_config("run", *settings)))
     resumed = run(unset(train_config("run", *settings), resume_from_checkpoint="last"))
     assert resumed.best == calm.best
-    validated = [[line for line in metrics(one.output_dir) if "eval/loss" in line] for one in (calm, resumed)]
+    validated = [[line for line in metrics(one.output_dir) if "eval/objective" in line] for one in (calm, resumed)]
     assert validated[0] == validated[1]
     assert [line["step"] for line in validated[0]] == [0, 6, 12, 18, 24]
 
@@ -245,5 +245,5 @@ def test_two_processes_agree(train_config: MakeConfig, tmp_path: Path) -> None:
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stderr.count("pace ") == 1
-    steps = [line["step"] for line in metrics(tmp_path / "two") if "train/loss" in line]
+    steps = [line["step"] for line in metrics(tmp_path / "two") if "train/objective" in line]
     assert {1, 10, 12} <= set(steps)

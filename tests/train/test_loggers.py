@@ -30,16 +30,16 @@ def test_jsonl_holds_each_step_once(tmp_path: Path) -> None:
     first = JsonlLogger()
     first.open(make_run(tmp_path))
     for step in (1, 2, 3):
-        first.log(step, {"epoch": 0.5, "train/loss": float(step)})
+        first.log(step, {"epoch": 0.5, "train/objective": float(step)})
     first.close("failed")
     with (tmp_path / "metrics.jsonl").open("a") as file:
         file.write('{"step": 4, "tra')
     second = JsonlLogger()
     second.open(make_run(tmp_path, start_step=2))
-    second.log(3, {"train/loss": 30.0, "train/grad_norm": math.inf})
+    second.log(3, {"train/objective": 30.0, "train/grad_norm": math.inf})
     second.close("finished")
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
-    assert [(line["step"], line["train/loss"]) for line in lines] == [(1, 1.0), (2, 2.0), (3, 30.0)]
+    assert [(line["step"], line["train/objective"]) for line in lines] == [(1, 1.0), (2, 2.0), (3, 30.0)]
     assert lines[2]["train/grad_norm"] is None
 
 
@@ -49,10 +49,10 @@ def test_jsonl_waits_for_room(disk: Path) -> None:
     logger.open(make_run(disk))
     (disk / "filler").write_bytes(bytes((1 << 20) - 3 * 4096))
     for step in range(1, 400):
-        logger.log(step, {"train/loss": float(step), "train/what": 0.123456789})
+        logger.log(step, {"train/objective": float(step), "train/what": 0.123456789})
     assert len((disk / "metrics.jsonl").read_bytes().splitlines()) < 390
     (disk / "filler").unlink()
-    logger.log(400, {"train/loss": 400.0})
+    logger.log(400, {"train/objective": 400.0})
     logger.close("finished")
     lines = [json.loads(line) for line in (disk / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == list(range(1, 401))
@@ -62,7 +62,7 @@ def test_jsonl_drops_a_validation_that_is_made_again(tmp_path: Path) -> None:
     """A run that was stopped before its checkpoint knew of it makes it once more; a new run begins with nothing."""
     first = JsonlLogger()
     first.open(make_run(tmp_path))
-    for step, name in ((1, "train/loss"), (2, "train/loss"), (2, "eval/loss"), (3, "train/loss")):
+    for step, name in ((1, "train/objective"), (2, "train/objective"), (2, "eval/objective"), (3, "train/objective")):
         first.log(step, {name: 1.0})
     first.close("failed")
     for run, left in (
@@ -82,17 +82,17 @@ def test_tensorboard_scalars_can_be_read_back(tmp_path: Path) -> None:
 
     logger = TensorBoardLogger()
     logger.open(make_run(tmp_path))
-    logger.log(5, {"eval/loss": 4.5})
+    logger.log(5, {"eval/objective": 4.5})
     logger.close("finished")
     events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
-    assert [(event.step, event.value) for event in events.Scalars("eval/loss")] == [(5, 4.5)]
+    assert [(event.step, event.value) for event in events.Scalars("eval/objective")] == [(5, 4.5)]
 
 
 def test_console_shows_what_a_person_watches(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Loss, accuracy and perplexity, with the step and the length of the run."""
     logger = ConsoleLogger()
     logger.open(make_run(tmp_path))
-    logger.log(5, {"eval/loss": 4.5, "eval/accuracy": 0.25, "eval/codevector_perplexity": 33.0})
+    logger.log(5, {"eval/objective": 4.5, "eval/accuracy": 0.25, "eval/hard_perplexity": 33.0})
     logger.close("finished")
     err = capsys.readouterr().err
     assert "5/10" in err
@@ -122,12 +122,12 @@ def test_wandb_stays_offline_unless_told(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setitem(sys.modules, "wandb", wandb)
     logger = WandbLogger()
     logger.open(make_run(tmp_path))
-    logger.log(1, {"train/loss": 1.0})
+    logger.log(1, {"train/objective": 1.0})
     logger.close("failed")
     assert calls[0]["mode"] == "offline"
     assert calls[0]["config"] == {"train": {"seed": 1}}
     assert calls[0]["settings"] == {"x_disable_meta": True, "disable_git": True, "disable_code": True, "console": "off"}
-    assert calls[1:] == [(1, {"train/loss": 1.0}), 1]
+    assert calls[1:] == [(1, {"train/objective": 1.0}), 1]
 
 
 @pytest.mark.parametrize("kind", [ValueError, SystemExit])

@@ -62,12 +62,12 @@ def test_run_writes_what_it_promises(train_config: MakeConfig, tiny_model: Path)
     lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     train_names = "loss contrastive_loss diversity_loss accuracy codevector_perplexity grad_norm learning_rate"
     train_names += " gumbel_temperature audio_seconds_per_second data_wait_share"
-    trained = [line for line in lines if "train/loss" in line]
+    trained = [line for line in lines if "train/objective" in line]
     assert [line["step"] for line in trained] == [1, 2, 3, 4, 5, 6]
     for line in trained:
         assert {f"train/{name}" for name in train_names.split()} | {"step", "epoch"} <= line.keys()
         assert all(math.isfinite(value) for value in line.values())
-    validated = [line for line in lines if "eval/loss" in line]
+    validated = [line for line in lines if "eval/objective" in line]
     assert [line["step"] for line in validated] == [0, 2, 4, 6]
     assert validated[-1]["eval/accuracy"] == result.last["eval/accuracy"]
 
@@ -266,7 +266,7 @@ def test_option_changes_what_is_learned(
 ) -> None:
     """Each option runs, is finite, and leads to other weights: none is parsed and not used."""
     result = run(train_config("option", *SHORT, setting))
-    assert math.isfinite(result.last["eval/loss"])
+    assert math.isfinite(result.last["eval/objective"])
     assert not equal(weights(result.output_dir), plain_weights)
 
 

@@ -41,7 +41,7 @@ def led_astray(config: Config) -> TrainingRun:
         lost.model.project_q.weight.zero_()
     lost.step, lost.epoch, lost.stepper.num_parts = 40, 9.0, 4
     lost.meter.window.num_masked += 7
-    lost.watch.judge_validation(40, {**lost.watch.validations["last"], "eval/loss": 0.1})
+    lost.watch.judge_validation(40, {**lost.watch.validations["last"], "eval/objective": 0.1})
     lost.unreadable.load_state_dict({"rows": [3]})
     return lost
 

@@ -13,10 +13,11 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from runyoro_ssl.bars import progress
 from runyoro_ssl.config import Config
 from runyoro_ssl.disk.durable import write_jsonl
 from runyoro_ssl.errors import AudioError, ManifestError
-from runyoro_ssl.logs import get_logger, progress
+from runyoro_ssl.logs import get_logger
 from runyoro_ssl.prepare.hub.address import SCHEME, HubAddress
 from runyoro_ssl.prepare.hub.arrivals import Arrivals
 from runyoro_ssl.prepare.hub.dataset import HubDataset, open_dataset

@@ -11,9 +11,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from runyoro_ssl.bars import progress
 from runyoro_ssl.disk.durable import sha256
 from runyoro_ssl.errors import ManifestError
-from runyoro_ssl.logs import get_logger, progress
+from runyoro_ssl.logs import get_logger
 from runyoro_ssl.prepare.hub.address import HubAddress
 
 log = get_logger()

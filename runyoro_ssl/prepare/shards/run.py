@@ -8,11 +8,12 @@ from concurrent.futures import Executor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from runyoro_ssl.bars import progress
 from runyoro_ssl.config import Config
 from runyoro_ssl.dataset.layout import dataset_features
 from runyoro_ssl.disk.durable import sweep
 from runyoro_ssl.errors import ConfigError, DatasetError
-from runyoro_ssl.logs import get_logger, progress
+from runyoro_ssl.logs import get_logger
 from runyoro_ssl.plugin.manager import Plugins
 from runyoro_ssl.prepare.accounts import Account, Drop
 from runyoro_ssl.prepare.shards.job import Job

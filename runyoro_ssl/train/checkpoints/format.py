@@ -45,6 +45,8 @@ FORMAT, SHARDED_FORMAT = 2, 3
 """Of trainer_state.json, and where moments are sharded; a checkpoint of another format is not resumed."""
 FIRST_VERSIONS = "0.1.0 or before"
 """Versions that did not write their name into a checkpoint."""
+RENAMED = {"eval/loss": "eval/objective", "eval/codevector_perplexity": "eval/hard_perplexity"}
+"""Measures of a validation, by the names that version 0.1.0 gave them."""
 NOT_FINITE = "some weights are no numbers"
 """The concern of a checkpoint whose model is of no use."""
 SPARE_BYTES = 16 << 20
@@ -169,6 +171,10 @@ def load_state(folder: Path) -> dict[str, Any]:
         raise written_otherwise(
             folder, state, f"it has format {state.get('format')}, this version reads {FORMAT} and {SHARDED_FORMAT}"
         )
+    state["validations"] = {
+        kind: {RENAMED.get(name, name): value for name, value in numbers.items()}
+        for kind, numbers in state["validations"].items()
+    }
     return state
 
 

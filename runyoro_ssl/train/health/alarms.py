@@ -229,7 +229,7 @@ def validation_collapsed(
     """The alarm for a validation whose loss says nothing. `before`: the most codes that one had in use."""
     return Alarm(
         "validation_collapsed",
-        f"validation at step {step}: {metrics['eval/codevector_perplexity']:.1f} codes in use, all codebooks together, "
+        f"validation at step {step}: {metrics['eval/hard_perplexity']:.1f} codes in use, all codebooks together, "
         f"at most {before:.1f} before, of which {config.max_lost_codes:.0%} may be lost (health.max_lost_codes), floor "
         f"{floor:g} (health.min_group_perplexity for each); guessing would reach "
         f"{metrics['eval/chance_loss']:.3f} nats, floor {config.min_contrastive_loss:g} (health.min_contrastive_loss)",
@@ -257,8 +257,8 @@ def validation_worsens(
     """The alarm for so many validations without a new best that more training is not worth its time."""
     return Alarm(
         "validation_worsens",
-        f"held-out loss {metrics['eval/loss']:.4f} nats at step {step}; the best, {best['eval/loss']:.4f}, was at step "
-        f"{best['step']:.0f}, {without_best} validations ago (health.early_stop_patience)",
+        f"held-out objective {metrics['eval/objective']:.4f} at step {step}; the best, {best['eval/objective']:.4f}, "
+        f"was at step {best['step']:.0f}, {without_best} validations ago (health.early_stop_patience)",
         "more training no longer helps on speech that the model has not heard",
         f"use the model of step {best['step']:.0f}; to go further, more recordings, or a lower --learning-rate",
         "finish",

@@ -76,7 +76,7 @@ class HealthWatch:
         Nor is one whose codebooks have collapsed, or are on the way: its loss says nothing. One no better than guessing
         is best only as long as there is no other, and never ends the run: there, few codes in use make the loss low.
         """
-        config, found, codes = self._config, {"step": step, **metrics}, metrics["eval/codevector_perplexity"]
+        config, found, codes = self._config, {"step": step, **metrics}, metrics["eval/hard_perplexity"]
         self.validations["last"] = found
         self.validations.setdefault("first", found)
         if step == 0:
@@ -164,7 +164,7 @@ class HealthWatch:
 
     def _has_collapsed(self, metrics: Mapping[str, float]) -> bool:
         """Whether a validation has hardly a code in use, or has lost most of those that one had."""
-        codes, config = metrics["eval/codevector_perplexity"], self._config
+        codes, config = metrics["eval/hard_perplexity"], self._config
         if codes < self._floor or metrics["eval/chance_loss"] < config.min_contrastive_loss:
             return True
         return config.enabled and self._codebooks.judge_validation(codes)
@@ -222,11 +222,11 @@ class HealthWatch:
 
     def _is_better(self, metrics: Mapping[str, float]) -> bool:
         """Whether a validation is better than the best so far."""
-        if not math.isfinite(metrics["eval/loss"]):
+        if not math.isfinite(metrics["eval/objective"]):
             return False
         best = self.validations.get("best")
-        best_loss = math.inf if best is None else best["eval/loss"]
-        return (self._is_at_chance(metrics), metrics["eval/loss"]) < (self._is_at_chance(best), best_loss)
+        best_loss = math.inf if best is None else best["eval/objective"]
+        return (self._is_at_chance(metrics), metrics["eval/objective"]) < (self._is_at_chance(best), best_loss)
 
     def _is_at_chance(self, metrics: Mapping[str, float] | None) -> bool:
         """Whether a validation is no better than guessing, or there is none."""

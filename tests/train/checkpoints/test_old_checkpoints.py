@@ -14,7 +14,7 @@ from runyoro_ssl import __version__
 from runyoro_ssl.config import Config
 from runyoro_ssl.disk.durable import seal
 from runyoro_ssl.errors import CheckpointError
-from runyoro_ssl.train.checkpoints.format import STATE
+from runyoro_ssl.train.checkpoints.format import RENAMED, STATE
 from runyoro_ssl.train.health.state import ADDED
 from support.trainer import equal, metrics, run, weights
 
@@ -96,12 +96,17 @@ def in_old_shape(state: dict[str, Any]) -> dict[str, Any]:
     again = {
         "starts_at": first["eval/contrastive_loss"] - first["eval/chance_loss"],
         "best_step": best["step"],
-        "best_loss": best["eval/loss"],
+        "best_loss": best["eval/objective"],
         "best_at_chance": best["eval/contrastive_loss"] - best["eval/chance_loss"] >= -0.02,
     }
     again |= {"usual_gap": None, "best_gap": 0.0}
     kept = {name: value for name, value in health.items() if name not in {*ADDED, "behind"}}
-    old = {**state, "health": {**kept, **again}}
+    older = {new: old for old, new in RENAMED.items()}
+    validations = {
+        kind: {older.get(name, name): value for name, value in numbers.items()}
+        for kind, numbers in state["validations"].items()
+    }
+    old = {**state, "validations": validations, "health": {**kept, **again}}
     del old["version"], old["base_revision"], old["base_sha256"]
     assert old.keys() == OLD.keys()
     assert old["health"].keys() == OLD["health"].keys()

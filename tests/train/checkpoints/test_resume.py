@@ -116,7 +116,7 @@ def test_run_that_ended_before_its_first_checkpoint_begins_anew(
     out = config.train.output_dir
     out.mkdir()
     (out / "run.toml").write_text("")
-    (out / "metrics.jsonl").write_text('{"step": 0, "eval/loss": 9.0}\n')
+    (out / "metrics.jsonl").write_text('{"step": 0, "eval/objective": 9.0}\n')
     with pytest.raises(ConfigError, match="already holds a run"):
         run(config)
     logs.configure()
@@ -258,7 +258,7 @@ def test_run_that_ended_early_has_nothing_left_to_do(train_config: MakeConfig, m
     losses = iter([3.0, 2.0, 2.1, 2.2, 2.3, 2.4, 2.5, 2.6])
 
     def validate(*args: object, **options: object) -> object:
-        return {**real(*args, **options), "eval/loss": next(losses), "eval/contrastive_loss": 2.0}
+        return {**real(*args, **options), "eval/objective": next(losses), "eval/contrastive_loss": 2.0}
 
     monkeypatch.setattr(loop, "validate", validate)
     settings = ("train.max_steps=8", "train.warmup_steps=0", "train.eval_steps=1", "train.save_steps=1")

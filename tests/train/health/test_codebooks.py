@@ -26,7 +26,7 @@ def down(levels: Sequence[float], updates_each: int, rng: random.Random, **value
 
 def validated(contrastive_loss: float, codes: float) -> dict[str, Any]:
     """Numbers of a validation."""
-    return {"eval/contrastive_loss": contrastive_loss, "eval/codevector_perplexity": codes}
+    return {"eval/contrastive_loss": contrastive_loss, "eval/hard_perplexity": codes}
 
 
 AT_CHANCE: dict[str, Any] = {"contrastive_loss": CHANCE - 0.01, "accuracy": 0.02}
@@ -80,15 +80,15 @@ def test_validation_that_lost_most_codes_is_not_the_best() -> None:
     """121 codes in training, 14 in validation, where 120 had been: relative to what was, not to the limit of 6."""
     health = watch()
     alarms(health, many(30))
-    validate(health, [2.2], first=100, **{"eval/codevector_perplexity": 120.0})
-    (alarm,) = validate(health, [1.0], first=200, **{"eval/codevector_perplexity": 14.0})
+    validate(health, [2.2], first=100, **{"eval/hard_perplexity": 120.0})
+    (alarm,) = validate(health, [1.0], first=200, **{"eval/hard_perplexity": 14.0})
     assert alarm is not None
     assert alarm.kind == "validation_collapsed"
     assert "14.0 codes in use, all codebooks together, at most 120.0 before" in alarm.seen
     assert (health.best_step, bool(health.concerns())) == (100, True)
     came_with = watch()
-    came_with.judge_validation(0, {**VALID, "eval/codevector_perplexity": 200.0})
-    assert validate(came_with, [1.0], first=100, **{"eval/codevector_perplexity": 60.0}) != [None]
+    came_with.judge_validation(0, {**VALID, "eval/hard_perplexity": 200.0})
+    assert validate(came_with, [1.0], first=100, **{"eval/hard_perplexity": 60.0}) != [None]
 
 
 def test_codes_that_validation_still_uses_are_not_lost() -> None:

@@ -212,14 +212,14 @@ def test_run_finishes_without_a_new_best() -> None:
     assert found[:-1] == [None] * 10
     assert found[-1] is not None
     assert (found[-1].kind, found[-1].action) == ("validation_worsens", "finish")
-    assert (health.best_step, health.validations["best"]["eval/loss"]) == (600, 1.9)
+    assert (health.best_step, health.validations["best"]["eval/objective"]) == (600, 1.9)
     assert validate(watch(early_stop_patience=0), [2.0] * 50) == [None] * 50
 
 
 def test_model_as_it_came_is_no_best() -> None:
     """Otherwise a run whose first steps cost something would end with nothing."""
     health = watch()
-    health.judge_validation(0, {**VALID, "eval/loss": 1.0})
+    health.judge_validation(0, {**VALID, "eval/objective": 1.0})
     assert health.best_step is None
     validate(health, [math.nan, 2.0])
     assert health.best_step == 200
@@ -233,7 +233,7 @@ def test_validations_of_the_warm_up_do_not_end_the_run() -> None:
     assert health.best_step == 100
 
 
-@pytest.mark.parametrize("broken", [{"eval/codevector_perplexity": 5.9}, {"eval/chance_loss": 0.01}])
+@pytest.mark.parametrize("broken", [{"eval/hard_perplexity": 5.9}, {"eval/chance_loss": 0.01}])
 def test_collapsed_validation_is_never_the_best(broken: dict[str, Any]) -> None:
     """However low its loss; it is noted, and no checkpoint is healthy until the next good one."""
     health = watch()
@@ -393,7 +393,7 @@ def chances(seed: int) -> list[UpdateNumbers | dict[str, float]]:
     while len(events) < 120:
         make = rng.choice(VALUES)
         events += [make(rng) for _ in range(rng.choice([1, 2, 12, 25]))]
-        events.append({**VALID, "eval/loss": rng.uniform(1, 3), "eval/codevector_perplexity": rng.uniform(2, 30)})
+        events.append({**VALID, "eval/objective": rng.uniform(1, 3), "eval/hard_perplexity": rng.uniform(2, 30)})
     return events
 
 

@@ -48,7 +48,7 @@ from runyoro_ssl import logs
 from runyoro_ssl.train.stopping.signals import StopSignal
 from runyoro_ssl.processes import SIGNAL_EXIT
 logs.configure()
-with StopSignal() as stop, logs.progress("steps") as bar:
+with StopSignal() as stop, progress("steps") as bar:
     bar.add_task("Training", total=None)
     print("ready", flush=True)
     while not stop.received:
