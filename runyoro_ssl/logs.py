@@ -40,6 +40,7 @@ def configure() -> None:
             _redact_event,
             structlog.dev.ConsoleRenderer(colors=console.is_terminal, pad_event_to=0, sort_keys=False),
         ],
+        # Not print: it writes a line and its end one after the other, and a bar that is shown comes between.
         logger_factory=structlog.WriteLoggerFactory(file=_ConsoleFile()),  # type: ignore[arg-type]
         cache_logger_on_first_use=False,
     )
@@ -84,11 +85,10 @@ def print_table(title: str, columns: list[str], rows: list[list[str]]) -> None:
 
 
 class _ConsoleFile:
-    """File-like front of `console` for structlog, which writes a line at a time."""
+    """File-like front of `console` for structlog."""
 
     def write(self, text: str) -> None:
-        # print, not out: only so does a bar that is shown make room for the line. The terminal wraps it, if need be.
-        console.print(Text.from_ansi(text.removesuffix("\n")), soft_wrap=True)
+        console.out(text, end="", highlight=False)
 
     def flush(self) -> None:
         console.file.flush()
