@@ -14,9 +14,9 @@ from runyoro_ssl.model.allocator import SPREAD
 from runyoro_ssl.model.at_hand import AtHand
 from runyoro_ssl.model.flops import count_flops
 from runyoro_ssl.model.memory import (
-    CPU_BASE,
     SAMPLING_RATE,
     BatchSettings,
+    base_bytes,
     largest_batch_seconds,
     predict_memory,
 )
@@ -213,7 +213,7 @@ def _largest(run: RunAtHand, wanted: float, free: int | None, *, saving: bool) -
     batch = replace(run.batch, batch_seconds=wanted, gradient_checkpointing=saving)
     if free is None or needed_bytes(run.config, batch) <= free:
         return wanted
-    budget = round(free / (1 + SPREAD)) + (CPU_BASE if batch.device == "cpu" else 0)
+    budget = round(free / (1 + SPREAD)) + (base_bytes() if batch.device == "cpu" else 0)
     found = largest_batch_seconds(run.config, batch, budget)
     return None if found is None else min(wanted, found)
 
