@@ -102,7 +102,7 @@ def in_old_shape(state: dict[str, Any]) -> dict[str, Any]:
     again |= {"usual_gap": None, "best_gap": 0.0}
     kept = {name: value for name, value in health.items() if name not in {*ADDED, "behind"}}
     old = {**state, "health": {**kept, **again}}
-    del old["version"], old["base_revision"], old["base_sha256"]
+    del old["version"], old["base_revision"], old["base_sha256"], old["machine"]
     assert old.keys() == OLD.keys()
     assert old["health"].keys() == OLD["health"].keys()
     return old
