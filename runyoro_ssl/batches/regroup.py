@@ -73,9 +73,8 @@ class Regroup:
             else:
                 too_little = middle
         while len(edges) - 1 < min(wanted, len(sizes)):
-            begin, end = max(itertools.pairwise(edges), key=lambda group: (group[1] - group[0]) * sizes[group[1] - 1])
-            if end - begin == 1:
-                break
+            several = [group for group in itertools.pairwise(edges) if group[1] - group[0] > 1]
+            begin, end = max(several, key=lambda group: (group[1] - group[0]) * sizes[group[1] - 1])
             edges = sorted([*edges, (begin + end) // 2])
         return edges
 
