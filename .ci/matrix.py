@@ -27,6 +27,7 @@ ROWS = (
     ("3.12", "2.13", "oldest"),
     ("3.13", "2.12", "oldest"),
     ("3.13", "2.13", "newest"),
+    ("3.13", "2.14", "newest"),
 )
 """Python, torch, and all other libraries at the oldest or the newest release that pyproject.toml allows."""
 HEAD = "| Python | torch | others | transformers | accelerate | datasets | numpy | smoke | tests | on |"

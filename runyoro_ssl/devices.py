@@ -27,5 +27,6 @@ def is_out_of_memory(error: BaseException) -> bool:
         "ALLOC_FAILED",
         "Invalid buffer size",
         "bad_alloc",
+        "can't start new thread",  # whose stack takes addresses: of `ulimit -v`
     )
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(text in str(error) for text in texts)

@@ -52,9 +52,7 @@ def test_every_event_is_there_once_and_whole(columns: int) -> None:
     assert not any("Validating" in line for line in shown.lines)
 
 
-@pytest.mark.parametrize(
-    ("columns", "kept"), [(300, 4), (130, 3), (110, 2), (80, 0), (50, 0)], ids=lambda value: str(value)
-)
+@pytest.mark.parametrize(("columns", "kept"), [(300, 4), (130, 3), (110, 2), (80, 0), (50, 0)], ids=str)
 def test_narrow_terminal_drops_numbers_first(columns: int, kept: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Steps, their total and the time left stay, in one line."""
     monkeypatch.setattr(logs.console, "width", columns)

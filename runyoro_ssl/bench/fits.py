@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from runyoro_ssl.bench.sizes import SIZES
 from runyoro_ssl.model.adapters import Adapters
-from runyoro_ssl.model.at_hand import CUDA_MARGIN
+from runyoro_ssl.model.at_hand import CUDA_MARGIN, MPS_SHARE
 from runyoro_ssl.model.counts import count_weights
 from runyoro_ssl.model.flops import count_flops
 from runyoro_ssl.model.memory import (
@@ -116,8 +116,15 @@ def what_fits() -> list[FitsTable]:
 
 def mac_budget(memory: int, saved: int) -> float:
     """Bytes that a run may take on the GPU of a Mac with so many, where a checkpoint being written takes `saved`."""
-    share = OF_SMALL if memory <= SMALL_MAC * GIB else OF_LARGE
-    return min(share * memory, memory - SYSTEM - CPU_BASE - saved)
+    recommended = (OF_SMALL if memory <= SMALL_MAC * GIB else OF_LARGE) * memory
+    return min(MPS_SHARE * recommended, memory - SYSTEM - CPU_BASE - saved)
+
+
+def budget_of(model: Any, way: WayToTrain, memory: int, device: Literal["mps", "cuda"]) -> int:
+    """Bytes that a run may take on a machine with so many."""
+    if device == "cuda":
+        return memory - CUDA_CONTEXT - CUDA_MARGIN
+    return int(mac_budget(memory, predict_memory(model, way.batches(device)).saved))
 
 
 def _table(title: str, models: dict[str, Any], sizes: Sequence[int], device: Literal["mps", "cuda"]) -> FitsTable:
@@ -133,12 +140,7 @@ def _table(title: str, models: dict[str, Any], sizes: Sequence[int], device: Lit
 def _largest(model: Any, way: WayToTrain, memory: int, device: Literal["mps", "cuda"]) -> str:
     """The largest micro-batch, in whole clips."""
     settings = way.batches(device)
-    budget = (
-        memory - CUDA_CONTEXT - CUDA_MARGIN
-        if device == "cuda"
-        else mac_budget(memory, predict_memory(model, settings).saved)
-    )
-    seconds = largest_batch_seconds(model, settings, int(budget))
+    seconds = largest_batch_seconds(model, settings, budget_of(model, way, memory, device))
     if seconds is None:
         return "no"
     if device == "mps":

@@ -19,12 +19,13 @@ Which XLS-R fits on which machine, and how fast it may be, by the way it is trai
 `invoke doctor --model-name-or-path M --profile P`.
 
 Memory is predicted from the shapes of model and micro-batch. Against real runs on a CPU, fp32 and bf16, in every way
-that is named here, the prediction is within 15 %; on an NVIDIA H200, where all weights learn, within 2 % (it was
+that is named here, the prediction is within 4 %; on an NVIDIA H200, where all weights learn, within 2 % (it was
 measured before attention's input was cast once, and is compared less what that saves). **Nothing has
 been measured on a Mac, nor adapters or 8 bits on a GPU.** Assumed are clips of 15 s, dropout as in XLS-R's
 config.json, bf16 on a GPU and fp32 on a Mac. Of a GPU 2 GB are left for what torch does not count. Of a Mac the GPU
-gets two thirds of up to 32 GB and three quarters of more, as macOS recommends, and 3 GB are left for the system. On a
-Mac, and on the host of a GPU, a checkpoint waits in memory while it is written.
+gets two thirds of up to 32 GB and three quarters of more, as macOS recommends; a run takes 70 % of that, as what MPS
+keeps for its programs is not predicted, and leaves 3 GB for the system. On a Mac, and on the host of a GPU, a
+checkpoint waits in memory while it is written. A run decides by the same numbers.
 
 | way | given as | what it costs |
 |---|---|---|

@@ -34,7 +34,7 @@ def plan_validation(
 ) -> list[MicroBatch]:
     """Plan a validation: all clips by length, in micro-batches as large as training's.
 
-    The numbers of a validation do not depend on their size. Where training keeps to a few `lengths` (ascending, in
+    With layer norms its numbers do not depend on their size. Where training keeps to a few `lengths` (ascending, in
     samples), so does this, and brings at most three shapes more: a clip is padded to the next one, never cropped, and
     what does not fill a micro-batch to the one after.
     """

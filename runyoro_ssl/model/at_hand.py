@@ -30,7 +30,8 @@ TURNS, FEWEST_TURNS, ENOUGH_TIME_SEC = 15, 3, 0.1
 class AtHand:
     """A device, and what of it decides how to train.
 
-    `free`: bytes that a run may take in all; None: the device is not here, and it is not known. `has_bf16`: a GPU has
+    `free`: bytes that a run may take in all; None: the device is not here, and it is not known. `cores`: those of each
+    process. `name`: of the kind of GPU, else the device's. `has_bf16`: a GPU has
     units for it. `bf16_gain`: times as fast as in fp32 is a product on this CPU; None where nobody asked. `flops`:
     operations a second of a product on a GPU, likewise.
     """
@@ -38,6 +39,7 @@ class AtHand:
     device: Device
     free: int | None = None
     cores: int = 1
+    name: str = ""
     has_bf16: bool = True
     has_compiler: bool = True
     bf16_gain: float | None = None
@@ -57,6 +59,7 @@ def look(device: Device, config: Any, *, asks_for_precision: bool) -> AtHand:
         device,
         free=free_memory(device),
         cores=usable_cores(),
+        name=torch.cuda.get_device_name() if gpu else device,
         has_bf16=has_bf16,
         has_compiler=any(map(shutil.which, ("cc", "gcc", "clang"))),
         bf16_gain=bf16_gain(config) if device == "cpu" and asks_for_precision else None,
@@ -67,10 +70,10 @@ def look(device: Device, config: Any, *, asks_for_precision: bool) -> AtHand:
 def free_memory(device: str) -> int:
     """Bytes that a run may take on a device that is here, its libraries among them where the host is the device."""
     if device == "cuda":
-        return int(torch.cuda.mem_get_info()[0]) - CUDA_MARGIN
+        return max(0, int(torch.cuda.mem_get_info()[0]) - CUDA_MARGIN)
     if device == "mps":
         recommended = int(torch.mps.recommended_max_memory()) - int(torch.mps.driver_allocated_memory())
-        return min(round(MPS_SHARE * recommended), available_memory())
+        return min(max(0, round(MPS_SHARE * recommended)), available_memory())
     return available_memory()
 
 

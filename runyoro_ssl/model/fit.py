@@ -10,13 +10,14 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from runyoro_ssl.errors import TrainingError
+from runyoro_ssl.model.adapters import Adapters
 from runyoro_ssl.model.allocator import SPREAD
 from runyoro_ssl.model.at_hand import AtHand
 from runyoro_ssl.model.flops import count_flops
 from runyoro_ssl.model.memory import (
-    CPU_BASE,
     SAMPLING_RATE,
     BatchSettings,
+    base_bytes,
     largest_batch_seconds,
     predict_memory,
 )
@@ -51,12 +52,16 @@ OVERHEAD_SEC = {"cpu": 0.5, "mps": 5.0}
 """What a micro-batch costs besides its audio, in seconds of audio; on CUDA a quarter of what is enough."""
 RECOMPUTING = 0.75
 """Speed with gradient checkpointing, of that without."""
+ROOM = 1.4
+"""Of a process's share of a step, that a micro-batch of it may take with its padding: of clips of 2 to 15 s, steps of
+240 s make 8 micro-batches for 8 processes, and not 9 or 10."""
 FEW_LENGTHS = 5
 """Lengths of clips, where a device should see few shapes: with a smaller last micro-batch they are six."""
 LOADERS = 4
 """Processes that build batches for a GPU; one keeps up with 15,000 audio seconds a second, less with augmentations."""
 COMPILED_FROM_SEC = 3 * 3600.0
 """Compiling takes minutes for each shape, and gains a tenth on an H200: in shorter runs less than that."""
+CHECKPOINTING = " --gradient-checkpointing"
 PRODUCTS_SHARE = 0.4
 """Of a product's rate, that whole steps reach on a GPU."""
 
@@ -110,24 +115,42 @@ def decide(hardware: HardwareConfig, run: RunAtHand, at_hand: AtHand) -> Decisio
 
 
 def needed_bytes(config: Any, batch: BatchSettings) -> int:
-    """What a run takes besides what its process has already: the prediction, and what it may be wrong by."""
+    """What a run takes besides what its process has already: the prediction; on a CPU, what it may be wrong by, too.
+
+    Of a GPU's memory `at_hand` leaves a margin.
+    """
     memory = predict_memory(config, batch)
-    return round((1 + SPREAD) * (memory.peak - memory.base))
+    return round(_spread(batch) * (memory.peak - memory.base))
+
+
+def _spread(batch: BatchSettings) -> float:
+    return 1 + SPREAD if batch.device == "cpu" else 1.0
 
 
 def too_little(config: Any, batch: BatchSettings, free: int) -> TrainingError:
     """That memory does not hold a single clip; what to do."""
     one = replace(batch, batch_seconds=batch.clip_seconds)
-    saving = replace(one, gradient_checkpointing=True)
-    needed = needed_bytes(config, one)
-    advice = "close what else takes memory, prepare shorter clips (--max-duration-sec), or take a smaller model"
-    if not one.gradient_checkpointing and needed_bytes(config, saving) <= free:
-        advice = "add --gradient-checkpointing"
     how = ", with gradient checkpointing," if one.gradient_checkpointing else ""
     return TrainingError(
-        f"memory: training on a single clip of {batch.clip_seconds:.1f} s takes {size(needed)}{how} and {size(free)} "
-        f"is free on {batch.device}; {advice}"
+        f"memory: training on a single clip of {batch.clip_seconds:.1f} s takes {size(needed_bytes(config, one))}{how} "
+        f"and {size(free)} is free on {batch.device}; {_what_fits(config, one, free)}"
     )
+
+
+def _what_fits(config: Any, one: BatchSettings, free: int) -> str:
+    """The first of the ways to take less, the one that costs least first, by which memory holds a clip."""
+    saving, also = replace(one, gradient_checkpointing=True), "" if one.gradient_checkpointing else CHECKPOINTING
+    ways = {
+        CHECKPOINTING: saving,
+        f"{also} --set train.optimizer=adamw-8bit": replace(saving, optimizer="adamw-8bit"),
+        " --adapters lora": replace(one, adapters=Adapters(), optimizer="adamw"),
+        f" --adapters lora{also}": replace(saving, adapters=Adapters(), optimizer="adamw"),
+    }
+    for flags, batch in ways.items():
+        is_there = batch.optimizer == "adamw" or batch.device != "mps"
+        if is_there and batch != one and needed_bytes(config, batch) <= free:
+            return f"add{flags}"
+    return "close what else takes memory, prepare shorter clips (--max-duration-sec), or take a smaller model"
 
 
 def _precision(at_hand: AtHand) -> tuple[str, str]:
@@ -190,7 +213,7 @@ def _wanted(plan: float, hardware: HardwareConfig, run: RunAtHand, at_hand: AtHa
     if hardware.gradient_accumulation_steps:
         return plan, "micro-batches are counted"
     enough, why = _enough(plan, run, at_hand)
-    share = hardware.update_seconds / run.num_processes
+    share = hardware.update_seconds if run.num_processes == 1 else ROOM * hardware.update_seconds / run.num_processes
     if share < enough:
         enough, why = share, "all of a step" if run.num_processes == 1 else "a process's share of a step"
     return max(enough, run.batch.clip_seconds), why
@@ -213,7 +236,7 @@ def _largest(run: RunAtHand, wanted: float, free: int | None, *, saving: bool) -
     batch = replace(run.batch, batch_seconds=wanted, gradient_checkpointing=saving)
     if free is None or needed_bytes(run.config, batch) <= free:
         return wanted
-    budget = round(free / (1 + SPREAD)) + (CPU_BASE if batch.device == "cpu" else 0)
+    budget = round(free / _spread(batch)) + (base_bytes() if batch.device == "cpu" else 0)
     found = largest_batch_seconds(run.config, batch, budget)
     return None if found is None else min(wanted, found)
 
@@ -234,8 +257,7 @@ def _workers(run: RunAtHand, at_hand: AtHand) -> tuple[int, str]:
         return 0, "the cores are busy with the step; a thread builds batches"
     if at_hand.device == "mps":
         return 0, "a thread builds batches: tensors do not cross processes to MPS"
-    count = min(LOADERS, max(0, at_hand.cores // run.num_processes - 1))
-    return count, f"for {at_hand.cores} cores"
+    return min(LOADERS, at_hand.cores - 1), f"for {at_hand.cores} cores" + " of a process" * (run.num_processes > 1)
 
 
 def _compile(made: Decisions, run: RunAtHand, at_hand: AtHand) -> tuple[bool, str]:

@@ -33,7 +33,7 @@ The peak is the largest of these moments, most of which are in the backward pass
     merged for a checkpoint     with adapters, on the CPU: the plain model, what learns and its moments once more
 
 The optimizer's step is fused and the files of a checkpoint are written from where the tensors lie: no peak. On the CPU
-come the libraries (`CPU_BASE`) and the batches of two updates: one being used, one being built. What is kept of freed
+come the libraries (`base_bytes`) and the batches of two updates: one being used, one being built. What is kept of freed
 memory is not in it: `allocator.allow` says what that comes to at most. Layer drop is not counted, as now and then it
 drops nothing; nor are pages of the dataset's files that the system keeps in memory: it takes them back when memory is
 short.
@@ -52,6 +52,8 @@ import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
+import torch
+
 from runyoro_ssl.devices import Device
 from runyoro_ssl.model.activations import Activations
 from runyoro_ssl.model.adapters import Adapters
@@ -64,8 +66,16 @@ if TYPE_CHECKING:
 MIB = 1 << 20
 CPU_BASE = 540 * MIB
 """Resident memory of a run of a tiny model, less what is predicted for it: Python with torch, transformers, datasets,
-accelerate and TensorBoard loaded. Linux, torch 2.13."""
+accelerate and TensorBoard loaded. Linux, torch 2.13 built for the CPU."""
+CUDA_BASE = 900 * MIB
+"""The same where torch is built for CUDA, whose libraries a run on the CPU loads, too. 855, 900, 990 with torch 2.11,
+2.13, 2.14."""
 SAMPLING_RATE = 16_000
+
+
+def base_bytes() -> int:
+    """Resident memory of Python and its libraries, with torch as it is built here."""
+    return CPU_BASE if torch.version.cuda is None else CUDA_BASE
 
 
 @dataclass(frozen=True)
@@ -234,7 +244,7 @@ def _predict(config: Any, settings: BatchSettings, counts: Counts, clips: int, s
     )
     base, batches = 0, network.batch()
     if settings.device == "cpu":
-        base, batches = CPU_BASE, round(2 * batches * max(1.0, settings.update_seconds / (clips * seconds)))
+        base, batches = base_bytes(), round(2 * batches * max(1.0, settings.update_seconds / (clips * seconds)))
     always = states.weights + states.moments + states.gathered + batches + base
     checkpointing = settings.gradient_checkpointing
     moments = _moments_of_peak(

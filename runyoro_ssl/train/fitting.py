@@ -40,6 +40,8 @@ LEAST: dict[str, Any] = {
     "compile": False,
 }
 """What stands for a setting until it is decided."""
+OF_STEPS = deciding("steps", HardwareConfig)
+"""Settings that decide which clips an optimizer step sees."""
 
 
 @dataclass(frozen=True)
@@ -64,15 +66,19 @@ class Material:
 
 @dataclass(frozen=True)
 class Fitted:
-    """A configuration of which nothing is `auto` any more, and why it came to what it did, by setting."""
+    """A configuration of which nothing is `auto` any more, and why it came to what it did, by setting.
+
+    `machine`: the kind that it was fitted to.
+    """
 
     config: FittedConfig
     reasons: Mapping[str, str] = field(default_factory=dict)
+    machine: str = ""
 
     def with_hardware(self, reasons: Mapping[str, str], **changes: Any) -> Fitted:
         """The same with other values, and the reasons for them."""
         hardware = self.config.hardware.model_copy(update=changes)
-        return Fitted(FittedConfig.of(self.config, hardware), {**self.reasons, **reasons})
+        return replace(self, config=FittedConfig.of(self.config, hardware), reasons={**self.reasons, **reasons})
 
 
 def join(hardware: HardwareConfig) -> Any:
@@ -138,7 +144,8 @@ def fit_run(config: Config, material: Material, start: Start, processes: Any) ->
         num_processes=processes.num_processes,
     )
     found = look(config.hardware.device, model, asks_for_precision=config.hardware.precision == AUTO)
-    at_hand, was = _least(gather_over_processes(processes, found)), start.state.get("hardware", {})
+    at_hand = _least(gather_over_processes(processes, found))
+    was = Was(start.state.get("hardware", {}), start.state.get("machine"))
     may_shard = processes.num_processes > 1 and why_whole(run.batch) is None
     if may_shard and config.hardware.sharding == "full":
         return fit(config, _sharded(run), at_hand, was)
@@ -172,23 +179,41 @@ def describe_run(
     return RunAtHand(model, batch, heard, num_processes)
 
 
-def fit(config: Config, run: RunAtHand, at_hand: AtHand, was: Mapping[str, Any] | None = None) -> Fitted:
-    """Decide what is `auto` for a run on a device; `was`: the hardware's settings of the run so far."""
-    kept = _kept(config.hardware, was or {}, run, at_hand)
+@dataclass(frozen=True)
+class Was:
+    """The settings of the hardware as the run had them, and the kind of machine that it ran on; None: not known."""
+
+    hardware: Mapping[str, Any] = field(default_factory=dict)
+    machine: str | None = None
+
+
+def fit(config: Config, run: RunAtHand, at_hand: AtHand, was: Was | None = None) -> Fitted:
+    """Decide what is `auto` for a run on a device; `was`: what the run so far came to."""
+    machine = at_hand.name + f", {run.num_processes} processes" * (run.num_processes > 1)
+    kept = _kept(config.hardware, was or Was(), run, at_hand, machine)
     hardware = config.hardware.model_copy(update=kept)
     made = decide(hardware, run, at_hand)
     reasons = dict.fromkeys(kept, "as in the run so far") | made.reasons
-    return Fitted(FittedConfig.of(config, _with(hardware, made.values)), reasons)
+    return Fitted(FittedConfig.of(config, _with(hardware, made.values)), reasons, machine)
 
 
-def _kept(hardware: HardwareConfig, was: Mapping[str, Any], run: RunAtHand, at_hand: AtHand) -> dict[str, Any]:
-    """What is `auto` now, as the run had it: on another device only what its steps follow from."""
-    names = [name for name in _open(hardware) if name in was]
-    if was.get("device") != hardware.device:
-        names = [name for name in names if name in deciding("steps", HardwareConfig)]
-    kept = {name: was[name] for name in names}
-    if kept.get("precision") == "bf16" and at_hand.bf16_gain is not None and at_hand.bf16_gain < 1:
+def _kept(hardware: HardwareConfig, was: Was, run: RunAtHand, at_hand: AtHand, machine: str) -> dict[str, Any]:
+    """What is `auto` now, as the run had it: what its steps follow from; the rest on the same kind of machine alone.
+
+    What cannot be here is not kept, nor what memory is short of now.
+    """
+    names = [name for name in _open(hardware) if name in was.hardware]
+    if was.hardware.get("device") != hardware.device:
+        names = [name for name in names if name in OF_STEPS]
+    elif was.machine not in (None, machine):
+        names = [name for name in names if name in OF_STEPS or name == "precision"]
+    kept = {name: was.hardware[name] for name in names}
+    if not _can_be(kept.get("precision"), at_hand):
         del kept["precision"]
+    if kept.get("compile") and not at_hand.has_compiler:
+        del kept["compile"]
+    if hardware.per_device_train_batch_size is not None:
+        kept.pop("batch_seconds", None)
     of_memory = {name: kept[name] for name in ("batch_seconds", "gradient_checkpointing") if name in kept}
     if "batch_seconds" in of_memory and at_hand.free is not None:
         precision = kept.get("precision", run.batch.precision)
@@ -197,6 +222,13 @@ def _kept(hardware: HardwareConfig, was: Mapping[str, Any], run: RunAtHand, at_h
             log.info("decided_anew", was=of_memory, because="memory is short of it now")
             kept = {name: value for name, value in kept.items() if name not in of_memory}
     return kept
+
+
+def _can_be(precision: str | None, at_hand: AtHand) -> bool:
+    """Whether a device computes in this precision, and not in software."""
+    if precision != "bf16":
+        return True
+    return at_hand.has_bf16 and (at_hand.bf16_gain is None or at_hand.bf16_gain >= 1)
 
 
 def _open(hardware: HardwareConfig) -> list[str]:
@@ -208,9 +240,9 @@ def _with(hardware: HardwareConfig, values: Mapping[str, Any]) -> FittedHardware
 
 
 def _least(found: list[AtHand]) -> AtHand:
-    """What all processes can count on. Those of one machine share its memory; each has a GPU of its own."""
-    first = found[0]
-    share = 1 if first.device == "cuda" else int(os.environ.get("LOCAL_WORLD_SIZE", len(found)))
+    """What each process can count on. Those of one machine share its memory and cores; each has a GPU of its own."""
+    first, here = found[0], int(os.environ.get("LOCAL_WORLD_SIZE", len(found)))
+    share = 1 if first.device == "cuda" else here
 
     def least(name: str) -> Any:
         values = [value for each in found if (value := getattr(each, name)) is not None]
@@ -220,6 +252,8 @@ def _least(found: list[AtHand]) -> AtHand:
     return replace(
         first,
         free=None if free is None else free // share,
+        cores=max(1, least("cores") // here),
+        name=", ".join(sorted({each.name for each in found})),
         bf16_gain=least("bf16_gain"),
         flops=least("flops"),
         has_bf16=all(each.has_bf16 for each in found),

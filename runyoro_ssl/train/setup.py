@@ -77,7 +77,7 @@ def build_run(fitted: Fitted, material: Material, plugins: Plugins, accelerator:
     if config.hardware.device == "mps":
         _check_sizes(model, lengths, machine, sampling_rate=extractor.sampling_rate)
     grouped = machine.grouped_by(config.hardware.plan_seconds * extractor.sampling_rate)
-    regroup = Regroup(start.plan or grouped, machine)
+    regroup = Regroup(start.plan or grouped, machine, accelerator.num_processes)
     plan = _plan(config, start, regroup, lengths)
     sharing = choice.share(accelerator, model)
     optimizer = accelerator.prepare(
@@ -104,6 +104,7 @@ def build_run(fitted: Fitted, material: Material, plugins: Plugins, accelerator:
         watch=HealthWatch(config.health, warmup_steps=warmup_steps(config.train, plan.total_steps)),
         memory=memory,
         reasons=fitted.reasons,
+        machine=fitted.machine,
         base_model=config.model.model_name_or_path,
         base_revision=config.model.revision,
         base_sha256=base_sha256,

@@ -45,6 +45,8 @@ class TrainingRun:
     """What it may take of this machine's memory; None on other devices than the CPU."""
     reasons: Mapping[str, str]
     """Why a setting of the hardware that was `auto` came to its value."""
+    machine: str
+    """The kind that it runs on: GPU and number of processes."""
     base_model: str
     base_revision: str | None
     """What the run began with, whatever is given when it is resumed."""

@@ -19,7 +19,14 @@ from runyoro_ssl.devices import available_devices
 from runyoro_ssl.model import at_hand
 from runyoro_ssl.model.activations import Activations
 from runyoro_ssl.model.adapters import Adapters, adapt
-from runyoro_ssl.model.memory import BatchSettings, count_parameters, largest_batch_seconds, predict_memory
+from runyoro_ssl.model.memory import (
+    CPU_BASE,
+    CUDA_BASE,
+    BatchSettings,
+    count_parameters,
+    largest_batch_seconds,
+    predict_memory,
+)
 from support.small_model import GROUP_NORM, NO_DROPOUT, NUM_SAMPLES, SMALL, build, compute_loss, most_held
 
 RunTask = Callable[[str], tuple[int, str, str]]
@@ -183,6 +190,16 @@ def test_largest_batch_fits_and_a_larger_does_not(device: Any, checkpointing: bo
     assert largest is not None
     assert predict_memory(config, replace(settings, batch_seconds=largest)).peak <= budget
     assert predict_memory(config, replace(settings, batch_seconds=1.05 * largest)).peak > budget
+
+
+def test_libraries_take_what_the_build_of_torch_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A build for CUDA loads its libraries on a CPU, too."""
+    config, batch = transformers.Wav2Vec2Config(**SMALL), BatchSettings(30.0)
+    peaks = []
+    for cuda in (None, "13.0"):
+        monkeypatch.setattr(torch.version, "cuda", cuda)
+        peaks.append(predict_memory(config, batch).peak)
+    assert peaks[1] - peaks[0] == CUDA_BASE - CPU_BASE
 
 
 def test_not_even_one_clip() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -140,5 +141,5 @@ def test_doctor_says_which_faults_hold(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.mps, "recommended_max_memory", lambda: 1 << 34)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
     ((_, said),) = [row for row in doctor._machine() if row[0] == "faults of MPS"]
-    assert f"of {len(FAULTS)} hold for torch {torch.__version__} on M2" in said
+    assert f"of {len(FAULTS)} hold for torch {version('torch')} on M2" in said
     assert "#179294" in said

@@ -12,14 +12,16 @@ import pytest
 import torch
 from structlog.testing import capture_logs
 
-from conftest import build_tiny_model
+from conftest import build_tiny_model, transformers
 from runyoro_ssl.batches.forward import run_objective
+from runyoro_ssl.bench.sizes import SIZES
 from runyoro_ssl.config import Config
 from runyoro_ssl.errors import TrainingError
 from runyoro_ssl.model.at_hand import AtHand
 from runyoro_ssl.resolve import load_config
 from runyoro_ssl.train import fitting, tryout
 from runyoro_ssl.train.describe import summary_rows
+from runyoro_ssl.train.fitting import Fitted
 from runyoro_ssl.train.training_run import TrainingRun
 from runyoro_ssl.train.tryout import fits
 from starts import GIB, short, start
@@ -182,6 +184,60 @@ def test_resumed_run_keeps_what_was_decided_while_it_fits(
     assert said["decided_anew"]["was"]["batch_seconds"] == 9.0
     assert "precision bf16 -> fp32" in said["computed_otherwise"]["changes"]
     assert clips(anew) == clips(kept)
+
+
+A100 = AtHand("cuda", free=38 * GIB, cores=12, name="A100", flops=240e12)
+H200 = AtHand("cuda", free=138 * GIB, cores=16, name="H200", flops=700e12)
+T4 = AtHand("cuda", free=13 * GIB, cores=2, name="T4", has_bf16=False, has_compiler=False, flops=40e12)
+
+
+@pytest.mark.parametrize(
+    ("before", "now"),
+    [((A100, 1), (T4, 1)), ((T4, 1), (H200, 1)), ((H200, 1), (H200, 8)), ((H200, 8), (H200, 1))],
+    ids=lambda side: f"{side[1]} {side[0].name}",
+)
+def test_run_on_another_kind_of_machine_fits_itself_anew(before: tuple[AtHand, int], now: tuple[AtHand, int]) -> None:
+    """As a new run there would, but for what its steps follow from, and the precision where that can be."""
+    was = fit_there(*before)
+    anew, resumed = fit_there(*now), fit_there(*now, was)
+    there, fresh = resumed.config.hardware, anew.config.hardware
+    kept = {"precision": was.config.hardware.precision} if now[0].has_bf16 else {}
+    assert there == fresh.model_copy(update=kept)
+    assert there.plan_seconds == was.config.hardware.plan_seconds
+    again = replace(now[0], flops=0.8 * (now[0].flops or 0))  # the same machine, measured a little otherwise
+    assert fit_there(again, now[1], resumed).config.hardware == there
+
+
+def test_what_cannot_be_is_not_kept() -> None:
+    """A compiler that is gone; a size of micro-batches, where clips are counted now."""
+    long: dict[str, Any] = {"hardware": {"device": "cuda", "update_seconds": 4800}, "train": {"num_train_epochs": 400}}
+    was = fit_there(H200, 1, **long)
+    assert was.config.hardware.compile
+    assert fit_there(H200, 1, was, **long).config.hardware.compile
+    assert not fit_there(replace(H200, has_compiler=False), 1, was, **long).config.hardware.compile
+    counted = fit_there(H200, 1, was, hardware={"device": "cuda", "per_device_train_batch_size": 4})
+    assert counted.config.hardware.batch_seconds == 60.0
+    assert "batch_seconds" not in counted.reasons  # nor is it tried
+
+
+def fit_there(device: AtHand, num_processes: int, was: Fitted | None = None, **sections: Any) -> Fitted:
+    """XLS-R-300M on 50 hours of clips of 15 s, new or resumed, on such a machine."""
+    config = Config.model_validate(sections or {"hardware": {"device": "cuda"}})
+    model = transformers.Wav2Vec2Config(**SIZES["xls-r-300m"])
+    run = fitting.describe_run(
+        config, model, padded=True, clip_seconds=15.0, audio_seconds=50 * 3600, num_processes=num_processes
+    )
+    before = None if was is None else fitting.Was(was.config.hardware.model_dump(mode="json"), was.machine)
+    return fitting.fit(config, run, device, before)
+
+
+def test_processes_share_what_a_machine_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cores of a machine by its own processes, the fewest count; each has a GPU of its own."""
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "8")
+    found = fitting._least([replace(H200, cores=64)] * 31 + [replace(H200, cores=32, name="H100", free=70 * GIB)])
+    assert (found.cores, found.free, found.name) == (4, 70 * GIB, "H100, H200")
+    found = fitting._least([AtHand("cpu", free=16 * GIB, cores=4, name="cpu")] * 8)
+    assert (found.cores, found.free) == (1, 2 * GIB)
 
 
 def test_bf16_learns_what_fp32_learns(train_config: MakeConfig) -> None:

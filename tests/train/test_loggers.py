@@ -92,11 +92,12 @@ def test_console_shows_what_a_person_watches(tmp_path: Path, capsys: pytest.Capt
     """Loss, accuracy and perplexity, with the step and the length of the run."""
     logger = ConsoleLogger()
     logger.open(make_run(tmp_path))
-    logger.log(5, {"eval/objective": 4.5, "eval/accuracy": 0.25, "eval/hard_perplexity": 33.0})
+    logger.log(5, {"eval/contrastive_loss": 4.5, "eval/accuracy": 0.25, "eval/hard_perplexity": 33.0})
     logger.close("finished")
     err = capsys.readouterr().err
     assert "5/10" in err
-    assert "4.5000" in err
+    assert "loss 4.5000" in err
+    assert "hard perplexity 33" in err
     assert "25.0%" in err
 
 

@@ -163,10 +163,8 @@ def there(*shape: int, **how: Any) -> Any:
 
 PLANTED: dict[str, tuple[Callable[[], Any], ...]] = {
     "no_kernel": (
-        lambda: torch.ops.aten._ctc_loss(there(9, 1, 4), there(1, 3, dtype=torch.int64), [9], [3]),
-        lambda: F.ctc_loss(
-            there(9, 1, 4), there(1, 3, dtype=torch.int64), there(1, dtype=torch.int64), there(1, dtype=torch.int64)
-        ),
+        lambda: torch.ops.aten._pdist_forward(there(3, 2), 2.0),
+        lambda: F.multilabel_margin_loss(there(1, 3), there(1, 3, dtype=torch.int64)),
     ),
     "wrong_dtype": (
         lambda: torch.ones(3, dtype=torch.float64).to(MPS),

@@ -50,6 +50,7 @@ def snapshot(run: TrainingRun, generators: Mapping[str, torch.Tensor]) -> Snapsh
         "base_sha256": run.base_sha256,
         "config": settings_of_the_run(run.config),
         "hardware": run.config.hardware.model_dump(mode="json"),
+        "machine": run.machine,
     }
     state = json.loads(json.dumps(redact(state)))
     if run.choice.way == "shards":

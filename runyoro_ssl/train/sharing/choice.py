@@ -107,7 +107,10 @@ def choose_way(hardware: HardwareConfig, accelerator: Any, model_config: Any, ba
         return Choice("shards", "hardware.sharding")
     if hardware.sharding == "none":
         return Choice("replicas", "hardware.sharding")
-    needed, free = predict_memory(model_config, batches).peak, _free_for_each(accelerator)
+    memory, free = predict_memory(model_config, batches), _free_for_each(accelerator)
+    needed = memory.peak
+    if accelerator.device.type == "cpu":  # where both are taken already
+        needed -= memory.base + memory.weights
     free = min(gather_over_processes(accelerator, free))
     if needed <= free:
         return Choice("replicas", f"it fits: {size(needed)} of {size(free)} free")
