@@ -43,7 +43,7 @@ def show(command: Sequence[str], *, columns: int) -> Shown:
         os.environ["TERM"] = "xterm-256color"
         for name in ("COLUMNS", "LINES", "CI", "NO_COLOR"):
             os.environ.pop(name, None)
-        os.execvp(command[0], command)  # noqa: S606 - a terminal needs no shell
+        os.execvp(command[0], list(command))  # noqa: S606 - a terminal needs no shell
     frames: list[str] = []
     with suppress(OSError):  # the terminal of a process that has ended
         while data := os.read(terminal, 65_536):

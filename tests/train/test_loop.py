@@ -60,7 +60,7 @@ def test_run_writes_what_it_promises(train_config: MakeConfig, tiny_model: Path)
     assert not equal(weights(out), weights(tiny_model))
 
     lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
-    train_names = "loss contrastive_loss diversity_loss accuracy codevector_perplexity grad_norm learning_rate"
+    train_names = "objective contrastive_loss diversity_loss accuracy soft_perplexity grad_norm learning_rate"
     train_names += " gumbel_temperature audio_seconds_per_second data_wait_share"
     trained = [line for line in lines if "train/objective" in line]
     assert [line["step"] for line in trained] == [1, 2, 3, 4, 5, 6]
