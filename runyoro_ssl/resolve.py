@@ -39,7 +39,7 @@ def list_profiles() -> dict[str, Path]:
 
 def profile_device(path: Path) -> str:
     """The device a profile is for."""
-    return str(_read_toml(path).get("device", "cpu"))
+    return str(read_toml(path).get("device", "cpu"))
 
 
 def load_config(
@@ -48,10 +48,12 @@ def load_config(
     config_file: str | None = None,
     settings: Iterable[str] | Mapping[str, Any] = (),
     flags: Mapping[str, Any] | None = None,
+    base: Mapping[str, Any] | None = None,
 ) -> Config:
     """Resolve the configuration.
 
     Args:
+        base: Settings by section, which all others replace: those of a run that goes on.
         profile: Name of a hardware profile, or a path to one.
         config_file: A TOML file with any of the sections.
         settings: `section.field=value` strings, where a value is TOML or a bare string; or a mapping of such names.
@@ -61,19 +63,33 @@ def load_config(
         ConfigError: Names the setting, the value seen and what is accepted.
     """
     values: dict[str, Any] = {}
-    if profile is not None:
-        _merge(values, {"hardware": _read_profile(_find_profile(profile))})
-    if config_file is not None:
-        _merge(values, _read_toml(Path(config_file)))
-    pairs = settings.items() if isinstance(settings, Mapping) else map(_parse_setting, settings)
-    for name, value in pairs:
-        _merge(values, _nest(name, value))
-    _merge(values, flags or {})
+    _merge(values, base or {})
+    _merge(values, gather_given(profile=profile, config_file=config_file, settings=settings, flags=flags))
     _refuse_redacted(values)
     try:
         return Config.model_validate(values)
     except ValidationError as error:
         raise ConfigError("; ".join(map(_explain, _by_setting(error.errors())))) from None
+
+
+def gather_given(
+    *,
+    profile: str | None = None,
+    config_file: str | None = None,
+    settings: Iterable[str] | Mapping[str, Any] = (),
+    flags: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """What was given, by section and setting, as `load_config` takes it: each replaces those before it. Not checked."""
+    values: dict[str, Any] = {}
+    if profile is not None:
+        _merge(values, {"hardware": _read_profile(_find_profile(profile))})
+    if config_file is not None:
+        _merge(values, read_toml(Path(config_file)))
+    pairs = settings.items() if isinstance(settings, Mapping) else map(_parse_setting, settings)
+    for name, value in pairs:
+        _merge(values, _nest(name, value))
+    _merge(values, flags or {})
+    return values
 
 
 def _refuse_redacted(value: Any, name: str = "") -> None:
@@ -96,14 +112,15 @@ def _find_profile(profile: str) -> Path:
 
 def _read_profile(path: Path) -> dict[str, Any]:
     """The settings of a profile, all of them of `hardware`."""
-    found = _read_toml(path)
+    found = read_toml(path)
     for name, value in found.items():
         if isinstance(value, dict):
             raise ConfigError(f"{path}: a profile holds settings of hardware alone, not [{name}]; give it as --config")
     return found
 
 
-def _read_toml(path: Path) -> dict[str, Any]:
+def read_toml(path: Path) -> dict[str, Any]:
+    """The content of a TOML file. Raises ConfigError if there is none, or none that can be read."""
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

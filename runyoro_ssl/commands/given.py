@@ -12,11 +12,12 @@ from pydantic import ValidationError
 from runyoro_ssl.bench.options import BenchOptions
 from runyoro_ssl.check.options import CheckOptions
 from runyoro_ssl.commands.options import TASKS, PrecisionOptions, options_of
+from runyoro_ssl.commands.resuming import settings_to_go_on_with
 from runyoro_ssl.config import Config
 from runyoro_ssl.errors import ConfigError, did_you_mean
 from runyoro_ssl.logs import get_logger
 from runyoro_ssl.redaction import hide
-from runyoro_ssl.resolve import best_profile, load_config, section_type
+from runyoro_ssl.resolve import best_profile, gather_given, load_config, section_type
 from runyoro_ssl.setting import Section, marks_of
 
 Own = TypeVar("Own", bound=Section)
@@ -58,15 +59,19 @@ def resolve(task: str, given: Mapping[str, Any]) -> Config:
     settings = [settings] if isinstance(settings, str) else settings or ()
     if not isinstance(settings, Mapping) and not all(isinstance(one, str) for one in _listed(settings)):
         raise ConfigError(f'set is {settings!r}; give a mapping {{"train.seed": 1}}, or strings "train.seed=1"')
-    if profile is None and TASKS[task].chooses_profile:
-        profile = best_profile()
-        get_logger().info("profile_chosen", profile=profile, because="it suits the best device present")
-    config = load_config(
-        profile=None if profile is None else str(profile),
-        config_file=None if config_file is None else str(config_file),
-        settings=settings,
-        flags=nested(task, flags),
-    )
+    sources: dict[str, Any] = {
+        "profile": None if profile is None else str(profile),
+        "config_file": None if config_file is None else str(config_file),
+        "settings": settings,
+        "flags": nested(task, flags),
+    }
+    base: dict[str, Any] = {}
+    if task == "train":
+        base = settings_to_go_on_with(load_config(**sources), gather_given(**sources))
+    if profile is None and TASKS[task].chooses_profile and "hardware" not in base:
+        sources["profile"] = best_profile()
+        get_logger().info("profile_chosen", profile=sources["profile"], because="it suits the best device present")
+    config = load_config(**sources, base=base)
     hide(config.model_dump(mode="json"))
     return config
 

@@ -64,6 +64,10 @@ class HardwareConfig(Section):
     compile: bool | Auto = setting(AUTO, decides="rounding")
     """torch.compile each Transformer layer. auto: on CUDA in long runs of few shapes, which gain more than it costs."""
 
+    fitted: tuple[str, ...] = setting((), decides="nothing")
+    """In a run.toml: the settings of this section that were decided for the machine; a run that goes on decides them
+    again where it must."""
+
 
 class FittedHardware(HardwareConfig):
     """The same with every value decided: what a run works with, and run.toml has."""

@@ -194,7 +194,11 @@ def fit(config: Config, run: RunAtHand, at_hand: AtHand, was: Was | None = None)
     hardware = config.hardware.model_copy(update=kept)
     made = decide(hardware, run, at_hand)
     reasons = dict.fromkeys(kept, "as in the run so far") | made.reasons
-    return Fitted(FittedConfig.of(config, _with(hardware, made.values)), reasons, machine)
+    return Fitted(
+        FittedConfig.of(config, _with(hardware, {**made.values, "fitted": (*_open(config.hardware),)})),
+        reasons,
+        machine,
+    )
 
 
 def _kept(hardware: HardwareConfig, was: Was, run: RunAtHand, at_hand: AtHand, machine: str) -> dict[str, Any]:

@@ -60,13 +60,15 @@ class Start:
 def check_folder(config: Config) -> None:
     """Refuse an output folder that holds something else than the run to resume. Nothing is written.
 
+    A run that ended before it saved anything is begun anew by the same command.
+
     Raises:
         ConfigError: Says what is there, and how to go on.
     """
     output_dir, wanted = config.train.output_dir, config.train.resume_from_checkpoint
     if not output_dir.is_dir() or not _content(output_dir):
         return
-    if wanted == "last" and (list_checkpoints(output_dir) or _is_unsaved_run(output_dir)):
+    if _is_unsaved_run(output_dir) or (wanted == "last" and list_checkpoints(output_dir)):
         return
     if wanted not in (None, "last") and Path(str(wanted)).resolve().parent == output_dir.resolve():
         return
@@ -140,8 +142,8 @@ def _choose(config: Config, *, dry: bool) -> Start:
     differences = _find_differences(state, config)
     if differences and not config.train.override_mismatch:
         raise CheckpointError(
-            f"{path} belongs to a run with other settings: {'; '.join(differences)}. Give those of the run (they are "
-            f"in its {RUN_FILE}), or go on with what you gave now by --override-mismatch"
+            f"{path} belongs to a run with other settings: {'; '.join(differences)}. Leave out what you gave now, and "
+            f"those of the run hold (they are in its {RUN_FILE}); or add --override-mismatch, and what you gave holds"
         )
     plan = None if config.train.override_mismatch else PlanSettings(**state["plan"])
     before, since = _rollbacks_before(state, config), _rollbacks_since(config)
@@ -154,7 +156,7 @@ def _refuse_another_way(path: Path, state: Mapping[str, Any], config: Config) ->
         if name in WAY_TO_TRAIN:
             raise CheckpointError(
                 f"{path} was trained in another way: {name} was {was}, is {now}, and what learned then does not fit; "
-                f"give what the run was given (it is in its {RUN_FILE}), or start a new run from it with "
+                f"leave that out, and what the run was given holds ({RUN_FILE}), or start a new run from it with "
                 f"--model-name-or-path {path} and another --output-dir"
             )
 

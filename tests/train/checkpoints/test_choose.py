@@ -113,7 +113,7 @@ def test_differences_are_known_where_they_are_allowed(train_config: MakeConfig) 
     assert choose(train_config("run", *again, "train.override_mismatch=true"), ALONE).differences == (
         "train.seed was 42, is 7",
     )
-    with pytest.raises(CheckpointError, match=r"other settings: train.seed was 42, is 7\. Give those"):
+    with pytest.raises(CheckpointError, match=r"other settings: train.seed was 42, is 7\. Leave out"):
         choose(train_config("run", *again), ALONE)
 
 

@@ -108,21 +108,24 @@ def test_secrets_are_compared_without_being_kept(train_config: MakeConfig, tmp_p
     assert b"opensesame" not in content
 
 
+@pytest.mark.parametrize("resumes", [False, True])
 def test_run_that_ended_before_its_first_checkpoint_begins_anew(
-    train_config: MakeConfig, capfd: pytest.CaptureFixture[str]
+    resumes: bool,  # noqa: FBT001
+    train_config: MakeConfig,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
-    """Its leftovers are no other run's; without being asked to resume, they are not touched."""
+    """Asked to resume or not: it has left nothing to go on from, and its leftovers are no other run's."""
     config = train_config("run", "train.max_steps=2")
     out = config.train.output_dir
     out.mkdir()
     (out / "run.toml").write_text("")
     (out / "metrics.jsonl").write_text('{"step": 0, "eval/objective": 9.0}\n')
+    logs.configure()
+    run(train_config("run", "train.max_steps=2", RESUME) if resumes else config)
+    assert ("nothing_to_resume" in capfd.readouterr().err) == resumes
+    assert [line["step"] for line in metrics(out)] == [0, 1, 2, 2]
     with pytest.raises(ConfigError, match="already holds a run"):
         run(config)
-    logs.configure()
-    run(train_config("run", "train.max_steps=2", RESUME))
-    assert "nothing_to_resume" in capfd.readouterr().err
-    assert [line["step"] for line in metrics(out)] == [0, 1, 2, 2]
 
 
 def test_checkpoint_of_another_format_is_no_checkpoint(train_config: MakeConfig) -> None:

@@ -1,0 +1,68 @@
+"""A run that goes on has its own settings, from its run.toml; what is given now replaces them, and is asked about."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from runyoro_ssl.config import Config
+from runyoro_ssl.devices import available_devices
+from runyoro_ssl.errors import ConfigError
+from runyoro_ssl.logs import get_logger
+from runyoro_ssl.option import AUTO
+from runyoro_ssl.resolve import read_toml, section_type
+
+log = get_logger()
+
+OF_ONE_CALL = ("resume_from_checkpoint", "override_mismatch", "stop_after")
+"""Settings of `train` that say what one call does, and not what the run is."""
+
+
+def settings_to_go_on_with(asked: Config, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of the run that is to go on, by section; nothing where none is.
+
+    What was decided for a machine is decided again. On another device than the run's, all of its hardware is.
+
+    Args:
+        asked: The configuration as it would be without them.
+        given: What was given now, by section and setting.
+    """
+    wanted, output_dir = asked.train.resume_from_checkpoint, asked.train.output_dir
+    if wanted is None:
+        return {}
+    folder = output_dir if wanted == "last" else Path(wanted).absolute().parent
+    values = _read(folder)
+    if not values:
+        return {}
+    train, hardware = values.setdefault("train", {}), values.setdefault("hardware", {})
+    for name in OF_ONE_CALL:
+        train.pop(name, None)
+    train["output_dir"] = str(output_dir if "output_dir" in given.get("train", {}) else folder)
+    if "num_train_epochs" in given.get("train", {}):
+        train.pop("max_steps", None)
+    hardware |= dict.fromkeys(hardware.pop("fitted", ()), AUTO)
+    device = given.get("hardware", {}).get("device", hardware.get("device"))
+    if device != hardware.get("device") or device not in available_devices():
+        del values["hardware"]
+    return values
+
+
+def _read(folder: Path) -> dict[str, Any]:
+    """The run.toml of a folder, without settings that this version does not have; nothing where it cannot be read."""
+    from runyoro_ssl.train.checkpoints.folder import RUN_FILE
+
+    path = folder / RUN_FILE
+    if not path.is_file():
+        return {}
+    try:
+        read = read_toml(path)
+    except ConfigError as error:
+        log.warning("settings_of_the_run_are_lost", because=str(error), instead="what is given now, and defaults")
+        return {}
+    known = {name: section_type(name).model_fields for name in Config.model_fields}
+    return {
+        section: {name: value for name, value in fields.items() if name in known[section]}
+        for section, fields in read.items()
+        if section in known and isinstance(fields, dict)
+    }
