@@ -27,7 +27,8 @@ MULTIPLES = {"cuda": (0.5, 2.0, 4.0, 8.0), "mps": (0.5, 2.0, 4.0), "cpu": (0.5, 
 """Of the profile's micro-batch, that are tried, as long as they are not more than a step."""
 LEAST_SHARE = {"cuda": 0.25, "mps": 0.25, "cpu": 0.4}
 """Of the rate of a square matrix product; below, something else than products takes the time. Measured: 16 % of an
-H200 in micro-batches of 120 s, 38 % in 480 s; 79 % of a CPU."""
+H200 in micro-batches of 120 s, 38 % in 480 s; 79 % of a CPU in fp32, to whose products bf16 is held there, too: its own
+may be ten times as fast as what stands between them."""
 WORTH_A_CHANGE = 1.1
 """Times as fast: then another setting than the profile's is recommended."""
 
@@ -56,12 +57,13 @@ def check_speed(settings: CheckSettings) -> Iterator[Finding]:
             continue
         try:
             pace = measure_pace(settings, way)
-            if way.precision not in rates:
-                rates[way.precision] = measure_gemm(settings.device, DTYPES[way.precision])
+            of = "fp32" if settings.device == "cpu" else way.precision
+            if of not in rates:
+                rates[of] = measure_gemm(settings.device, DTYPES[of])
         except Exception as error:  # noqa: BLE001 - of this way: what a library lacks, say; the others say more
             row = failed(CHECK, what, error)
         else:
-            row = _judge(settings, what, pace, base, rates[way.precision], is_profiles=not change)
+            row = _judge(settings, what, pace, base, rates[of], is_profiles=not change)
             if not change:
                 base = pace
             elif pace.is_finite and _is_for_runs(settings, way):

@@ -147,6 +147,18 @@ def test_no_other_way_is_slow_for_want_of_the_profiles(monkeypatch: pytest.Monke
     assert [what for what, row in rows.items() if row.verdict == "slow"] == []
 
 
+@pytest.mark.parametrize(("device", "verdict"), [("cpu", "ok"), ("cuda", "slow")])
+def test_bf16_on_a_cpu_is_held_to_products_in_fp32(monkeypatch: pytest.MonkeyPatch, device: str, verdict: str) -> None:
+    """Its own may be so fast that no step comes near them; a GPU's step is nearly all products."""
+    rates = {torch.float32: 0.5, torch.bfloat16: 10.0, torch.float16: 10.0}
+    monkeypatch.setattr(speed, "measure_pace", lambda _settings, way: replace(measured(way, 1.0), tflops=0.4))
+    monkeypatch.setattr(speed, "measure_gemm", lambda _device, dtype: rates[dtype])
+    monkeypatch.setattr(speed, "shortage", lambda *_given: None)
+    monkeypatch.setattr(speed, "is_emulated", lambda *_given: False)
+    row = next(speed.check_speed(replace(CPU, device=device, way=Way("bf16", 30.0))))
+    assert row.verdict == verdict
+
+
 def test_no_compiler_is_no_fault(run_task: RunTask, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Compiling is left out, and the status is 0."""
     monkeypatch.setattr(run, "CHECKS", {"speed": speed.check_speed})
