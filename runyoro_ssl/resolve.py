@@ -65,15 +65,26 @@ def load_config(
         _merge(values, {"hardware": _read_profile(_find_profile(profile))})
     if config_file is not None:
         _merge(values, _read_toml(Path(config_file)))
-    pairs = settings.items() if isinstance(settings, Mapping) else map(_parse_setting, settings)
-    for name, value in pairs:
-        _merge(values, _nest(name, value))
+    _merge(values, nested_settings(settings))
     _merge(values, flags or {})
     _refuse_redacted(values)
     try:
         return Config.model_validate(values)
     except ValidationError as error:
         raise ConfigError("; ".join(map(_explain, _by_setting(error.errors())))) from None
+
+
+def nested_settings(settings: Iterable[str] | Mapping[str, Any]) -> dict[str, Any]:
+    """`{section: {field: value}}` of settings as `load_config` takes them.
+
+    Raises:
+        ConfigError: A string that is not `section.field=value`.
+    """
+    nested: dict[str, Any] = {}
+    pairs = settings.items() if isinstance(settings, Mapping) else map(_parse_setting, settings)
+    for name, value in pairs:
+        _merge(nested, _nest(name, value))
+    return nested
 
 
 def _refuse_redacted(value: Any, name: str = "") -> None:
