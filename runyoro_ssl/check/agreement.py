@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -13,11 +12,10 @@ import torch
 from runyoro_ssl.batches.build import TrainingBatch
 from runyoro_ssl.batches.plan import MicroBatch
 from runyoro_ssl.bench.subjects import SAMPLE_RATE, InPrecision, NoiseClips, build_batches, build_model
-from runyoro_ssl.bench.training import BATCH_SECONDS
 from runyoro_ssl.check.blocks import BLOCKS, Block, Outcome, run_block
-from runyoro_ssl.check.finding import Finding, failed, number_or_none
-from runyoro_ssl.check.room import CLIP_SEC, clip_seconds, free_bytes, predicted_bytes
-from runyoro_ssl.check.settings import CheckSettings, Way
+from runyoro_ssl.check.finding import Finding, failed, number_or_none, of_another_way
+from runyoro_ssl.check.room import CLIP_SEC, clip_seconds
+from runyoro_ssl.check.settings import CheckSettings
 from runyoro_ssl.model.load import set_up
 from runyoro_ssl.model.precision import set_precision
 
@@ -41,6 +39,7 @@ def check_blocks(settings: CheckSettings) -> Iterator[Finding]:
     """Each block in each shape and precision: forward and backward, beside the reference on the CPU."""
     reference = build_model(settings.small, "cpu")
     model = copy.deepcopy(reference).to(settings.device)
+    model.set_attn_implementation(settings.way.attention)
     set_up(model, device=settings.device, gradient_checkpointing=False, compile_layers=False)
     reference.set_attn_implementation("eager")
     for shape, batch in batches(reference, settings):
@@ -49,19 +48,12 @@ def check_blocks(settings: CheckSettings) -> Iterator[Finding]:
 
 
 def batches(model: Any, settings: CheckSettings) -> Iterator[tuple[str, TrainingBatch]]:
-    """The micro-batches that are tried, by name; the last is as large as the largest that a run might take."""
-    largest = clip_seconds(_largest(settings))
+    """The micro-batches that are tried, by name; the last is as large as a run's."""
+    largest = clip_seconds(settings.way)
     shapes = {**SHAPES, f"{len(largest)} clips of {CLIP_SEC:g} s": tuple(largest)}
     for name, lengths in shapes.items():
         noise = NoiseClips.of([round(one * SAMPLE_RATE) for one in lengths])
         yield name, build_batches(model, noise)[MicroBatch.of(range(len(lengths)))]
-
-
-def _largest(settings: CheckSettings) -> Way:
-    """The profile's way, or, where it fits, the micro-batch with which this device is benched."""
-    benched = Way("fp32", max(settings.way.batch_seconds, BATCH_SECONDS[settings.device]["small"]))
-    needed = predicted_bytes(replace(settings, size=settings.small), benched)
-    return benched if needed < free_bytes(settings.device) else settings.way
 
 
 def _check_block(
@@ -71,20 +63,22 @@ def _check_block(
     inputs = block.draw(reference, batch, torch.Generator().manual_seed(0))
     cpu = InPrecision(torch.device("cpu"), "fp32")
     expected = run_block(block, reference, inputs, by=block.reference, accelerator=cpu, in_chunks=True)
-    for name in precisions(settings):
+    *_, of_run = names = precisions(settings)
+    for name in names:
         what = f"{block.name}, {shape}, {name}"
         try:
             with precision(settings.device, name):
                 accelerator = InPrecision(torch.device(settings.device), "fp32" if name == "tf32" else name)
                 seen = run_block(block, model, inputs, by=block.ours, accelerator=accelerator)
         except RuntimeError as error:  # of this shape, in this precision: the others say more
-            yield failed(CHECK, what, error)
+            row = failed(CHECK, what, error)
+            yield row if name == of_run else of_another_way(row)
         else:
             yield _judge(what, expected, seen, LIMITS[name])
 
 
 def precisions(settings: CheckSettings) -> list[str]:
-    """fp32 as exact as the device can, and what a run would take: on CUDA, fp32 products are TF32."""
+    """fp32 as exact as the device can, which shows best what is wrong; last what a run takes: on CUDA TF32 for fp32."""
     of_run = "tf32" if (settings.device, settings.precision) == ("cuda", "fp32") else settings.precision
     return list(dict.fromkeys(["fp32", of_run]))
 

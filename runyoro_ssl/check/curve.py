@@ -29,13 +29,15 @@ def check_curve(settings: CheckSettings) -> Iterator[Finding]:
     """A row for each precision. The best code is taken, none is drawn: devices draw differently from one seed."""
     model = build_model(settings.small, "cpu").eval()
     expected = losses(copy.deepcopy(model), "cpu", "fp32")
+    attention = settings.way.attention
     for name in precisions(settings):
-        yield _judge(name, expected, losses(copy.deepcopy(model), settings.device, name))
+        yield _judge(name, expected, losses(copy.deepcopy(model), settings.device, name, attention))
 
 
-def losses(model: Any, device: str, name: str) -> list[float]:
+def losses(model: Any, device: str, name: str, attention: str = "sdpa") -> list[float]:
     """The contrastive losses of the steps, in nats, in a precision of `agreement.LIMITS`."""
-    learner = Learner.of(model, device, Way("fp32" if name == "tf32" else name, 0.0), total_steps=NUM_STEPS)
+    way = Way("fp32" if name == "tf32" else name, 0.0, attention=attention)
+    learner = Learner.of(model, device, way, total_steps=NUM_STEPS)
     learner.stepper.rate_scale = RATE_SCALE
     learner.scale_losses(LOSS_SCALE)
     batches = [learner.batch(clips) for clips in MICRO_BATCHES]

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from runyoro_ssl.devices import is_out_of_memory
 from runyoro_ssl.errors import describe
 
-Verdict = Literal["ok", "slow", "wrong", "not done"]
+Verdict = Literal["ok", "slow", "wrong", "avoid", "not done"]
+"""`avoid`: wrong, in a way that a run here does not take."""
+SMALLER = "smaller micro-batches (hardware.batch_seconds, with hardware.plan_seconds as a run's table has it)"
+"""What takes less memory; alone, `batch_seconds` given by hand would change what is learned."""
 PATH = re.compile(r"(?:[A-Za-z]:[\\/]|~?/|\\\\)[^\s'\",;:)]*[\w)]|\w+://\S+")
 """A path or an address, of which `doctor.json` holds none."""
 MOST_OF_A_MESSAGE = 300
@@ -48,9 +51,14 @@ def failed(check: str, what: str, error: BaseException) -> Finding:
     """The row of what could not be looked at to its end: memory that ran out, or whatever was raised."""
     said = without_paths(" ".join(describe(error).split()))[:MOST_OF_A_MESSAGE]
     if is_out_of_memory(error):
-        advice = "close what else uses the device; train in smaller micro-batches (hardware.batch_seconds)"
+        advice = f"close what else uses the device; train in {SMALLER}"
         return Finding(check, what, "out of memory", "fits", "wrong", advice, {"error": said})
     return Finding(check, what, said, "runs to its end", "wrong", "send doctor.json", {"error": said})
+
+
+def of_another_way(row: Finding) -> Finding:
+    """The row of a way that a run here does not take: what is wrong with it is not wrong with this machine."""
+    return replace(row, verdict="avoid") if row.verdict == "wrong" else row
 
 
 def not_done(check: str, what: str, why: str, advice: str = "") -> Finding:

@@ -41,6 +41,7 @@ class Learner:
         """A learner of this model, which is moved to the device and set up there."""
         accelerator = build_accelerator(device, way.precision)
         model = model.to(device)
+        model.set_attn_implementation(way.attention)
         set_up(model, device=device, gradient_checkpointing=way.gradient_checkpointing, compile_layers=way.compile)
         stepper = build_stepper(model, accelerator, total_steps=total_steps)
         return cls(device, model, accelerator, stepper, Meter(accelerator, model.config))

@@ -11,9 +11,9 @@ from runyoro_ssl.batches.build import TrainingBatch
 from runyoro_ssl.batches.plan import MicroBatch, PlanSettings, plan_epoch
 from runyoro_ssl.bench.measure import peak_bytes
 from runyoro_ssl.bench.subjects import SAMPLE_RATE, NoiseClips, build_batches, uniform_lengths
-from runyoro_ssl.check.finding import Finding, not_done
+from runyoro_ssl.check.finding import SMALLER, Finding, failed, not_done, of_another_way
 from runyoro_ssl.check.learner import Learner, kept_bytes, release
-from runyoro_ssl.check.room import clip_seconds, free_bytes, predicted_bytes
+from runyoro_ssl.check.room import clip_seconds, free_bytes, predicted_bytes, shortage
 from runyoro_ssl.check.settings import CheckSettings, Way
 from runyoro_ssl.page.amounts import size
 
@@ -33,7 +33,8 @@ def check_memory(settings: CheckSettings) -> Iterator[Finding]:
     """The peak of a step, with and without gradient checkpointing, beside the prediction."""
     way = settings.way
     for checkpointing in (way.gradient_checkpointing, not way.gradient_checkpointing):
-        yield _check_peak(settings, replace(way, gradient_checkpointing=checkpointing, compile=False))
+        row = _check_peak(settings, replace(way, gradient_checkpointing=checkpointing, compile=False))
+        yield row if checkpointing == way.gradient_checkpointing else of_another_way(row)
 
 
 def _check_peak(settings: CheckSettings, way: Way) -> Finding:
@@ -42,11 +43,14 @@ def _check_peak(settings: CheckSettings, way: Way) -> Finding:
     predicted = predicted_bytes(settings, way)
     if predicted > free_bytes(settings.device):
         return not_done(CHECK, what, f"{size(predicted)} predicted, {size(free_bytes(settings.device))} free")
-    peak = measure_peak(settings, way)
+    try:
+        peak = measure_peak(settings, way)
+    except RuntimeError as error:  # memory that ran out in this way: the other says more
+        return failed(CHECK, what, error)
     within = WITHIN_ON_MPS if settings.device == "mps" else WITHIN
     ratio = peak / predicted
     too_much, too_little = ratio > 1 + within, ratio < 1 - within
-    advice = "a run may need more memory than it is told: lower hardware.batch_seconds; send doctor.json"
+    advice = f"a run may need more memory than it is told: {SMALLER}; send doctor.json"
     return Finding(
         CHECK,
         what,
@@ -81,6 +85,9 @@ def check_cache(settings: CheckSettings) -> Iterator[Finding]:
     if kept_bytes(settings.device) is None:
         yield not_done(CACHE, what, "this system does not tell what a process holds")
         return
+    if short := shortage(settings, settings.way):
+        yield not_done(CACHE, what, short)
+        return
     learner = Learner.new(settings.size, settings.device, replace(settings.way, compile=False))
     batches = plan_shapes(learner, settings)
     kept: list[int] = []
@@ -96,9 +103,18 @@ def check_cache(settings: CheckSettings) -> Iterator[Finding]:
         ", ".join(map(size, kept)),
         f"last round at most {GROWTH:.0%} more",
         "wrong" if grows else "ok",
-        "fewer shapes: --set hardware.clip_lengths=4, or 1; send doctor.json" if grows else "",
+        f"send doctor.json{_way_out(settings)}" if grows else "",
         {"kept_bytes": kept, "shapes": [list(batch.waveforms.shape) for batch in batches]},
     )
+
+
+def _way_out(settings: CheckSettings) -> str:
+    """What may help against a cache that grows."""
+    if settings.device == "cpu":
+        return "" if settings.keep_freed_memory is False else "; --set hardware.keep_freed_memory=false"
+    fewer = settings.clip_lengths // 2 or (4 if settings.clip_lengths == 0 else 0)
+    asks = f"; or, for a new run, which then learns from other crops, --set hardware.clip_lengths={fewer}"
+    return asks if fewer else ""
 
 
 def plan_shapes(learner: Learner, settings: CheckSettings) -> list[TrainingBatch]:

@@ -10,6 +10,7 @@ from runyoro_ssl.check.settings import CheckSettings, Way
 from runyoro_ssl.machine import available_memory
 from runyoro_ssl.model.allocator import allow, tune_allocator
 from runyoro_ssl.model.memory import BatchSettings, Memory, predict_memory
+from runyoro_ssl.page.amounts import size
 from runyoro_ssl.torchaudio_compat import import_transformers
 
 CLIP_SEC = 15.0
@@ -38,16 +39,23 @@ def predict(settings: CheckSettings, way: Way) -> Memory:
         precision=way.precision,  # type: ignore[arg-type]  # checked to be one
         gradient_checkpointing=way.gradient_checkpointing,
         compile=way.compile,
+        attention=way.attention,  # type: ignore[arg-type]  # as well
         device=settings.device,  # type: ignore[arg-type]  # as well
     )
     config = import_transformers().Wav2Vec2Config(**SIZES[settings.size], **NO_DROPOUT)
     return predict_memory(config, batch)
 
 
+def shortage(settings: CheckSettings, way: Way) -> str | None:
+    """What a step is predicted to take and what is free, where that is less."""
+    predicted, free = predicted_bytes(settings, way), free_bytes(settings.device)
+    return f"{size(predicted)} predicted, {size(free)} free" if predicted > free else None
+
+
 def tune(settings: CheckSettings, way: Way) -> None:
     """Have a CPU's allocator do what it does in a run."""
     if settings.device == "cpu":
-        tune_allocator(keep=allow(predict(settings, way)).keeps)
+        tune_allocator(keep=allow(predict(settings, way), keep_freed_memory=settings.keep_freed_memory).keeps)
 
 
 def free_bytes(device: str) -> int:

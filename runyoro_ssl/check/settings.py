@@ -31,17 +31,27 @@ class Way:
     batch_seconds: float
     gradient_checkpointing: bool = False
     compile: bool = False
+    attention: str = "sdpa"
 
 
 UPDATE_SECONDS = 240.0
-"""The default of `hardware.update_seconds`, for where there is no pydantic."""
+NOT_SET = {
+    **dict.fromkeys(OPEN, AUTO),
+    "update_seconds": UPDATE_SECONDS,
+    "per_device_train_batch_size": None,
+    "gradient_accumulation_steps": None,
+    "keep_freed_memory": None,
+    "attention": "sdpa",
+}
+"""The settings of `HardwareConfig` that a check tries, with their defaults, for where there is no pydantic."""
 
 
 @dataclass(frozen=True)
 class CheckSettings:
     """What to check. `way`: that of a run. `size`: of which speed and memory are measured; `small`: of the rest.
 
-    `minutes`: after them nothing new is begun.
+    `minutes`: after them nothing new is begun. `plan_seconds`: of the groups that a run's steps are made of; None:
+    micro-batches are counted, and of one size. The other names are those of `HardwareConfig`.
     """
 
     device: str
@@ -51,6 +61,9 @@ class CheckSettings:
     minutes: float
     json: Path
     small: str = "small"
+    plan_seconds: float | None = None
+    update_seconds: float = UPDATE_SECONDS
+    keep_freed_memory: bool | None = None
 
     @property
     def precision(self) -> str:
@@ -68,12 +81,15 @@ def resolve_check(options: CheckOptions, hardware: HardwareConfig | None = None)
     """
     device = present_device(options.device)
     size = one_of("--size", options.size or ("small" if device == "cpu" else "xls-r-300m"), tuple(SIZES))
-    values = {name: getattr(hardware, name, AUTO) for name in OPEN}
+    given: Any = SimpleNamespace(**{**NOT_SET, **({} if hardware is None else dict(hardware))})
     if options.precision is not None:
-        values["precision"] = one_of("--precision", options.precision, PRECISIONS)
-    if values["precision"] == "fp16" and device == "cpu":
+        given.precision = one_of("--precision", options.precision, PRECISIONS)
+    if given.precision == "fp16" and device == "cpu":
         raise ConfigError("--precision fp16 needs a GPU; use --precision bf16 or fp32 with --device cpu")
-    values = _decided(values, getattr(hardware, "update_seconds", UPDATE_SECONDS), device, size)
+    counts_clips = given.per_device_train_batch_size is not None
+    if counts_clips:  # as in a run
+        given.batch_seconds = AUTO
+    values = {**vars(given), **_decided(given, device, size)}
     return CheckSettings(
         device=device,
         way=Way(**{name: values[name] for name in Way.__dataclass_fields__}),
@@ -81,17 +97,18 @@ def resolve_check(options: CheckOptions, hardware: HardwareConfig | None = None)
         size=size,
         minutes=positive("--minutes", options.minutes, float),
         json=Path(options.json),
+        plan_seconds=None if counts_clips or given.gradient_accumulation_steps else values["plan_seconds"],
+        update_seconds=values["update_seconds"],
+        keep_freed_memory=values["keep_freed_memory"],
     )
 
 
-def _decided(values: dict[str, Any], update_seconds: float, device: Any, size: str) -> dict[str, Any]:
-    """The values with what is `auto` decided for a run of a model of this size."""
-    hardware: Any = SimpleNamespace(
-        **values, update_seconds=update_seconds, per_device_train_batch_size=None, gradient_accumulation_steps=None
-    )
+def _decided(hardware: Any, device: Any, size: str) -> dict[str, Any]:
+    """The settings that may be `auto`, decided for a run of a model of this size."""
     config = import_transformers().Wav2Vec2Config(**SIZES[size], **NO_DROPOUT)
-    run = RunAtHand(config, BatchSettings(1.0, update_seconds=update_seconds, device=device))
-    at_hand = look(device, config, asks_for_precision=values["precision"] == AUTO)
+    batch = BatchSettings(1.0, update_seconds=hardware.update_seconds, attention=hardware.attention, device=device)
+    run = RunAtHand(config, batch)
+    at_hand = look(device, config, asks_for_precision=hardware.precision == AUTO)
     try:
         return decide(hardware, run, at_hand).values
     except TrainingError:  # memory is short of a single clip: rows will say so, one by one

@@ -10,23 +10,25 @@ import torch
 
 from runyoro_ssl.bench.measure import alternate, measure_gemm, synchronize
 from runyoro_ssl.bench.subjects import DTYPES
-from runyoro_ssl.check.finding import Finding, failed, not_done, number_or_none
+from runyoro_ssl.check.finding import Finding, failed, not_done, number_or_none, of_another_way
 from runyoro_ssl.check.learner import Learner, kept_bytes
-from runyoro_ssl.check.room import clip_seconds, free_bytes, predicted_bytes, tune
+from runyoro_ssl.check.room import clip_seconds, shortage, tune
 from runyoro_ssl.check.settings import CheckSettings, Way
+from runyoro_ssl.model.at_hand import finds_compiler
+from runyoro_ssl.model.fit import RECOMPUTING
 from runyoro_ssl.model.flops import count_flops
 from runyoro_ssl.model.precision import is_emulated
-from runyoro_ssl.page.amounts import size
 
 CHECK = "speed"
 NUM_RUNS = 3
 LONG_STEP_SEC = 10.0
 """A step that takes as long is not taken more than twice."""
 MULTIPLES = {"cuda": (0.5, 2.0, 4.0, 8.0), "mps": (0.5, 2.0, 4.0), "cpu": (0.5, 2.0)}
-"""Of the profile's micro-batch, that are tried."""
+"""Of the profile's micro-batch, that are tried, as long as they are not more than a step."""
 LEAST_SHARE = {"cuda": 0.25, "mps": 0.25, "cpu": 0.4}
 """Of the rate of a square matrix product; below, something else than products takes the time. Measured: 16 % of an
-H200 in micro-batches of 120 s, 38 % in 480 s; 79 % of a CPU."""
+H200 in micro-batches of 120 s, 38 % in 480 s; 79 % of a CPU in fp32, to whose products bf16 is held there, too: its own
+may be ten times as fast as what stands between them."""
 WORTH_A_CHANGE = 1.1
 """Times as fast: then another setting than the profile's is recommended."""
 
@@ -55,16 +57,18 @@ def check_speed(settings: CheckSettings) -> Iterator[Finding]:
             continue
         try:
             pace = measure_pace(settings, way)
-        except Exception as error:  # noqa: BLE001 - of this way: a compiler that is missing, say; the others say more
-            yield failed(CHECK, what, error)
-            continue
-        if not change:
-            base = pace
-        elif pace.is_finite:
-            tried.append((change, pace))
-        if way.precision not in rates:
-            rates[way.precision] = measure_gemm(settings.device, DTYPES[way.precision])
-        yield _judge(settings, what, pace, base if change else None, rates[way.precision])
+            of = "fp32" if settings.device == "cpu" else way.precision
+            if of not in rates:
+                rates[of] = measure_gemm(settings.device, DTYPES[of])
+        except Exception as error:  # noqa: BLE001 - of this way: what a library lacks, say; the others say more
+            row = failed(CHECK, what, error)
+        else:
+            row = _judge(settings, what, pace, base, rates[of], is_profiles=not change)
+            if not change:
+                base = pace
+            elif pace.is_finite and _is_for_runs(settings, way):
+                tried.append((change, pace))
+        yield of_another_way(row) if change else row
     if base is not None and tried:
         yield _recommend(settings, base, tried)
 
@@ -77,17 +81,29 @@ def ways(settings: CheckSettings) -> Iterator[tuple[str, Way]]:
     for precision in precisions:
         if precision != way.precision:
             yield f"hardware.precision={precision}", replace(way, precision=precision)
-    for multiple in MULTIPLES[settings.device]:
-        seconds = multiple * way.batch_seconds
+    for seconds in _sizes(settings):
         yield f"hardware.batch_seconds={seconds:g}", replace(way, batch_seconds=seconds)
     other = not way.gradient_checkpointing
     yield f"hardware.gradient_checkpointing={str(other).lower()}", replace(way, gradient_checkpointing=other)
     yield f"hardware.compile={str(not way.compile).lower()}", replace(way, compile=not way.compile)
 
 
+def _sizes(settings: CheckSettings) -> list[float]:
+    """Seconds of other micro-batches that a run could have: of no more than a step, of whose audio it learns."""
+    way = settings.way
+    if settings.plan_seconds is None:
+        return []
+    most = max(settings.update_seconds, settings.plan_seconds)
+    sizes = [min(multiple * way.batch_seconds, most) for multiple in MULTIPLES[settings.device]]
+    by_clips = {len(clip_seconds(replace(way, batch_seconds=seconds))): seconds for seconds in sizes}
+    by_clips.pop(len(clip_seconds(way)), None)  # which is the same once more
+    return list(by_clips.values())
+
+
 def described(way: Way) -> str:
     """The profile's way, in words."""
     more = (", gradient checkpointing" if way.gradient_checkpointing else "") + (", compiled" if way.compile else "")
+    more += "" if way.attention == "sdpa" else f", {way.attention} attention"
     return f"as in the profile: {way.precision}, {way.batch_seconds:g} s{more}"
 
 
@@ -124,16 +140,24 @@ def _why_not(settings: CheckSettings, way: Way) -> str | None:
         return "this CPU has no units for it"
     if settings.device == "mps" and way.compile:
         return "not on MPS"
-    predicted, free = predicted_bytes(settings, way), free_bytes(settings.device)
-    return f"{size(predicted)} predicted, {size(free)} free" if predicted > free else None
+    if way.compile and not settings.way.compile and not finds_compiler():
+        return "no C compiler is found"
+    return shortage(settings, way)
 
 
-def _judge(settings: CheckSettings, what: str, pace: Measured, base: Measured | None, gemm: float) -> Finding:
+def _is_for_runs(settings: CheckSettings, way: Way) -> bool:
+    """Whether a run could gain from a way as a step does: clips that keep their lengths have every shape compiled."""
+    return settings.way.compile or not way.compile or settings.clip_lengths > 0
+
+
+def _judge(
+    settings: CheckSettings, what: str, pace: Measured, base: Measured | None, gemm: float, *, is_profiles: bool
+) -> Finding:
     share = pace.tflops / gemm
     times = None if base is None else pace.speed / base.speed
-    least = LEAST_SHARE[settings.device]
-    slow = base is None and share < least
-    advice = "larger micro-batches, or another setting of the rows below" if slow else ""
+    least = LEAST_SHARE[settings.device] * (RECOMPUTING if pace.way.gradient_checkpointing else 1)
+    slow = is_profiles and share < least
+    advice = "a setting of the rows below, if one is faster" if slow else ""
     if not pace.is_finite:
         advice = "do not train in this way: its losses are no numbers; send doctor.json"
     more = f", {times:.2f}x" if times is not None else ""
@@ -141,7 +165,7 @@ def _judge(settings: CheckSettings, what: str, pace: Measured, base: Measured | 
         CHECK,
         what,
         f"{pace.speed:,.3g} audio s/s{more}, {share:.0%} of a product's rate",
-        f"at least {least:.0%}" if base is None else "",
+        f"at least {least:.0%}" if is_profiles else "",
         "wrong" if not pace.is_finite else "slow" if slow else "ok",
         advice,
         {
@@ -172,6 +196,15 @@ def _recommend(settings: CheckSettings, base: Measured, tried: list[tuple[str, M
         f"{change} is {times:.2f}x" if slow else "none is faster by a tenth",
         f"at most {WORTH_A_CHANGE:g}x",
         "slow" if slow else "ok",
-        f"--set {change}" if slow else "",
+        _advice(settings, change, best.way) if slow else "",
         {"best_change": change, "times_the_profile": number_or_none(times)},
     )
+
+
+def _advice(settings: CheckSettings, change: str, way: Way) -> str:
+    """How a run is given this way. It learns the same: of a `batch_seconds` alone its steps would be made anew."""
+    if way.batch_seconds != settings.way.batch_seconds:
+        return f"--set {change} --set hardware.plan_seconds={settings.plan_seconds}"
+    if way.compile != settings.way.compile and way.compile:
+        return f"--set {change} for runs of some hours: compiling takes minutes"
+    return f"--set {change}"

@@ -11,15 +11,32 @@ from runyoro_ssl import logs
 from runyoro_ssl.check.options import CheckOptions, prepare_environment
 from runyoro_ssl.commands.ending import end
 from runyoro_ssl.commands.given import check_options, resolve
-from runyoro_ssl.config import HardwareConfig
+from runyoro_ssl.config import Config, HardwareConfig
 from runyoro_ssl.errors import ConfigError
-from runyoro_ssl.resolve import profile_for
+from runyoro_ssl.option import as_typed
+from runyoro_ssl.resolve import gather_given, profile_for
 
 if TYPE_CHECKING:
     from runyoro_ssl.check.finding import Finding
 
 OF_CHECK = {field.name for field in fields(CheckOptions)}
 SOURCES = {"profile", "config", "set"}
+TRIED = {
+    f"hardware.{name}"
+    for name in (
+        *("device", "precision", "batch_seconds", "update_seconds", "plan_seconds", "clip_lengths", "attention"),
+        *("per_device_train_batch_size", "gradient_accumulation_steps", "gradient_checkpointing", "compile"),
+        "keep_freed_memory",
+    )
+}
+"""The settings by which a check goes."""
+TRIED_ALONE: dict[str, tuple[Any, ...]] = {
+    "train.optimizer": ("adamw",),
+    "train.freeze_feature_encoder": (False,),
+    "adapter.kind": ("none",),
+    "hardware.sharding": ("none", "auto"),
+}
+"""Of a setting that makes steps others, the values that it tries."""
 
 
 @dataclass(frozen=True)
@@ -80,13 +97,37 @@ def _resolve(given: Mapping[str, Any]) -> tuple[CheckOptions, HardwareConfig]:
             continue
         if name in ("fetch", "what_fits") and not value:
             continue
-        if name not in SOURCES | HardwareConfig.model_fields.keys():
-            flag = f"--{name.replace('_', '-')}"
-            raise ConfigError(f"{flag} says nothing to --check, whose models are drawn; leave it out (--size chooses)")
+        if name not in SOURCES and f"hardware.{name}" not in TRIED:
+            raise _says_nothing(f"--{name.replace('_', '-')}")
         about_a_run[name] = value
     if options.device is not None and "profile" not in about_a_run:
         about_a_run["profile"] = profile_for(present_device(options.device))
-    hardware = resolve("doctor", about_a_run).hardware
+    config = resolve("doctor", about_a_run)
+    _refuse_untried(config, about_a_run.get("set", ()))
+    hardware = config.hardware
     if options.device not in (None, hardware.device):
         raise ConfigError(f"--device {options.device}, but the settings are for {hardware.device}; give one of them")
     return replace(options, device=hardware.device), hardware
+
+
+def _refuse_untried(config: Config, settings: Any) -> None:
+    """Raise ConfigError for `--set` of what a check does not try, and for a run that trains in another way."""
+    given = gather_given(settings=[settings] if isinstance(settings, str) else settings)
+    names = [f"{section}.{field}" for section, fields in given.items() for field in fields]
+    for name in names:
+        if name not in TRIED | TRIED_ALONE.keys():
+            raise _says_nothing(f"--set {name}")
+    for name, tried in TRIED_ALONE.items():
+        section, field = name.split(".")
+        value = getattr(getattr(config, section), field)
+        if value not in tried:
+            raise ConfigError(
+                f"{name} is {as_typed(value)}, which --check does not try; leave it out, or check without it: "
+                f"--set {name}={as_typed(tried[0])}"
+            )
+
+
+def _says_nothing(option: str) -> ConfigError:
+    return ConfigError(
+        f"{option} says nothing to --check, whose models are drawn (--size chooses), and learn from noise; leave it out"
+    )

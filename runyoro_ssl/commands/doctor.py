@@ -61,7 +61,7 @@ def doctor(**given: Any) -> Diagnosis | Checked | WhatFits:
     Args:
         **given: `fetch`, `model_name_or_path`, `profile`, `config`, `set`, and any setting of `model`, `adapter`,
             `hardware`, `masking`, `prepare` and `train`. `what_fits` alone. With `check` instead: `device`,
-            `precision`, `size`, `minutes`, `json`, `profile`, `config`, `set`, and any setting of `hardware`.
+            `precision`, `size`, `minutes`, `json`, `profile`, `config`, `set`, and settings of `hardware`.
 
     Raises:
         RunyoroError: A setting that is wrong, a model that cannot be had, or a file that cannot be written.

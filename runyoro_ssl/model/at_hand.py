@@ -61,10 +61,15 @@ def look(device: Device, config: Any, *, asks_for_precision: bool) -> AtHand:
         cores=usable_cores(),
         name=torch.cuda.get_device_name() if gpu else device,
         has_bf16=has_bf16,
-        has_compiler=any(map(shutil.which, ("cc", "gcc", "clang"))),
+        has_compiler=finds_compiler(),
         bf16_gain=bf16_gain(config) if device == "cpu" and asks_for_precision else None,
         flops=product_rate(torch.bfloat16 if has_bf16 else torch.float16) if gpu else None,
     )
+
+
+def finds_compiler() -> bool:
+    """Whether there is a C compiler, without which torch.compile compiles nothing."""
+    return any(map(shutil.which, ("cc", "gcc", "clang")))
 
 
 def free_memory(device: str) -> int:

@@ -14,6 +14,7 @@ from runyoro_ssl.disk.lock import FolderLock
 from runyoro_ssl.errors import TrainingError
 from runyoro_ssl.logs import get_logger, print_table
 from runyoro_ssl.plugin.manager import Plugins
+from runyoro_ssl.plugin.spec import LoggingBackend
 from runyoro_ssl.processes import is_lost_process
 from runyoro_ssl.train.checkpoints.folder import bring_in, set_aside_later
 from runyoro_ssl.train.checkpoints.resume import Start, check_folder, choose
@@ -80,8 +81,9 @@ def train(config: Config, plugins: Plugins, on_final: Callable[[Path], None] = l
         start_step = run.step
         try_first_batch(run)
         check_space(run)
+        backends = plugins.loggers() if lock is not None else []  # one that cannot be made leaves no run behind
         _begin(run, start)
-        loop = _enter_loop(stack, run, plugins, lock)
+        loop = _enter_loop(stack, run, backends, lock)
         ending = loop.run_to_the_end()
         loop.saver.finish()
         loop.loggers.status = "finished" if ending.is_final else "stopped"
@@ -121,7 +123,9 @@ def _begin(run: TrainingRun, start: Start) -> None:
     run.accelerator.wait_for_everyone()
 
 
-def _enter_loop(stack: ExitStack, run: TrainingRun, plugins: Plugins, lock: FolderLock | None) -> Loop:
+def _enter_loop(
+    stack: ExitStack, run: TrainingRun, backends: list[tuple[str, LoggingBackend]], lock: FolderLock | None
+) -> Loop:
     """The loop, and around it what must end with it, whatever happens."""
     config = run.config
     stack.enter_context(explain_out_of_memory(config.hardware))
@@ -130,7 +134,7 @@ def _enter_loop(stack: ExitStack, run: TrainingRun, plugins: Plugins, lock: Fold
     saver = stack.enter_context(saver_of(run, lock))
     deadline = Deadline(config.train.stop_after, started=process_started())
     stopping = Stopping(run.accelerator, signals, deadline, lambda: saver.seconds)
-    loggers = stack.enter_context(open_loggers(plugins.loggers() if lock is not None else [], run_for_loggers(run)))
+    loggers = stack.enter_context(open_loggers(backends, run_for_loggers(run)))
     return Loop(run, loggers, saver, stopping, lock)
 
 

@@ -1,0 +1,183 @@
+"""A run goes on by its own settings: what is not given again is as it was, and only what is given now is asked about."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from runyoro_ssl import train
+from runyoro_ssl.commands.given import resolve
+from runyoro_ssl.commands.resuming import settings_to_go_on_with
+from runyoro_ssl.config import Config
+from runyoro_ssl.errors import CheckpointError, ConfigError, PluginError
+from runyoro_ssl.option import AUTO
+
+RunTask = Callable[[str], tuple[int, str, str]]
+STEPS = 4
+
+
+@pytest.fixture
+def begun(dataset: Path, tiny_model: Path, tmp_path: Path) -> Path:
+    """The folder of a run that was given much, and stopped after two of four steps."""
+    given: dict[str, Any] = {
+        "profile": "cpu-smoke",
+        "model_name_or_path": tiny_model,
+        "processed_dataset_path": dataset,
+        "output_dir": tmp_path / "run",
+        "learning_rate": 2e-4,
+        "max_steps": STEPS,
+        "save_steps": 2,
+        "set": {
+            "hardware.batch_seconds": 6,
+            "hardware.update_seconds": 12,
+            "masking.mask_time_length": 8,
+            "train.seed": 7,
+            "plugins.loggers": ["jsonl"],
+            "plugins.augmentations": ["gain"],
+        },
+    }
+    train(**given)
+    for step in ("checkpoint-4", "model.safetensors", "result.json"):
+        path = tmp_path / "run" / step
+        path.rename(tmp_path / step)
+    return tmp_path / "run"
+
+
+def settings(folder: Path) -> dict[str, Any]:
+    """A run.toml."""
+    return tomllib.loads((folder / "run.toml").read_text())
+
+
+def test_run_goes_on_by_its_folder_alone(begun: Path, run_task: RunTask) -> None:
+    """To the bit as if all had been given again; elsewhere than where it was begun, too."""
+    before = settings(begun)
+    moved = begun.rename(begun.with_name("moved"))
+    status, _, err = run_task(f"train --output-dir {moved} --resume-from-checkpoint last")
+    assert status == 0, err
+    assert "resumed" in err
+    assert "profile_chosen" not in err
+    after = settings(moved)
+    assert after["train"].pop("output_dir") == str(moved)
+    assert after["train"].pop("resume_from_checkpoint") == "last"
+    before["train"].pop("output_dir")
+    assert after == before
+    whole, resumed = ((folder / "model.safetensors").read_bytes() for folder in (begun.parent, moved))
+    assert whole == resumed
+
+
+def test_checkpoint_says_which_run_it_is_of(begun: Path) -> None:
+    """The folder it lies in is that of the run, where no other is given."""
+    asked = {"resume_from_checkpoint": str(begun / "checkpoint-2")}
+    config = resolve("train", asked)
+    assert (config.train.output_dir, config.train.seed) == (begun, 7)
+    there = resolve("train", {**asked, "output_dir": begun.parent / "other"})
+    assert (there.train.output_dir, there.train.seed) == (begun.parent / "other", 7)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("--learning-rate 2e-4", None),
+        ("--learning-rate 1e-3", "train.learning_rate was 0.0002, is 0.001. Leave out what you gave now"),
+        ("--num-train-epochs 3", "train.max_steps was 4, is None"),
+        ("--set masking.mask_time_length=10", "masking.mask_time_length was 8, is 10"),
+        ("--set train.optimizer=adamw-8bit", "was adamw, is adamw-8bit, and what learned then does not fit; leave"),
+    ],
+)
+def test_only_what_is_given_now_and_differs_is_asked_about(
+    begun: Path, run_task: RunTask, given: str, said: str | None
+) -> None:
+    """In one line."""
+    status, _, err = run_task(f"train --output-dir {begun} --resume-from-checkpoint last {given}")
+    assert (status == 0) == (said is None), err
+    if said is not None:
+        assert said in err.replace("\n", " ")
+        assert len([line for line in err.splitlines() if line.startswith("error")]) == 1
+
+
+def test_of_the_machine_only_what_was_given_is_kept(begun: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was decided is open again; on another device all of it, and what one call asked for is not asked again."""
+    asked = resolve("train", {"output_dir": begun, "resume_from_checkpoint": "last"})
+    assert (asked.hardware.batch_seconds, asked.hardware.precision, asked.hardware.fitted) == (6, AUTO, ())
+    monkeypatch.setattr("runyoro_ssl.commands.resuming.available_devices", lambda: ["cuda", "cpu"])
+    there = {"hardware": {"device": "cuda"}}
+    values = settings_to_go_on_with(asked, there)
+    assert "hardware" not in values
+    assert not {"resume_from_checkpoint", "override_mismatch", "stop_after"} & values["train"].keys()
+    monkeypatch.setattr("runyoro_ssl.commands.resuming.available_devices", lambda: ["mps"])
+    assert "hardware" not in settings_to_go_on_with(asked, {})
+
+
+def test_run_file_of_another_version_or_none(begun: Path, run_task: RunTask) -> None:
+    """A setting that there is no more is left out; where the file is damaged, it is said, and what is given holds."""
+    path = begun / "run.toml"
+    path.write_text(path.read_text() + "\n[gone]\nx = 1\n")
+    path.write_text(path.read_text().replace("[train]", "[train]\nformer = 3"))
+    assert resolve("train", {"output_dir": begun, "resume_from_checkpoint": "last"}).train.seed == 7
+    path.write_text("seed = [")
+    status, _, err = run_task(f"train --output-dir {begun} --resume-from-checkpoint last --profile cpu-smoke")
+    assert status == 1
+    assert "settings_of_the_run_are_lost" in err
+    path.unlink()
+    assert resolve("train", {"output_dir": begun, "resume_from_checkpoint": "last"}).train.seed == 42
+
+
+def test_nothing_to_resume_takes_nothing(tmp_path: Path) -> None:
+    """No run, or no wish to go on."""
+    assert settings_to_go_on_with(Config(), {}) == {}
+    empty = Config.model_validate({"train": {"output_dir": tmp_path, "resume_from_checkpoint": "last"}})
+    assert settings_to_go_on_with(empty, {}) == {}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "error"),
+    [
+        ({"set": {"plugins.loggers": ["jsonl", "wandb"]}}, PluginError),
+        ({"model_name_or_path": "absent"}, ConfigError),
+        ({"set": {"plugins.loggers": ["jsonl", "broken"], "plugins.dir": "plugins"}}, PluginError),
+    ],
+    ids=["logger that is not installed", "wrong model", "logger that raises"],
+)
+def test_start_that_fails_does_not_block_the_same_command(  # noqa: PLR0917 - fixtures
+    wrong: dict[str, Any],
+    error: type[Exception],
+    dataset: Path,
+    tiny_model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Mended, it runs, without a word about resuming."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "plugins").mkdir()
+    (tmp_path / "plugins" / "runyoro_broken.py").write_text(
+        "from runyoro_ssl import hookimpl\n"
+        "class Broken:\n"
+        "    def open(self, run): raise OSError('no network')\n"
+        "@hookimpl\n"
+        "def runyoro_logging_backends(register): register('broken', Broken)\n"
+    )
+    monkeypatch.setattr("importlib.util.find_spec", lambda *_: None)
+    right: dict[str, Any] = {
+        "profile": "cpu-smoke",
+        "model_name_or_path": tiny_model,
+        "processed_dataset_path": dataset,
+        "output_dir": tmp_path / "run",
+        "max_steps": 1,
+        "set": {"plugins.loggers": ["jsonl"]},
+    }
+    with pytest.raises(Exception, match=r".") as raised:
+        train(**{**right, **wrong})
+    assert isinstance(raised.value, error | CheckpointError | ConfigError), raised.value
+    assert train(**right).step == 1
+    assert json.loads((tmp_path / "run" / "result.json").read_text())["total_steps"] == 1
+
+
+def test_command_of_a_stop_is_whole(begun: Path) -> None:
+    """It can be copied."""
+    assert shlex.split(f"train --output-dir {begun}")
