@@ -6,7 +6,7 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import MutableMapping
+from collections.abc import Iterable, MutableMapping
 from typing import Any
 
 import structlog
@@ -82,6 +82,12 @@ def print_table(title: str, columns: list[str], rows: list[list[str]]) -> None:
     for row in rows:
         table.add_row(*map(Text, redact(row)))
     Console(highlight=False, emoji=False, width=None if sys.stdout.isatty() else WIDTH_IN_FILES).print(table)
+
+
+def print_lines(lines: Iterable[str]) -> None:
+    """Lines on stdout, without secrets and never broken: what stands in them can be copied."""
+    for line in lines:
+        Console(highlight=False, emoji=False, markup=False).print(redact(line), soft_wrap=True)
 
 
 class _ConsoleFile:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from runyoro_ssl import logs
 from runyoro_ssl.bars import progress
+from runyoro_ssl.commands.closing import close
 from runyoro_ssl.commands.given import bench_options
 
 if TYPE_CHECKING:
@@ -45,12 +47,13 @@ def bench(**given: Any) -> list[Comparison]:
     return rows
 
 
-def show(rows: list[Comparison]) -> None:
-    """Print them as a table."""
+def show(rows: list[Comparison], given: Mapping[str, Any]) -> None:
+    """Print them as a table, and where they were saved."""
     from runyoro_ssl.bench.report import COLUMNS, cells
 
     runs = max((len(row.ours) for row in rows), default=0)
     logs.print_table(f"Median (minimum to maximum) of {runs} alternating runs", COLUMNS, list(map(cells, rows)))
+    close([("every run of it", given["json"])] if given.get("json") else [])
 
 
 def _bench_data(options: BenchOptions, runs: int) -> list[Comparison]:

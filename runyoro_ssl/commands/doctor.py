@@ -2,34 +2,30 @@
 
 from __future__ import annotations
 
-import math
 import os
 import platform
 import shutil
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import Any, Literal, overload
 
 from runyoro_ssl import __version__
 from runyoro_ssl.commands.checking import Checked, check, refuse_check_options, show_check
+from runyoro_ssl.commands.closing import close, command
 from runyoro_ssl.commands.given import own_options, resolve
+from runyoro_ssl.commands.needs import memory_rows
 from runyoro_ssl.commands.options import DoctorOptions
 from runyoro_ssl.commands.what_fits import WhatFits, find_what_fits, show_what_fits
-from runyoro_ssl.config import Config, HardwareConfig
+from runyoro_ssl.config import Config
 from runyoro_ssl.devices import available_devices
-from runyoro_ssl.errors import CheckpointError, TrainingError
 from runyoro_ssl.logs import print_table
-from runyoro_ssl.model.allocator import allow, fate_of_freed_memory
 from runyoro_ssl.model.mps_faults import apple_chip, describe_faults
-from runyoro_ssl.option import AUTO, as_typed
 from runyoro_ssl.page.amounts import size
 from runyoro_ssl.plugin.manager import load_plugins
 from runyoro_ssl.resolve import best_profile, list_profiles, load_config, profile_device
 from runyoro_ssl.torchaudio_compat import torchaudio_form
-
-if TYPE_CHECKING:
-    from runyoro_ssl.model.memory import BatchSettings, Memory
 
 LIBRARIES = (
     *("torch", "torchaudio", "transformers", "datasets", "accelerate", "soundfile", "soxr"),
@@ -82,8 +78,8 @@ def doctor(**given: Any) -> Diagnosis | Checked | WhatFits:
     return Diagnosis(_machine(), _libraries(), _profiles(), fetched, memory, config.model.model_name_or_path)
 
 
-def show(found: Diagnosis | Checked | WhatFits) -> None:
-    """Print the tables. May end with the status of a check."""
+def show(found: Diagnosis | Checked | WhatFits, given: Mapping[str, Any]) -> None:
+    """Print the tables, and what else may be asked. May end with the status of a check."""
     if isinstance(found, WhatFits):
         show_what_fits(found)
         return
@@ -97,6 +93,15 @@ def show(found: Diagnosis | Checked | WhatFits) -> None:
         print_table(f"Base model {found.model}", ["what", "found"], found.fetched)
     if found.memory:
         print_table(f"Memory of training {found.model}", ["what", "bytes"], found.memory)
+    profile = given.get("profile")
+    about_a_run = command("doctor", profile=profile, model_name_or_path=found.model)
+    close(
+        then=[
+            *([] if found.memory else [("see what training takes here", about_a_run)]),
+            ("try the device, some minutes", command("doctor", profile=profile, check=True)),
+            ("see what fits on other machines", command("doctor", what_fits=True)),
+        ]
+    )
 
 
 def _fetch(config: Config) -> list[list[str]]:
@@ -180,107 +185,6 @@ def _libraries() -> list[list[str]]:
         ["audio formats", f"{', '.join(formats)} (libsndfile {soundfile.__libsndfile_version__})"],
         ["plugins", f"{len(plugins.plugins)} loaded; `invoke plugins` lists them"],
     ]
-
-
-def memory_rows(config: Config) -> list[list[str]]:
-    """Rows of what a training run of this configuration needs, what there is, and what to set if it does not fit.
-
-    Raises:
-        CheckpointError: The model's config.json or preprocessor_config.json cannot be had, or makes no model.
-    """
-    from runyoro_ssl.model.at_hand import look
-    from runyoro_ssl.model.checks import extractor_doubts
-    from runyoro_ssl.model.folder import check_folder
-    from runyoro_ssl.model.load import UNREADABLE, load_model_config
-    from runyoro_ssl.model.memory import BatchSettings, predict_memory
-    from runyoro_ssl.model.source import CONFIG, base_folder, cannot_load, load_feature_extractor
-    from runyoro_ssl.train.fitting import describe_run, fit
-
-    name = config.model.model_name_or_path
-    check_folder(name, weights=True)
-    base_folder(config.model, "config", "extractor")
-    model, extractor = load_model_config(config.model), load_feature_extractor(name, config.model.revision)
-    clip_seconds = config.prepare.max_duration_sec
-    try:
-        run = describe_run(config, model, padded=extractor.return_attention_mask, clip_seconds=clip_seconds)
-        at_hand = look(config.hardware.device, model, asks_for_precision=config.hardware.precision == AUTO)
-        try:
-            fitted = fit(config, run, at_hand)
-        except TrainingError:  # not one clip: below is what would do
-            fitted = fit(config, run, replace(at_hand, free=None))
-        hardware = fitted.config.hardware
-        settings = BatchSettings.of(fitted.config, padded=extractor.return_attention_mask)
-        memory = predict_memory(model, settings)
-    except UNREADABLE as error:
-        raise CheckpointError(cannot_load(name, CONFIG, error)) from None
-    clips = hardware.per_device_train_batch_size
-    batch = f"{clips} clips" if clips else f"{hardware.batch_seconds:g} s"
-    batch += ", gradient checkpointing" if hardware.gradient_checkpointing else ""
-    return [
-        *([name, f"{as_typed(getattr(hardware, name))}: {because}"] for name, because in fitted.reasons.items()),
-        ["parameters", f"{memory.num_parameters / 1e6:.1f} M, of which {memory.num_trained / 1e6:.1f} M learn"],
-        ["weights, gradients", f"{size(memory.weights)}, {size(memory.gradients)}"],
-        ["AdamW states", size(memory.adamw)],
-        ["activations: feature encoder", size(memory.feature_encoder)],
-        ["activations: context network", size(memory.context_network)],
-        *([[f"{hardware.precision} copies of weights", size(memory.casts)]] if memory.casts else []),
-        ["objective", size(memory.objective)],
-        ["batches that wait", size(memory.batches)],
-        *([["base: Python and libraries", size(memory.base)]] if memory.base else []),
-        [f"predicted peak, {hardware.device}, {hardware.precision}, micro-batch of {batch}", size(memory.peak)],
-        ["when", memory.peak_moment],
-        *_kept(hardware, memory),
-        *(["doubtful", doubt] for doubt in extractor_doubts(extractor, model)),
-        *_verdict(model, settings, memory),
-    ]
-
-
-def _kept(hardware: HardwareConfig, memory: Memory) -> list[list[str]]:
-    """What becomes of freed memory, and what a run then stays within."""
-    if hardware.device != "cpu":
-        return []
-    allowance = allow(memory, keep_freed_memory=hardware.keep_freed_memory)
-    return [["freed memory", fate_of_freed_memory(allowance)], ["at most", size(allowance.most)]]
-
-
-def _verdict(model: Any, settings: BatchSettings, memory: Memory) -> list[list[str]]:
-    """What memory there is, the largest micro-batch that fits, and what to set if this one does not."""
-    from runyoro_ssl.model.at_hand import free_memory
-    from runyoro_ssl.model.memory import largest_batch_seconds
-
-    if settings.device not in available_devices():
-        return [["memory of this machine", f"no {settings.device} here: run doctor where you will train"]]
-    free = free_memory(settings.device)
-    budget = free + memory.base  # which is in use here already
-    largest = _within_device(model, settings, largest_batch_seconds(model, settings, budget))
-    rows = [
-        [f"memory free for it ({settings.device})", size(free)],
-        ["largest hardware.batch_seconds that fits", "not one clip" if largest is None else f"{largest:g}"],
-    ]
-    if memory.peak <= budget:
-        return [*rows, ["fits", "yes"]]
-    saving = replace(settings, gradient_checkpointing=True)
-    checkpointed = (
-        None
-        if settings.gradient_checkpointing
-        else _within_device(model, saving, largest_batch_seconds(model, saving, budget))
-    )
-    ways = [f"--set hardware.batch_seconds={largest:g}"] if largest is not None else []
-    if checkpointed is not None and checkpointed > (largest or 0):
-        ways.append(f"--gradient-checkpointing and --set hardware.batch_seconds={checkpointed:g}")
-    if not ways:
-        ways = [f"shorter clips than {settings.clip_seconds:g} s (prepare --max-duration-sec), or a smaller model"]
-    return [*rows, ["fits", f"no; train with {', or with '.join(ways)}"]]
-
-
-def _within_device(model: Any, settings: BatchSettings, seconds: float | None) -> float | None:
-    """A micro-batch's seconds, or fewer where the device would compute so many wrongly."""
-    from runyoro_ssl.model.memory import SAMPLING_RATE
-    from runyoro_ssl.model.mps import most_batch_seconds
-
-    if seconds is None or settings.device != "mps":
-        return seconds
-    return min(seconds, float(math.floor(most_batch_seconds(model, SAMPLING_RATE))))
 
 
 def _explain_torchaudio() -> str:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import fields
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runyoro_ssl import logs
 from runyoro_ssl.audio.reasons import count_flaws
+from runyoro_ssl.commands.closing import close, command
 from runyoro_ssl.commands.given import own_options, resolve
 from runyoro_ssl.commands.options import ManifestOptions
+from runyoro_ssl.config import PrepareConfig
 from runyoro_ssl.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -59,8 +63,8 @@ def _columns(options: ManifestOptions) -> Columns:
     return Columns(**given)
 
 
-def show(found: Scan) -> None:
-    """Print what was found, and where the rejected files are listed."""
+def show(found: Scan, given: Mapping[str, Any]) -> None:  # noqa: ARG001 - as every task's
+    """Print what was found, where it is listed, and what comes next."""
     flaws = count_flaws(found.flaws.values())
     rows = [
         ["recordings", f"{found.num_files}"],
@@ -72,8 +76,17 @@ def show(found: Scan) -> None:
         *_other_rows(found),
     ]
     logs.print_table(f"{found.output}", ["what", "count"], rows)
-    if found.rejected or found.others:
-        logs.get_logger().info("rejected_files_listed", path=str(found.rejected_path))
+    path = None if found.output == Path(PrepareConfig().manifest_path) else found.output
+    close(
+        [
+            ("manifest", found.output),
+            *([("files that are not in it, and why", found.rejected_path)] if found.rejected or found.others else []),
+        ],
+        [
+            ("see what filters would drop", command("prepare", manifest_path=path, dry_run=True)),
+            ("make the dataset", command("prepare", manifest_path=path)),
+        ],
+    )
 
 
 def _other_rows(found: Scan) -> list[list[str]]:

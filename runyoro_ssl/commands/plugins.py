@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from runyoro_ssl import logs
+from runyoro_ssl.commands.closing import close, command
 from runyoro_ssl.commands.given import resolve
 
 
@@ -43,7 +45,8 @@ def plugins(**given: Any) -> list[PluginRow]:
     ]
 
 
-def show(rows: list[PluginRow]) -> None:
-    """Print them as a table."""
+def show(rows: list[PluginRow], given: Mapping[str, Any]) -> None:  # noqa: ARG001 - as every task's
+    """Print them as a table, and how one is used."""
     cells = [[row.name, row.kind, row.source, row.hook, "yes" if row.is_enabled else "no"] for row in rows]
     logs.print_table("Plugins", ["name", "kind", "source", "hook", "enabled"], cells)
+    close(then=[("use an augmentation", command("train", set='plugins.augmentations=["noise"]'))])

@@ -9,8 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from runyoro_ssl import logs
 from runyoro_ssl.audio.reasons import count_flaws
+from runyoro_ssl.commands.closing import close, command
 from runyoro_ssl.commands.given import own_options, resolve
 from runyoro_ssl.commands.options import PrepareOptions
+from runyoro_ssl.config import TrainConfig
+from runyoro_ssl.dataset.layout import PAGE
 
 if TYPE_CHECKING:
     from runyoro_ssl.prepare.pipeline import Prepared
@@ -52,8 +55,8 @@ def prepare(**given: Any) -> Prepared | DryRun:
     return prepare_dataset(config, plugins, overwrite=options.overwrite)
 
 
-def show(done: Prepared | DryRun) -> None:
-    """Print the account of a preparation, or of what it would drop."""
+def show(done: Prepared | DryRun, given: Mapping[str, Any]) -> None:
+    """Print the account of a preparation, or of what it would drop; what was made, and what comes next."""
     if isinstance(done, DryRun):
         title = f"{done.output_dir} would hold what is kept: the rows from the second on add up to the first"
         logs.print_table(title, done.columns, done.rows)
@@ -62,10 +65,21 @@ def show(done: Prepared | DryRun) -> None:
             decoded=f"{done.output_dir}.shards, where prepare finds it if no setting that decides clips is changed",
             in_brackets="what a filter that is not enabled would drop of what is kept",
         )
+        close(then=[("make the dataset", command("prepare", **{**given, "dry_run": None}))])
         return
     if done.up_to_date:
         logs.get_logger().info("already_prepared", path=str(done.output_dir))
     logs.print_table(f"{done.output_dir}", ["what", "clips", "seconds"], account_rows(done.report))
+    flags = {name: given.get(name) for name in ("profile", "model_name_or_path", "revision")}
+    if done.output_dir != TrainConfig().processed_dataset_path:
+        flags["processed_dataset_path"] = done.output_dir
+    close(
+        [("dataset", done.output_dir), ("look at it and listen, in a browser", done.output_dir / PAGE)],
+        [
+            ("see how long training takes", command("train", **flags, dry_run=True)),
+            ("train", command("train", **flags)),
+        ],
+    )
 
 
 def account_rows(report: Mapping[str, Any]) -> list[list[str]]:

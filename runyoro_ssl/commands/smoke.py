@@ -9,13 +9,14 @@ from __future__ import annotations
 import json
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from runyoro_ssl.builtins.loggers import METRICS
+from runyoro_ssl.commands.closing import close, command
 from runyoro_ssl.commands.given import own_options
 from runyoro_ssl.commands.options import SmokeOptions
 from runyoro_ssl.config import Config
@@ -94,13 +95,21 @@ def smoke(**given: Any) -> SmokeReport:
             _run_stages(report, folder, options.audio_dir, options.seed)
         except BaseException:
             if report.rows:
-                show(report)
+                _print(report)
             raise
     return report
 
 
-def show(report: SmokeReport) -> None:
-    """Print what each stage took and gave."""
+def show(report: SmokeReport, given: Mapping[str, Any]) -> None:
+    """Print what each stage took and gave, and what comes next."""
+    _print(report)
+    close(
+        [("all of it", given["work_dir"])] if given.get("work_dir") else [],
+        [("list your own recordings", command("manifest", audio_dir="FOLDER", speaker_from="folder"))],
+    )
+
+
+def _print(report: SmokeReport) -> None:
     print_table("Smoke", ["stage", "seconds", "result"], report.rows)
 
 

@@ -25,7 +25,7 @@ HELP = {
 def do_and_show(name: str, **given: Any) -> None:
     """Do what a task does, with the options that were given, and show what came of it; end with the right status."""
     module = import_module(f"runyoro_ssl.commands.{name}")
-    module.show(getattr(module, name)(**given))
+    module.show(getattr(module, name)(**given), given)
 
 
 ALL = tuple(SchemaTask(name, text, partial(do_and_show, name)) for name, text in HELP.items())

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import math
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from runyoro_ssl import logs
+from runyoro_ssl.commands.closing import close, command
 from runyoro_ssl.commands.ending import end
 from runyoro_ssl.commands.given import own_options, resolve
 from runyoro_ssl.commands.options import TrainOptions
+from runyoro_ssl.config import TrainConfig
 from runyoro_ssl.processes import SIGNAL_EXIT
 
 if TYPE_CHECKING:
@@ -49,30 +54,35 @@ def train(**given: Any) -> TrainResult | Forecast:
     return run_training(config, plugins, on_final=write_model_card)
 
 
-def show(result: TrainResult | Forecast) -> None:
-    """Print how a run ended, or what it would be. May end with its status."""
+def show(result: TrainResult | Forecast, given: Mapping[str, Any]) -> None:
+    """Print how a run ended, or what it would be; what it made, and what comes next. May end with its status."""
     from runyoro_ssl.train.forecast import Forecast
 
     if not isinstance(result, Forecast):
-        _show_end(result)
+        _show_end(result, given)
         return
     if result.is_main:
         logs.print_table(result.title, ["what", "value"], result.rows)
     if result.problem is not None:
         end(result.problem)
+    if result.is_main:
+        close(then=[("train", command("train", **{**given, "dry_run": None}))])
 
 
-def _show_end(result: TrainResult) -> None:
+def _show_end(result: TrainResult, given: Mapping[str, Any]) -> None:
     """Print held-out speech before and after; of a run that was stopped, how to go on."""
     ending = result.ending
     saved = ", after saving" if result.step > result.start_step else "; there was nothing new to save"
-    where = f"step {result.step} of {result.total_steps}{saved}; go on with --resume-from-checkpoint last"
+    go_on = command(
+        "train", output_dir=_unless_usual(result), resume_from_checkpoint="last", stop_after=given.get("stop_after")
+    )
+    where = f"step {result.step} of {result.total_steps}{saved}; go on: {go_on}"
     if ending.signal is not None:
         end(f"stopped by {ending.signal.name} at {where}", status=SIGNAL_EXIT + ending.signal)
     if not result.is_main:
         return
     if ending.kind == "time" and result.step == result.start_step:
-        end(f"--stop-after left no time for a single step, at {where}, with more time")
+        end(f"--stop-after left no time for a single step, at {where} (with more time)")
     if ending.kind == "time":
         logs.get_logger().info("time_is_up", stopped_at=where)
         return
@@ -82,6 +92,22 @@ def _show_end(result: TrainResult) -> None:
         [name.removeprefix("eval/"), *(_number(side[name]) for side in sides)] for name in result.last if name != "step"
     ]
     logs.print_table(f"{result.output_dir}: held-out speech", columns, rows)
+    from runyoro_ssl.publish.card import CARD
+
+    folder = result.output_dir
+    close(
+        [
+            ("model", folder),
+            ("what it is and what it was made of", folder / CARD),
+            ("every number, as curves", f"tensorboard --logdir {shlex.quote(str(folder))}"),
+            ("use it in Python", f'Wav2Vec2ForPreTraining.from_pretrained("{folder}")'),
+        ],
+    )
+
+
+def _unless_usual(result: TrainResult) -> Path | None:
+    """The folder of a run, if it has to be given."""
+    return None if result.output_dir == TrainConfig().output_dir else result.output_dir
 
 
 def _number(value: float) -> str:

@@ -53,7 +53,7 @@ def test_run_whose_validation_judges_nothing(
     assert [line["step"] for line in logs if line["event"] == "validation_judged_nothing"] == [0, 2, 4, 5]
     assert "validation_collapsed" not in {line["event"] for line in logs}
     assert equal(weights(out), weights(out / "checkpoint-5"))
-    show(result)
+    show(result, {})
     assert capsys.readouterr().out.count("not measured") >= 3
 
     def refuse(name: str) -> Any:

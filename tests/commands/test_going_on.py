@@ -1,9 +1,8 @@
-"""A run goes on by its own settings: what is not given again is as it was, and only what is given now is asked about."""
+"""A run goes on by its own settings: what is not given again is as it was; what is given now is asked about."""
 
 from __future__ import annotations
 
 import json
-import shlex
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -176,8 +175,3 @@ def test_start_that_fails_does_not_block_the_same_command(  # noqa: PLR0917 - fi
     assert isinstance(raised.value, error | CheckpointError | ConfigError), raised.value
     assert train(**right).step == 1
     assert json.loads((tmp_path / "run" / "result.json").read_text())["total_steps"] == 1
-
-
-def test_command_of_a_stop_is_whole(begun: Path) -> None:
-    """It can be copied."""
-    assert shlex.split(f"train --output-dir {begun}")
