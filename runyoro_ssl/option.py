@@ -16,6 +16,7 @@ class Option:
     """One option. `name` is that of its field; `group` is the heading it stands under; `default` is how help shows it.
 
     A `switch` needs no value. One that `has_three_states` is given, denied (`--name=false`), or left to the profile.
+    One that `has_a_place` may be given without its name, in that order.
     """
 
     name: str
@@ -25,6 +26,7 @@ class Option:
     default: str = ""
     choices: tuple[str, ...] = ()
     has_three_states: bool = False
+    has_a_place: bool = False
 
     @property
     def flag(self) -> str:
@@ -36,6 +38,8 @@ class Option:
         """As help shows it: `--max-steps=INT`."""
         if self.kind == "switch":
             return self.flag
+        if self.has_a_place:
+            return self.name.upper()
         value = "|".join(self.choices) or {"list": "SECTION.FIELD=VALUE"}.get(self.kind, self.kind.upper())
         return f"{self.flag}={value}"
 

@@ -14,7 +14,7 @@ from pydantic.fields import FieldInfo
 
 from runyoro_ssl.bench.options import options_of_bench, options_of_class
 from runyoro_ssl.check.options import CheckOptions
-from runyoro_ssl.config import PrepareConfig
+from runyoro_ssl.config import PrepareConfig, TrainConfig
 from runyoro_ssl.option import Option, OptionKind, shown
 from runyoro_ssl.resolve import list_profiles, section_type
 from runyoro_ssl.setting import Seconds, Section, marks_of
@@ -95,6 +95,17 @@ class DoctorOptions(Section):
     """Say which XLS-R fits on which Mac or GPU, by the way it is trained, and how fast that may be."""
 
 
+class RunsOptions(Section):
+    """Runs."""
+
+    one: Path | None = None
+    """A run's folder: with another one, they are compared."""
+    other: Path | None = None
+    """The other."""
+    folder: Path = TrainConfig().output_dir.parent
+    """Where runs are looked for, in folders below, too."""
+
+
 class PrecisionOptions(Section):
     """Precision; replaces the profile's."""
 
@@ -122,6 +133,10 @@ class FilelessSourceOptions(Section):
     """Any setting of runyoro_ssl/config/, e.g. prepare.max_recording_sec=7200; a value is TOML. Repeatable."""
 
 
+PLACES = ("one", "other")
+"""Options that may be given without their names."""
+
+
 @dataclass(frozen=True)
 class TaskOptions:
     """What a task takes: `own` options, which are no settings, and settings of `sections`, the most telling first.
@@ -144,6 +159,7 @@ TASKS: dict[str, TaskOptions] = {
         ("train", "model", "adapter", "masking", "hardware", "health", "plugins"),
         chooses_profile=True,
     ),
+    "runs": TaskOptions((RunsOptions,)),
     "smoke": TaskOptions((SmokeOptions,)),
     "bench": TaskOptions(),  # its options are in `bench.options`, which works where there is no pydantic
     "plugins": TaskOptions((SourceOptions,), ("plugins", "prepare")),
@@ -192,6 +208,7 @@ def _option(name: str, field: FieldInfo, group: str) -> Option:
         default=shown(field.default),
         choices=tuple(list_profiles()) if name == "profile" else choices,
         has_three_states=kind == "switch" and may_be_denied,
+        has_a_place=name in PLACES,
     )
 
 

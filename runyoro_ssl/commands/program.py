@@ -22,6 +22,8 @@ from runyoro_ssl.errors import ConfigError, did_you_mean
 if TYPE_CHECKING:
     from runyoro_ssl.option import Option
 
+NOT_GIVEN = "-"
+"""What stands for a word that has a place and was not given: Invoke would ask for one that had no value."""
 UNKNOWN = re.compile(r"No idea what '(?P<word>.*)' is!")
 LACKING = re.compile(r"Flag <Argument: (?P<name>\S+).*> needed value")
 """How Invoke says that it does not know a word of the command line, and that an option lacks its value."""
@@ -35,7 +37,7 @@ class SchemaTask(Task[Callable[..., None]]):
 
     def __init__(self, name: str, text: str, function: Callable[..., None]) -> None:
         def body(_context: Any, **given: Any) -> None:
-            function(**{option: value for option, value in given.items() if value not in (None, False, [])})
+            function(**{option: value for option, value in given.items() if value not in (None, False, [], NOT_GIVEN)})
 
         body.__doc__ = text
         super().__init__(body, name=name, positional=(), auto_shortflags=False)
@@ -54,7 +56,8 @@ def _as_argument(option: Option) -> Argument:
         names=(option.flag.removeprefix("--"),),
         attr_name=option.name if "_" in option.name else None,  # an alias of itself has no end
         kind=kind,
-        default={bool: False, list: []}.get(kind),
+        default=NOT_GIVEN if option.has_a_place else {bool: False, list: []}.get(kind),
+        positional=option.has_a_place,
         optional=option.has_three_states,
         help=option.explained,
     )

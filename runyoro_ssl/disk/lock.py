@@ -219,10 +219,22 @@ class FolderLock:
                 os.fsync(file)
 
 
-def _flock(file: int) -> bool | None:
+def is_held(path: Path) -> bool:
+    """Whether a process of this machine holds the lock file at `path`, as far as its file system can tell."""
+    try:
+        file = os.open(path, os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        return _flock(file, fcntl.LOCK_SH) is False
+    finally:
+        os.close(file)
+
+
+def _flock(file: int, kind: int = fcntl.LOCK_EX) -> bool | None:
     """Take the OS lock, if it is free. None: this file system has no such locks."""
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(file, kind | fcntl.LOCK_NB)
     except (BlockingIOError, PermissionError):  # the latter on SMB
         return False
     except OSError as error:

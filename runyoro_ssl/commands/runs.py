@@ -1,0 +1,136 @@
+"""`runs`: the runs there are, or two of them beside each other."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from runyoro_ssl.commands.closing import close, command
+from runyoro_ssl.commands.given import own_options
+from runyoro_ssl.commands.options import RunsOptions
+from runyoro_ssl.errors import ConfigError
+from runyoro_ssl.logs import print_table
+from runyoro_ssl.option import as_typed
+
+if TYPE_CHECKING:
+    from runyoro_ssl.publish.runs import RunRecord
+
+MEASURES = {
+    "contrastive_loss": "loss, nats per masked frame",
+    "chance_loss": "the same by guessing",
+    "accuracy": "accuracy",
+    "hard_perplexity": "codes in use (hard perplexity)",
+}
+
+
+def runs(**given: Any) -> list[RunRecord]:
+    """List the runs, how far they are and how good; or take two, to compare them.
+
+    Args:
+        **given: `folder`; or `one` and `other`, the folders of two runs.
+
+    Raises:
+        ConfigError: There is no run, or only one of two was given.
+    """
+    from runyoro_ssl.publish.runs import find_runs, read_run
+
+    options = own_options(RunsOptions, given, alone=True)
+    if options.one is None:
+        found = find_runs(options.folder)
+        if not found:
+            raise ConfigError(f"{options.folder}: no run is in it, nor below it; give another as --folder")
+        return found
+    if options.other is None:
+        raise ConfigError(f"{options.one} is one run: give another one beside it, to compare them")
+    for folder in (options.one, options.other):
+        _check_run(folder)
+    return [read_run(options.one), read_run(options.other)]
+
+
+def _check_run(folder: Path) -> None:
+    from runyoro_ssl.train.checkpoints.folder import RUN_FILE
+
+    if not (folder / RUN_FILE).is_file():
+        raise ConfigError(f"{folder} is no run: it has no {RUN_FILE}; {command('runs')} lists those there are")
+
+
+def show(found: list[RunRecord], given: Mapping[str, Any]) -> None:
+    """Print them as a table; two that are compared side by side."""
+    if given.get("one"):
+        _show_two(found)
+        return
+    from runyoro_ssl.publish.runs import differing, usual
+
+    others = differing(found)
+    rows = [
+        [
+            str(run.folder),
+            run.state,
+            f"{run.step} of {run.total_steps or 'as many as are planned'}",
+            _course(run, "contrastive_loss", "{:.3f}"),
+            _course(run, "accuracy", "{:.1%}"),
+            ", ".join(
+                f"{_short(name, others)} {_value(values[index])}"
+                for name, values in others.items()
+                if values[index] != usual(values)
+            ),
+        ]
+        for index, run in enumerate(found)
+    ]
+    columns = ["run", "state", "steps", "held-out loss, first to best", "accuracy", "settings unlike most"]
+    print_table("Runs", columns, rows)
+    stopped = [run for run in found if run.state == "stopped"]
+    close(
+        then=[
+            *((f"go on with {run.folder.name}", _go_on(run)) for run in stopped),
+            *([("compare two", command("runs") + f" {found[0].folder} {found[1].folder}")] if len(found) > 1 else []),
+        ]
+    )
+
+
+def _go_on(run: RunRecord) -> str:
+    return command("train", output_dir=run.folder, resume_from_checkpoint="last")
+
+
+def _show_two(found: Sequence[RunRecord]) -> None:
+    """Settings that differ, and the measures of both."""
+    from runyoro_ssl.publish.runs import differing
+
+    names = [str(run.folder) for run in found]
+    rows = [["state", *(run.state for run in found)]]
+    rows.append(["steps", *(f"{run.step} of {run.total_steps}" for run in found)])
+    rows += [[name, *map(_value, values)] for name, values in differing(found).items()]
+    for kind in ("first", "best", "last"):
+        sides = [run.validations.get(kind, {}) for run in found]
+        if not any(sides):
+            continue
+        rows.append([f"{kind}: step", *(_number(side.get("step"), "{:.0f}") for side in sides)])
+        rows += [
+            [f"{kind}: {words}", *(_number(side.get(f"eval/{name}"), "{:.4f}") for side in sides)]
+            for name, words in MEASURES.items()
+        ]
+    print_table("Two runs: settings that differ, and held-out speech", ["what", *names], rows)
+
+
+def _course(run: RunRecord, name: str, form: str) -> str:
+    """A measure of held-out speech, of the first model and of the best."""
+    first, best = (run.validations.get(kind, {}).get(f"eval/{name}") for kind in ("first", "best"))
+    return f"{_number(first, form)} to {_number(best, form)}"
+
+
+def _number(value: float | None, form: str) -> str:
+    return "not known" if value is None or not math.isfinite(value) else form.format(value)
+
+
+def _short(name: str, among: Mapping[str, Any]) -> str:
+    """A setting without its section, where that is enough."""
+    last = name.rpartition(".")[2]
+    return last if sum(other.endswith(f".{last}") for other in among) == 1 else name
+
+
+def _value(value: Any) -> str:
+    if value is None:
+        return "not set"
+    return ", ".join(map(str, value)) or "none" if isinstance(value, list) else as_typed(value)
