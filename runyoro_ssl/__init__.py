@@ -6,7 +6,7 @@ The tasks are functions here, for notebooks and scripts. Options and settings ar
 
     from runyoro_ssl import manifest, prepare, train
 
-    manifest(audio_dir="recordings", output="m.jsonl", speaker_from="^([^/]+)/")
+    manifest(audio_dir="recordings", output="m.jsonl", speaker_from="folder")
     prepared = prepare(manifest_path="m.jsonl", output_dir="dataset", profile="mps-m4")
     result = train(processed_dataset_path="dataset", output_dir="run", max_steps=100, set={"train.adam_beta2": 0.95})
     result.best["eval/contrastive_loss"]
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from runyoro_ssl.commands.manifest import manifest as manifest
     from runyoro_ssl.commands.plugins import plugins as plugins
     from runyoro_ssl.commands.prepare import prepare as prepare
+    from runyoro_ssl.commands.runs import runs as runs
     from runyoro_ssl.commands.smoke import smoke as smoke
     from runyoro_ssl.commands.train import train as train
 
@@ -47,7 +48,7 @@ except ImportError:  # torch and transformers alone: `python -m runyoro_ssl.benc
 
     hookspec = hookimpl = _unmarked  # type: ignore[assignment]
 
-TASKS = ("manifest", "prepare", "train", "smoke", "bench", "plugins", "doctor")
+TASKS = ("manifest", "prepare", "train", "runs", "smoke", "bench", "plugins", "doctor")
 
 
 def __getattr__(name: str) -> Any:

@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from runyoro_ssl.config import Config
+from runyoro_ssl.config.train import usual_output_dir
 from runyoro_ssl.devices import available_devices
 from runyoro_ssl.errors import ConfigError, did_you_mean
 from runyoro_ssl.option import AUTO
@@ -67,7 +68,11 @@ def load_config(
     _merge(values, gather_given(profile=profile, config_file=config_file, settings=settings, flags=flags))
     _refuse_redacted(values)
     try:
-        return Config.model_validate(values)
+        config = Config.model_validate(values)
+        if "output_dir" in config.train.model_fields_set:
+            return config
+        usual = usual_output_dir(config.train.language, config.model.model_name_or_path)
+        return config.model_copy(update={"train": config.train.model_copy(update={"output_dir": usual})})
     except ValidationError as error:
         raise ConfigError("; ".join(map(_explain, _by_setting(error.errors())))) from None
 

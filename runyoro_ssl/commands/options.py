@@ -32,7 +32,8 @@ class ManifestOptions(Section):
     output: Path = Path(PrepareConfig().manifest_path)
     """Manifest to write."""
     speaker_from: str | None = None
-    """Regular expression on the path below --audio-dir; its group is the speaker: '([^/]+)/'"""
+    """Who speaks, by the path below --audio-dir: `folder` (the first), `parent` (the last), `name` (the file's, up to
+    its first - _ . or blank); or a regular expression whose group is the speaker: '^([^/]+)/'"""
     overwrite: bool = False
     """Replace an existing manifest."""
     table: Path | None = None

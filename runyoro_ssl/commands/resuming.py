@@ -15,6 +15,7 @@ from runyoro_ssl.resolve import read_toml, section_type
 
 log = get_logger()
 
+MAX_NAMED = 8
 OF_ONE_CALL = ("resume_from_checkpoint", "override_mismatch", "stop_after")
 """Settings of `train` that say what one call does, and not what the run is."""
 
@@ -34,6 +35,8 @@ def settings_to_go_on_with(asked: Config, given: Mapping[str, Any]) -> dict[str,
     folder = output_dir if wanted == "last" else Path(wanted).absolute().parent
     values = _read(folder)
     if not values:
+        if wanted == "last" and "output_dir" not in given.get("train", {}):
+            _refuse_to_begin_beside(folder)
         return {}
     train, hardware = values.setdefault("train", {}), values.setdefault("hardware", {})
     for name in OF_ONE_CALL:
@@ -46,6 +49,18 @@ def settings_to_go_on_with(asked: Config, given: Mapping[str, Any]) -> dict[str,
     if device != hardware.get("device") or device not in available_devices():
         del values["hardware"]
     return values
+
+
+def _refuse_to_begin_beside(folder: Path) -> None:
+    """Raise ConfigError where there is nothing to go on with in a folder that nobody named, but a run beside it."""
+    from runyoro_ssl.train.checkpoints.folder import RUN_FILE
+
+    beside = sorted(path.parent for path in folder.parent.glob(f"*/{RUN_FILE}"))
+    if beside and not folder.is_dir():
+        raise ConfigError(
+            f"{folder}: there is no run to go on with; give one of these as --output-dir: "
+            f"{', '.join(map(str, beside[:MAX_NAMED]))}"
+        )
 
 
 def _read(folder: Path) -> dict[str, Any]:

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import re
+from pathlib import Path, PurePath
 from typing import Literal
 
 from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from runyoro_ssl.setting import Probability, Seconds, Section, Seed, setting
+
+
+def usual_output_dir(language: str, model_name_or_path: str) -> Path:
+    """The folder of a run where none is given: by the names of its language and its base model."""
+    model = PurePath(model_name_or_path)
+    parts = (
+        (language, model.parent.name, model.name) if model.name.startswith("checkpoint-") else (language, model.name)
+    )
+    name = "-".join(filter(None, (re.sub(r"[^\w.]+", "-", part.lower()).strip("-") for part in parts)))
+    return Path("models/ssl") / f"{name}-continued-training"
 
 
 class TrainConfig(Section):
@@ -18,7 +29,9 @@ class TrainConfig(Section):
     output_dir: Path = setting(
         Path("models/ssl/runyoro-wav2vec2-xls-r-300m-continued-training"), decides="nothing", flag_of="train"
     )
-    """Folder of this run: its checkpoints and its final model."""
+    """Folder of this run: its checkpoints and its final model. Not given: by the names of language and base model."""
+    language: str = setting("runyoro", decides="nothing", flag_of="train", min_length=1)
+    """Name of the language, for the name of the run's folder and the model card."""
     num_train_epochs: PositiveInt = setting(10, decides="run", flag_of="train")
     """Passes over the training split."""
     max_steps: PositiveInt | None = setting(None, decides="run", flag_of="train")

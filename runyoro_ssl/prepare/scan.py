@@ -20,6 +20,14 @@ from runyoro_ssl.prepare.sniff import AUDIO_EXTENSIONS
 from runyoro_ssl.prepare.tables.join import Columns, join, open_table
 from runyoro_ssl.prepare.walk import Rejection, Walk, walk
 
+SPEAKERS = {
+    "folder": r"^([^/]+)/",
+    "parent": r"([^/]+)/[^/]+$",
+    "name": r"([^/]+?)(?:[-_. ][^/]*)?\.[^./]+$",
+}
+"""Where in a path the speaker stands, by a word: the first folder, the last one, or the file's name up to its first
+`-`, `_`, `.` or blank."""
+
 
 @dataclass(frozen=True)
 class Scan:
@@ -78,7 +86,7 @@ def scan(
     Args:
         audio_dir: Walked recursively; links to folders are not followed, trash and what is hidden is skipped.
         output: The manifest. All other files go to `<stem>.rejected.jsonl` beside it.
-        speaker_from: A regular expression searched in each path, relative to `audio_dir` with forward slashes; the
+        speaker_from: One of `SPEAKERS`; or a regular expression searched in each path, relative to `audio_dir` with forward slashes; the
             group `speaker`, or the first group, is the speaker where the table names none.
         overwrite: Replace an existing manifest.
         config: Its number of workers, its limits on recordings, its hours; None: the defaults.
@@ -184,9 +192,13 @@ def _check_matches(pattern: re.Pattern[str] | None, found: Walk) -> None:
     named_so = [path for path in found.files if path.suffix.lower() in AUDIO_EXTENSIONS] or found.files
     if pattern is not None and named_so and not any(_speaker(pattern, path, found) for path in named_so):
         raise ConfigError(
-            f'--speaker-from "{pattern.pattern}" matches none of {len(named_so)} paths, e.g. '
+            f'--speaker-from "{_as_given(pattern)}" matches none of {len(named_so)} paths, e.g. '
             f'"{printable(found.relative(named_so[0]))}"; it is searched in the path relative to --audio-dir'
         )
+
+
+def _as_given(pattern: re.Pattern[str]) -> str:
+    return next((word for word, meaning in SPEAKERS.items() if meaning == pattern.pattern), pattern.pattern)
 
 
 def rejected_path(output: Path) -> Path:
@@ -198,12 +210,13 @@ def _compile(speaker_from: str | None) -> re.Pattern[str] | None:
     if speaker_from is None:
         return None
     try:
-        pattern = re.compile(nfc(speaker_from))
+        pattern = re.compile(SPEAKERS.get(speaker_from) or nfc(speaker_from))
     except re.error as error:
         raise ConfigError(f'--speaker-from "{speaker_from}" is not a regular expression: {error}') from None
     if pattern.groups == 0:
         raise ConfigError(
-            f'--speaker-from "{speaker_from}" has no group; mark the speaker with parentheses: "([^/]+)/"'
+            f'--speaker-from "{speaker_from}" is none of {", ".join(SPEAKERS)}, and as a regular expression it has no '
+            'group; mark the speaker with parentheses: "([^/]+)/"'
         )
     return pattern
 

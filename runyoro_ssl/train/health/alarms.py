@@ -69,9 +69,7 @@ def non_finite_update(
     """The alarm for a loss, norm or perplexity that is no number; `skipped` of the last updates were so."""
     if action == "skip":
         means = "this update would ruin every weight, so it is left out; a single one may be a damaged clip"
-        advice = (
-            "nothing yet; if it comes again and again, --bf16 or fp32 in place of --fp16, then half --learning-rate"
-        )
+        advice = "if it comes again and again, --bf16 or fp32 in place of --fp16, then half --learning-rate"
     else:
         means = "the run has diverged: its weights no longer give numbers, or hardly any clip does"
         cooler = COOLER if action == "go_back" else HALF
@@ -218,7 +216,9 @@ def gradient_spikes(config: HealthConfig, *, grad_norm: float, typical: float, n
         f"{config.spike_factor:g}); spike {num_spikes} of {config.max_spikes} (health.max_spikes) within "
         f"{config.spike_window} updates",
         "training has become unstable" if many else "one hard batch or a loud clip, as a rule; clipping tames it",
-        f"{COOLER}, then a lower --set train.max_grad_norm" if many else "nothing yet",
+        f"{COOLER}, then a lower --set train.max_grad_norm"
+        if many
+        else "if it comes again and again, a lower --learning-rate",
         "go_back" if many else "note",
     )
 
@@ -246,7 +246,7 @@ def codes_shrink(step: int, config: HealthConfig, *, codes: float, before: float
         f"validation at step {step}: {codes:.1f} codes in use in training (median perplexity, all codebooks together), "
         f"{before:.1f} a little before; of those held, {config.max_lost_codes:.0%} may be lost (health.max_lost_codes)",
         "codes in use are being lost: the loss falls with them, so this model is not taken as best, nor as healthy",
-        f"nothing yet: if it goes on, the run goes back; then {CALMER}",
+        f"if it goes on, the run goes back by itself; then {CALMER}",
         "note",
     )
 
