@@ -14,9 +14,8 @@ from runyoro_ssl.setting import Probability, Seconds, Section, Seed, setting
 def usual_output_dir(language: str, model_name_or_path: str) -> Path:
     """The folder of a run where none is given: by the names of its language and its base model."""
     model = PurePath(model_name_or_path)
-    parts = (
-        (language, model.parent.name, model.name) if model.name.startswith("checkpoint-") else (language, model.name)
-    )
+    of_run = model.parent.name if model.name.startswith("checkpoint-") else ""
+    parts = (language, of_run, model.name)
     name = "-".join(filter(None, (re.sub(r"[^\w.]+", "-", part.lower()).strip("-") for part in parts)))
     return Path("models/ssl") / f"{name}-continued-training"
 

@@ -86,8 +86,8 @@ def scan(
     Args:
         audio_dir: Walked recursively; links to folders are not followed, trash and what is hidden is skipped.
         output: The manifest. All other files go to `<stem>.rejected.jsonl` beside it.
-        speaker_from: One of `SPEAKERS`; or a regular expression searched in each path, relative to `audio_dir` with forward slashes; the
-            group `speaker`, or the first group, is the speaker where the table names none.
+        speaker_from: One of `SPEAKERS`; or a regular expression searched in each path, relative to `audio_dir` with
+            forward slashes; the group `speaker`, or the first group, is the speaker where the table names none.
         overwrite: Replace an existing manifest.
         config: Its number of workers, its limits on recordings, its hours; None: the defaults.
         table: A CSV or TSV file, or a data folder of Kaldi, that says what is wanted of `audio_dir`.

@@ -10,7 +10,6 @@ import pytest
 
 from conftest import short_run
 from runyoro_ssl import runs
-from runyoro_ssl.config import Config
 from runyoro_ssl.disk.lock import is_held
 from runyoro_ssl.publish.runs import differing, find_runs, read_run
 from runyoro_ssl.train.health import journal
@@ -62,7 +61,7 @@ def test_two_runs_stand_side_by_side(two: Path, run_task: RunTask) -> None:
     assert "train.weight_decay" not in found
 
 
-def test_state_of_a_run(two: Path, tmp_path: Path, train_config: Callable[..., Config]) -> None:
+def test_state_of_a_run(two: Path, tmp_path: Path) -> None:
     """Running while its lock is held; given up where an alarm ended it; begun where nothing was saved."""
     other = two / "below" / "other"
     with lock_run(other):

@@ -63,6 +63,9 @@ def report_alarm(alarm: Alarm, *, step: int, done: str) -> dict[str, Any]:
     return {"kind": alarm.kind, "action": alarm.action, **words}
 
 
+OFTEN = "if it comes again and again, a lower --learning-rate"
+
+
 def non_finite_update(
     numbers: UpdateNumbers, config: HealthConfig, *, in_a_row: int, skipped: int, action: Action
 ) -> Alarm:
@@ -216,9 +219,7 @@ def gradient_spikes(config: HealthConfig, *, grad_norm: float, typical: float, n
         f"{config.spike_factor:g}); spike {num_spikes} of {config.max_spikes} (health.max_spikes) within "
         f"{config.spike_window} updates",
         "training has become unstable" if many else "one hard batch or a loud clip, as a rule; clipping tames it",
-        f"{COOLER}, then a lower --set train.max_grad_norm"
-        if many
-        else "if it comes again and again, a lower --learning-rate",
+        f"{COOLER}, then a lower --set train.max_grad_norm" if many else OFTEN,
         "go_back" if many else "note",
     )
 
