@@ -6,8 +6,8 @@ import tomllib
 from itertools import chain
 from pathlib import Path
 
-# Of an old torch, package indexes hold builds with gigabytes of CUDA only; torchaudio comes with it.
-AS_RESOLVED = ("torch", "torchaudio")
+# Of an old torch, package indexes hold builds with gigabytes of CUDA only.
+AS_RESOLVED = ("torch",)
 
 project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 for requirement in chain(project["dependencies"], *project["optional-dependencies"].values()):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from runyoro_ssl import hookimpl
 
@@ -33,7 +33,8 @@ class Noise:
             return waveform
         noise = torch.randn(waveform.shape, generator=generator)
         snr_db = self.min_snr_db + (self.max_snr_db - self.min_snr_db) * torch.rand((), generator=generator)
-        return _torchaudio_functional().add_noise(waveform, noise, snr_db)  # type: ignore[no-any-return]
+        scale = torch.linalg.vector_norm(waveform) / torch.linalg.vector_norm(noise) * 10 ** (-snr_db / 20)
+        return waveform + scale * noise
 
 
 @dataclass(frozen=True)
@@ -44,12 +45,13 @@ class Speed:
 
     def __call__(self, waveform: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         """Resample. float32 (T,) -> (T / factor,)."""
+        import soxr
         import torch
 
         factor = self.factors[int(torch.randint(len(self.factors), (), generator=generator))]
         if factor == 1.0:
             return waveform
-        return _torchaudio_functional().speed(waveform, SAMPLE_RATE, factor)[0]  # type: ignore[no-any-return]
+        return torch.from_numpy(soxr.resample(waveform.numpy(), factor * SAMPLE_RATE, SAMPLE_RATE))
 
 
 @dataclass(frozen=True)
@@ -64,13 +66,7 @@ class Gain:
         import torch
 
         gain_db = self.min_db + (self.max_db - self.min_db) * float(torch.rand((), generator=generator))
-        return _torchaudio_functional().gain(waveform, gain_db)  # type: ignore[no-any-return]
-
-
-def _torchaudio_functional() -> Any:
-    from runyoro_ssl.torchaudio_compat import import_torchaudio
-
-    return import_torchaudio().functional
+        return waveform * 10 ** (gain_db / 20)
 
 
 @hookimpl
