@@ -170,7 +170,8 @@ def make_accelerator(hardware: FittedHardware) -> Any:
 
     mixed_precision = set_precision(hardware.device, hardware.precision)
     if is_emulated(hardware.device, hardware.precision):
-        log.warning("bf16_is_emulated", because="this CPU has no units for it", advice="fp32 is far faster here")
+        advice = "--set hardware.precision=auto takes what is fast here"
+        log.warning("bf16_is_emulated", because="the device has no units for it", advice=advice)
     # Losses are weighed by masked frames here; `accelerate launch` would divide them once more.
     os.environ.pop("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", None)
     return Accelerator(mixed_precision=mixed_precision, cpu=hardware.device == "cpu")
