@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import shutil
 from collections.abc import Callable
@@ -19,17 +20,18 @@ from runyoro_ssl.errors import CheckpointError, ConfigError
 from runyoro_ssl.model.adapters import trained_weights
 from runyoro_ssl.model.merging import plain_weights
 from runyoro_ssl.publish.card import write_model_card
-from runyoro_ssl.train import step
+from runyoro_ssl.train import step, tryout
 from runyoro_ssl.train.checkpoints.format import ADAPTERS, GENERATORS, OPTIMIZER, load_state
 from runyoro_ssl.train.describe import summary_rows
 from runyoro_ssl.train.disk_space import CheckpointSpace, folder_bytes
-from runyoro_ssl.train.eight_bit import check_eight_bit
+from runyoro_ssl.train.eight_bit import TENSORS, check_eight_bit
 from runyoro_ssl.train.recovery import go_back
 from support.trainer import Trainer, build, cut_back, equal, metrics, run, weights
 
 MakeConfig = Callable[..., Config]
 LORA = ("adapter.kind=lora", "adapter.rank=4")
 EIGHT = ("train.optimizer=adamw-8bit",)
+OPEN = ("hardware.batch_seconds=auto", "hardware.update_seconds=24", "hardware.plan_seconds=6")
 FAST = ("train.learning_rate=1e-3", "train.save_total_limit=0")
 RESUME = "train.resume_from_checkpoint=last"
 WAYS = pytest.mark.parametrize("way", [LORA, EIGHT, (*LORA, *EIGHT)], ids=["lora", "8-bit", "both"])
@@ -232,6 +234,30 @@ def test_eight_bit_moments_lead_where_whole_ones_lead(train_config: MakeConfig, 
         )
     came = torch.cat([tensor.flatten() for tensor in weights(large_model).values()])
     assert float((ends[0] - ends[1]).norm() / (ends[0] - came).norm()) < 0.2
+
+
+@pytest.mark.parametrize("way", [(), EIGHT, (*LORA, *EIGHT)], ids=["whole", "8-bit", "both"])
+def test_a_trial_leaves_room_for_the_moments_that_will_be_there(
+    train_config: MakeConfig, large_model: Path, monkeypatch: pytest.MonkeyPatch, way: tuple[str, ...]
+) -> None:
+    """Not for those of another optimizer: a run with moments in 8 bits that fits would be refused."""
+    held, real = [], tryout.run_objective
+
+    def weighing(*given: Any) -> Any:
+        alive = [each for each in gc.get_objects() if type(each) is torch.Tensor and each.dtype == torch.uint8]
+        held.append(sum(tensor.nbytes for tensor in alive if tensor.ndim == 1))
+        return real(*given)
+
+    monkeypatch.setattr(tryout, "run_objective", weighing)
+    built = build(train_config("run", *way, *OPEN, f"model.model_name_or_path={large_model}"))
+    for weight in built.model.parameters():
+        weight.grad = torch.zeros_like(weight) if weight.requires_grad else None
+    built.optimizer.step()
+    kept = {"exp_avg", "exp_avg_sq", *TENSORS}
+    states = built.optimizer.optimizer.state.values()
+    moments = sum(value.nbytes for state in states for name, value in state.items() if name in kept)
+    generators = 12_000  # their states are bytes, too
+    assert moments <= held[0] <= moments + generators
 
 
 @pytest.mark.parametrize(
