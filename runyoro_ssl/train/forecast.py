@@ -63,9 +63,9 @@ def forecast(config: Config, plugins: Plugins) -> Forecast:
         RunyoroError: As `train`, for whatever it would refuse.
     """
     check_folder(config)
-    check_way_to_train(config)
     processes = join(config.hardware)
     with explain_lost_process():
+        check_way_to_train(config)
         return _forecast(config, plugins, processes)
 
 

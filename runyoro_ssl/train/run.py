@@ -65,10 +65,10 @@ def train(config: Config, plugins: Plugins, on_final: Callable[[Path], None] = l
         RunyoroError: Something the user can mend; a run that had started keeps its checkpoints.
     """
     check_folder(config)
-    check_way_to_train(config)
     processes = join(config.hardware)
     with ExitStack() as stack:
         stack.enter_context(explain_lost_process())
+        check_way_to_train(config)
         # Only the main process writes.
         lock = stack.enter_context(lock_run(config.train.output_dir)) if processes.is_main_process else None
         check_folder_is_shared(config.train.output_dir, processes)

@@ -11,21 +11,26 @@ from typing import Any
 
 import pytest
 import torch
+from accelerate.state import AcceleratorState, PartialState
 from safetensors.torch import load_file
 
 from conftest import build_tiny_model, transformers
 from runyoro_ssl.batches import forward
-from runyoro_ssl.config import Config
+from runyoro_ssl.config import Config, FittedConfig
 from runyoro_ssl.errors import CheckpointError, ConfigError
 from runyoro_ssl.model.adapters import trained_weights
-from runyoro_ssl.model.merging import plain_weights
+from runyoro_ssl.model.merging import ORIGINAL, plain_weights
+from runyoro_ssl.plugin.manager import load_plugins
 from runyoro_ssl.publish.card import write_model_card
 from runyoro_ssl.train import step, tryout
 from runyoro_ssl.train.checkpoints.format import ADAPTERS, GENERATORS, OPTIMIZER, load_state
 from runyoro_ssl.train.describe import summary_rows
 from runyoro_ssl.train.disk_space import CheckpointSpace, folder_bytes
 from runyoro_ssl.train.eight_bit import TENSORS, check_eight_bit
+from runyoro_ssl.train.forecast import forecast
 from runyoro_ssl.train.recovery import go_back
+from runyoro_ssl.train.run import train
+from runyoro_ssl.train.weights import put_on_device
 from support.trainer import Trainer, build, cut_back, equal, metrics, run, weights
 
 MakeConfig = Callable[..., Config]
@@ -258,6 +263,38 @@ def test_a_trial_leaves_room_for_the_moments_that_will_be_there(
     moments = sum(value.nbytes for state in states for name, value in state.items() if name in kept)
     generators = 12_000  # their states are bytes, too
     assert moments <= held[0] <= moments + generators
+
+
+def test_frozen_matrices_never_are_on_the_device_in_fp32(train_config: MakeConfig) -> None:
+    """They are cast on the host, where their originals stay; a device that holds nothing shows what came to it."""
+    built = build(train_config("run", *LORA))
+    came = plain(built.model)
+    hardware = built.config.hardware.model_copy(update={"device": "cuda", "precision": "bf16"})
+    put_on_device(built.model, FittedConfig.of(built.config, hardware), torch.device("meta"))
+    layer = built.model.wav2vec2.encoder.layers[0].attention.q_proj.base_layer
+    assert (layer.weight.dtype, layer.weight.device.type) == (torch.bfloat16, "meta")
+    assert torch.equal(getattr(layer, ORIGINAL), came["wav2vec2.encoder.layers.0.attention.q_proj.weight"])
+    assert {parameter.device.type for parameter in built.model.parameters()} == {"meta"}
+
+
+@pytest.mark.parametrize("begin", [train, forecast])
+def test_eight_bit_moments_are_tried_where_this_process_will_train(
+    train_config: MakeConfig, monkeypatch: pytest.MonkeyPatch, begin: Callable[..., Any]
+) -> None:
+    """On the device that the process was given when it joined; before, all would take memory of the first."""
+    joined = []
+
+    def refuse(_device: str) -> None:
+        joined.append(bool(PartialState._shared_state))
+        raise ConfigError("none here")
+
+    monkeypatch.setattr("runyoro_ssl.train.weights.check_eight_bit", refuse)
+    AcceleratorState._reset_state(reset_partial_state=True)
+    config = train_config("run", *EIGHT)
+    with pytest.raises(ConfigError, match="none here"):
+        begin(config, load_plugins(config))
+    assert joined == [True]
+    assert not list(config.train.output_dir.glob("*"))
 
 
 @pytest.mark.parametrize(
