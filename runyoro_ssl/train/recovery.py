@@ -18,6 +18,7 @@ from runyoro_ssl.train.checkpoints.snapshot import restore
 from runyoro_ssl.train.health.alarms import NON_FINITE, Alarm, report_alarm
 from runyoro_ssl.train.health.journal import record
 from runyoro_ssl.train.health.memory_growth import MemoryWatch
+from runyoro_ssl.train.health.remedies import Remedies
 from runyoro_ssl.train.training_run import TrainingRun
 from runyoro_ssl.train.weights import restore_weights
 
@@ -53,6 +54,7 @@ class Recovery:
         self._unwritten: deque[dict[str, Any]] = deque()
         self._memory = MemoryWatch(
             run.accelerator.device.type,
+            Remedies.of(run.config, run.longest_sec),
             max_growth=run.config.health.max_memory_growth,
             warmup=HEAP_SETTLES,
             allowance=run.memory,

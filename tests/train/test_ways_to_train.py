@@ -246,7 +246,7 @@ def test_a_trial_leaves_room_for_the_moments_that_will_be_there(
     train_config: MakeConfig, large_model: Path, monkeypatch: pytest.MonkeyPatch, way: tuple[str, ...]
 ) -> None:
     """Not for those of another optimizer: a run with moments in 8 bits that fits would be refused."""
-    held, real = [], tryout.run_objective
+    held, real = [], forward.run_objective
 
     def weighing(*given: Any) -> Any:
         alive = [each for each in gc.get_objects() if type(each) is torch.Tensor and each.dtype == torch.uint8]
