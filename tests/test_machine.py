@@ -75,6 +75,44 @@ def test_limits_of_the_process(made_up: Path, monkeypatch: pytest.MonkeyPatch, k
         assert available_memory() == max(0, left)
 
 
+@pytest.mark.parametrize("place", ["", "user.slice/job"])
+@pytest.mark.parametrize(
+    ("line", "folder", "files", "unlimited"),
+    [
+        ("0::/{}", "", ("cpu.max",), "max 100000"),
+        ("5:cpuacct,cpu:/{}", "cpu", ("cpu.cfs_quota_us", "cpu.cfs_period_us"), "-1 100000"),
+        ("5:cpu,cpuacct:/{}", "cpu,cpuacct", ("cpu.cfs_quota_us", "cpu.cfs_period_us"), "-1 100000"),
+    ],
+)
+def test_cores_of_containers(  # noqa: PLR0917 - fixtures
+    made_up: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    place: str,
+    line: str,
+    folder: str,
+    files: tuple[str, ...],
+    unlimited: str,
+) -> None:
+    """Of either version of cgroups, this process's own share of time and those around it: the least, rounded up."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(12)), raising=False)
+    write(made_up / "proc" / "self" / "cgroup", f"4:memory:/elsewhere\n{line.format(place)}\n")
+    root = made_up / "cgroup" / folder
+
+    def limit(group: Path, text: str) -> None:
+        for name, value in zip(files, [text] if len(files) == 1 else text.split(), strict=True):
+            write(group / name, f"{value}\n")
+
+    for group in {root, root / place}:
+        limit(group, unlimited)
+    assert usable_cores() == 12
+    limit(root / place, "350000 100000")
+    assert usable_cores() == 4
+    limit(root, "200000 100000")
+    assert usable_cores() == 2
+    limit(root / place, "50000 100000")
+    assert usable_cores() == 1
+
+
 def test_cores_and_workers(made_up: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """By affinity and the container's share of time; workers by memory, too."""
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(12)), raising=False)
