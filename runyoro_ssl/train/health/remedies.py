@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Self
 
 from runyoro_ssl.batches.lengths import fewer_shapes
@@ -20,15 +20,15 @@ REPORT = "none of its settings is known to keep memory: please report it, with i
 class Remedies:
     """Remedies in words: where a run takes too much `at_once`, or `slowly` more, by the measure that grows."""
 
-    at_once: str = "shorter clips"
-    slowly: Mapping[str, str] = field(default_factory=dict)
+    at_once: str
+    slowly: Mapping[str, str]
 
     @classmethod
     def of(cls, config: FittedConfig, longest_sec: float) -> Self:
         """Those of a run. `longest_sec`: of its clips."""
         steps = smaller_steps(config, longest_sec)
         slowly = {name: "; or ".join(_of_growth(config, name)) or REPORT for name in ("memory", "device_memory")}
-        return cls(any_of(steps) if steps else cls.at_once, slowly)
+        return cls(any_of(steps) if steps else "shorter clips", slowly)
 
 
 def _of_growth(config: FittedConfig, measure: str) -> list[str]:
