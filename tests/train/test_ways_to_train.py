@@ -248,11 +248,16 @@ def test_a_trial_leaves_room_for_the_moments_that_will_be_there(
     """Not for those of another optimizer: a run with moments in 8 bits that fits would be refused."""
     held, real = [], forward.run_objective
 
-    def weighing(*given: Any) -> Any:
+    def bytes_alive() -> int:
+        gc.collect()
         alive = [each for each in gc.get_objects() if type(each) is torch.Tensor and each.dtype == torch.uint8]
-        held.append(sum(tensor.nbytes for tensor in alive if tensor.ndim == 1))
+        return sum(tensor.nbytes for tensor in alive if tensor.ndim == 1)
+
+    def weighing(*given: Any) -> Any:
+        held.append(bytes_alive() - of_others)
         return real(*given)
 
+    of_others = bytes_alive()
     monkeypatch.setattr(tryout, "run_objective", weighing)
     built = build(train_config("run", *way, *OPEN, f"model.model_name_or_path={large_model}"))
     for weight in built.model.parameters():
