@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import mmap
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,7 +11,8 @@ from pathlib import Path
 from typing import Literal
 
 PROC, CGROUPS = Path("/proc"), Path("/sys/fs/cgroup")
-PAGE = 4096
+PAGE = mmap.PAGESIZE
+"""Bytes: 4 KiB as a rule, 16 or 64 on some machines with arm64."""
 WORKER_BYTES = 1 << 30
 """What a process that decodes takes, 0.45 GiB as measured, and something to spare."""
 RESERVED_ADDRESSES = 256 << 20

@@ -64,10 +64,14 @@ def test_containers(made_up: Path, place: str, line: str, folder: str, names: tu
     assert available_memory() == 5 * GIB
 
 
+@pytest.mark.parametrize("page", [4 << 10, 64 << 10])
 @pytest.mark.parametrize(("kind", "used"), [(resource.RLIMIT_AS, 1.0), (resource.RLIMIT_DATA, 0.5)])
-def test_limits_of_the_process(made_up: Path, monkeypatch: pytest.MonkeyPatch, kind: int, used: float) -> None:
+def test_limits_of_the_process(
+    made_up: Path, monkeypatch: pytest.MonkeyPatch, kind: int, used: float, page: int
+) -> None:
     """`ulimit -v` and `ulimit -d`, less what is taken, and something for threads; never under nothing."""
-    assert made_up
+    monkeypatch.setattr(machine, "PAGE", page)
+    write(made_up / "proc" / "self" / "statm", f"{GIB // page} 9 9 9 0 {GIB // 2 // page} 0\n")
     for limit, left in ((4 * GIB, 4 * GIB - used * GIB - machine.RESERVED_ADDRESSES), (GIB // 2, 0)):
         monkeypatch.setattr(
             resource, "getrlimit", lambda asked, limit=limit: (limit if asked == kind else resource.RLIM_INFINITY, 0)
