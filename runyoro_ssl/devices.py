@@ -23,6 +23,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     texts = (
         "out of memory",
         "can't allocate memory",
+        "Cannot allocate memory",  # the system's own words, as of a file that cannot be mapped
         "not enough memory",
         "ALLOC_FAILED",
         "Invalid buffer size",

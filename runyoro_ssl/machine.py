@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+import mmap
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 PROC, CGROUPS = Path("/proc"), Path("/sys/fs/cgroup")
-PAGE = 4096
+PAGE = mmap.PAGESIZE
+"""Bytes: 4 KiB as a rule, 16 or 64 on some machines with arm64."""
 WORKER_BYTES = 1 << 30
 """What a process that decodes takes, 0.45 GiB as measured, and something to spare."""
 RESERVED_ADDRESSES = 256 << 20
@@ -18,29 +21,30 @@ and 23 M parameters took 0.41 and 0.88 GiB of addresses where 0.50 and 1.09 were
 
 
 @dataclass(frozen=True)
-class _Controller:
-    """The files of a controller of memory: version 2 of cgroups, or version 1, which lies one folder deeper."""
+class _Files:
+    """The files of a group in which limits and use of memory and time stand, in one version of cgroups."""
 
-    folder: str
     limit: str
     used: str
     file_pages: str
+    time: tuple[str, ...]
 
 
-_VERSION_2 = _Controller("", "memory.max", "memory.current", "inactive_file")
-_VERSION_1 = _Controller("memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+_VERSION_2 = _Files("memory.max", "memory.current", "inactive_file", ("cpu.max",))
+_VERSION_1 = _Files(
+    "memory.limit_in_bytes",
+    "memory.usage_in_bytes",
+    "total_inactive_file",
+    ("cpu.cfs_quota_us", "cpu.cfs_period_us"),
+)
 
 
 def usable_cores() -> int:
-    """Cores that this process may use, by its affinity and its container's share of time; at least one."""
+    """Cores that this process may use, by its affinity and its containers' shares of time; at least one."""
     affinity = getattr(os, "sched_getaffinity", None)  # not on macOS
     cores = len(affinity(0)) if affinity else os.cpu_count() or 1
-    try:
-        quota, period = (CGROUPS / "cpu.max").read_text(encoding="ascii").split()
-        cores = min(cores, math.ceil(int(quota) / int(period)))
-    except (OSError, ValueError):  # no such thing here, or "max": no limit
-        pass
-    return max(1, cores)
+    shares = [share for group in _groups("cpu") if (share := _cores_of(*group)) is not None]
+    return max(1, min([cores, *map(math.ceil, shares)]))
 
 
 def usable_workers() -> int:
@@ -66,33 +70,44 @@ def _free_memory() -> int:
 
 def _left_by_containers() -> Iterator[int]:
     """Bytes that are left of each limit on memory of the containers this process is in."""
-    for controller, place in _places():
-        root = CGROUPS / controller.folder
-        for folder in (root / place, *(root / place).parents):
-            if folder.is_relative_to(root) and (left := _left_in(folder, controller)) is not None:
-                yield left
+    return (left for group in _groups("memory") if (left := _left_in(*group)) is not None)
 
 
-def _places() -> Iterator[tuple[_Controller, str]]:
-    """Where this process is among the cgroups, of either version."""
+def _groups(controller: Literal["cpu", "memory"]) -> Iterator[tuple[Path, _Files]]:
+    """The groups that this process is in, those around it last; of version 1 those of the controller alone."""
     try:
         lines = (PROC / "self" / "cgroup").read_text(encoding="utf-8").splitlines()
     except OSError:
-        return
+        lines = ["0::/"]
     for line in lines:
-        number, kinds, place = line.split(":", 2)
-        if number == "0":
-            yield _VERSION_2, place.strip("/")
-        elif "memory" in kinds.split(","):
-            yield _VERSION_1, place.strip("/")
+        number, controllers, place = line.split(":", 2)
+        if number != "0" and controller not in controllers.split(","):
+            continue
+        # Controllers of version 1 that share a mount, "cpu,cpuacct", need not have a link each.
+        roots = [CGROUPS] if number == "0" else [CGROUPS / controller, CGROUPS / controllers]
+        root = next((root for root in roots if root.is_dir()), roots[0])
+        inner = root / place.strip("/")
+        for folder in (inner, *inner.parents):
+            if folder.is_relative_to(root):
+                yield folder, _VERSION_2 if number == "0" else _VERSION_1
 
 
-def _left_in(folder: Path, controller: _Controller) -> int | None:
+def _cores_of(folder: Path, files: _Files) -> float | None:
+    """Cores that a container's share of time comes to; None: no limit, or none that can be read."""
+    try:
+        quota, period = " ".join((folder / name).read_text(encoding="ascii") for name in files.time).split()
+        cores = int(quota) / int(period)
+    except (OSError, ValueError):  # "max" is no number
+        return None
+    return cores if cores > 0 else None  # version 1 writes -1
+
+
+def _left_in(folder: Path, files: _Files) -> int | None:
     """Bytes that are left of a container's memory; None: no limit, or none that can be read."""
     try:
-        limit, used = (int((folder / name).read_text(encoding="ascii")) for name in (controller.limit, controller.used))
+        limit, used = (int((folder / name).read_text(encoding="ascii")) for name in (files.limit, files.used))
         pairs = (line.split() for line in (folder / "memory.stat").read_text(encoding="ascii").splitlines())
-        given_back = next((int(value) for name, value in pairs if name == controller.file_pages), 0)
+        given_back = next((int(value) for name, value in pairs if name == files.file_pages), 0)
     except (OSError, ValueError):  # "max" is no number
         return None
     return limit - used + given_back

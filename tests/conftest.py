@@ -72,10 +72,22 @@ TINY: dict[str, Any] = {
 """XLS-R's architecture at toy size, with its dropouts."""
 
 
+LONG_FORM = 50
+"""Faults from which on a suite is the long one."""
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Long forms of tests that try chance; new golden numbers."""
-    parser.addoption("--faults", type=int, default=3, help="kills, signals and stops that each test of faults tries")
+    parser.addoption("--faults", type=int, default=2, help="kills, signals and stops that each test of faults tries")
     parser.addoption("--rewrite-golden", action="store_true", help="pin what the code gives now, in tests/golden")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what is marked `long`, unless the long form is asked for."""
+    if config.getoption("--faults") < LONG_FORM:
+        kept = [item for item in items if item.get_closest_marker("long") is None]
+        config.hook.pytest_deselected(items=[item for item in items if item not in kept])
+        items[:] = kept
 
 
 class ClipsInMemory(list[np.ndarray]):

@@ -64,15 +64,57 @@ def test_containers(made_up: Path, place: str, line: str, folder: str, names: tu
     assert available_memory() == 5 * GIB
 
 
+@pytest.mark.parametrize("page", [4 << 10, 64 << 10])
 @pytest.mark.parametrize(("kind", "used"), [(resource.RLIMIT_AS, 1.0), (resource.RLIMIT_DATA, 0.5)])
-def test_limits_of_the_process(made_up: Path, monkeypatch: pytest.MonkeyPatch, kind: int, used: float) -> None:
+def test_limits_of_the_process(
+    made_up: Path, monkeypatch: pytest.MonkeyPatch, kind: int, used: float, page: int
+) -> None:
     """`ulimit -v` and `ulimit -d`, less what is taken, and something for threads; never under nothing."""
-    assert made_up
+    monkeypatch.setattr(machine, "PAGE", page)
+    write(made_up / "proc" / "self" / "statm", f"{GIB // page} 9 9 9 0 {GIB // 2 // page} 0\n")
     for limit, left in ((4 * GIB, 4 * GIB - used * GIB - machine.RESERVED_ADDRESSES), (GIB // 2, 0)):
         monkeypatch.setattr(
             resource, "getrlimit", lambda asked, limit=limit: (limit if asked == kind else resource.RLIM_INFINITY, 0)
         )
         assert available_memory() == max(0, left)
+
+
+@pytest.mark.parametrize("place", ["", "user.slice/job"])
+@pytest.mark.parametrize(
+    ("line", "folder", "files", "unlimited"),
+    [
+        ("0::/{}", "", ("cpu.max",), "max 100000"),
+        ("5:cpuacct,cpu:/{}", "cpu", ("cpu.cfs_quota_us", "cpu.cfs_period_us"), "-1 100000"),
+        ("5:cpu,cpuacct:/{}", "cpu,cpuacct", ("cpu.cfs_quota_us", "cpu.cfs_period_us"), "-1 100000"),
+    ],
+)
+def test_cores_of_containers(  # noqa: PLR0917 - fixtures
+    made_up: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    place: str,
+    line: str,
+    folder: str,
+    files: tuple[str, ...],
+    unlimited: str,
+) -> None:
+    """Of either version of cgroups, this process's own share of time and those around it: the least, rounded up."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(12)), raising=False)
+    write(made_up / "proc" / "self" / "cgroup", f"4:memory:/elsewhere\n{line.format(place)}\n")
+    root = made_up / "cgroup" / folder
+
+    def limit(group: Path, text: str) -> None:
+        for name, value in zip(files, [text] if len(files) == 1 else text.split(), strict=True):
+            write(group / name, f"{value}\n")
+
+    for group in {root, root / place}:
+        limit(group, unlimited)
+    assert usable_cores() == 12
+    limit(root / place, "350000 100000")
+    assert usable_cores() == 4
+    limit(root, "200000 100000")
+    assert usable_cores() == 2
+    limit(root / place, "50000 100000")
+    assert usable_cores() == 1
 
 
 def test_cores_and_workers(made_up: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,12 +13,21 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from runyoro_ssl.model.fit import FEW_LENGTHS
+
 GRID_POINTS = 150
 """Lengths are chosen among this many, evenly spaced up to the longest clip."""
 ENOUGH = 0.045
 """Long clips are halved, from the longest down, until choosing lengths alone wastes less than this."""
 HALVING_STEP = 0.95
 SECOND_HALF = 2
+
+
+def fewer_shapes(num_lengths: int) -> str | None:
+    """The option with which a device sees fewer shapes than with so many lengths (0: every clip's own); None: none."""
+    if num_lengths == 0:
+        return f"--set hardware.clip_lengths={FEW_LENGTHS}"
+    return None if num_lengths == 1 else f"a lower --set hardware.clip_lengths (now {num_lengths}), down to 1"
 
 
 class Piece(NamedTuple):

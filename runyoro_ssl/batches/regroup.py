@@ -61,7 +61,7 @@ class Regroup:
     def _edges(self, sizes: Sequence[int]) -> list[int]:
         """Where micro-batches of clips of these lengths, ascending, begin and end."""
         edges = _fill(sizes, self.machine.clips_of)
-        if self.machine.clips_per_batch is not None:
+        if self.machine.clips_per_batch is not None or self.machine.batch_samples <= sizes[-1]:
             return edges
         wanted = -(-(len(edges) - 1) // self.num_processes) * self.num_processes
         enough, too_little = self.machine.batch_samples, float(sizes[-1])

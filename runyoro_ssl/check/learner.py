@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import mmap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,4 +90,4 @@ def kept_bytes(device: str) -> int | None:
         resident = Path("/proc/self/statm").read_text(encoding="ascii").split()[1]
     except OSError:
         return None
-    return int(resident) * 4096
+    return int(resident) * mmap.PAGESIZE

@@ -8,6 +8,7 @@ from dataclasses import replace
 import torch
 
 from runyoro_ssl.batches.build import TrainingBatch
+from runyoro_ssl.batches.lengths import fewer_shapes
 from runyoro_ssl.batches.plan import MicroBatch, PlanSettings, plan_epoch
 from runyoro_ssl.bench.measure import peak_bytes
 from runyoro_ssl.bench.subjects import SAMPLE_RATE, NoiseClips, build_batches, uniform_lengths
@@ -112,9 +113,8 @@ def _way_out(settings: CheckSettings) -> str:
     """What may help against a cache that grows."""
     if settings.device == "cpu":
         return "" if settings.keep_freed_memory is False else "; --set hardware.keep_freed_memory=false"
-    fewer = settings.clip_lengths // 2 or (4 if settings.clip_lengths == 0 else 0)
-    asks = f"; or, for a new run, which then learns from other crops, --set hardware.clip_lengths={fewer}"
-    return asks if fewer else ""
+    fewer = fewer_shapes(settings.clip_lengths)
+    return f"; or, for a new run, which then learns from other crops, {fewer}" if fewer else ""
 
 
 def plan_shapes(learner: Learner, settings: CheckSettings) -> list[TrainingBatch]:

@@ -137,7 +137,7 @@ def measure_pace(settings: CheckSettings, way: Way) -> Measured:
 def _why_not(settings: CheckSettings, way: Way) -> str | None:
     """Why a way is not even tried here."""
     if is_emulated(settings.device, way.precision):
-        return "this CPU has no units for it"
+        return "this device has no units for it"
     if settings.device == "mps" and way.compile:
         return "not on MPS"
     if way.compile and not settings.way.compile and not finds_compiler():

@@ -139,13 +139,16 @@ def _machine() -> list[list[str]]:
 def _describe_device(device: str) -> str:
     import torch
 
+    from runyoro_ssl.model.precision import is_emulated
+
     if device == "cuda":
         names = [torch.cuda.get_device_properties(index) for index in range(torch.cuda.device_count())]
-        bf16 = "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "no units for bf16: fp16"
+        bf16 = "no units for bf16: fp16" if is_emulated(device, "bf16") else "bf16"
         return ", ".join(f"{gpu.name} {size(gpu.total_memory)}" for gpu in names) + f", {bf16}"
     if device == "mps":
         return f"Apple GPU, {size(torch.mps.recommended_max_memory())} recommended at most"
-    return f"{torch.get_num_threads()} threads, {_describe_cpu_bf16()}"
+    bf16 = "bf16 emulated, far slower than fp32" if is_emulated(device, "bf16") else "bf16 native"
+    return f"{torch.get_num_threads()} threads, {bf16}"
 
 
 def _mps_faults() -> list[list[str]]:
@@ -153,19 +156,6 @@ def _mps_faults() -> list[list[str]]:
     if "mps" not in available_devices():
         return []
     return [["faults of MPS", describe_faults(version("torch"), apple_chip())]]
-
-
-def _describe_cpu_bf16() -> str:
-    """Whether this CPU multiplies bf16 itself: where it does not, products were 250 times slower than fp32."""
-    import torch
-
-    probes = [
-        (torch.cpu, "_is_avx512_bf16_supported"),
-        (torch.cpu, "_is_amx_tile_supported"),
-        (torch.ops.mkldnn, "_is_mkldnn_bf16_supported"),
-    ]
-    native = any(getattr(module, name)() for module, name in probes if hasattr(module, name))
-    return "bf16 native" if native else "bf16 emulated, far slower than fp32"
 
 
 def _libraries() -> list[list[str]]:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from runyoro_ssl.dataset.layout import CLIPS, FINGERPRINT, FORMAT
+from runyoro_ssl.devices import is_out_of_memory
 from runyoro_ssl.errors import DatasetError
 
 STEP = 1 / 32768
@@ -33,12 +34,24 @@ def read_fingerprint(dataset_dir: Path) -> dict[str, Any]:
         fingerprint = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise DatasetError(f"{dataset_dir}: not a prepared dataset (no {FINGERPRINT}); {remedy}") from None
-    except (OSError, ValueError) as error:
+    except ValueError as error:
         raise DatasetError(f"{path}: damaged ({error}); {remedy} --overwrite") from None
+    except OSError as error:
+        raise DatasetError(_why_not_opened(path, error)) from None
     version = fingerprint.get("format") if isinstance(fingerprint, dict) else None
     if version != FORMAT or not {"sampling_rate", "splits", "sha256", "content_sha256"} <= fingerprint.keys():
         raise DatasetError(f"{path}: format {version}, this version reads {FORMAT}; {remedy} --overwrite")
     return fingerprint  # type: ignore[no-any-return]
+
+
+def _why_not_opened(path: Path, error: Exception) -> str:
+    """Why a dataset cannot be opened, and what to do: want of memory and of rights are no damage."""
+    said = f"{type(error).__name__}: {str(error)[:120]}"
+    if is_out_of_memory(error):
+        return f"{path}: memory is short of opening it ({said}); close what else takes memory, or raise `ulimit -v`"
+    if isinstance(error, PermissionError):
+        return f"{path}: it may not be read ({said}); give yourself the right to"
+    return f"{path}: damaged ({said}); run `invoke prepare --overwrite`"
 
 
 def load_splits(dataset_dir: Path, *, sampling_rate: int) -> Any:
@@ -58,9 +71,7 @@ def load_splits(dataset_dir: Path, *, sampling_rate: int) -> Any:
     try:
         splits = load_from_disk(str(dataset_dir))
     except Exception as error:  # noqa: BLE001 - Arrow and datasets raise a dozen types for a damaged folder
-        raise DatasetError(
-            f"{dataset_dir}: damaged ({type(error).__name__}: {str(error)[:120]}); run `invoke prepare --overwrite`"
-        ) from None
+        raise DatasetError(_why_not_opened(dataset_dir, error)) from None
     for name, expected in fingerprint["splits"].items():
         found = len(splits[name]) if name in splits else 0
         if found == 0 or found != expected["clips"]:

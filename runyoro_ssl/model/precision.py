@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import torch
 
 from runyoro_ssl.errors import ConfigError
+
+FP32 = "--set hardware.precision=fp32"
+SMALL, TRIES, TOO_SLOW = 128, 3, 8
+"""A square product by which units for bf16 are told, how often it is tried, and so many times as long as in fp32 it
+takes where there are none: emulated it takes 250 times as long, tens of milliseconds."""
 
 
 def set_precision(device: str, precision: str) -> str:
@@ -28,15 +34,38 @@ def set_precision(device: str, precision: str) -> str:
 def check_precision(device: str, precision: str) -> None:
     """Raise ConfigError for a precision in which a device does not train."""
     if precision == "fp16" and device == "cpu":
-        raise ConfigError("fp16 needs a GPU; use --bf16, or --set hardware.precision=fp32")
+        raise ConfigError(f"fp16 needs a GPU; use {instead_of_fp16(device)}")
 
 
 def is_emulated(device: str, precision: str) -> bool:
-    """Whether a device computes bf16 without units for it: on such a CPU products take a hundred times longer."""
-    if device != "cpu" or precision != "bf16":
+    """Whether a device computes bf16 without units for it: on such a CPU products take a hundred times longer.
+
+    Where torch does not tell (its builds without mkldnn, as for Macs), a product is timed that is small enough to end
+    soon either way.
+    """
+    if precision != "bf16" or device == "mps":
         return False
+    if device == "cuda":
+        return not torch.cuda.is_bf16_supported(including_emulation=False)
     supported = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None)
-    return supported is not None and not supported()
+    if supported is None:
+        return _seconds_of_small_product(torch.bfloat16) > TOO_SLOW * _seconds_of_small_product(torch.float32)
+    return not supported()
+
+
+def _seconds_of_small_product(dtype: torch.dtype) -> float:
+    """The least of a few tries on the CPU."""
+    square, taken = torch.ones(SMALL, SMALL, dtype=dtype), []
+    for _ in range(TRIES):
+        started = time.perf_counter()
+        torch.mm(square, square)
+        taken.append(time.perf_counter() - started)
+    return min(taken)
+
+
+def instead_of_fp16(device: str) -> str:
+    """The options to try where fp16 does not hold the numbers: bf16 only where the device has units for it."""
+    return FP32 if is_emulated(device, "bf16") else f"--bf16, or {FP32}"
 
 
 def cast_once(model: Any) -> None:

@@ -28,8 +28,9 @@ from runyoro_ssl.train.download import missing_download
 from runyoro_ssl.train.fitting import fit_run, gather_material, join
 from runyoro_ssl.train.intervals import SAVE_SEC, Intervals
 from runyoro_ssl.train.loop import batches_of_steps
+from runyoro_ssl.train.out_of_memory import explain_out_of_memory, to_begin, to_fit
 from runyoro_ssl.train.pace import Pace, ends_at
-from runyoro_ssl.train.run import explain_lost_process, explain_out_of_memory
+from runyoro_ssl.train.run import explain_lost_process
 from runyoro_ssl.train.setup import build_run, make_accelerator, try_first_batch
 from runyoro_ssl.train.stopping import clock
 from runyoro_ssl.train.training_run import TrainingRun
@@ -63,9 +64,9 @@ def forecast(config: Config, plugins: Plugins) -> Forecast:
         RunyoroError: As `train`, for whatever it would refuse.
     """
     check_folder(config)
-    check_way_to_train(config)
     processes = join(config.hardware)
     with explain_lost_process():
+        check_way_to_train(config)
         return _forecast(config, plugins, processes)
 
 
@@ -80,7 +81,9 @@ def _forecast(config: Config, plugins: Plugins, processes: Any) -> Forecast:
     start = choose(config, processes, dry=True)
     material = gather_material(config, start)
     fitted = fit_run(config, material, start, processes)
-    run = build_run(fitted, material, plugins, make_accelerator(fitted.config.hardware), start)
+    accelerator = make_accelerator(fitted.config.hardware)
+    with explain_out_of_memory(config.hardware.device, to_begin(config)):
+        run = build_run(fitted, material, plugins, accelerator, start)
     try_first_batch(run)
     return _as_planned(run, free, before)
 
@@ -93,7 +96,7 @@ def _as_planned(run: TrainingRun, free: int, before: Sequence[Disk]) -> Forecast
     seconds = pace.seconds_left(intervals, run.step) if pace else None
     space = CheckpointSpace.of(run, by_clock=math.ceil((seconds or 0) / SAVE_SEC))
     needed = disks([*space.needs(), *(need for disk in before for need in disk.needs)], reclaimed=space.superseded)
-    problems = [_memory_problem(run.config, peak, free)] if peak > free else []
+    problems = [_memory_problem(run.config, peak, free, to_fit(run.config, run.longest_sec))] if peak > free else []
     problems += [f"{problem}, or a lower --save-total-limit" for disk in needed if (problem := disk.problem())]
     by_steps = num_checkpoints(intervals, run.step)
     rows = [
@@ -119,7 +122,8 @@ def measure(run: TrainingRun) -> Pace:
     """Take a few updates of a run, and a part of a validation. Its model is no longer what it was."""
     pace, started = Pace(), clock.now()
     main = run.accelerator.is_main_process
-    with explain_out_of_memory(run.config.hardware), progress("updates") as bar:
+    advice = to_fit(run.config, run.longest_sec)
+    with explain_out_of_memory(run.config.hardware.device, advice), progress("updates") as bar:
         task = bar.add_task("Measuring", total=min(MAX_UPDATES + 1, run.total_steps - run.step), visible=main)
         with closing(batches_of_steps(run)) as batches:
             for update in run.plan.updates(run.step):
@@ -175,21 +179,21 @@ def _predicted_peak(run: TrainingRun) -> int:
     """Bytes that the run takes at most, by its own longest clip."""
     if run.memory is not None:
         return run.memory.predicted
-    longest = max(run.plan.num_samples) / run.extractor.sampling_rate
-    settings = BatchSettings.of(run.config, padded=run.extractor.return_attention_mask, clip_seconds=longest)
+    padded = run.extractor.return_attention_mask
+    settings = BatchSettings.of(run.config, padded=padded, clip_seconds=run.longest_sec)
     settings = settings.shared(run.accelerator.num_processes, sharded=run.choice.way == "shards")
     return predict_memory(run.model.config, settings).peak
 
 
 def _too_large_to_load(config: Config, free: int) -> list[str]:
     """Why not even the weights fit; nothing if they do."""
-    weights = 4 * count_parameters(load_model_config(config.model))
-    return [_memory_problem(config, weights, free)] if weights > free else []
+    may_hold_halves = config.adapter.kind == "lora" and config.hardware.device == "cuda"
+    weights = (2 if may_hold_halves else 4) * count_parameters(load_model_config(config.model))
+    return [_memory_problem(config, weights, free, to_begin(config))] if weights > free else []
 
 
-def _memory_problem(config: Config, needed: int, free: int) -> str:
+def _memory_problem(config: Config, needed: int, free: int, advice: str) -> str:
     return (
-        f"memory: the run takes {size(needed)}, {size(free)} is free on {config.hardware.device}; lower "
-        f"--set hardware.batch_seconds (now {config.hardware.batch_seconds}), or add --gradient-checkpointing: "
+        f"memory: the run takes {size(needed)}, {size(free)} is free on {config.hardware.device}; {advice}: "
         f"`invoke doctor --model-name-or-path {config.model.model_name_or_path}` says what fits"
     )

@@ -10,6 +10,7 @@ from runyoro_ssl.dataset.read import name_clips
 from runyoro_ssl.errors import TrainingError
 from runyoro_ssl.evaluate.metrics import UpdateNumbers
 from runyoro_ssl.logs import get_logger
+from runyoro_ssl.model.precision import instead_of_fp16
 from runyoro_ssl.processes import gather_over_processes
 from runyoro_ssl.train.checkpoints.folder import set_aside_later
 from runyoro_ssl.train.checkpoints.resume import choose_healthy
@@ -17,6 +18,7 @@ from runyoro_ssl.train.checkpoints.snapshot import restore
 from runyoro_ssl.train.health.alarms import NON_FINITE, Alarm, report_alarm
 from runyoro_ssl.train.health.journal import record
 from runyoro_ssl.train.health.memory_growth import MemoryWatch
+from runyoro_ssl.train.health.remedies import Remedies
 from runyoro_ssl.train.training_run import TrainingRun
 from runyoro_ssl.train.weights import restore_weights
 
@@ -52,6 +54,7 @@ class Recovery:
         self._unwritten: deque[dict[str, Any]] = deque()
         self._memory = MemoryWatch(
             run.accelerator.device.type,
+            Remedies.of(run.config, run.longest_sec),
             max_growth=run.config.health.max_memory_growth,
             warmup=HEAP_SETTLES,
             allowance=run.memory,
@@ -124,8 +127,8 @@ class Recovery:
         scaler = self._run.accelerator.scaler  # fp16: an overflow is skipped, and the loss scale halved
         if scaler is not None and scaler.get_scale() < MIN_LOSS_SCALE:
             raise TrainingError(
-                f"fp16 overflows at every step (loss scale {scaler.get_scale():g}), so nothing is learned; use --bf16, "
-                "or --set hardware.precision=fp32"
+                f"fp16 overflows at every step (loss scale {scaler.get_scale():g}), so nothing is learned; use "
+                f"{instead_of_fp16(self._run.accelerator.device.type)}"
             )
 
 

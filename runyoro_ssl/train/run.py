@@ -7,8 +7,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from runyoro_ssl.config import Config, FittedHardware
-from runyoro_ssl.devices import is_out_of_memory
+from runyoro_ssl.config import Config
 from runyoro_ssl.disk.durable import sweep
 from runyoro_ssl.disk.lock import FolderLock
 from runyoro_ssl.errors import TrainingError
@@ -26,6 +25,7 @@ from runyoro_ssl.train.fitting import fit_run, gather_material, join
 from runyoro_ssl.train.health import journal
 from runyoro_ssl.train.loggers import open_loggers
 from runyoro_ssl.train.loop import Loop
+from runyoro_ssl.train.out_of_memory import explain_out_of_memory, to_begin, to_go_on
 from runyoro_ssl.train.run_lock import lock_run
 from runyoro_ssl.train.setup import build_run, make_accelerator, try_first_batch
 from runyoro_ssl.train.sharing.agreement import check_folder_is_shared
@@ -66,10 +66,10 @@ def train(config: Config, plugins: Plugins, on_final: Callable[[Path], None] = l
         RunyoroError: Something the user can mend; a run that had started keeps its checkpoints.
     """
     check_folder(config)
-    check_way_to_train(config)
     processes = join(config.hardware)
     with ExitStack() as stack:
         stack.enter_context(explain_lost_process())
+        check_way_to_train(config)
         # Only the main process writes.
         lock = stack.enter_context(lock_run(config.train.output_dir)) if processes.is_main_process else None
         check_folder_is_shared(config.train.output_dir, processes)
@@ -77,7 +77,8 @@ def train(config: Config, plugins: Plugins, on_final: Callable[[Path], None] = l
         material = gather_material(config, start)
         fitted = fit_run(config, material, start, processes)
         accelerator = make_accelerator(fitted.config.hardware)
-        run = build_run(fitted, material, plugins, accelerator, start)
+        with explain_out_of_memory(config.hardware.device, to_begin(config)):
+            run = build_run(fitted, material, plugins, accelerator, start)
         start_step = run.step
         try_first_batch(run)
         check_space(run)
@@ -128,7 +129,7 @@ def _enter_loop(
 ) -> Loop:
     """The loop, and around it what must end with it, whatever happens."""
     config = run.config
-    stack.enter_context(explain_out_of_memory(config.hardware))
+    stack.enter_context(explain_out_of_memory(config.hardware.device, to_go_on(config, run.longest_sec)))
     stack.enter_context(keep_awake(config.train.keep_awake))
     signals = stack.enter_context(StopSignal())
     saver = stack.enter_context(saver_of(run, lock))
@@ -136,20 +137,6 @@ def _enter_loop(
     stopping = Stopping(run.accelerator, signals, deadline, lambda: saver.seconds)
     loggers = stack.enter_context(open_loggers(backends, run_for_loggers(run)))
     return Loop(run, loggers, saver, stopping, lock)
-
-
-@contextmanager
-def explain_out_of_memory(hardware: FittedHardware) -> Iterator[None]:
-    """Turn an error for lack of memory, CUDA's own or a plain RuntimeError, into one line with the setting to lower."""
-    try:
-        yield
-    except RuntimeError as error:
-        if not is_out_of_memory(error):
-            raise
-        raise TrainingError(
-            f"out of memory on {hardware.device}: lower --set hardware.batch_seconds (now {hardware.batch_seconds:g}; "
-            "what is learned stays the same), or add --gradient-checkpointing; then --resume-from-checkpoint last"
-        ) from None
 
 
 @contextmanager

@@ -39,7 +39,7 @@ from runyoro_ssl.train.start_checks import check_masks, check_schedule, check_tr
 from runyoro_ssl.train.step import Stepper
 from runyoro_ssl.train.training_run import TrainingRun
 from runyoro_ssl.train.tryout import try_out
-from runyoro_ssl.train.weights import hold_frozen_halves, load_run_model
+from runyoro_ssl.train.weights import load_run_model, put_on_device
 
 log = get_logger()
 
@@ -62,8 +62,7 @@ def build_run(fitted: Fitted, material: Material, plugins: Plugins, accelerator:
     if config.train.freeze_feature_encoder:
         model.freeze_feature_encoder()
     if choice.way != "shards":  # of which no process could try a micro-batch alone
-        model.to(accelerator.device)
-        hold_frozen_halves(model, config)
+        put_on_device(model, config, accelerator.device)
         fitted = try_out(fitted, material, model, accelerator)
     if fitted.config is not config:
         config = fitted.config
@@ -171,7 +170,8 @@ def make_accelerator(hardware: FittedHardware) -> Any:
 
     mixed_precision = set_precision(hardware.device, hardware.precision)
     if is_emulated(hardware.device, hardware.precision):
-        log.warning("bf16_is_emulated", because="this CPU has no units for it", advice="fp32 is far faster here")
+        advice = "--set hardware.precision=auto takes what is fast here"
+        log.warning("bf16_is_emulated", because="the device has no units for it", advice=advice)
     # Losses are weighed by masked frames here; `accelerate launch` would divide them once more.
     os.environ.pop("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", None)
     return Accelerator(mixed_precision=mixed_precision, cpu=hardware.device == "cpu")

@@ -58,6 +58,11 @@ class TrainingRun:
     """Passes over the training split done so far."""
 
     @property
+    def longest_sec(self) -> float:
+        """Seconds of the longest clip of the training split."""
+        return float(max(self.plan.num_samples) / self.extractor.sampling_rate)
+
+    @property
     def train_hours(self) -> float:
         """Hours of audio in the training split."""
         return float(sum(self.plan.num_samples) / self.extractor.sampling_rate / 3600)

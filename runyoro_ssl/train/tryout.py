@@ -19,6 +19,7 @@ from runyoro_ssl.devices import is_out_of_memory
 from runyoro_ssl.logs import get_logger
 from runyoro_ssl.model.allocator import give_back_freed
 from runyoro_ssl.model.at_hand import free_memory
+from runyoro_ssl.model.counts import OptimizerKind, state_bytes
 from runyoro_ssl.model.fit import too_little
 from runyoro_ssl.model.load import set_up
 from runyoro_ssl.model.memory import BatchSettings, largest_shape
@@ -56,9 +57,10 @@ def try_out(fitted: Fitted, material: Material, model: Any, accelerator: Any) ->
     """
     if "batch_seconds" not in fitted.reasons:
         return fitted
+    optimizer = fitted.config.train.optimizer
     while True:
         batch = _largest_batch(fitted, material, model)
-        if not sum_over_processes(accelerator, int(not fits(model, accelerator, batch))):
+        if not sum_over_processes(accelerator, int(not fits(model, accelerator, batch, optimizer))):
             return fitted
         tried = fitted.config.hardware
         fitted = _smaller(fitted, material, model)
@@ -67,12 +69,13 @@ def try_out(fitted: Fitted, material: Material, model: Any, accelerator: Any) ->
             set_up(model, device=tried.device, gradient_checkpointing=True, compile_layers=False)
 
 
-def fits(model: Any, accelerator: Any, batch: TrainingBatch) -> bool:
+def fits(model: Any, accelerator: Any, batch: TrainingBatch, optimizer: OptimizerKind) -> bool:
     """Whether memory holds a micro-batch beside the optimizer's moments and the gradients of those before it."""
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     generators = generator_states(accelerator.device)
     try:
-        moments = [torch.empty_like(parameter) for parameter in parameters for _ in range(2)]
+        sizes = [state_bytes([parameter.numel()], optimizer) for parameter in parameters]
+        moments = [torch.empty(size, dtype=torch.uint8, device=accelerator.device) for size in sizes]
         for parameter in parameters:
             parameter.grad = torch.zeros_like(parameter)
         accelerator.backward(run_objective(accelerator, model, batch.to(accelerator.device)).loss)

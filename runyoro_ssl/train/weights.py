@@ -23,6 +23,8 @@ HALVES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 def check_way_to_train(config: Config) -> None:
     """Refuse a way to train that needs what is not here, before anything is fetched or loaded.
 
+    After `join`: what is tried is tried on the device of this process, not by all on the first one.
+
     Raises:
         ConfigError: Names the extra to install, or what to give instead.
     """
@@ -58,11 +60,15 @@ def load_run_model(config: FittedConfig, start: Start) -> tuple[Any, str | None]
     return model, fingerprint
 
 
-def hold_frozen_halves(model: Any, config: FittedConfig) -> None:
-    """On CUDA, hold what adapters leave frozen of a model as autocast would cast it."""
+def put_on_device(model: Any, config: FittedConfig, device: torch.device) -> None:
+    """Move a model to its device; on CUDA, with what adapters leave frozen held as autocast would cast it.
+
+    That is cast on the host: the device need not hold all of it in fp32 first.
+    """
     half = HALVES.get(config.hardware.precision)
     if config.adapter.kind == "lora" and config.hardware.device == "cuda" and half:
         hold_frozen(model, half)
+    model.to(device)
 
 
 def restore_weights(run: TrainingRun, start: Start) -> None:

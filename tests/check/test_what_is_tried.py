@@ -50,6 +50,7 @@ def pretend(monkeypatch: pytest.MonkeyPatch, device: Device) -> None:
     """That this machine has such a device."""
     monkeypatch.setattr(settings, "present_device", lambda _asked: device)
     monkeypatch.setattr(settings, "look", lambda *_given, **_how: MACHINES[device])
+    monkeypatch.setattr(speed, "is_emulated", lambda *_given: False)
 
 
 def measured(way: Way, rate: float, *, finite: bool = True) -> speed.Measured:
@@ -112,6 +113,7 @@ def test_compiling_is_advised_where_shapes_are_few(
     monkeypatch: pytest.MonkeyPatch, clip_lengths: int, advice: str
 ) -> None:
     """And with what it costs."""
+    pretend(monkeypatch, "cuda")
     checked = replace(GPU, clip_lengths=clip_lengths)
     rows = speed_rows(monkeypatch, checked, lambda way: measured(way, 200.0 if way.compile else 100.0))
     assert rows["the profile's settings"].advice.startswith(advice)
@@ -220,7 +222,7 @@ def test_memory_that_runs_out_with_other_checkpointing_is_not_wrong(monkeypatch:
     [
         (CPU, "send doctor.json; --set hardware.keep_freed_memory=false"),
         (replace(CPU, keep_freed_memory=False), "send doctor.json"),
-        (replace(GPU, clip_lengths=5), "a new run, which then learns from other crops, --set hardware.clip_lengths=2"),
+        (replace(GPU, clip_lengths=5), "other crops, a lower --set hardware.clip_lengths (now 5), down to 1"),
         (replace(GPU, clip_lengths=1), "send doctor.json"),
     ],
 )

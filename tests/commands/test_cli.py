@@ -164,7 +164,9 @@ def test_secrets_stay_out_of_messages_and_logs(capsys: pytest.CaptureFixture[str
 
 
 @pytest.mark.usefixtures("heard_signals")
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(
+    ("number", "status"), [pytest.param(signal.SIGTERM, 143, marks=pytest.mark.long), (signal.SIGINT, 130)]
+)
 def test_signal_ends_the_real_program_after_saving(
     dataset: Path, tiny_model: Path, tmp_path: Path, number: signal.Signals, status: int
 ) -> None:

@@ -6,12 +6,13 @@ import multiprocessing
 import pickle
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import datasets
 import numpy as np
 import pytest
 
-from runyoro_ssl.dataset.read import Clips
+from runyoro_ssl.dataset.read import Clips, load_splits
 from runyoro_ssl.errors import DatasetError
 
 
@@ -85,3 +86,20 @@ def test_other_columns_are_refused() -> None:
     split = datasets.Dataset.from_dict({"audio": [[0.5, 0.25]]})
     with pytest.raises(DatasetError, match=r"list<item: double>.*expected lists of int16"):
         Clips(split)
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OSError("Memory mapping file failed: Cannot allocate memory"), "memory is short of opening it .*ulimit -v"),
+        (PermissionError(13, "Permission denied"), "it may not be read .*give yourself the right to"),
+        (OSError("Invalid flatbuffers message"), "damaged .*prepare --overwrite"),
+    ],
+)
+def test_want_of_memory_or_rights_is_no_damage(
+    dataset: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, said: str
+) -> None:
+    """Nobody is told to make a whole dataset anew because it could not be opened here and now."""
+    monkeypatch.setattr("datasets.load_from_disk", Mock(side_effect=error))
+    with pytest.raises(DatasetError, match=said):
+        load_splits(dataset, sampling_rate=16_000)

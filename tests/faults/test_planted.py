@@ -148,7 +148,7 @@ def check_undone(config: Config, result: TrainResult, kinds: set[str]) -> None:
     ("fault", "kinds"),
     [
         (no_numbers, {"non_finite_update"}),
-        (zero_codevectors, {"lost_progress"}),
+        pytest.param(zero_codevectors, {"lost_progress"}, marks=pytest.mark.long),
         (one_code, {"codebook_collapse"}),
         # Which of its effects comes first depends on the machine.
         (hot, {"codebook_collapse", "lost_progress", "fell_to_chance", "non_finite_update"}),

@@ -87,6 +87,7 @@ def test_a_heap_full_of_holes_stays_within_the_allowance(seeing: str) -> None:
 import ctypes, psutil
 from runyoro_ssl.model.allocator import Allowance, tune_allocator
 from runyoro_ssl.train.health import memory_growth
+from runyoro_ssl.train.health.remedies import Remedies
 if {seeing == "looks on"}:
     memory_growth.give_back_freed = lambda: True
 libc = ctypes.CDLL(None)
@@ -94,7 +95,7 @@ libc.malloc.restype, libc.realloc.argtypes = ctypes.c_void_p, [ctypes.c_void_p, 
 tune_allocator(keep=True)
 base, most = psutil.Process().memory_info().rss, 0
 allowance = Allowance(base + (40 << 20), base + (150 << 20), base + (90 << 20), keeps=True)
-watch = memory_growth.MemoryWatch("cpu", max_growth=0.25, allowance=allowance)
+watch = memory_growth.MemoryWatch("cpu", Remedies("rest", {{"memory": "rest"}}), max_growth=0.25, allowance=allowance)
 for step in range(40):
     size = (1 << 20) + (step << 16)
     blocks = [libc.malloc(size) for _ in range(6)]

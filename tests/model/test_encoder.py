@@ -97,9 +97,9 @@ def test_frozen_encoder_keeps_nothing() -> None:
 @pytest.mark.parametrize(
     ("function", "setting"),
     [
-        (norms._layer_norm_forward, 1e-5),
+        pytest.param(norms._layer_norm_forward, 1e-5, marks=pytest.mark.long),
         (norms._layer_norm_backward, 1e-5),
-        (norms._group_norm_forward, (1e-5, 50)),
+        pytest.param(norms._group_norm_forward, (1e-5, 50), marks=pytest.mark.long),
         (norms._group_norm_backward, (1e-5, 50)),
     ],
 )

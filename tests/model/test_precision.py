@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import copy
+from types import SimpleNamespace
 from typing import Any
 
+import pytest
 import torch
 
 from conftest import TINY, transformers
+from runyoro_ssl.errors import ConfigError
 from runyoro_ssl.model import precision
+from runyoro_ssl.model.at_hand import bf16_gain
 from runyoro_ssl.model.context import run_context_network
 from support.step_trace import AutocastOfCuda
 
@@ -37,3 +41,53 @@ def test_one_cast_of_attentions_input_changes_rounding_alone() -> None:
     assert not torch.equal(seen, exact)
     off, their_off = ((one - exact_gradient).norm() / exact_gradient.norm() for one in (gradient, their_gradient))
     assert 0 < off < 1.2 * their_off
+
+
+@pytest.fixture
+def cpu(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A function: from now on, torch says so of units for bf16 (None: nothing), where a product takes so many times."""
+
+    def pretend(*, says: bool | None, times: float = 1.0) -> None:
+        ops = SimpleNamespace() if says is None else SimpleNamespace(_is_mkldnn_bf16_supported=lambda: says)
+        monkeypatch.setattr(torch.ops, "mkldnn", ops)
+        seconds = {torch.float32: 1e-4, torch.bfloat16: times * 1e-4}
+        monkeypatch.setattr(precision, "_seconds_of_small_product", seconds.__getitem__)
+
+    return pretend
+
+
+def test_units_for_bf16_are_told_by_a_small_product_where_torch_does_not_tell(cpu: Any) -> None:
+    """A build without mkldnn: a large product is only timed where a small one was not far slower than in fp32."""
+    config = transformers.Wav2Vec2Config(hidden_size=8, intermediate_size=8, conv_dim=(8,) * 7)
+
+    def no_large_product() -> float:
+        raise AssertionError("a large product is timed")
+
+    for says, times, emulated in [(True, 300, False), (False, 1, True), (None, 300, True), (None, 1.5, False)]:
+        cpu(says=says, times=times)
+        assert precision.is_emulated("cpu", "bf16") == emulated
+        assert not precision.is_emulated("cpu", "fp32")
+        if emulated:
+            assert bf16_gain(config, no_large_product) == 0.0
+
+
+def test_small_product_ends_soon() -> None:
+    """It is timed for real, in either type."""
+    assert all(0 < precision._seconds_of_small_product(dtype) < 1 for dtype in (torch.float32, torch.bfloat16))
+
+
+@pytest.mark.parametrize("emulated", [True, False])
+def test_bf16_is_advised_in_place_of_fp16_only_where_there_are_units_for_it(
+    monkeypatch: pytest.MonkeyPatch, cpu: Any, *, emulated: bool
+) -> None:
+    """A T4, a V100 and most laptops' CPUs have none: there fp32 alone is right."""
+    cpu(says=not emulated)
+    monkeypatch.setattr(
+        torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation or not emulated
+    )
+    expected = precision.FP32 if emulated else f"--bf16, or {precision.FP32}"
+    assert [precision.instead_of_fp16(device) for device in ("cuda", "cpu")] == [expected] * 2
+    assert precision.instead_of_fp16("mps") == f"--bf16, or {precision.FP32}"
+    with pytest.raises(ConfigError) as refused:
+        precision.check_precision("cpu", "fp16")
+    assert str(refused.value) == f"fp16 needs a GPU; use {expected}"

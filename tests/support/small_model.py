@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 from typing import Any
 
@@ -58,6 +59,7 @@ def compute_loss(model: Any, *, padded: bool, precision: str = "fp32") -> torch.
 
 def most_held(work: Callable[[], object]) -> int:
     """The most bytes that torch allocates at one time for some work on the CPU, beyond what was there."""
+    gc.collect()  # else what an earlier measurement left may go meanwhile, and is counted as given back
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
         work()
     assert profile.profiler is not None

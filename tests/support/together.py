@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable
 from dataclasses import replace
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
 from unittest import mock
 
@@ -16,6 +17,7 @@ from runyoro_ssl.batches import forward
 from runyoro_ssl.batches.plan import Update
 from runyoro_ssl.config import Config
 from runyoro_ssl.train import step
+from runyoro_ssl.train.checkpoints.shards import part_on_host, write_parts
 from runyoro_ssl.train.step import Stepper
 from runyoro_ssl.train.training_run import TrainingRun
 from support.environments import environments
@@ -126,3 +128,19 @@ def _trace(config: Config) -> dict[str, Any]:
 
 def _local_bytes(tensors: Any) -> int:
     return sum((tensor.to_local() if hasattr(tensor, "to_local") else tensor).nbytes for tensor in tensors)
+
+
+def parts_of_a_device(folder: Path) -> str:
+    """Copy a part of a tensor that counts as on a device to the host, and write it. Returns where the copy was."""
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.tensor import Shard, distribute_tensor
+
+    torch.distributed.init_process_group("gloo")
+    mesh = init_device_mesh("cpu", (torch.distributed.get_world_size(),))
+    tensor = distribute_tensor(torch.arange(12.0).reshape(6, 2), mesh, [Shard(0)])
+    with mock.patch.object(mesh, "_device_type", "meta"):
+        part = part_on_host(tensor)
+        write_parts(folder, {"exp_avg.weight": part}, None)
+    local = part.to_local()
+    is_copy = local.untyped_storage().data_ptr() != tensor.to_local().untyped_storage().data_ptr()
+    return f"{local.device}, {'copied' if is_copy else 'shared'}"

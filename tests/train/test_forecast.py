@@ -10,13 +10,15 @@ from typing import Any
 
 import pytest
 
-from runyoro_ssl.config import Config, ModelConfig
+from runyoro_ssl.config import AdapterConfig, Config, ModelConfig
 from runyoro_ssl.errors import ConfigError, TrainingError
+from runyoro_ssl.model.load import load_model_config
+from runyoro_ssl.model.memory import count_parameters
 from runyoro_ssl.plugin.manager import load_plugins
 from runyoro_ssl.train import disk_space
 from runyoro_ssl.train import forecast as forecasting
 from runyoro_ssl.train.download import missing_download
-from runyoro_ssl.train.forecast import Forecast, forecast
+from runyoro_ssl.train.forecast import Forecast, _too_large_to_load, forecast
 from support.disks import resize
 from support.trainer import build, run
 
@@ -138,6 +140,18 @@ def test_wrong_input_is_a_line(train_config: MakeConfig, run_task: RunTask, opti
     assert status == 1
     assert said in err
     assert "Traceback" not in err
+
+
+def test_weights_that_adapters_halve_are_counted_so(train_config: MakeConfig) -> None:
+    """On CUDA, where frozen matrices are held as autocast casts them, half the bytes may do; elsewhere not."""
+    config = train_config("run", "adapter.kind=lora")
+    weights = 4 * count_parameters(load_model_config(config.model))
+    on_cuda = config.model_copy(update={"hardware": config.hardware.model_copy(update={"device": "cuda"})})
+    whole = on_cuda.model_copy(update={"adapter": AdapterConfig()})
+    assert [bool(_too_large_to_load(each, weights - 1)) for each in (config, on_cuda, whole)] == [True, False, True]
+    (problem,) = _too_large_to_load(on_cuda, weights // 4)
+    assert "the model does not fit; close what else takes memory there, or use" in problem
+    assert "--adapters" not in problem
 
 
 def test_real_run_is_refused_where_not_one_checkpoint_fits(train_config: MakeConfig, disk: Path) -> None:

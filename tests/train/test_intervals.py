@@ -193,7 +193,9 @@ class Killed(BaseException):
     """Nothing handles it."""
 
 
-@pytest.mark.parametrize("step_sec", [20.0, 45.0, 299.0, 400.0, 1000.0])
+@pytest.mark.parametrize(
+    "step_sec", [45.0, 1000.0, *(pytest.param(seconds, marks=pytest.mark.long) for seconds in (20.0, 299.0, 400.0))]
+)
 def test_killed_at_random_steps(
     train_config: MakeConfig, at: list[float], monkeypatch: pytest.MonkeyPatch, step_sec: float
 ) -> None:
@@ -228,22 +230,34 @@ def test_what_goes_by_steps_is_the_same_after_a_stop(
     assert [line["step"] for line in validated[0]] == [0, 6, 12, 18, 24]
 
 
-def test_two_processes_agree(train_config: MakeConfig, tmp_path: Path) -> None:
-    """The main one's clock decides; a process that logged or saved alone would wait for the other without end."""
-    config = unset(train_config("two", "train.max_steps=12", "hardware.update_seconds=24"))
-    file = tmp_path / "two.toml"
-    file.write_text(config.to_toml())
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    command += ["-m", "runyoro_ssl", "train", "--profile", "cpu-smoke", "--config", str(file)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    forecast = subprocess.run(
-        [*command, "--dry-run"], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
-    )
-    assert forecast.returncode == 0, forecast.stderr[-3000:]
-    assert forecast.stdout.count("what the run would be") == 1
+@pytest.fixture
+def in_two(train_config: MakeConfig, tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """A function (*options) -> `train` of twelve steps in two processes, ended with status 0."""
+
+    def start(*options: str) -> subprocess.CompletedProcess[str]:
+        config = unset(train_config("two", "train.max_steps=12", "hardware.update_seconds=24"))
+        file = tmp_path / "two.toml"
+        file.write_text(config.to_toml())
+        command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+        command += ["-m", "runyoro_ssl", "train", "--profile", "cpu-smoke", "--config", str(file), *options]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr[-3000:]
+        return done
+
+    return start
+
+
+@pytest.mark.long
+def test_two_processes_forecast_once(in_two: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path) -> None:
+    """Together, and say it once; nothing is written."""
+    assert in_two("--dry-run").stdout.count("what the run would be") == 1
     assert not (tmp_path / "two").exists()
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
+
+
+def test_two_processes_agree(in_two: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path) -> None:
+    """The main one's clock decides; a process that logged or saved alone would wait for the other without end."""
+    done = in_two()
     assert done.stderr.count("pace ") == 1
     steps = [line["step"] for line in metrics(tmp_path / "two") if "train/objective" in line]
     assert {1, 10, 12} <= set(steps)

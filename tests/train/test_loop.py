@@ -391,12 +391,12 @@ def test_fewer_steps_than_done_are_refused(train_config: MakeConfig) -> None:
 
 
 @pytest.mark.parametrize(
-    "error", [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("MPS backend out of memory")]
+    "error", [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("MPS backend out of memory"), MemoryError()]
 )
 def test_out_of_memory_names_the_setting(
     train_config: MakeConfig, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    """One line, for both devices' errors."""
+    """One line, for both devices' errors, and Python's."""
 
     def exhausted(*_args: Any) -> None:
         raise error

@@ -37,7 +37,7 @@ JUDGED = {"Stepper.take": 1, "Meter.take": 2}
 of them once, for the judge, who must have seen an update before it is taken. The count of frames goes the other way."""
 COPIED = "TrainingBatch.to.<locals>.<lambda>"
 """Where a micro-batch is copied to the device: waited for, as MPS may otherwise read what was freed."""
-ELSEWHERE = {"Choice.share", "build_run", "take_snapshot.<locals>.on_the_host", "num_updates"}
+ELSEWHERE = {"Choice.share", "put_on_device", "take_snapshot.<locals>.on_the_host", "num_updates"}
 """Where it may wait outside of steps: the model goes to the device; a checkpoint comes from it."""
 RUN = {"linear", "linear_backward", "convolution", "convolution_backward", "mm", "bmm", "_fused_adamw_", "_softmax"}
 """Operators without which no run was seen."""

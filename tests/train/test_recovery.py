@@ -5,14 +5,16 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
 from runyoro_ssl.config import Config
+from runyoro_ssl.errors import TrainingError
 from runyoro_ssl.train.checkpoints.folder import list_checkpoints
-from runyoro_ssl.train.recovery import go_back
+from runyoro_ssl.train.recovery import Recovery, go_back
 from runyoro_ssl.train.training_run import TrainingRun
 from support.trainer import build, equal, run, weights
 
@@ -77,3 +79,14 @@ def test_run_without_a_healthy_checkpoint_goes_back_to_its_start(
     assert lost.watch.validations == {"first": first, "last": first}
     assert equal({name: tensor.cpu() for name, tensor in lost.model.state_dict().items()}, weights(tiny_model))
     assert where(lost)["moments"] == []
+
+
+@pytest.mark.parametrize("has_units", [True, False])
+def test_fp16_that_cannot_go_on_says_what_can(monkeypatch: pytest.MonkeyPatch, *, has_units: bool) -> None:
+    """bf16 only on a GPU that has units for it: fp16 is chosen by itself where there are none."""
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: has_units)
+    scaler = SimpleNamespace(get_scale=lambda: 2.0**-11)
+    run = SimpleNamespace(accelerator=SimpleNamespace(scaler=scaler, device=torch.device("cuda")))
+    with pytest.raises(TrainingError, match=r"fp16 overflows.*hardware\.precision=fp32") as ended:
+        Recovery._check_loss_scale(SimpleNamespace(_run=run))  # type: ignore[arg-type]  # all that it looks at
+    assert ("--bf16" in str(ended.value)) == has_units

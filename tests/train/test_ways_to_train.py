@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import shutil
 from collections.abc import Callable
@@ -10,26 +11,32 @@ from typing import Any
 
 import pytest
 import torch
+from accelerate.state import AcceleratorState, PartialState
 from safetensors.torch import load_file
 
 from conftest import build_tiny_model, transformers
 from runyoro_ssl.batches import forward
-from runyoro_ssl.config import Config
+from runyoro_ssl.config import Config, FittedConfig
 from runyoro_ssl.errors import CheckpointError, ConfigError
 from runyoro_ssl.model.adapters import trained_weights
-from runyoro_ssl.model.merging import plain_weights
+from runyoro_ssl.model.merging import ORIGINAL, plain_weights
+from runyoro_ssl.plugin.manager import load_plugins
 from runyoro_ssl.publish.card import write_model_card
-from runyoro_ssl.train import step
+from runyoro_ssl.train import step, tryout
 from runyoro_ssl.train.checkpoints.format import ADAPTERS, GENERATORS, OPTIMIZER, load_state
 from runyoro_ssl.train.describe import summary_rows
 from runyoro_ssl.train.disk_space import CheckpointSpace, folder_bytes
-from runyoro_ssl.train.eight_bit import check_eight_bit
+from runyoro_ssl.train.eight_bit import TENSORS, check_eight_bit
+from runyoro_ssl.train.forecast import forecast
 from runyoro_ssl.train.recovery import go_back
+from runyoro_ssl.train.run import train
+from runyoro_ssl.train.weights import put_on_device
 from support.trainer import Trainer, build, cut_back, equal, metrics, run, weights
 
 MakeConfig = Callable[..., Config]
 LORA = ("adapter.kind=lora", "adapter.rank=4")
 EIGHT = ("train.optimizer=adamw-8bit",)
+OPEN = ("hardware.batch_seconds=auto", "hardware.update_seconds=24", "hardware.plan_seconds=6")
 FAST = ("train.learning_rate=1e-3", "train.save_total_limit=0")
 RESUME = "train.resume_from_checkpoint=last"
 WAYS = pytest.mark.parametrize("way", [LORA, EIGHT, (*LORA, *EIGHT)], ids=["lora", "8-bit", "both"])
@@ -232,6 +239,67 @@ def test_eight_bit_moments_lead_where_whole_ones_lead(train_config: MakeConfig, 
         )
     came = torch.cat([tensor.flatten() for tensor in weights(large_model).values()])
     assert float((ends[0] - ends[1]).norm() / (ends[0] - came).norm()) < 0.2
+
+
+@pytest.mark.parametrize("way", [(), EIGHT, (*LORA, *EIGHT)], ids=["whole", "8-bit", "both"])
+def test_a_trial_leaves_room_for_the_moments_that_will_be_there(
+    train_config: MakeConfig, large_model: Path, monkeypatch: pytest.MonkeyPatch, way: tuple[str, ...]
+) -> None:
+    """Not for those of another optimizer: a run with moments in 8 bits that fits would be refused."""
+    held, real = [], forward.run_objective
+
+    def bytes_alive() -> int:
+        gc.collect()
+        alive = [each for each in gc.get_objects() if type(each) is torch.Tensor and each.dtype == torch.uint8]
+        return sum(tensor.nbytes for tensor in alive if tensor.ndim == 1)
+
+    def weighing(*given: Any) -> Any:
+        held.append(bytes_alive() - of_others)
+        return real(*given)
+
+    of_others = bytes_alive()
+    monkeypatch.setattr(tryout, "run_objective", weighing)
+    built = build(train_config("run", *way, *OPEN, f"model.model_name_or_path={large_model}"))
+    for weight in built.model.parameters():
+        weight.grad = torch.zeros_like(weight) if weight.requires_grad else None
+    built.optimizer.step()
+    kept = {"exp_avg", "exp_avg_sq", *TENSORS}
+    states = built.optimizer.optimizer.state.values()
+    moments = sum(value.nbytes for state in states for name, value in state.items() if name in kept)
+    generators = 12_000  # their states are bytes, too
+    assert moments <= held[0] <= moments + generators
+
+
+def test_frozen_matrices_never_are_on_the_device_in_fp32(train_config: MakeConfig) -> None:
+    """They are cast on the host, where their originals stay; a device that holds nothing shows what came to it."""
+    built = build(train_config("run", *LORA))
+    came = plain(built.model)
+    hardware = built.config.hardware.model_copy(update={"device": "cuda", "precision": "bf16"})
+    put_on_device(built.model, FittedConfig.of(built.config, hardware), torch.device("meta"))
+    layer = built.model.wav2vec2.encoder.layers[0].attention.q_proj.base_layer
+    assert (layer.weight.dtype, layer.weight.device.type) == (torch.bfloat16, "meta")
+    assert torch.equal(getattr(layer, ORIGINAL), came["wav2vec2.encoder.layers.0.attention.q_proj.weight"])
+    assert {parameter.device.type for parameter in built.model.parameters()} == {"meta"}
+
+
+@pytest.mark.parametrize("begin", [train, forecast])
+def test_eight_bit_moments_are_tried_where_this_process_will_train(
+    train_config: MakeConfig, monkeypatch: pytest.MonkeyPatch, begin: Callable[..., Any]
+) -> None:
+    """On the device that the process was given when it joined; before, all would take memory of the first."""
+    joined = []
+
+    def refuse(_device: str) -> None:
+        joined.append(bool(PartialState._shared_state))
+        raise ConfigError("none here")
+
+    monkeypatch.setattr("runyoro_ssl.train.weights.check_eight_bit", refuse)
+    AcceleratorState._reset_state(reset_partial_state=True)
+    config = train_config("run", *EIGHT)
+    with pytest.raises(ConfigError, match="none here"):
+        begin(config, load_plugins(config))
+    assert joined == [True]
+    assert not list(config.train.output_dir.glob("*"))
 
 
 @pytest.mark.parametrize(

@@ -40,13 +40,14 @@ def whole_on_host(tensors: Mapping[str, Any], *, keep: bool) -> dict[str, torch.
 
 
 def part_on_host(tensor: Any) -> Any:
-    """A copy on the host of this process's part of a tensor, as a DTensor."""
+    """A copy on the host of this process's part of a tensor, as a DTensor that knows where it belongs.
+
+    Made as FSDP makes its own: `DTensor.from_local` would move the copy to the device again.
+    """
     from torch.distributed.tensor import DTensor
 
-    local = tensor.to_local().detach().to("cpu", copy=True)
-    return DTensor.from_local(
-        local, tensor.device_mesh, tensor.placements, run_check=False, shape=tensor.shape, stride=tensor.stride()
-    )
+    local, placed = tensor.to_local().detach().to("cpu", copy=True), tensor._spec  # noqa: SLF001 - no public way
+    return DTensor(local, placed, requires_grad=False)  # type: ignore[no-untyped-call]  # torch's own
 
 
 def write_parts(folder: Path, tensors: Mapping[str, Any], group: Any) -> None:

@@ -18,6 +18,7 @@ log = get_logger()
 Action = Literal["note", "skip", "go_back", "stop", "finish"]
 NON_FINITE = "non_finite_update"
 HALF = "half the --learning-rate"
+WIDER = "fp32 in place of --fp16, or --bf16 where the device has units for it"
 COOLER = f"{HALF} (going back does that)"
 CALMER = (
     "train.feature_encoder_lr_scale at 0.1, if it is higher; twice the --warmup-steps; or more audio per update: "
@@ -72,11 +73,11 @@ def non_finite_update(
     """The alarm for a loss, norm or perplexity that is no number; `skipped` of the last updates were so."""
     if action == "skip":
         means = "this update would ruin every weight, so it is left out; a single one may be a damaged clip"
-        advice = "if it comes again and again, --bf16 or fp32 in place of --fp16, then half --learning-rate"
+        advice = f"if it comes again and again, {WIDER}; then half --learning-rate"
     else:
         means = "the run has diverged: its weights no longer give numbers, or hardly any clip does"
         cooler = COOLER if action == "go_back" else HALF
-        advice = f"{cooler}, or --bf16 or fp32 in place of --fp16; then look for clips of constant or broken audio"
+        advice = f"{cooler}, or {WIDER}; then look for clips of constant or broken audio"
     limit = f"health.max_skipped_updates {config.max_skipped_updates}" if config.enabled else "health.enabled is false"
     seen = f"for {_updates(in_a_row)} in a row ({limit})"
     if in_a_row <= config.max_skipped_updates and action == "go_back":

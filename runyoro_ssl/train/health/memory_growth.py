@@ -15,18 +15,9 @@ import psutil
 import torch
 
 from runyoro_ssl.model.allocator import Allowance, give_back_freed
+from runyoro_ssl.train.health.remedies import Remedies
 
 MIB = 1 << 20
-FEW_SHAPES = "a new run with --set hardware.clip_lengths=6, for which fewer programs are kept"
-PLUGINS = "the built-in collator and augmentations alone: plugins may keep tensors"
-ADVICE = {
-    ("memory", "cpu"): PLUGINS,
-    ("memory", "mps"): FEW_SHAPES,
-    ("memory", "cuda"): "--dataloader-num-workers 1, so that another process builds the batches",
-    ("device_memory", "mps"): FEW_SHAPES,
-    ("device_memory", "cuda"): PLUGINS,
-}
-"""What to try, by measure and device."""
 
 
 class MemoryWatch:
@@ -43,6 +34,7 @@ class MemoryWatch:
     def __init__(
         self,
         device: str,
+        remedies: Remedies,
         *,
         max_growth: float,
         warmup: int = 100,
@@ -50,6 +42,7 @@ class MemoryWatch:
         allowance: Allowance | None = None,
     ) -> None:
         self._device, self._warmup, self._max_growth = torch.device(device).type, warmup, max_growth
+        self._remedies = remedies
         self._allowance, self._libraries = allowance, _pages_of_files()
         self._said_above = 0 if allowance is None else allowance.most
         self._trends = {name: Trend(max_growth, window) for name in _measure(self._device)}
@@ -81,8 +74,8 @@ class MemoryWatch:
         return (
             f"memory of this process is {used / MIB:,.0f} MiB after step {step}, what was freed given back; predicted "
             f"were {allowance.predicted / MIB:,.0f}, at most {allowance.most / MIB:,.0f}. To free it, press Ctrl-C and "
-            "go on with --resume-from-checkpoint last; if it comes back at once, with a smaller "
-            f"hardware.batch_seconds; if slowly, try {PLUGINS}"
+            f"go on with --resume-from-checkpoint last; if it comes back at once, with {self._remedies.at_once}; if "
+            f"slowly, {self._remedies.slowly['memory']}"
         )
 
     def _in_all(self) -> int:
@@ -103,7 +96,7 @@ class MemoryWatch:
         return (
             f"memory of {where} grew from {before / MIB:,.0f} to {now / MIB:,.0f} MiB by step {step} and did not fall "
             "back: something is kept at every step, and the run may end for lack of memory. To free it, press Ctrl-C "
-            f"and go on with --resume-from-checkpoint last; to mend it, try {ADVICE[name, self._device]}"
+            f"and go on with --resume-from-checkpoint last; to mend it, {self._remedies.slowly[name]}"
         )
 
 

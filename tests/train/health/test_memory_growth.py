@@ -5,13 +5,17 @@ from __future__ import annotations
 import mmap
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
+from runyoro_ssl.config import Config, FittedConfig, FittedHardware
 from runyoro_ssl.model.allocator import Allowance
+from runyoro_ssl.train.fitting import LEAST
 from runyoro_ssl.train.health import memory_growth as drift
 from runyoro_ssl.train.health.memory_growth import MIB, MemoryWatch
+from runyoro_ssl.train.health.remedies import COMPILER, LOADER, PLUGINS, REPORT, Remedies
 
 WARMUP, WINDOW = 10, 5
 
@@ -49,9 +53,20 @@ def alarms(watch: MemoryWatch, used: dict[str, int], mib: Iterable[float], *, na
     return found
 
 
+def remedies(*, built_in_only: bool = False, **hardware: Any) -> Remedies:
+    """Those of a run with such hardware and clips of up to 10 s."""
+    config = Config.model_validate({"plugins": {"built_in_only": built_in_only}})
+    fitted = FittedHardware(
+        **{**dict(config.hardware), **LEAST, "batch_seconds": 30.0, "plan_seconds": 60.0, **hardware}
+    )
+    return Remedies.of(FittedConfig.of(config, fitted), longest_sec=10.0)
+
+
 def make_watch(device: str = "cpu") -> MemoryWatch:
     """A watch with short windows that minds a quarter."""
-    return MemoryWatch(device, max_growth=0.25, warmup=WARMUP, window=WINDOW)
+    return MemoryWatch(
+        device, remedies(device=torch.device(device).type), max_growth=0.25, warmup=WARMUP, window=WINDOW
+    )
 
 
 def test_steady_growth_is_said_once_and_again_after_as_much(used: dict[str, int]) -> None:
@@ -62,7 +77,7 @@ def test_steady_growth_is_said_once_and_again_after_as_much(used: dict[str, int]
     found = alarms(make_watch(), used, (100 + step for step in range(90)))
     assert list(found) == [1048, 1084]
     assert "this process grew from 114 to 143 MiB by step 1048" in found[1048]
-    assert "the built-in collator and augmentations alone" in found[1048]
+    assert "the built-in plugins alone (--no-plugins)" in found[1048]
     assert "--resume-from-checkpoint last" in found[1048]
 
 
@@ -70,7 +85,7 @@ def held(predicted: int, most: int) -> MemoryWatch:
     """A watch over a run with an allowance, in MiB; growth is not judged yet."""
     trim_at = predicted + 0.8 * (most - predicted)
     allowance = Allowance(predicted * MIB, most * MIB, round(trim_at * MIB), keeps=True)
-    return MemoryWatch("cpu", max_growth=0.25, warmup=10_000, allowance=allowance)
+    return MemoryWatch("cpu", remedies(), max_growth=0.25, warmup=10_000, allowance=allowance)
 
 
 def test_freed_memory_is_given_back_before_the_run_takes_more_than_it_may(
@@ -86,7 +101,10 @@ def test_what_cannot_be_given_back_is_an_alarm(used: dict[str, int], trims: list
     found = alarms(held(100, 200), used, [300, 305, 361, 363, 400])
     assert list(found) == [1001, 1004]
     assert "is 250 MiB after step 1001, what was freed given back; predicted were 100, at most 200" in found[1001]
-    assert "hardware.batch_seconds" in found[1001]
+    assert "at once, with a lower --set hardware.batch_seconds (now 30; what is learned stays the same" in found[1001]
+    assert (
+        "beside --set hardware.plan_seconds=60) or --gradient-checkpointing; if slowly, try the built-in" in found[1001]
+    )
     assert trims == [300, 305, 361, 363, 400]
 
 
@@ -109,7 +127,7 @@ def test_warm_up_does_not_count(used: dict[str, int]) -> None:
     assert not alarms(make_watch(), used, [10] * WARMUP + [100, 100, 200, 100, 100] + [240] * 20)
 
 
-@pytest.mark.parametrize(("device", "advice"), [("mps", "hardware.clip_lengths=6"), ("cuda", "plugins")])
+@pytest.mark.parametrize(("device", "advice"), [("mps", "hardware.clip_lengths=5"), ("cuda", "plugins")])
 def test_device_is_watched_by_itself(used: dict[str, int], device: str, advice: str) -> None:
     """Its growth is named, with advice for it, while the process stays as it was."""
     used["device_memory"] = 0
@@ -119,6 +137,31 @@ def test_device_is_watched_by_itself(used: dict[str, int], device: str, advice: 
     assert text.startswith(f"memory of the device ({device}) grew from 100 to 200 MiB")
     assert advice in text
     assert make_watch(device).numbers() == {"train/memory_mib": 100, "train/device_memory_mib": 200}
+
+
+@pytest.mark.parametrize(
+    ("hardware", "measure", "expected"),
+    [
+        ({"device": "cpu"}, "memory", [PLUGINS]),
+        ({"device": "cpu", "built_in_only": True}, "memory", [REPORT]),
+        ({"device": "mps"}, "memory", ["--set hardware.clip_lengths=5", PLUGINS]),
+        (
+            {"device": "mps", "clip_lengths": 5},
+            "device_memory",
+            ["a lower --set hardware.clip_lengths (now 5)", PLUGINS],
+        ),
+        ({"device": "mps", "clip_lengths": 1}, "device_memory", [PLUGINS]),
+        ({"device": "cuda"}, "memory", [LOADER, PLUGINS]),
+        ({"device": "cuda", "dataloader_num_workers": 4}, "memory", [PLUGINS]),
+        ({"device": "cuda", "dataloader_num_workers": 4, "compile": True}, "memory", [COMPILER, PLUGINS]),
+        ({"device": "cuda", "compile": True, "built_in_only": True}, "device_memory", [REPORT]),
+    ],
+)
+def test_what_is_done_already_is_not_advised(hardware: dict[str, Any], measure: str, expected: list[str]) -> None:
+    """Fewer lengths of clips than there are; another process for batches only where there is none."""
+    ways = remedies(**hardware).slowly[measure].split("; or ")
+    assert len(ways) == len(expected)
+    assert all(part in way for part, way in zip(expected, ways, strict=True))
 
 
 def test_device_numbers_are_those_of_torch(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -132,7 +175,7 @@ def test_device_numbers_are_those_of_torch(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_leak_of_this_process_is_seen() -> None:
     """Real memory, kept at every step; none that malloc had left over. A run on a CPU logs one number."""
-    watch = MemoryWatch("cpu", max_growth=0.1, warmup=2, window=3)
+    watch = MemoryWatch("cpu", remedies(), max_growth=0.1, warmup=2, window=3)
     before = watch.numbers()["train/memory_mib"]
     kept, found = [], []
     for step in range(30):

@@ -8,11 +8,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
 from conftest import build_tiny_model, short_run, transformers
 from runyoro_ssl.config import Config
+from runyoro_ssl.train.checkpoints.shards import name_parts, read_parts
 from runyoro_ssl.train.health.journal import read
-from support.together import in_processes, poisoned_run, short_of_memory, trace_updates
+from support.together import in_processes, parts_of_a_device, poisoned_run, short_of_memory, trace_updates
 from support.trainer import Trainer, cut_back, metrics, run, wait_until, weights
 
 MakeConfig = Callable[..., Config]
@@ -112,3 +114,12 @@ def test_process_that_dies_ends_the_others(train_config: MakeConfig, tmp_path: P
     said = trainer.log.read_text()
     assert "error another process of this run has ended" in said.replace("\n", " ")
     assert "Traceback" not in said
+
+
+def test_copies_of_parts_stay_on_the_host(tmp_path: Path) -> None:
+    """On a GPU they would else be there a second time; each still knows where in the whole it belongs."""
+    assert in_processes(2, parts_of_a_device, tmp_path) == ["cpu, copied"] * 2
+    name_parts(tmp_path, 2)
+    found = torch.zeros(6, 2)
+    read_parts(tmp_path, {"exp_avg.weight": found})
+    assert torch.equal(found, torch.arange(12.0).reshape(6, 2))
