@@ -1,9 +1,9 @@
 """Make torchaudio importable with any torch build, where somebody has installed it: nothing here needs it.
 
 torchaudio 2.11 from PyPI is linked to CUDA. With a CPU build of torch `import torchaudio` raises OSError, and then
-transformers, which imports torchaudio when it is installed, fails too: so it is no dependency of this toolkit. Without its compiled extension torchaudio's
-`functional` still works (resample, add_noise, speed, gain, fftconvolve, lfilter, loudness); `forced_align` does not.
-Call `import_torchaudio` before anything imports transformers.
+transformers, which imports torchaudio when it is installed, fails too: so it is no dependency of this toolkit. Without
+its compiled extension torchaudio's `functional` still works (resample, add_noise, speed, gain, fftconvolve, lfilter,
+loudness); `forced_align` does not. Call `import_torchaudio` before anything imports transformers.
 """
 
 from __future__ import annotations

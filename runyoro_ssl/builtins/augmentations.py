@@ -51,7 +51,8 @@ class Speed:
         factor = self.factors[int(torch.randint(len(self.factors), (), generator=generator))]
         if factor == 1.0:
             return waveform
-        return torch.from_numpy(soxr.resample(waveform.numpy(), factor * SAMPLE_RATE, SAMPLE_RATE))
+        played: torch.Tensor = torch.from_numpy(soxr.resample(waveform.numpy(), factor * SAMPLE_RATE, SAMPLE_RATE))
+        return played
 
 
 @dataclass(frozen=True)
