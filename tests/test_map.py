@@ -14,9 +14,13 @@ from conftest import ROOT
 
 PACKAGE = ROOT / "runyoro_ssl"
 MAP = PACKAGE / "README.md"
-DOCUMENTS = (MAP, ROOT / "CONTRIBUTING.md", ROOT / "README.md", ROOT / "plugins" / "README.md")
+NOTEBOOK = ROOT / "docs" / "notebook.ipynb"
+DOCUMENTS = (
+    *(MAP, ROOT / "CONTRIBUTING.md", ROOT / "README.md", ROOT / "plugins" / "README.md", NOTEBOOK),
+    *sorted((ROOT / "docs").glob("*.md")),
+)
 LINK = re.compile(r"\[[^\]]+\]\((?!https?:|#)([^)#]+)")
-ANCHOR = re.compile(r"\]\(#([^)]+)\)")
+ANCHOR = re.compile(r"\]\((?!https?:)([^)#]*)#([^)]+)\)")
 CODE_BLOCK = re.compile(r"```.*?```", re.DOTALL)
 BLOCK = re.compile(r"^(?=\||\d+\. |- )|\n\s*\n", re.MULTILINE)
 """Where a row, an item or a paragraph begins."""
@@ -57,12 +61,18 @@ def named(document: Path) -> Iterator[tuple[str, list[Path]]]:
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_links_lead_somewhere(document: Path) -> None:
-    """To files and folders of this repository, and to headings of the page."""
+    """To files and folders of this repository, and to headings of the page, or of another."""
     text = document.read_text(encoding="utf-8")
     assert [path.relative_to(ROOT).as_posix() for path in linked(text, document) if not path.exists()] == []
+    lost = [f"{target}#{anchor}" for target, anchor in ANCHOR.findall(text) if anchor not in anchors(document, target)]
+    assert lost == []
+
+
+def anchors(document: Path, target: str) -> set[str]:
+    """Of the headings of a document that another links to; of its own, if the target is empty."""
+    text = (document.parent / target if target else document).read_text(encoding="utf-8")
     headings = re.findall(r"^#+ (.+)$", CODE_BLOCK.sub("", text), re.MULTILINE)
-    known = {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
-    assert set(ANCHOR.findall(text)) - known == set()
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 @pytest.mark.parametrize("document", DOCUMENTS[:2], ids=lambda path: path.relative_to(ROOT).as_posix())

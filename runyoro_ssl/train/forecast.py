@@ -160,7 +160,7 @@ def _time_rows(run: TrainingRun, pace: Pace | None) -> list[list[str]]:
         return [["time", "not measured" if run.step < run.total_steps else "nothing is left to train"]]
     seconds = pace.seconds_left(Intervals.of(run), run.step)
     per_update = run.train_hours * 3600 / len(run.plan.epoch(0))
-    measured = plural(pace.num_measured, "update") if pace.num_measured else "the first update, which is the slowest"
+    measured = plural(pace.num_measured, "update") if pace.num_measured else "the first step, which is the slowest"
     return [
         ["time", f"{amount_of_time(seconds)}: if it started now, until {ends_at(seconds)}"],
         [

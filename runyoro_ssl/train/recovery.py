@@ -83,7 +83,7 @@ class Recovery:
             return
         if alarm.action in ("go_back", "stop"):
             raise Alarmed(alarm, step)
-        self.report(alarm, step, "this update was left out" if alarm.action == "skip" else "training goes on")
+        self.report(alarm, step, "this step was left out" if alarm.action == "skip" else "training goes on")
 
     def report(self, alarm: Alarm, step: int, done: str) -> None:
         """Log an alarm, and keep it with the numbers of the updates before it."""

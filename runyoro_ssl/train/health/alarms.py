@@ -21,7 +21,7 @@ HALF = "half the --learning-rate"
 WIDER = "fp32 in place of --fp16, or --bf16 where the device has units for it"
 COOLER = f"{HALF} (going back does that)"
 CALMER = (
-    "train.feature_encoder_lr_scale at 0.1, if it is higher; twice the --warmup-steps; or more audio per update: "
+    "train.feature_encoder_lr_scale at 0.1, if it is higher; twice the --warmup-steps; or more audio per step: "
     "--set hardware.update_seconds"
 )
 
@@ -72,7 +72,7 @@ def non_finite_update(
 ) -> Alarm:
     """The alarm for a loss, norm or perplexity that is no number; `skipped` of the last updates were so."""
     if action == "skip":
-        means = "this update would ruin every weight, so it is left out; a single one may be a damaged clip"
+        means = "this step would ruin every weight, so it is left out; a single one may be a damaged clip"
         advice = f"if it comes again and again, {WIDER}; then half --learning-rate"
     else:
         means = "the run has diverged: its weights no longer give numbers, or hardly any clip does"
@@ -81,7 +81,7 @@ def non_finite_update(
     limit = f"health.max_skipped_updates {config.max_skipped_updates}" if config.enabled else "health.enabled is false"
     seen = f"for {_updates(in_a_row)} in a row ({limit})"
     if in_a_row <= config.max_skipped_updates and action == "go_back":
-        means = "too many updates give no number: broken clips, a model that cannot bear its precision, or divergence"
+        means = "too many steps give no number: broken clips, a model that cannot bear its precision, or divergence"
         advice = f"listen to the clips named: leave out what is broken; else {advice}"
         seen = (
             f"in {_updates(skipped)} of the last {config.skip_window}, over {config.max_skipped_share:.0%} "
@@ -190,7 +190,7 @@ def loss_exploded(numbers: UpdateNumbers, *, above: float, in_a_row: int) -> Ala
         "loss_exploded",
         f"contrastive loss {numbers.contrastive_loss:.3f} nats, guessing {numbers.chance_loss:.3f}: over {above:.1f} "
         f"nats worse, and 1 nat worse than at the start, for {_updates(in_a_row)} in a row (health.patience)",
-        "the model is surely wrong where it could just guess: the updates are too large for it",
+        "the model is surely wrong where it could just guess: the steps are too large for it",
         f"{COOLER}, then twice the --warmup-steps",
         "go_back",
     )
@@ -218,7 +218,7 @@ def gradient_spikes(config: HealthConfig, *, grad_norm: float, typical: float, n
         "gradient_spikes",
         f"gradient norm {grad_norm:.3g}, {grad_norm / typical:.0f} times its median {typical:.3g} (health.spike_factor "
         f"{config.spike_factor:g}); spike {num_spikes} of {config.max_spikes} (health.max_spikes) within "
-        f"{config.spike_window} updates",
+        f"{config.spike_window} steps",
         "training has become unstable" if many else "one hard batch or a loud clip, as a rule; clipping tames it",
         f"{COOLER}, then a lower --set train.max_grad_norm" if many else OFTEN,
         "go_back" if many else "note",
@@ -287,4 +287,4 @@ def _codebook(numbers: UpdateNumbers, config: HealthConfig, codebook: int) -> st
 
 
 def _updates(count: int) -> str:
-    return f"{count} update{'s' * (count != 1)}"
+    return f"{count} step{'s' * (count != 1)}"

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from runyoro_ssl.evaluate.metrics import UpdateNumbers  # which imports torch
 
 CONCERNS = {
-    "non_finite_update": "the last updates were no numbers and were skipped",
+    "non_finite_update": "the last steps gave no numbers and were skipped",
     "codebook_collapse": "a codebook has next to no code in use",
     "trivial_task": "the task has become trivial",
     "fell_to_chance": "the loss is back at guessing",
@@ -108,7 +108,7 @@ class HealthWatch:
         kinds = {name.partition(":")[0]: count for name, count in streaks.items() if not self._progress.is_usual(name)}
         found = [f"{words} ({kinds[kind]} in a row)" for kind, words in CONCERNS.items() if kind in kinds]
         if recent.spike_steps:
-            found.append(f"the gradient norm spiked {len(recent.spike_steps)} times in the last updates")
+            found.append(f"the gradient norm spiked {len(recent.spike_steps)} times in the last steps")
         if self._codebooks.are_being_lost():
             found.append("codes in use are being lost")
         if recent.validation_collapsed:
