@@ -1,7 +1,8 @@
-"""Every command of README and docs, in their order, by one shell, in a copy of this folder: `python tests/documents.py`.
+"""Every command of README and docs, in their order, by one shell: `python tests/documents.py`.
 
-README's own first commands make the environment; what comes after has it. A tiny model has the names of the large ones,
-on a double of the hub. What a machine of two cores lacks is in INSTEAD, with what stands for it.
+It works in a copy of this folder. README's own first commands make the environment; what comes after has it. A tiny
+model has the names of the large ones, on a double of the hub. What a machine of two cores lacks is in INSTEAD, with what
+stands for it.
 """
 
 from __future__ import annotations
@@ -19,7 +20,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -103,7 +103,7 @@ class Shell:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         assert self.bash.stdin
         self.bash.stdin.close()
         self.bash.wait()
@@ -168,9 +168,8 @@ class Reader:
         )
         assert self.belongings.stdout
         about = json.loads(self.belongings.stdout.readline())
-        path = about.pop("PATH").partition(":")[0]
         exports = [f"export {name}={shlex.quote(value)}" for name, value in about.items()]
-        self.shell.run("; ".join([*exports, f"export PATH={path}:$PATH"]))
+        self.shell.run("; ".join([*exports, f"export PATH={self.own / 'bin'}:$PATH"]))
 
     def _begin_again(self, text: str) -> None:
         """What README has made, less what a command is about to make."""

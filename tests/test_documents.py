@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import re
 import shlex
-from pathlib import Path
 
 import pytest
+from documents import DOCUMENTS, Command, read_commands
 
-import tasks
 from conftest import ROOT
-from documents import DOCUMENTS, Command, adapt, read_commands
 from runyoro_ssl.commands.options import TASKS, options_of
 
 MAX_WORDS = 1_200

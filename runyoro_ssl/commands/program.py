@@ -22,8 +22,6 @@ from runyoro_ssl.errors import ConfigError, did_you_mean
 if TYPE_CHECKING:
     from runyoro_ssl.option import Option
 
-NOT_GIVEN = "-"
-"""What stands for a word that has a place and was not given: Invoke would ask for one that had no value."""
 UNKNOWN = re.compile(r"No idea what '(?P<word>.*)' is!")
 LACKING = re.compile(r"Flag <Argument: (?P<name>\S+).*> needed value")
 """How Invoke says that it does not know a word of the command line, and that an option lacks its value."""
@@ -37,7 +35,7 @@ class SchemaTask(Task[Callable[..., None]]):
 
     def __init__(self, name: str, text: str, function: Callable[..., None]) -> None:
         def body(_context: Any, **given: Any) -> None:
-            function(**{option: value for option, value in given.items() if value not in (None, False, [], NOT_GIVEN)})
+            function(**{option: value for option, value in given.items() if value not in (None, False, [])})
 
         body.__doc__ = text
         super().__init__(body, name=name, positional=(), auto_shortflags=False)
@@ -56,8 +54,7 @@ def _as_argument(option: Option) -> Argument:
         names=(option.flag.removeprefix("--"),),
         attr_name=option.name if "_" in option.name else None,  # an alias of itself has no end
         kind=kind,
-        default=NOT_GIVEN if option.has_a_place else {bool: False, list: []}.get(kind),
-        positional=option.has_a_place,
+        default={bool: False, list: []}.get(kind),
         optional=option.has_three_states,
         help=option.explained,
     )
@@ -75,7 +72,7 @@ class TaskProgram(Program):
         if not self.core.unparsed and not isinstance(self.args.help.value, str) and not self.args.complete.value:
             self.tasks = ParseResult()  # nothing to read: nobody waits for the schema
             return
-        self.core.unparsed[:] = map(_with_dashes, self.core.unparsed)
+        self.core.unparsed[:] = _with_names(list(map(_with_dashes, self.core.unparsed)))
         try:
             READ_TASKS(self)
         except ParseError as error:
@@ -145,6 +142,21 @@ def _with_dashes(word: str) -> str:
     """`--mask_time_prob=0.5` as `--mask-time-prob=0.5`."""
     name, equals, value = word.partition("=")
     return name.replace("_", "-") + equals + value if re.fullmatch(r"--[a-z][a-z0-9_-]*", name) else word
+
+
+def _with_names(words: list[str]) -> list[str]:
+    """`runs A B` as `runs --one A --other B`: Invoke has no place for a word that may be left out."""
+    from runyoro_ssl.commands.options import TASKS, options_of
+
+    if not words or words[0] not in TASKS:
+        return words
+    places = iter(option.flag for option in options_of(words[0]) if option.has_a_place)
+    named, awaits_value = words[:1], False
+    for word in words[1:]:
+        flag = None if awaits_value or word.startswith("-") else next(places, None)
+        named += [word] if flag is None else [flag, word]
+        awaits_value = word.startswith("--") and "=" not in word
+    return named
 
 
 def make_program(tasks: Sequence[SchemaTask], *, binary: str) -> TaskProgram:

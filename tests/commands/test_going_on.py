@@ -14,7 +14,7 @@ from runyoro_ssl import train
 from runyoro_ssl.commands.given import resolve
 from runyoro_ssl.commands.resuming import settings_to_go_on_with
 from runyoro_ssl.config import Config
-from runyoro_ssl.errors import CheckpointError, ConfigError, PluginError
+from runyoro_ssl.errors import CheckpointError, PluginError
 from runyoro_ssl.option import AUTO
 
 RunTask = Callable[[str], tuple[int, str, str]]
@@ -138,10 +138,9 @@ def test_nothing_to_resume_takes_nothing(tmp_path: Path) -> None:
     ("wrong", "error"),
     [
         ({"set": {"plugins.loggers": ["jsonl", "wandb"]}}, PluginError),
-        ({"model_name_or_path": "absent"}, ConfigError),
-        ({"set": {"plugins.loggers": ["jsonl", "broken"], "plugins.dir": "plugins"}}, PluginError),
+        ({"model_name_or_path": "./absent"}, CheckpointError),
     ],
-    ids=["logger that is not installed", "wrong model", "logger that raises"],
+    ids=["logger that is not installed", "wrong model"],
 )
 def test_start_that_fails_does_not_block_the_same_command(  # noqa: PLR0917 - fixtures
     wrong: dict[str, Any],
@@ -153,14 +152,6 @@ def test_start_that_fails_does_not_block_the_same_command(  # noqa: PLR0917 - fi
 ) -> None:
     """Mended, it runs, without a word about resuming."""
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "plugins").mkdir()
-    (tmp_path / "plugins" / "runyoro_broken.py").write_text(
-        "from runyoro_ssl import hookimpl\n"
-        "class Broken:\n"
-        "    def open(self, run): raise OSError('no network')\n"
-        "@hookimpl\n"
-        "def runyoro_logging_backends(register): register('broken', Broken)\n"
-    )
     monkeypatch.setattr("importlib.util.find_spec", lambda *_: None)
     right: dict[str, Any] = {
         "profile": "cpu-smoke",
@@ -170,8 +161,7 @@ def test_start_that_fails_does_not_block_the_same_command(  # noqa: PLR0917 - fi
         "max_steps": 1,
         "set": {"plugins.loggers": ["jsonl"]},
     }
-    with pytest.raises(Exception, match=r".") as raised:
+    with pytest.raises(error):
         train(**{**right, **wrong})
-    assert isinstance(raised.value, error | CheckpointError | ConfigError), raised.value
     assert train(**right).step == 1
     assert json.loads((tmp_path / "run" / "result.json").read_text())["total_steps"] == 1

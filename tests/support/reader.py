@@ -1,10 +1,8 @@
-"""What a reader of the documents has: recordings, corpora, base models on a hub, Slurm and Dask. Run by documents.py."""
+"""What a reader of the documents has: recordings, corpora, base models on a hub, a cluster. Run by documents.py."""
 
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
 import wave
 from contextlib import ExitStack
@@ -61,7 +59,7 @@ def main(checkout: Path, own: Path) -> None:
         hub = stack.enter_context(hub_double(own / "hub"))
         for name in BASES:
             _publish(hub, name)
-        about = {"HF_ENDPOINT": hub.address, "HF_HOME": str(own / "cache"), "PATH": f"{own / 'bin'}:{os.environ['PATH']}"}
+        about = {"HF_ENDPOINT": hub.address, "HF_HOME": str(own / "cache")}
         print(json.dumps(about), flush=True)  # noqa: T201 - to documents.py
         sys.stdin.read()
 
