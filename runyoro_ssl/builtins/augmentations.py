@@ -33,7 +33,9 @@ class Noise:
             return waveform
         noise = torch.randn(waveform.shape, generator=generator)
         snr_db = self.min_snr_db + (self.max_snr_db - self.min_snr_db) * torch.rand((), generator=generator)
-        scale = torch.linalg.vector_norm(waveform) / torch.linalg.vector_norm(noise) * 10 ** (-snr_db / 20)
+        scale: torch.Tensor = (
+            torch.linalg.vector_norm(waveform) / torch.linalg.vector_norm(noise) * 10 ** (-snr_db / 20)
+        )
         return waveform + scale * noise
 
 

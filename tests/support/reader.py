@@ -85,7 +85,7 @@ def _write_recordings(checkout: Path) -> None:
 
 def _seconds(path: Path) -> float:
     with wave.open(str(path)) as opened:
-        return opened.getnframes() / opened.getframerate()
+        return float(opened.getnframes() / opened.getframerate())
 
 
 def _write(path: Path, lines: list[str]) -> None:
