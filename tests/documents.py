@@ -1,8 +1,8 @@
 """Every command of README and docs, in their order, by one shell: `python tests/documents.py`.
 
 It works in a copy of this folder. README's own first commands make the environment; what comes after has it. A tiny
-model has the names of the large ones, on a double of the hub. What a small machine lacks is in INSTEAD, with what stands
-for it.
+model has the names of the large ones, on a double of the hub. What a small machine lacks is in INSTEAD, with what
+stands for it.
 """
 
 from __future__ import annotations

@@ -33,10 +33,8 @@ class Noise:
             return waveform
         noise = torch.randn(waveform.shape, generator=generator)
         snr_db = self.min_snr_db + (self.max_snr_db - self.min_snr_db) * torch.rand((), generator=generator)
-        scale: torch.Tensor = (
-            torch.linalg.vector_norm(waveform) / torch.linalg.vector_norm(noise) * 10 ** (-snr_db / 20)
-        )
-        return waveform + scale * noise
+        ratio: torch.Tensor = torch.linalg.vector_norm(waveform) / torch.linalg.vector_norm(noise)
+        return waveform + ratio * 10 ** (-snr_db / 20) * noise
 
 
 @dataclass(frozen=True)
