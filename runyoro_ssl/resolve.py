@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -200,7 +202,8 @@ def _explain(item: Mapping[str, Any]) -> str:
         return f'no setting "{name}"{hint}; there are: {", ".join(known)}'
     message = item["msg"].removeprefix("Value error, ")
     if item["type"] == "tuple_type":
-        message = f"""a list is needed: --set '{name}=["{item["input"]}"]'"""
+        parts = re.findall(r"[^][,\s\"']+", str(item["input"]))
+        message = f"a list is needed: --set '{name}={json.dumps(parts)}'"
     message = message[:1].lower() + message[1:]
     return f'{name} is "{item["input"]}": {message}' if item["type"] != "value_error" else f"{name}: {message}"
 

@@ -180,7 +180,7 @@ class Reader:
         if "prepare" in text:
             shutil.rmtree(self.checkout / "data/processed")
         if "manifest" in text:
-            shutil.rmtree(self.checkout / "data/manifests")
+            shutil.rmtree(self.checkout / "data/manifest")
 
 
 @contextmanager

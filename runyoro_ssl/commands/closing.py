@@ -36,6 +36,12 @@ def command(task: str, **flags: Any) -> str:
     return f"{program()} {shlex.join(words)}"
 
 
+def as_given(path: Path) -> Path:
+    """A path as it would be typed here: from this folder, where it lies below."""
+    here = Path.cwd()
+    return path.relative_to(here) if path.is_absolute() and path.is_relative_to(here) else path
+
+
 def close(made: Sequence[tuple[str, object]] = (), then: Sequence[tuple[str, str]] = ()) -> None:
     """Print what was made, by what it is, and the commands that may follow, by what they are for."""
     width = max((len(what) for what, _ in [*made, *then]), default=0)

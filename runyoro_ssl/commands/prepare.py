@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from runyoro_ssl import logs
 from runyoro_ssl.audio.reasons import count_flaws
-from runyoro_ssl.commands.closing import close, command
+from runyoro_ssl.commands.closing import as_given, close, command
 from runyoro_ssl.commands.given import own_options, resolve
 from runyoro_ssl.commands.options import PrepareOptions
 from runyoro_ssl.config import TrainConfig
@@ -71,10 +71,11 @@ def show(done: Prepared | DryRun, given: Mapping[str, Any]) -> None:
         logs.get_logger().info("already_prepared", path=str(done.output_dir))
     logs.print_table(f"{done.output_dir}", ["what", "clips", "seconds"], account_rows(done.report))
     flags = {name: given.get(name) for name in ("profile", "model_name_or_path", "revision")}
-    if done.output_dir != TrainConfig().processed_dataset_path:
-        flags["processed_dataset_path"] = done.output_dir
+    folder = as_given(done.output_dir)
+    if folder != TrainConfig().processed_dataset_path:
+        flags["processed_dataset_path"] = folder
     close(
-        [("dataset", done.output_dir), ("look at it and listen, in a browser", done.output_dir / PAGE)],
+        [("dataset", folder), ("look at it and listen, in a browser", folder / PAGE)],
         [
             ("see how long training takes", command("train", **flags, dry_run=True)),
             ("train", command("train", **flags)),

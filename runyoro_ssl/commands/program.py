@@ -22,6 +22,8 @@ from runyoro_ssl.errors import ConfigError, did_you_mean
 if TYPE_CHECKING:
     from runyoro_ssl.option import Option
 
+MAX_ALIKE = 4
+"""Options that are named where a word may stand for several."""
 UNKNOWN = re.compile(r"No idea what '(?P<word>.*)' is!")
 LACKING = re.compile(r"Flag <Argument: (?P<name>\S+).*> needed value")
 """How Invoke says that it does not know a word of the command line, and that an option lacks its value."""
@@ -107,6 +109,15 @@ class TaskProgram(Program):
         """How this program is called, in a message."""
         return self.called_as if self.namespace is None else self.binary
 
+    def _quote(self, word: str) -> str:
+        """What to do with a word that no option takes: often a path has a blank, and no quotes."""
+        words = self.core.unparsed
+        index = words.index(word) if word in words else 0
+        flag, _, value = words[index - 1].rpartition("=")
+        if index > 1 and not value.startswith("--") and (flag or words[index - 2].startswith("--")):
+            return f'If it belongs to the word before it, quote both: {flag or words[index - 2]} "{value} {word}"'
+        return "An option goes before it"
+
     def _explain(self, error: ParseError) -> str:
         """What is wrong on the command line, in one line that says what there is."""
         context: ParserContext | None = error.context
@@ -121,10 +132,23 @@ class TaskProgram(Program):
         if word.startswith("-"):
             options = context if context is not None and task_name else self.initial_context
             known = [flag for flag in options.flag_names() if flag.startswith("--")]
-            hint = _as_setting(task_name, word) or did_you_mean(word, known)
+            hint = _as_setting(task_name, word) or _flags_like(word, known)
             return f"error {place} has no option {word}{hint}; {place} --help lists them"
         tasks = sorted(self.collection.task_names)
-        return f"error no task {word}{did_you_mean(word, tasks)}; there are: {', '.join(tasks)}"
+        hint = did_you_mean(word, tasks)
+        if task_name and not hint:
+            return f"error {place}: what is {word}? {self._quote(word)}; {place} --help lists the options"
+        return f"error no task {word}{hint}; there are: {', '.join(tasks)}"
+
+
+def _flags_like(word: str, known: Sequence[str]) -> str:
+    """Options that a word may stand for: by their initials, by a part of them, or by likeness."""
+    bare = word.lstrip("-")
+    found = [flag for flag in known if bare == "".join(part[0] for part in flag.strip("-").split("-"))]
+    found = found or [flag for flag in known if f"-{bare}-" in f"{flag}-"]
+    if not found:
+        return did_you_mean(word, known)
+    return f" (did you mean {' or '.join(found[:MAX_ALIKE])}?)"
 
 
 def _as_setting(task: str | None, word: str) -> str:

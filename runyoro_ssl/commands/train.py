@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from runyoro_ssl import logs
-from runyoro_ssl.commands.closing import close, command
+from runyoro_ssl.commands.closing import as_given, close, command
 from runyoro_ssl.commands.ending import end
 from runyoro_ssl.commands.given import own_options, resolve
 from runyoro_ssl.commands.options import TrainOptions
@@ -91,10 +91,10 @@ def _show_end(result: TrainResult, given: Mapping[str, Any]) -> None:
     rows = [
         [name.removeprefix("eval/"), *(_number(side[name]) for side in sides)] for name in result.last if name != "step"
     ]
-    logs.print_table(f"{result.output_dir}: held-out speech", columns, rows)
+    logs.print_table(f"{as_given(result.output_dir)}: held-out speech", columns, rows)
     from runyoro_ssl.publish.card import CARD
 
-    folder = result.output_dir
+    folder = as_given(result.output_dir)
     close(
         [
             ("model", folder),
@@ -107,7 +107,8 @@ def _show_end(result: TrainResult, given: Mapping[str, Any]) -> None:
 
 def _unless_usual(result: TrainResult) -> Path | None:
     """The folder of a run, if it has to be given."""
-    return None if result.output_dir == TrainConfig().output_dir else result.output_dir
+    folder = as_given(result.output_dir)
+    return None if folder == TrainConfig().output_dir else folder
 
 
 def _number(value: float) -> str:

@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import load_file
 
 from runyoro_ssl.config import Config, FittedConfig
+from runyoro_ssl.dataset.read import read_fingerprint
 from runyoro_ssl.errors import CheckpointError
 from runyoro_ssl.model.adapters import Adapters, adapt, check_peft, load_trained_weights, trained_weights
 from runyoro_ssl.model.load import load_weights
@@ -27,11 +28,13 @@ def check_way_to_train(config: Config) -> None:
 
     Raises:
         ConfigError: Names the extra to install, or what to give instead.
+        DatasetError: There is no prepared dataset: for that, no gigabyte of a model is fetched.
     """
     if config.adapter.kind == "lora":
         check_peft()
     if config.train.optimizer == "adamw-8bit":
         check_eight_bit(config.hardware.device)
+    read_fingerprint(config.train.processed_dataset_path)
 
 
 def model_name(config: Config, start: Start) -> str:
