@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Self
 
 ROOT = Path(__file__).resolve().parent.parent
+NOTEBOOK = "docs/notebook.ipynb"
 DOCUMENTS = ("README.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")), "plugins/README.md")
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 PROMPT = re.compile(r"^(\w*)\$ ", re.MULTILINE)
@@ -146,15 +147,16 @@ class Reader:
         for sign, beside in BESIDE.items():
             if sign in text:
                 text = f"{' & '.join(beside)} & sleep 3; {text}; status=$?; kill $(jobs -p); (exit $status)"
+        self._run(f"{command.document}:{command.line}", text)
+
+    def _run(self, place: str, text: str) -> None:
+        """Run a command, and say how it went; all that it said, where it failed."""
         started = time.perf_counter()
         status, said = self.shell.run(text)
         is_wrong = status != 0 or "Traceback" in said
-        shown = text.splitlines()[0] if "<<'END'" not in text else text.splitlines()[1]
-        print(  # noqa: T201 - the result
-            f"{'FAILED' if is_wrong else 'ok':6} {time.perf_counter() - started:5.1f} s  "
-            f"{command.document}:{command.line}  {shown}",
-            flush=True,
-        )
+        shown = text.splitlines()["<<'END'" in text]
+        verdict = "FAILED" if is_wrong else "ok"
+        print(f"{verdict:6} {time.perf_counter() - started:5.1f} s  {place}  {shown}", flush=True)  # noqa: T201 - the result
         if is_wrong:
             self.num_failed += 1
             print(f"{text}\n{said}status {status}", flush=True)  # noqa: T201 - the result
@@ -182,6 +184,21 @@ class Reader:
         if "manifest" in text:
             shutil.rmtree(self.checkout / "data/manifest")
 
+    def run_notebook(self) -> None:
+        """All cells of the notebook on a machine whose time ends; then all cells on the next one, which finishes."""
+        self._run(NOTEBOOK, "pip install --quiet papermill ipykernel")
+        kept, work, ran = self.own / "kept", self.own / "work", self.own / "ran.ipynb"
+        where = {"CODE": ROOT, "RECORDINGS": self.checkout / "recordings", "KEPT": kept, "EARLIER": kept, "WORK": work}
+        given = shlex.join(word for name, value in where.items() for word in ("-p", name, str(value)))
+        model = f"{kept}/models/ssl/*/model.safetensors"
+        for stop_after, expected in (
+            ("3s", f"grep -q time_is_up {ran}"),
+            ("1h", f"grep -q resumed {ran} && ls {model}"),
+        ):
+            run = f"papermill --no-progress-bar {NOTEBOOK} {ran} {given} -p STOP_AFTER {stop_after}"
+            self._run(NOTEBOOK, f"{run} && {expected}")
+            shutil.rmtree(work / "runyoro_ssl", ignore_errors=True)  # the environment beside it would be made again
+
 
 @contextmanager
 def copied() -> Iterator[tuple[Path, Path]]:
@@ -203,8 +220,10 @@ def main(documents: Sequence[str]) -> int:
     with copied() as (checkout, own), Shell(checkout) as shell:
         reader = Reader(shell, checkout, own)
         try:
-            for document in ["README.md", *(name for name in documents if name != "README.md")]:
+            for document in ["README.md", *(name for name in documents if name not in ("README.md", NOTEBOOK))]:
                 reader.read(document)
+            if NOTEBOOK in documents:
+                reader.run_notebook()
         finally:
             if reader.belongings:
                 reader.belongings.terminate()
@@ -213,5 +232,5 @@ def main(documents: Sequence[str]) -> int:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("documents", nargs="*", default=DOCUMENTS)
+    parser.add_argument("documents", nargs="*", default=(*DOCUMENTS, NOTEBOOK))
     sys.exit(min(main(parser.parse_args().documents), 1))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,18 +10,14 @@ from runyoro_ssl.commands.closing import close, command
 from runyoro_ssl.commands.given import own_options
 from runyoro_ssl.commands.options import RunsOptions
 from runyoro_ssl.errors import ConfigError
+from runyoro_ssl.evaluate.words import IN_WORDS, number
 from runyoro_ssl.logs import print_table
 from runyoro_ssl.option import as_typed
 
 if TYPE_CHECKING:
     from runyoro_ssl.publish.runs import RunRecord
 
-MEASURES = {
-    "contrastive_loss": "loss, nats per masked frame",
-    "chance_loss": "the same by guessing",
-    "accuracy": "accuracy",
-    "hard_perplexity": "codes in use (hard perplexity)",
-}
+MEASURES = ("contrastive_loss", "chance_loss", "accuracy", "hard_perplexity")
 
 
 def runs(**given: Any) -> list[RunRecord]:
@@ -69,8 +64,8 @@ def show(found: list[RunRecord], given: Mapping[str, Any]) -> None:
             str(run.folder),
             run.state,
             f"{run.step} of {run.total_steps or 'as many as are planned'}",
-            _course(run, "contrastive_loss", "{:.3f}"),
-            _course(run, "accuracy", "{:.1%}"),
+            _course(run, "contrastive_loss"),
+            _course(run, "accuracy"),
             ", ".join(
                 f"{_short(name, others)} {_value(values[index])}"
                 for name, values in others.items()
@@ -106,22 +101,23 @@ def _show_two(found: Sequence[RunRecord]) -> None:
         sides = [run.validations.get(kind, {}) for run in found]
         if not any(sides):
             continue
-        rows.append([f"{kind}: step", *(_number(side.get("step"), "{:.0f}") for side in sides)])
+        rows.append([f"{kind}: step", *(_step(side) for side in sides)])
         rows += [
-            [f"{kind}: {words}", *(_number(side.get(f"eval/{name}"), "{:.4f}") for side in sides)]
-            for name, words in MEASURES.items()
+            [f"{kind}: {IN_WORDS[name]}", *(number(name, side.get(f"eval/{name}")) for side in sides)]
+            for name in MEASURES
         ]
     print_table("Two runs: settings that differ, and held-out speech", ["what", *names], rows)
 
 
-def _course(run: RunRecord, name: str, form: str) -> str:
+def _course(run: RunRecord, name: str) -> str:
     """A measure of held-out speech, of the first model and of the best."""
-    first, best = (run.validations.get(kind, {}).get(f"eval/{name}") for kind in ("first", "best"))
-    return f"{_number(first, form)} to {_number(best, form)}"
+    first, best = (number(name, run.validations.get(kind, {}).get(f"eval/{name}")) for kind in ("first", "best"))
+    return f"{first} to {best}"
 
 
-def _number(value: float | None, form: str) -> str:
-    return "not known" if value is None or not math.isfinite(value) else form.format(value)
+def _step(validation: Mapping[str, float | None]) -> str:
+    step = validation.get("step")
+    return "none" if step is None else f"{step:.0f}"
 
 
 def _short(name: str, among: Mapping[str, Any]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +13,7 @@ from runyoro_ssl.commands.ending import end
 from runyoro_ssl.commands.given import own_options, resolve
 from runyoro_ssl.commands.options import TrainOptions
 from runyoro_ssl.config import TrainConfig
+from runyoro_ssl.evaluate.words import IN_WORDS, number
 from runyoro_ssl.processes import SIGNAL_EXIT
 
 if TYPE_CHECKING:
@@ -86,12 +86,14 @@ def _show_end(result: TrainResult, given: Mapping[str, Any]) -> None:
     if ending.kind == "time":
         logs.get_logger().info("time_is_up", stopped_at=where)
         return
-    columns = ["measure", "first", f"best, step {result.best.get('step', result.step)}", "last"]
+    columns = ["held-out speech", "first", f"best, step {result.best.get('step', result.step)}", "last"]
     sides = (result.first, result.best or result.last, result.last)
     rows = [
-        [name.removeprefix("eval/"), *(_number(side[name]) for side in sides)] for name in result.last if name != "step"
+        [words, *(number(name, side.get(f"eval/{name}")) for side in sides)]
+        for name, words in IN_WORDS.items()
+        if f"eval/{name}" in result.last
     ]
-    logs.print_table(f"{as_given(result.output_dir)}: held-out speech", columns, rows)
+    logs.print_table(f"{as_given(result.output_dir)}", columns, rows)
     from runyoro_ssl.publish.card import CARD
 
     folder = as_given(result.output_dir)
@@ -109,7 +111,3 @@ def _unless_usual(result: TrainResult) -> Path | None:
     """The folder of a run, if it has to be given."""
     folder = as_given(result.output_dir)
     return None if folder == TrainConfig().output_dir else folder
-
-
-def _number(value: float) -> str:
-    return f"{value:.4f}" if math.isfinite(value) else "not measured"

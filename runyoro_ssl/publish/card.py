@@ -10,6 +10,7 @@ from typing import Any
 from runyoro_ssl.config import ModelConfig
 from runyoro_ssl.disk.durable import replace_file
 from runyoro_ssl.errors import TrainingError
+from runyoro_ssl.evaluate.words import IN_WORDS, number
 from runyoro_ssl.model.load import load_model_config
 from runyoro_ssl.model.objective import Chance, chance
 from runyoro_ssl.train.checkpoints.folder import RUN_FILE
@@ -47,7 +48,7 @@ def _text(output_dir: Path, result: dict[str, Any]) -> str:
     guessing = chance(load_model_config(ModelConfig(model_name_or_path=str(output_dir))))
     first, best = (result["validations"][name] for name in ("first", "best"))
     rows = "\n".join(
-        f"| {label} | {_number(first[f'eval/{name}'])} | {_number(best[f'eval/{name}'])} |"
+        f"| {label} | {number(name, first[f'eval/{name}'])} | {number(name, best[f'eval/{name}'])} |"
         for name, label in measures(guessing).items()
     )
     return f"""---
@@ -90,18 +91,14 @@ def _adapters(result: dict[str, Any], settings: dict[str, Any]) -> str:
     )
 
 
-def _number(value: float | None) -> str:
-    """A measure; null in the result is one that could not be taken."""
-    return "not measured" if value is None else f"{value:.4f}"
-
-
 def measures(guessing: Chance) -> dict[str, str]:
     """The measures that a card shows: label by name."""
-    return {
-        "contrastive_loss": f"contrastive loss, nats per masked frame (guessing: {guessing.loss:.3f})",
-        "accuracy": f"accuracy, 1 of {guessing.num_choices}",
-        "hard_perplexity": "codes in use (hard perplexity)",
+    guessed = {
+        "contrastive_loss": f" (guessing: {guessing.loss:.3f})",
+        "accuracy": f" (guessing: 1 of {guessing.num_choices})",
+        "hard_perplexity": "",
     }
+    return {name: IN_WORDS[name] + by_guessing for name, by_guessing in guessed.items()}
 
 
 def _name_of_base(result: dict[str, Any]) -> str:

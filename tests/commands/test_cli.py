@@ -38,11 +38,14 @@ def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("prepare --profile mps-m5", 'did you mean "mps-m4"?'),
         ("prepare --max-duration-sec long", 'prepare.max_duration_sec is "long"'),
         ("train --profile cpu-smoke --processed-dataset-path nowhere --model-name-or-path {model}", "no such dataset"),
-        ("train --profile cpu-smoke --model-name-or-path ./nowhere", "no such folder"),
+        (
+            "train --profile cpu-smoke --model-name-or-path ./nowhere --processed-dataset-path {dataset}",
+            "no such folder",
+        ),
         ("train --max-steps many", 'train.max_steps is "many"'),
         ("train --fp16 --bf16", "exclude each other"),
         ("train --fp16 --profile cpu-smoke", "fp16 needs a GPU"),
-        ("train --resume-from-checkpoint nowhere", "no such checkpoint"),
+        ("train --resume-from-checkpoint nowhere --processed-dataset-path {dataset}", "no such checkpoint"),
         ("plugins --set plugins.collator=jpeg", 'no collator "jpeg"'),
         ("plugins --config nowhere.toml", "no such file"),
         ("doctor --verbose", "invoke doctor has no option --verbose"),
@@ -51,11 +54,11 @@ def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("nonsense", "no task nonsense"),
     ],
 )
-def test_wrong_input_is_one_line_and_status_1(
-    run_task: RunTask, tiny_model: Path, empty_folder: Path, command: str, complaint: str
+def test_wrong_input_is_one_line_and_status_1(  # noqa: PLR0917 - fixtures
+    run_task: RunTask, tiny_model: Path, dataset: Path, empty_folder: Path, command: str, complaint: str
 ) -> None:
     """What, where, the value seen; no traceback; nothing written."""
-    status, out, err = run_task(command.format(model=tiny_model))
+    status, out, err = run_task(command.format(model=tiny_model, dataset=dataset))
     assert status == 1, err
     assert complaint in " ".join((out + err).split())
     assert "Traceback" not in err
@@ -74,7 +77,7 @@ def test_whole_way(run_task: RunTask, corpus: Path, tiny_model: Path, tmp_path: 
         (manifest, "│ recordings  │ 24 "),
         (prepare, "│   validation "),
         (prepare, "already_prepared"),
-        (f"{train} 2", "│ contrastive_loss "),
+        (f"{train} 2", "│ loss, nats per masked frame "),
         (f"{train} 3 --resume-from-checkpoint last --override-mismatch", "resumed step=2"),
     ):
         status, out, err = run_task(line)

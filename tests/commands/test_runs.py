@@ -93,7 +93,7 @@ def test_state_of_a_run(two: Path, tmp_path: Path) -> None:
         ("{two}/one", "is one run: give another one"),
         ("{two}/one {tmp}", "is no run: it has no run.toml"),
         ("--foldr x", 'did you mean "--folder"'),
-        ("{two}/one {two}/one {two}/one", "no task"),
+        ("{two}/one {two}/one {two}/one", "An option goes before it"),
     ],
 )
 def test_wrong_input_is_a_line(given: str, said: str, two: Path, tmp_path: Path, run_task: RunTask) -> None:
