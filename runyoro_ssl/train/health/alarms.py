@@ -228,12 +228,12 @@ def gradient_spikes(config: HealthConfig, *, grad_norm: float, typical: float, n
 def validation_collapsed(
     step: int, metrics: Mapping[str, float], config: HealthConfig, *, floor: float, before: float
 ) -> Alarm:
-    """The alarm for a validation whose loss says nothing. `before`: the most codes that one had in use."""
+    """The alarm for a validation whose loss says nothing. `before`: the most codes in use, 0 if not known."""
+    may_lose = f", of at most {before:.1f} before ({config.max_lost_codes:.0%} may be lost, health.max_lost_codes)"
     return Alarm(
         "validation_collapsed",
-        f"validation at step {step}: {metrics['eval/hard_perplexity']:.1f} codes in use, all codebooks together, "
-        f"at most {before:.1f} before, of which {config.max_lost_codes:.0%} may be lost (health.max_lost_codes), floor "
-        f"{floor:g} (health.min_group_perplexity for each); guessing would reach "
+        f"validation at step {step}: {metrics['eval/hard_perplexity']:.1f} codes in use, all codebooks together"
+        f"{may_lose if before else ''}, floor {floor:g} (health.min_group_perplexity for each); guessing would reach "
         f"{metrics['eval/chance_loss']:.3f} nats, floor {config.min_contrastive_loss:g} (health.min_contrastive_loss)",
         "held-out frames hardly differ in their codes: this loss says nothing, however low, and is not taken as best",
         f"half the --learning-rate, from the last checkpoint before step {step}",
