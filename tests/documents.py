@@ -35,8 +35,9 @@ INSTEAD = {
     "--master-addr node1": "--master-addr 127.0.0.1",
     "/shared/": "shared/",
     "10.0.0.5": "127.0.0.1",
+    "max_steps=100": "max_steps=10",
 }
-"""What stands for GPUs, other machines and their disks."""
+"""What stands for GPUs, other machines, their disks, and for patience."""
 MORE = {
     r"invoke train$": "--stop-after 2s",  # so that the next command has something to go on with
     r"(invoke doctor|runyoro_ssl\.check).*--check|runyoro_ssl\.check": "--minutes 0.2",
@@ -67,8 +68,11 @@ def read_commands(document: str) -> list[Command]:
 
 def _of_block(language: str, content: str) -> Iterator[tuple[int, str]]:
     """Line within the block, and command. Commands of several machines, `node1$`, run beside each other."""
-    if language in ("python", "py"):
-        yield 0, f"cat > block.py <<'END'\n{content}END\npython - < block.py"
+    if "@hookimpl" in content:
+        name = re.findall(r"register\(\"(\w+)\"", content)[0]
+        yield 0, f"cat > plugins/runyoro_{name}.py <<'END'\n{content}END\ninvoke plugins | grep runyoro_{name}.py"
+    elif language in ("python", "py"):
+        yield 0, f"cat > block.py <<'END'\n{content}END\npython -c \"$(cat block.py)\""
     elif language == "bash":
         yield 0, f"cat > block.sh <<'END'\n{content}END\nsbatch --wait block.sh"
     elif language == "console":
@@ -113,7 +117,7 @@ class Shell:
         """Exit status and output of a command."""
         assert self.bash.stdin
         assert self.bash.stdout
-        self.bash.stdin.write(f"{{ {text}\n}} < /dev/null\necho; echo END-OF-COMMAND $?\n")
+        self.bash.stdin.write(f"{{ {text}\n}} < /dev/null\nprintf '\\nEND-OF-COMMAND %s\\n' $?\n")
         self.bash.stdin.flush()
         said: list[str] = []
         for line in self.bash.stdout:
@@ -141,12 +145,15 @@ class Reader:
                 self._gather()
         if document == "README.md":
             shutil.copytree(self.checkout / "data", self.own / "data")
+            manifest = self.own / "data/manifest/audio_manifest.jsonl"
+            lines = [{**json.loads(line), "village": "Hoima"} for line in manifest.read_text().splitlines()]
+            manifest.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
 
     def _type(self, command: Command) -> None:
         text = adapt(command.text)
         for sign, beside in BESIDE.items():
             if sign in text:
-                text = f"{' & '.join(beside)} & sleep 3; {text}; status=$?; kill $(jobs -p); (exit $status)"
+                text = f"{' & '.join(beside)} & sleep 3; {text}; status=$?; kill $(jobs -p); wait; (exit $status)"
         self._run(f"{command.document}:{command.line}", text)
 
     def _run(self, place: str, text: str) -> None:

@@ -28,7 +28,7 @@ export SLURM_NTASKS=1
 run() { bash "$script" > "$HERE/$SLURM_JOB_ID.log" 2>&1; status=$?; touch "$HERE/$SLURM_JOB_ID.done"; return $status; }
 case "$*" in
     *--wait*) run || { cat "$HERE/$SLURM_JOB_ID.log"; exit 1; } ;;
-    *) run & echo "Submitted batch job $$" ;;
+    *) run > /dev/null 2>&1 & echo "Submitted batch job $$" ;; # whoever asks waits for its output to close
 esac""",
     "srun": """while [ "${1#-}" != "$1" ]; do
     case "$1" in --output|--error) shift ;; esac
