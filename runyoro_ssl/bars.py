@@ -33,7 +33,7 @@ class OneLineProgress(Progress):
         self, columns: Sequence[ProgressColumn], *, spare: Sequence[ProgressColumn], is_transient: bool = False
     ) -> None:
         self._all, self._spare = tuple(columns), tuple(spare)
-        super().__init__(*columns, console=console, transient=is_transient, disable=not console.is_terminal)
+        super().__init__(*columns, console=console, transient=is_transient, disable=not console.file.isatty())
 
     def make_tasks_table(self, tasks: Iterable[Task]) -> Table:
         """The bars as a table, as rich draws it, of as many columns as the terminal has room for."""

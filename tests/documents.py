@@ -192,19 +192,21 @@ class Reader:
             shutil.rmtree(self.checkout / "data/manifest")
 
     def run_notebook(self) -> None:
-        """All cells of the notebook on a machine whose time ends; then all cells on the next one, which finishes."""
+        """All cells of the notebook on a machine that ends suddenly; then all cells on the next one, which finishes."""
         self._run(NOTEBOOK, "pip install --quiet papermill ipykernel")
         kept, work, ran = self.own / "kept", self.own / "work", self.own / "ran.ipynb"
         where = {"CODE": ROOT, "RECORDINGS": self.checkout / "recordings", "KEPT": kept, "EARLIER": kept, "WORK": work}
         given = shlex.join(word for name, value in where.items() for word in ("-p", name, str(value)))
-        model = f"{kept}/models/ssl/*/model.safetensors"
-        for stop_after, expected in (
-            ("3s", f"grep -q time_is_up {ran}"),
-            ("1h", f"grep -q resumed {ran} && ls {model}"),
-        ):
-            run = f"papermill --no-progress-bar {NOTEBOOK} {ran} {given} -p STOP_AFTER {stop_after}"
-            self._run(NOTEBOOK, f"{run} && {expected}")
-            shutil.rmtree(work / "runyoro_ssl", ignore_errors=True)  # the environment beside it would be made again
+        run = f"papermill --no-progress-bar {NOTEBOOK} {ran} {given}"
+        saved = f"{kept}/models/ssl/*/checkpoint-*/MANIFEST.json"
+        # Whatever runs in its environment is killed when the first checkpoint has been kept.
+        wait = f"while kill -0 $! && ! ls {saved} > /dev/null 2>&1; do sleep 0.2; done"
+        self._run(
+            NOTEBOOK,
+            f"{run} -p EVERY_MIN 0.01 > /dev/null 2>&1 & {wait}; pkill -9 -f {work}/env; ! wait $! && ls {saved}",
+        )
+        shutil.rmtree(work / "runyoro_ssl", ignore_errors=True)  # the environment beside it would be made again
+        self._run(NOTEBOOK, f"{run} && grep -q resumed {ran} && ls {kept}/models/ssl/*/model.safetensors")
 
 
 @contextmanager
