@@ -180,7 +180,7 @@ def _libraries() -> list[list[str]]:
 def _explain_torchaudio() -> str:
     form = torchaudio_form()
     if form == "without its extension":
-        return "without its extension, which is linked to CUDA: all that is used here works"
+        return "only here, not in plain Python, where it stops transformers: `pip uninstall torchaudio`"
     return form
 
 
