@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import os
 import re
+import sys
 from collections.abc import Callable, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
@@ -86,14 +88,19 @@ class TaskProgram(Program):
             super().parse_cleanup()
         except ParseError as error:
             raise Exit(self._explain(error), code=1) from None
+        except BrokenPipeError:  # `--help | head`: whoever read has seen enough; Python must not write the rest
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise Exit from None
 
     def print_task_help(self, name: str) -> None:
         """Print what a task does and its options, in groups, with their defaults."""
         from runyoro_ssl.commands.options import options_of
 
-        print(f"Usage: {self.binary} {name} [--options]\n")  # noqa: T201 - the result of --help
-        print(f"{inspect.getdoc(self.collection[name])}\n")  # noqa: T201
         options = options_of(name)
+        places = [option.usage for option in options if option.has_a_place]
+        usage = " ".join([self.shown_name, name, *([f"[{' '.join(places)}]"] if places else []), "[--options]"])
+        print(f"Usage: {usage}\n")  # noqa: T201 - the result of --help
+        print(f"{inspect.getdoc(self.collection[name])}\n")  # noqa: T201
         width = max((len(option.usage) for option in options), default=0)
         for group, members in groupby(options, key=lambda option: option.group):
             print(f"{group}:")  # noqa: T201
