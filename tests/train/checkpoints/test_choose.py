@@ -25,6 +25,7 @@ FREE: dict[str, set[str]] = {
     "train": {
         "processed_dataset_path",
         "output_dir",
+        "language",
         "logging_steps",
         "eval_steps",
         "save_steps",

@@ -84,7 +84,7 @@ def test_validation_that_lost_most_codes_is_not_the_best() -> None:
     (alarm,) = validate(health, [1.0], first=200, **{"eval/hard_perplexity": 14.0})
     assert alarm is not None
     assert alarm.kind == "validation_collapsed"
-    assert "14.0 codes in use, all codebooks together, at most 120.0 before" in alarm.seen
+    assert "14.0 codes in use, all codebooks together, of at most 120.0 before" in alarm.seen
     assert (health.best_step, bool(health.concerns())) == (100, True)
     came_with = watch()
     came_with.judge_validation(0, {**VALID, "eval/hard_perplexity": 200.0})

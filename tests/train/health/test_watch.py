@@ -482,7 +482,7 @@ def test_alarm_is_one_readable_event() -> None:
     assert event["log_level"] == "warning"
     assert list(event)[:5] == ["step", "seen", "means", "done", "try"]
     assert event["seen"] == (
-        "codebook 2 of 2 has 1.2 codes in use (its perplexity), under 3 (health.min_group_perplexity), for 10 updates "
+        "codebook 2 of 2 has 1.2 codes in use (its perplexity), under 3 (health.min_group_perplexity), for 10 steps "
         "in a row (health.patience)"
     )
     assert line["done"] == "went back to checkpoint-500, learning rate now 2.5e-05"
@@ -530,7 +530,7 @@ def test_share_of_updates_without_numbers_goes_back(every: int, at: int | None) 
     backs = [step for step, alarm in found if alarm.action == "go_back"]
     assert backs == ([] if at is None else [at])
     if at is not None:
-        assert "in 11 updates of the last 50, over 20% (health.max_skipped_share)" in found[-1][1].seen
+        assert "in 11 steps of the last 50, over 20% (health.max_skipped_share)" in found[-1][1].seen
         many_borne = watch(max_skipped_share=0.5, skip_window=10)
         assert {alarm.action for _, alarm in alarms(many_borne, many(30), updates)} == {"skip"}
 

@@ -45,6 +45,7 @@ SAVES = """
 import sys, time
 from pathlib import Path
 from runyoro_ssl import logs
+from runyoro_ssl.bars import progress
 from runyoro_ssl.train.stopping.signals import StopSignal
 from runyoro_ssl.processes import SIGNAL_EXIT
 logs.configure()
