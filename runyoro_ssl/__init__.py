@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from runyoro_ssl.commands.runs import runs as runs
     from runyoro_ssl.commands.smoke import smoke as smoke
     from runyoro_ssl.commands.train import train as train
+    from runyoro_ssl.errors import RunyoroError as RunyoroError
 
 __version__ = "0.2.0"
 
@@ -52,6 +53,8 @@ TASKS = ("manifest", "prepare", "train", "runs", "smoke", "bench", "plugins", "d
 
 
 def __getattr__(name: str) -> Any:
+    if name == "RunyoroError":
+        return import_module("runyoro_ssl.errors").RunyoroError
     if name not in TASKS:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     if (Path(__file__).parent / name).is_dir():  # the package of its stage has its name: that can be called

@@ -6,7 +6,7 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Iterable, MutableMapping
+from collections.abc import Collection, Iterable, MutableMapping
 from typing import Any
 
 import structlog
@@ -74,11 +74,14 @@ def get_logger() -> Any:
     return structlog.get_logger()
 
 
-def print_table(title: str, columns: list[str], rows: list[list[str]]) -> None:
-    """A table on stdout, without secrets: the result of a task, as against its log on stderr."""
+def print_table(title: str, columns: list[str], rows: list[list[str]], *, whole: Collection[int] = (0,)) -> None:
+    """A table on stdout, without secrets: the result of a task, as against its log on stderr.
+
+    Columns in `whole` are never broken; where the terminal is narrow, the others are.
+    """
     table = Table(title=Text(redact(title)), title_justify="left", title_style="bold")
     for index, column in enumerate(columns):
-        table.add_column(column, justify="left", overflow="fold", no_wrap=index == 0)
+        table.add_column(column, justify="left", overflow="fold", no_wrap=index in whole)
     for row in rows:
         table.add_row(*map(Text, redact(row)))
     Console(highlight=False, emoji=False, width=None if sys.stdout.isatty() else WIDTH_IN_FILES).print(table)

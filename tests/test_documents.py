@@ -19,7 +19,8 @@ CALL = re.compile(r"(?:invoke|-m runyoro_ssl) ((?:\S+[ \t]*|\\\n)+)")
 
 def test_readme_can_be_read() -> None:
     """In one sitting: all of its words, those of code and tables too."""
-    assert len((ROOT / "README.md").read_text(encoding="utf-8").split()) <= MAX_WORDS
+    words = [word for word in (ROOT / "README.md").read_text(encoding="utf-8").split() if re.search(r"\w", word)]
+    assert len(words) <= MAX_WORDS
 
 
 def test_documents_have_commands() -> None:

@@ -25,21 +25,15 @@ def program(environment: Mapping[str, str] = os.environ) -> str:
     return MODULE if called.suffix == ".py" else called.name
 
 
-def command(task: str, **flags: Any) -> str:
-    """A command line of this program. A flag that is None or false is left out; secrets are."""
-    words = [task]
+def command(task: str, *words_after: object, **flags: Any) -> str:
+    """A command line of this program, to copy. A flag that is None or false is left out; secrets are."""
+    words = [task, *map(str, words_after)]
     for name, value in flags.items():
         if value in (None, False, (), []):
             continue
         for one in value if isinstance(value, list | tuple) else [value]:
             words += [f"--{name.replace('_', '-')}", *([] if one is True else [str(redact(str(one)))])]
     return f"{program()} {shlex.join(words)}"
-
-
-def as_given(path: Path) -> Path:
-    """A path as it would be typed here: from this folder, where it lies below."""
-    here = Path.cwd()
-    return path.relative_to(here) if path.is_absolute() and path.is_relative_to(here) else path
 
 
 def close(made: Sequence[tuple[str, object]] = (), then: Sequence[tuple[str, str]] = ()) -> None:

@@ -33,6 +33,17 @@ LIBRARIES = (
 )
 
 
+NEEDED_FOR = {
+    "torchaudio": ", not needed",
+    "peft": ": only --adapters lora needs it",
+    "bitsandbytes": ": only train.optimizer=adamw-8bit needs it",
+    "wandb": ": only its own logger needs it",
+}
+"""What lacks without a library."""
+GPUS = {"cuda": "NVIDIA GPU", "mps": "Apple GPU"}
+"""By the name of the device."""
+
+
 @dataclass(frozen=True)
 class Diagnosis:
     """Rows of each table: `fetched` of what was to be fetched, `memory` of a run that something was said of."""
@@ -166,27 +177,32 @@ def _libraries() -> list[list[str]]:
         try:
             rows.append([name, version(name)])
         except PackageNotFoundError:
-            rows.append([name, "not installed"])
+            rows.append([name, f"not installed{NEEDED_FOR.get(name, '')}"])
     formats = [name for name in ("WAV", "FLAC", "MP3", "OGG") if name in soundfile.available_formats()]
     plugins = load_plugins(load_config())
     return [
         *rows,
-        ["torchaudio loads", _explain_torchaudio()],
-        ["audio formats", f"{', '.join(formats)} (libsndfile {soundfile.__libsndfile_version__})"],
+        *_explain_torchaudio(),
+        ["uncompressed audio", f"{', '.join(formats)} (libsndfile {soundfile.__libsndfile_version__})"],
+        ["other audio, video", f"what FFmpeg reads (PyAV {version('av')})"],
         ["plugins", f"{len(plugins.plugins)} loaded; `invoke plugins` lists them"],
     ]
 
 
-def _explain_torchaudio() -> str:
-    form = torchaudio_form()
-    if form == "without its extension":
-        return "only here, not in plain Python, where it stops transformers: `pip uninstall torchaudio`"
-    return form
+def _explain_torchaudio() -> list[list[str]]:
+    """Whether a torchaudio that somebody has installed stops plain transformers."""
+    if torchaudio_form() != "without its extension":
+        return []
+    return [["torchaudio loads", "only here; plain `import transformers` fails with it: `pip uninstall torchaudio`"]]
 
 
 def _profiles() -> list[list[str]]:
     present = available_devices()
     return [
-        [name, device := profile_device(path), "yes" if device in present else f"no: no {device} here"]
+        [
+            name,
+            device := profile_device(path),
+            "yes" if device in present else f"no {GPUS.get(device, device)} here",
+        ]
         for name, path in list_profiles().items()
     ]

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 MAX_ROWS = 12
 """Extensions of other files that are counted on their own."""
+MAX_NAMED = 3
+"""Files that are named of those that were rejected for a reason."""
 
 
 def manifest(**given: Any) -> Scan:
@@ -72,7 +74,7 @@ def show(found: Scan, given: Mapping[str, Any]) -> None:  # noqa: ARG001 - as ev
         ["audio", f"{found.seconds / 3600:.2f} h"],
         ["speakers", f"{found.num_speakers} ({found.num_without_speaker} recordings without)"],
         *([f"used, with a flaw: {reason}", str(count)] for reason, count in flaws.most_common()),
-        *([f"rejected: {reason}", str(count)] for reason, count in found.rejected_by_reason.most_common()),
+        *([f"rejected: {reason}", _named(found, reason)] for reason, _ in found.rejected_by_reason.most_common()),
         *_other_rows(found),
     ]
     logs.print_table(f"{found.output}", ["what", "count"], rows)
@@ -87,6 +89,12 @@ def show(found: Scan, given: Mapping[str, Any]) -> None:  # noqa: ARG001 - as ev
             ("make the dataset", command("prepare", manifest_path=path)),
         ],
     )
+
+
+def _named(found: Scan, reason: str) -> str:
+    """How many files were rejected for a reason, and the names of a few."""
+    names = [Path(one.path).name for one in found.rejected if one.reason == reason]
+    return f"{len(names)}: {', '.join(names[:MAX_NAMED])}" + (", …" if len(names) > MAX_NAMED else "")
 
 
 def _other_rows(found: Scan) -> list[list[str]]:

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from runyoro_ssl import logs
 from runyoro_ssl.audio.reasons import count_flaws
-from runyoro_ssl.commands.closing import as_given, close, command
+from runyoro_ssl.commands.closing import close, command
 from runyoro_ssl.commands.given import own_options, resolve
 from runyoro_ssl.commands.options import PrepareOptions
-from runyoro_ssl.config import TrainConfig
+from runyoro_ssl.config import PrepareConfig, TrainConfig
 from runyoro_ssl.dataset.layout import PAGE
 
 if TYPE_CHECKING:
@@ -46,6 +46,8 @@ def prepare(**given: Any) -> Prepared | DryRun:
     options = own_options(PrepareOptions, given)
     config = resolve("prepare", given)
     plugins = load_plugins(config)
+    for name in plugins.without_effect("filter", config.plugins.filters):
+        logs.get_logger().warning("options_without_effect", filter=name, because="it is not named in plugins.filters")
     if options.dry_run:
         from runyoro_ssl.prepare.dry_run import COLUMNS, dry_run
 
@@ -69,9 +71,9 @@ def show(done: Prepared | DryRun, given: Mapping[str, Any]) -> None:
         return
     if done.up_to_date:
         logs.get_logger().info("already_prepared", path=str(done.output_dir))
-    logs.print_table(f"{done.output_dir}", ["what", "clips", "seconds"], account_rows(done.report))
+    folder = _as_typed(done.output_dir, given.get("output_dir"))
+    logs.print_table(f"{folder}", ["what", "clips", "seconds"], account_rows(done.report))
     flags = {name: given.get(name) for name in ("profile", "model_name_or_path", "revision")}
-    folder = as_given(done.output_dir)
     if folder != TrainConfig().processed_dataset_path:
         flags["processed_dataset_path"] = folder
     close(
@@ -81,6 +83,12 @@ def show(done: Prepared | DryRun, given: Mapping[str, Any]) -> None:
             ("train", command("train", **flags)),
         ],
     )
+
+
+def _as_typed(folder: Path, typed: object) -> Path:
+    """The folder of the dataset as it was given, or as it is by default, where it is that."""
+    path = Path(str(typed or PrepareConfig().output_dir))
+    return path if path.absolute() == folder.absolute() else folder
 
 
 def account_rows(report: Mapping[str, Any]) -> list[list[str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import inspect
 import os
 import re
@@ -24,6 +25,12 @@ from runyoro_ssl.errors import ConfigError, did_you_mean
 if TYPE_CHECKING:
     from runyoro_ssl.option import Option
 
+PLACES = ("--one", "--other")
+"""Options that are given by their place, without their names."""
+LONG_DASHES = ("\u2013", "\u2014")
+"""What word processors make of two short ones."""
+NEAR = 0.75
+"""Likeness from which a word behind a task is taken for another one, mistyped."""
 MAX_ALIKE = 4
 """Options that are named where a word may stand for several."""
 UNKNOWN = re.compile(r"No idea what '(?P<word>.*)' is!")
@@ -122,7 +129,9 @@ class TaskProgram(Program):
         index = words.index(word) if word in words else 0
         flag, _, value = words[index - 1].rpartition("=")
         if index > 1 and not value.startswith("--") and (flag or words[index - 2].startswith("--")):
-            return f'If it belongs to the word before it, quote both: {flag or words[index - 2]} "{value} {word}"'
+            option = flag or words[index - 2]
+            before = "" if option in PLACES else f"{option} "
+            return f'If it belongs to the word before it, quote both: {before}"{value} {word}"'
         return "An option goes before it"
 
     def _explain(self, error: ParseError) -> str:
@@ -142,8 +151,10 @@ class TaskProgram(Program):
             hint = _as_setting(task_name, word) or _flags_like(word, known)
             return f"error {place} has no option {word}{hint}; {place} --help lists them"
         tasks = sorted(self.collection.task_names)
+        if word.startswith(LONG_DASHES):
+            return f"error {place}: {word} begins with a long dash; type two short ones: --{word[1:]}"
         hint = did_you_mean(word, tasks)
-        if task_name and not hint:
+        if task_name and not difflib.get_close_matches(word, tasks, cutoff=NEAR):
             return f"error {place}: what is {word}? {self._quote(word)}; {place} --help lists the options"
         return f"error no task {word}{hint}; there are: {', '.join(tasks)}"
 

@@ -36,11 +36,12 @@ def settings_to_go_on_with(asked: Config, given: Mapping[str, Any]) -> dict[str,
     values = _read(folder)
     if not values:
         if wanted == "last" and "output_dir" not in given.get("train", {}):
-            _refuse_to_begin_beside(folder)
+            _refuse_to_begin(folder)
         return {}
     train, hardware = values.setdefault("train", {}), values.setdefault("hardware", {})
     for name in OF_ONE_CALL:
         train.pop(name, None)
+    _find_again(values, folder)
     train["output_dir"] = str(output_dir if "output_dir" in given.get("train", {}) else folder)
     if "num_train_epochs" in given.get("train", {}):
         train.pop("max_steps", None)
@@ -51,16 +52,29 @@ def settings_to_go_on_with(asked: Config, given: Mapping[str, Any]) -> dict[str,
     return values
 
 
-def _refuse_to_begin_beside(folder: Path) -> None:
-    """Raise ConfigError where there is nothing to go on with in a folder that nobody named, but a run beside it."""
-    from runyoro_ssl.train.checkpoints.folder import RUN_FILE
+def _find_again(values: dict[str, Any], folder: Path) -> None:
+    """Paths that the run had from the folder in which it began are taken from there, where they are not here.
 
-    beside = sorted(path.parent for path in folder.parent.glob(f"*/{RUN_FILE}"))
-    if beside and not folder.is_dir():
-        raise ConfigError(
-            f"{folder}: there is no run to go on with; give one of these as --output-dir: "
-            f"{', '.join(map(str, beside[:MAX_NAMED]))}"
-        )
+    Which that was, its own folder tells, where that was given from there, too.
+    """
+    began, was = folder.absolute(), Path(values["train"].get("output_dir", ""))
+    if was.is_absolute() or began.parts[-len(was.parts) :] != was.parts:
+        return
+    home = Path(*began.parts[: -len(was.parts)])
+    for section, name in (("train", "processed_dataset_path"), ("model", "model_name_or_path")):
+        path = values.get(section, {}).get(name)
+        if path and not Path(path).exists() and (home / path).exists():
+            values[section][name] = str(home / path)
+
+
+def _refuse_to_begin(folder: Path) -> None:
+    """Raise ConfigError where there is nothing to go on with in a folder that nobody named."""
+    from runyoro_ssl.train.checkpoints.folder import runs_beside
+
+    if not folder.is_dir():
+        beside = [str(path) for path in runs_beside(folder)[:MAX_NAMED]]
+        others = f"beside it: {', '.join(beside)}" if beside else "`invoke runs --folder FOLDER` lists those in another"
+        raise ConfigError(f"{folder}: there is no run to go on with; give its --output-dir ({others})")
 
 
 def _read(folder: Path) -> dict[str, Any]:

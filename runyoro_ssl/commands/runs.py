@@ -39,16 +39,17 @@ def runs(**given: Any) -> list[RunRecord]:
         return found
     if options.other is None:
         raise ConfigError(f"{options.one} is one run: give another one beside it, to compare them")
-    for folder in (options.one, options.other):
-        _check_run(folder)
-    return [read_run(options.one), read_run(options.other)]
+    return [read_run(_find(given, options.folder)) for given in (options.one, options.other)]
 
 
-def _check_run(folder: Path) -> None:
+def _find(given: Path, among: Path) -> Path:
+    """The folder of a run, by its path, or by its name among the others."""
     from runyoro_ssl.train.checkpoints.folder import RUN_FILE
 
-    if not (folder / RUN_FILE).is_file():
-        raise ConfigError(f"{folder} is no run: it has no {RUN_FILE}; {command('runs')} lists those there are")
+    for folder in (given, among / given):
+        if (folder / RUN_FILE).is_file():
+            return folder
+    raise ConfigError(f"{given} is no run: it has no {RUN_FILE}; {command('runs')} lists those there are")
 
 
 def show(found: list[RunRecord], given: Mapping[str, Any]) -> None:
@@ -58,31 +59,31 @@ def show(found: list[RunRecord], given: Mapping[str, Any]) -> None:
         return
     from runyoro_ssl.publish.runs import differing, usual
 
-    others = differing(found)
-    rows = [
-        [
-            str(run.folder),
-            run.state,
-            f"{run.step} of {run.total_steps or 'as many as are planned'}",
-            _course(run, "contrastive_loss"),
-            _course(run, "accuracy"),
-            ", ".join(
-                f"{_short(name, others)} {_value(values[index])}"
-                for name, values in others.items()
-                if values[index] != usual(values)
-            ),
+    others, folder = differing(found), Path(given.get("folder") or RunsOptions().folder)
+    rows = []
+    for index, run in enumerate(found):
+        unlike = [
+            f"  {_short(name, others)} {_value(values[index])}"
+            for name, values in others.items()
+            if values[index] != usual(values)
         ]
-        for index, run in enumerate(found)
-    ]
-    columns = ["run", "state", "steps", "held-out loss, first to best", "accuracy", "settings unlike most"]
-    print_table("Runs", columns, rows)
+        steps = f"{run.step} of {run.total_steps or 'not known'}"
+        course = _course(run, "contrastive_loss"), _course(run, "accuracy")
+        rows.append(["\n".join([_name(run.folder, folder), *unlike]), run.state, steps, *course])
+    columns = ["run, and what others have otherwise", "state", "steps", "held-out loss", "accuracy"]
+    print_table(f"Runs in {folder}; held-out speech first and best", columns, rows, whole=range(1, len(columns)))
     stopped = [run for run in found if run.state == "stopped"]
     close(
         then=[
             *((f"go on with {run.folder.name}", _go_on(run)) for run in stopped),
-            *([("compare two", command("runs") + f" {found[0].folder} {found[1].folder}")] if len(found) > 1 else []),
+            *([("compare two", command("runs", found[0].folder, found[1].folder))] if len(found) > 1 else []),
         ]
     )
+
+
+def _name(run: Path, folder: Path) -> str:
+    """A run by its path in the folder that was looked through."""
+    return str(run.relative_to(folder)) if run != folder and run.is_relative_to(folder) else str(run)
 
 
 def _go_on(run: RunRecord) -> str:
@@ -93,10 +94,10 @@ def _show_two(found: Sequence[RunRecord]) -> None:
     """Settings that differ, and the measures of both."""
     from runyoro_ssl.publish.runs import differing
 
-    names = [str(run.folder) for run in found]
-    rows = [["state", *(run.state for run in found)]]
+    names = [run.folder.name for run in found]
+    rows = [["folder", *(str(run.folder) for run in found)], ["state", *(run.state for run in found)]]
     rows.append(["steps", *(f"{run.step} of {run.total_steps}" for run in found)])
-    rows += [[name, *map(_value, values)] for name, values in differing(found).items()]
+    rows += [[f"setting {name}", *map(_value, values)] for name, values in differing(found).items()]
     for kind in ("first", "best", "last"):
         sides = [run.validations.get(kind, {}) for run in found]
         if not any(sides):

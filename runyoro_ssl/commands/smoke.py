@@ -104,7 +104,10 @@ def show(report: SmokeReport, given: Mapping[str, Any]) -> None:
     """Print what each stage took and gave, and what comes next."""
     _print(report)
     close(
-        [("all of it", given["work_dir"])] if given.get("work_dir") else [],
+        [
+            ("result", "all is well: the whole way works on this machine"),
+            *([("all of it", given["work_dir"])] if given.get("work_dir") else []),
+        ],
         [("list your own recordings", command("manifest", audio_dir="FOLDER", speaker_from="folder"))],
     )
 

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from runyoro_ssl import logs
-from runyoro_ssl.commands.closing import as_given, close, command
+from runyoro_ssl.commands.closing import close, command
 from runyoro_ssl.commands.ending import end
 from runyoro_ssl.commands.given import own_options, resolve
 from runyoro_ssl.commands.options import TrainOptions
 from runyoro_ssl.config import TrainConfig
-from runyoro_ssl.evaluate.words import IN_WORDS, number
+from runyoro_ssl.evaluate.words import IN_WORDS, number, verdict
 from runyoro_ssl.processes import SIGNAL_EXIT
 
 if TYPE_CHECKING:
@@ -84,21 +84,25 @@ def _show_end(result: TrainResult, given: Mapping[str, Any]) -> None:
     if ending.kind == "time" and result.step == result.start_step:
         end(f"--stop-after left no time for a single step, at {where} (with more time)")
     if ending.kind == "time":
-        logs.get_logger().info("time_is_up", stopped_at=where)
+        logs.get_logger().info("time_is_up", step=result.step, total_steps=result.total_steps)
+        close(then=[("go on", go_on)])
         return
-    columns = ["held-out speech", "first", f"best, step {result.best.get('step', result.step)}", "last"]
+    if result.step == result.start_step:
+        logs.get_logger().info("run_is_finished", step=result.step, nothing="is left to train")
+    columns = ["held-out speech", "first", f"best objective, step {result.best.get('step', result.step)}", "last"]
     sides = (result.first, result.best or result.last, result.last)
     rows = [
         [words, *(number(name, side.get(f"eval/{name}")) for side in sides)]
         for name, words in IN_WORDS.items()
         if f"eval/{name}" in result.last
     ]
-    logs.print_table(f"{as_given(result.output_dir)}", columns, rows)
+    logs.print_table(f"{result.output_dir}", columns, rows)
     from runyoro_ssl.publish.card import CARD
 
-    folder = as_given(result.output_dir)
+    folder = result.output_dir
     close(
         [
+            ("result", verdict(result.first, result.best or result.last)),
             ("model", folder),
             ("what it is and what it was made of", folder / CARD),
             ("every number, as curves", f"tensorboard --logdir {shlex.quote(str(folder))}"),
@@ -109,5 +113,4 @@ def _show_end(result: TrainResult, given: Mapping[str, Any]) -> None:
 
 def _unless_usual(result: TrainResult) -> Path | None:
     """The folder of a run, if it has to be given."""
-    folder = as_given(result.output_dir)
-    return None if folder == TrainConfig().output_dir else folder
+    return None if result.output_dir == TrainConfig().output_dir else result.output_dir

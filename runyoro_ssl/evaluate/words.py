@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 IN_WORDS = {
     "contrastive_loss": "loss, nats per masked frame",
@@ -23,3 +24,13 @@ def number(name: str, value: float | None) -> str:
     if name in SHARES:
         return f"{value:.1%}"
     return f"{value:.1f}" if name == "hard_perplexity" else f"{value:.4f}"
+
+
+def verdict(first: Mapping[str, float | None], best: Mapping[str, float | None]) -> str:
+    """In a sentence, whether a model predicts held-out speech better than the first, and better than by guessing."""
+    was, now = first.get("eval/contrastive_loss"), best.get("eval/contrastive_loss")
+    guessing = best.get("eval/chance_loss")
+    if was is None or now is None or guessing is None or not all(map(math.isfinite, (was, now, guessing))):
+        return "held-out speech could not be measured"
+    course = f"held-out loss {'fell' if now < was else 'did not fall'}: {was:.4f} to {now:.4f}"
+    return f"{course}, by guessing {guessing:.4f}" + ("" if now < guessing else ": nothing is learned yet")

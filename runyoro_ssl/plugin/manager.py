@@ -70,6 +70,10 @@ class Plugins:
     plugins: list[Plugin] = field(default_factory=list)
     registered: dict[PluginKind, dict[str, Registration]] = field(default_factory=lambda: {kind: {} for kind in HOOKS})
 
+    def without_effect(self, kind: PluginKind, enabled: Iterable[str]) -> list[str]:
+        """Plugins of a kind that have options and are not enabled."""
+        return [name for name in self.config.plugins.options if name in self.registered[kind] and name not in enabled]
+
     def filters(self, names: Iterable[str] | None = None) -> list[tuple[str, Any]]:
         """The enabled filters, each a Filter or a CorpusFilter, in order, with their names; or those named."""
         return [(name, self._build("filter", name)) for name in names or self.config.plugins.filters]

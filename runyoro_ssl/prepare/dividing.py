@@ -16,6 +16,8 @@ from runyoro_ssl.evaluate.judged import FEW_SEC, why_not_judged
 from runyoro_ssl.prepare.accounts import ClipRecord, Tally
 from runyoro_ssl.prepare.split import Group, SplitItem, choose_validation, decide_group, tell_of_voices
 
+MUCH_SHARE = 0.15
+"""Of what is kept: more is told of, where far less was wanted."""
 NUM_REASONS = 5
 """Reasons that an error names."""
 
@@ -76,12 +78,20 @@ def divide(clips: Sequence[StoredClip], tally: Tally, settings: PrepareConfig, s
         for index, (clip, out) in enumerate(zip(clips, held_out, strict=True))
         if out is wanted and index not in dropped
     ]
-    warnings = (*tell_of_voices(items, by, held_out), *_tell_of_amount(kept, sample_rate))
+    warnings = (
+        *tell_of_voices(items, by, held_out),
+        *_tell_of_amount(kept, by, settings.validation_share, sample_rate),
+    )
     return Division(kept, by, warnings)
 
 
-def _tell_of_amount(clips: Sequence[StoredClip], sample_rate: int) -> Iterator[str]:
+def _tell_of_amount(clips: Sequence[StoredClip], by: str, wanted: float, sample_rate: int) -> Iterator[str]:
+    """Where little is held out, or far more than was wanted."""
     seconds = sum(clip.record.num_samples for clip in clips if clip.record.split == VALIDATION) / sample_rate
+    share = seconds * sample_rate / max(1, sum(clip.record.num_samples for clip in clips))
+    if share > max(MUCH_SHARE, 2 * wanted):
+        instead = "" if by == "recording" else "; --set prepare.split_by=recording holds out recordings instead"
+        yield f"{share:.0%} of what is kept is held out, {wanted:.0%} was wanted: each {by} is held out whole{instead}"
     if seconds < FEW_SEC:
         yield (
             f"only {seconds:.1f} s are held out: under {FEW_SEC:g} s, their loss hardly tells a gain from chance; "

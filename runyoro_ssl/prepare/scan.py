@@ -12,7 +12,7 @@ from typing import Any
 from runyoro_ssl.audio.reasons import Reason
 from runyoro_ssl.config import Config
 from runyoro_ssl.disk.durable import write_jsonl
-from runyoro_ssl.errors import AudioError, ConfigError, ManifestError
+from runyoro_ssl.errors import AudioError, ConfigError, ManifestError, did_you_mean
 from runyoro_ssl.prepare.lines import FilePart, manifest_line
 from runyoro_ssl.prepare.names import nfc, printable
 from runyoro_ssl.prepare.probing import Found, probe_all, probe_drawn
@@ -215,8 +215,8 @@ def _compile(speaker_from: str | None) -> re.Pattern[str] | None:
         raise ConfigError(f'--speaker-from "{speaker_from}" is not a regular expression: {error}') from None
     if pattern.groups == 0:
         raise ConfigError(
-            f'--speaker-from "{speaker_from}" is none of {", ".join(SPEAKERS)}, and as a regular expression it has no '
-            'group; mark the speaker with parentheses: "([^/]+)/"'
+            f'--speaker-from "{speaker_from}" is none of {", ".join(SPEAKERS)}{did_you_mean(speaker_from, SPEAKERS)}, '
+            'and as a regular expression it has no group; mark the speaker with parentheses: "([^/]+)/"'
         )
     return pattern
 

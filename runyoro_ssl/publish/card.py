@@ -10,7 +10,7 @@ from typing import Any
 from runyoro_ssl.config import ModelConfig
 from runyoro_ssl.disk.durable import replace_file
 from runyoro_ssl.errors import TrainingError
-from runyoro_ssl.evaluate.words import IN_WORDS, number
+from runyoro_ssl.evaluate.words import IN_WORDS, number, verdict
 from runyoro_ssl.model.load import load_model_config
 from runyoro_ssl.model.objective import Chance, chance
 from runyoro_ssl.train.checkpoints.folder import RUN_FILE
@@ -57,8 +57,8 @@ tags: [wav2vec2, self-supervised, continued-pretraining]
 ---
 # {_name_of_base(result)}, adapted by continued pre-training
 
-Pre-trained further on {result["train_hours"]:.2f} hours of speech, without transcripts, by runyoro_ssl
-{result["version"]}:
+Language: {settings["train"].get("language", "not named")}. Pre-trained further on {result["train_hours"]:.2f} hours of
+speech, without transcripts, by runyoro_ssl {result["version"]}:
 {result["total_steps"]} optimizer steps, learning rate {settings["train"]["learning_rate"]:g},
 mask probability {settings["masking"]["mask_time_prob"]:g}.{_adapters(result, settings)}
 {_revision(result)}
@@ -73,8 +73,8 @@ Held-out recordings, the same masks and negatives before and after:
 |---|---|---|
 {rows}
 
-A lower held-out loss says that the model predicts this speech better. It does not by itself say that a recogniser
-fine-tuned from it makes fewer errors.
+In a sentence: {verdict(first, best)}. A lower loss says that the model predicts this speech better. It does not
+by itself say that a recogniser fine-tuned from it makes fewer errors.
 """
 
 
@@ -94,7 +94,8 @@ def _adapters(result: dict[str, Any], settings: dict[str, Any]) -> str:
 def measures(guessing: Chance) -> dict[str, str]:
     """The measures that a card shows: label by name."""
     guessed = {
-        "contrastive_loss": f" (guessing: {guessing.loss:.3f})",
+        "contrastive_loss": "",
+        "chance_loss": f" ({guessing.loss:.3f} where all frames differ)",
         "accuracy": f" (guessing: 1 of {guessing.num_choices})",
         "hard_perplexity": "",
     }

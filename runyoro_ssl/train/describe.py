@@ -35,15 +35,16 @@ def summary_rows(run: TrainingRun, step_seconds: float | None = None) -> list[li
     per_update = run.train_hours * 3600 / len(updates)
     batches = [batch for update in updates for batch in run.plan.regroup(update, run.plan.num_samples)]
     wasted = wasted_share(batches, run.plan.num_samples)
-    epochs = run.total_steps / len(updates)
+    epochs, num_processes = run.total_steps / len(updates), run.accelerator.num_processes
+    processes = "1 process" if num_processes == 1 else f"{num_processes} processes"
     return [
-        ["device", f"{run.accelerator.device}, {hardware.precision}, {run.accelerator.num_processes} process(es)"],
+        ["device", f"{run.accelerator.device}, {hardware.precision}, {processes}"],
         *_sharing_rows(run),
         ["model", f"{config.model.model_name_or_path} ({parameters / 1e6:.1f} M parameters)"],
         ["learning", _learning(parameters, sum(trained), config)],
         ["training data", f"{len(run.plan.num_samples)} clips, {run.train_hours:.2f} h"],
         ["validation data", f"{sum(len(batch.clips) for batch in run.eval_plan)} clips"],
-        ["steps", f"{run.total_steps} of {per_update:.0f} audio seconds, {epochs:.3g} epochs, from step {run.step}"],
+        ["steps", f"{run.total_steps}, each of {per_update:.0f} s of audio; {epochs:.3g} epochs; from step {run.step}"],
         ["plan", f"{len(batches)} micro-batches an epoch; {wasted:.1%} wasted on padding and audio left out"],
         *_memory_rows(run),
         *reasons,

@@ -1,6 +1,6 @@
 """`invoke train --dry-run`: what a run would be, how long it would take, and whether it fits; nothing is written.
 
-The time is that of a few real updates of the real model on the real clips, on this device. A base model that is not
+The time is that of a few real steps of the real model on the real clips, on this device. A base model that is not
 here yet is fetched for it, as training would.
 """
 
@@ -14,7 +14,9 @@ from typing import Any
 
 from runyoro_ssl.bars import progress
 from runyoro_ssl.config import Config
+from runyoro_ssl.errors import ConfigError
 from runyoro_ssl.evaluate.heldout import validate
+from runyoro_ssl.logs import get_logger
 from runyoro_ssl.model.at_hand import free_memory
 from runyoro_ssl.model.load import load_model_config
 from runyoro_ssl.model.memory import BatchSettings, count_parameters, predict_memory
@@ -35,6 +37,8 @@ from runyoro_ssl.train.setup import build_run, make_accelerator, try_first_batch
 from runyoro_ssl.train.stopping import clock
 from runyoro_ssl.train.training_run import TrainingRun
 from runyoro_ssl.train.weights import check_way_to_train
+
+log = get_logger()
 
 MAX_UPDATES, MEASURE_SEC, AT_MOST_SEC = 5, 20.0, 120.0
 """Updates are measured, after the first, until there are so many or these have taken so long; where one takes minutes,
@@ -58,12 +62,15 @@ class Forecast:
 
 
 def forecast(config: Config, plugins: Plugins) -> Forecast:
-    """Build a run as `train` would, take a few updates, and say what came of it.
+    """Build a run as `train` would, take a few steps, and say what came of it.
 
     Raises:
         RunyoroError: As `train`, for whatever it would refuse.
     """
-    check_folder(config)
+    try:
+        check_folder(config)
+    except ConfigError as error:  # nothing is written there; how long a new run takes can be said
+        log.warning("a_new_run_needs_another_folder", because=str(error))
     processes = join(config.hardware)
     with explain_lost_process():
         check_way_to_train(config)
@@ -119,11 +126,11 @@ def _conclude(
 
 
 def measure(run: TrainingRun) -> Pace:
-    """Take a few updates of a run, and a part of a validation. Its model is no longer what it was."""
+    """Take a few steps of a run, and a part of a validation. Its model is no longer what it was."""
     pace, started = Pace(), clock.now()
     main = run.accelerator.is_main_process
     advice = to_fit(run.config, run.longest_sec)
-    with explain_out_of_memory(run.config.hardware.device, advice), progress("updates") as bar:
+    with explain_out_of_memory(run.config.hardware.device, advice), progress("steps") as bar:
         task = bar.add_task("Measuring", total=min(MAX_UPDATES + 1, run.total_steps - run.step), visible=main)
         with closing(batches_of_steps(run)) as batches:
             for update in run.plan.updates(run.step):
@@ -138,7 +145,7 @@ def measure(run: TrainingRun) -> Pace:
 
 
 def _is_enough(pace: Pace, seconds: float) -> bool:
-    """The first update does not count: on a GPU, workers start and kernels are compiled in it."""
+    """The first step does not count: on a GPU, workers start and kernels are compiled in it."""
     return pace.num_measured >= MAX_UPDATES or pace.measured_seconds >= MEASURE_SEC or seconds >= AT_MOST_SEC
 
 
@@ -160,11 +167,11 @@ def _time_rows(run: TrainingRun, pace: Pace | None) -> list[list[str]]:
         return [["time", "not measured" if run.step < run.total_steps else "nothing is left to train"]]
     seconds = pace.seconds_left(Intervals.of(run), run.step)
     per_update = run.train_hours * 3600 / len(run.plan.epoch(0))
-    measured = plural(pace.num_measured, "update") if pace.num_measured else "the first step, which is the slowest"
+    measured = plural(pace.num_measured, "step") if pace.num_measured else "the first step, which is the slowest"
     return [
         ["time", f"{amount_of_time(seconds)}: if it started now, until {ends_at(seconds)}"],
         [
-            "update",
+            "step",
             f"{amount_of_time(pace.usual_step)}, {per_update / pace.usual_step:.1f} audio s/s; measured on {measured}",
         ],
         ["each validation", amount_of_time(pace.validation_seconds)],
@@ -172,7 +179,7 @@ def _time_rows(run: TrainingRun, pace: Pace | None) -> list[list[str]]:
 
 
 def _disk_rows(needed: Sequence[Disk]) -> list[list[str]]:
-    return [[f"disk of {disk.folder}", disk.words()] for disk in needed]
+    return [["disk", f"{disk.words()} ({disk.folder})"] for disk in needed]
 
 
 def _predicted_peak(run: TrainingRun) -> int:

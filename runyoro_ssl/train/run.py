@@ -15,7 +15,7 @@ from runyoro_ssl.logs import get_logger, print_table
 from runyoro_ssl.plugin.manager import Plugins
 from runyoro_ssl.plugin.spec import LoggingBackend
 from runyoro_ssl.processes import is_lost_process
-from runyoro_ssl.train.checkpoints.folder import bring_in, set_aside_later
+from runyoro_ssl.train.checkpoints.folder import bring_in, runs_beside, set_aside_later
 from runyoro_ssl.train.checkpoints.resume import Start, check_folder, choose
 from runyoro_ssl.train.checkpoints.sharded_saver import saver_of
 from runyoro_ssl.train.describe import run_for_loggers, summary_rows, write_run_files
@@ -118,10 +118,19 @@ def _begin(run: TrainingRun, start: Start) -> None:
         print_table("Run", ["what", "value"], summary_rows(run))
         log.info(run.mask_summary.line())
         if config.resume_from_checkpoint and run.step == 0:
-            log.info("nothing_to_resume", output_dir=str(output_dir), starting="anew")
+            _say_that_it_begins(output_dir)
         elif run.step:
             log.info("resumed", step=run.step)
     run.accelerator.wait_for_everyone()
+
+
+def _say_that_it_begins(output_dir: Path) -> None:
+    """What was to go on begins: as a job of a cluster does, the first time; or the folder's name has a mistake."""
+    beside = [folder.name for folder in runs_beside(output_dir)]
+    write = log.warning if beside else log.info
+    write(
+        "nothing_to_resume", output_dir=str(output_dir), starting="anew", **({"runs_beside": beside} if beside else {})
+    )
 
 
 def _enter_loop(

@@ -72,11 +72,11 @@ def test_card_says_what_guessing_reaches(tmp_path: Path) -> None:
     """By the model's own number of negatives."""
     write_model_card(finished(tmp_path / "usual", ""))
     card = (tmp_path / "usual" / "README.md").read_text()
-    assert "(guessing: 4.615)" in card
+    assert "by guessing (4.615 where" in card
     assert "accuracy (guessing: 1 of 101)" in card
     write_model_card(finished(tmp_path / "few", "", num_negatives=9))
     card = (tmp_path / "few" / "README.md").read_text()
-    assert "(guessing: 2.303)" in card
+    assert "by guessing (2.303 where" in card
     assert "accuracy (guessing: 1 of 10)" in card
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from runyoro_ssl.config import AdapterConfig, Config, ModelConfig
-from runyoro_ssl.errors import ConfigError, TrainingError
+from runyoro_ssl.errors import TrainingError
 from runyoro_ssl.model.load import load_model_config
 from runyoro_ssl.model.memory import count_parameters
 from runyoro_ssl.plugin.manager import load_plugins
@@ -61,7 +61,7 @@ def test_table_and_status(train_config: MakeConfig, run_task: RunTask, tmp_path:
     found, rows = told(train_config("run", "train.max_steps=40", "train.save_steps=8"))
     assert (tree(tmp_path), tree(dataset)) == before
     assert rows["training data"].startswith("18 clips")
-    assert re.fullmatch(r"40 of \d+ audio seconds, \S+ epochs, from step 0", rows["steps"])
+    assert re.fullmatch(r"40, each of \d+ s of audio; \S+ epochs; from step 0", rows["steps"])
     assert "micro-batches an epoch" in rows["plan"]
     assert rows["checkpoint"].startswith("every 8 steps (")
     assert rows["checkpoints in all"] == "5 by steps, 0.3 MiB each"
@@ -69,7 +69,7 @@ def test_table_and_status(train_config: MakeConfig, run_task: RunTask, tmp_path:
     assert "; measured on " in rows["update"]
     assert " predicted, at most " in rows["memory"]
     assert " are needed" in rows["memory free"]
-    (on_disk,) = (value for name, value in rows.items() if name.startswith("disk of "))
+    (on_disk,) = (value for name, value in rows.items() if name == "disk")
     assert "free: 5 checkpoints of 0.3 MiB" in on_disk
     assert (rows["fits"], found.problem) == ("yes", None)
 
@@ -84,8 +84,11 @@ def test_time_is_that_of_the_run(train_config: MakeConfig) -> None:
     assert rows["validation"] == "at the end"
 
 
-def test_resumed_run_is_told_from_where_it_is(train_config: MakeConfig) -> None:
-    """Of what is left; a damaged checkpoint stays where it is, for the real run to set aside."""
+def test_resumed_run_is_told_from_where_it_is(train_config: MakeConfig, capfd: pytest.CaptureFixture[str]) -> None:
+    """Of what is left; a damaged checkpoint stays where it is, for the real run to set aside.
+
+    Where a run is and none is resumed, a new one is told of, and that it needs another folder.
+    """
     settings = ("train.max_steps=4", "train.resume_from_checkpoint=last")
     out = run(train_config("run", *settings)).output_dir
     assert told(train_config("run", *settings))[1]["time"] == "nothing is left to train"
@@ -95,8 +98,9 @@ def test_resumed_run_is_told_from_where_it_is(train_config: MakeConfig) -> None:
     found, rows = told(train_config("run", *settings))
     assert "from step 2" in rows["steps"]
     assert (tree(out), found.problem) == (before, None)
-    with pytest.raises(ConfigError, match="already holds a run"):
-        told(train_config("run"))
+    found, rows = told(train_config("run"))
+    assert ("from step 0" in rows["steps"], found.problem, tree(out)) == (True, None, before)
+    assert "for a new one, give another --output-dir, e.g." in capfd.readouterr().err
 
 
 def test_run_too_large_for_memory(train_config: MakeConfig, run_task: RunTask, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -202,5 +206,6 @@ def test_download_is_counted(train_config: MakeConfig, tmp_path: Path, monkeypat
     found, rows = told(train_config("run", "model.model_name_or_path=facebook/wav2vec2-xls-r-300m"))
     assert found.problem is not None
     assert "1.18 GiB of 1.00 GiB free: download of facebook/wav2vec2-xls-r-300m: 1.18 GiB" in found.problem
-    assert set(rows) == {f"disk of {cache}", "fits"}
+    assert set(rows) == {"disk", "fits"}
+    assert f"({cache})" in rows["disk"]
     shutil.rmtree(cache)

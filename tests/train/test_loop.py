@@ -146,7 +146,7 @@ def test_several_processes_give_the_parameters_of_one(
     else:
         Trainer(config, tmp_path / "two.log").finish_in(4)
         said = (tmp_path / "two.log").read_text()
-    assert f"{2 if torchrun else 4} process(es)" in said
+    assert f"{2 if torchrun else 4} processes" in said
     assert "all of the model in each process" in said
     ours, theirs = weights(tmp_path / "two"), weights(tmp_path / "one")
     base = weights(Path(config.model.model_name_or_path))

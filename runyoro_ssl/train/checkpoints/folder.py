@@ -30,6 +30,11 @@ def list_checkpoints(output_dir: Path) -> list[tuple[int, Path]]:
     return sorted(found)
 
 
+def runs_beside(output_dir: Path) -> list[Path]:
+    """The folders of other runs in the folder that an output folder is in."""
+    return sorted(path.parent for path in output_dir.parent.glob(f"*/{RUN_FILE}") if path.parent != output_dir)
+
+
 def find_newest(output_dir: Path, *, set_aside: bool = True) -> Path | None:
     """The newest intact checkpoint, None if there is none at all; damaged newer ones are set aside, unless not wanted.
 

@@ -66,17 +66,27 @@ def check_folder(config: Config) -> None:
         ConfigError: Says what is there, and how to go on.
     """
     output_dir, wanted = config.train.output_dir, config.train.resume_from_checkpoint
+    if wanted not in (None, "last") and not Path(str(wanted)).is_dir():
+        raise ConfigError(
+            f"--resume-from-checkpoint {wanted}: no such checkpoint; give `last`, or a folder like "
+            f"{output_dir / PREFIX}500"
+        )
     if not output_dir.is_dir() or not _content(output_dir):
         return
     if _is_unsaved_run(output_dir) or (wanted == "last" and list_checkpoints(output_dir)):
         return
     if wanted not in (None, "last") and Path(str(wanted)).resolve().parent == output_dir.resolve():
         return
-    advice = (
-        "give another --output-dir" if wanted else "go on with it by --resume-from-checkpoint last, or give another"
-    )
-    found = "no complete checkpoint" if wanted == "last" else "another run, or something else"
-    raise ConfigError(f"{output_dir} already holds a run: {found}; {advice}")
+    another = f"give another --output-dir, e.g. {output_dir.with_name(f'{output_dir.name}-2')}"
+    if not (output_dir / RUN_FILE).exists():
+        raise ConfigError(f"{output_dir} already holds something that is no run: {another}")
+    if wanted is None and list_checkpoints(output_dir):
+        raise ConfigError(
+            f"{output_dir} already holds a run: for a new one, {another}; to go on with this one, "
+            "--resume-from-checkpoint last"
+        )
+    found = "no complete checkpoint is left of it to go on from" if wanted in (None, "last") else "another one"
+    raise ConfigError(f"{output_dir} already holds a run, {found}; {another}")
 
 
 def _content(output_dir: Path) -> list[str]:

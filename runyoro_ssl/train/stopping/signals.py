@@ -65,7 +65,9 @@ class StopSignal:
         if self.received is not None and not self._announced:
             self._announced = True
             log.warning(
-                "stopping", signal=self.received.name, now="finishing the step, then saving; again to leave at once"
+                "stopping",
+                signal=self.received.name,
+                now="finishing the step, then saving; a second one leaves at once",
             )
 
     def _remember(self, number: int, _frame: FrameType | None) -> None:

@@ -109,7 +109,7 @@ def test_signals_in_one_moment_are_one_request(tmp_path: Path) -> None:
     assert process.returncode in {130, 143}  # the kernel delivers the two in its own order
     assert (tmp_path / "saved").exists()
     assert out == "saving\n"
-    assert err.count("finishing the step, then saving; again to leave at once") == 1
+    assert err.count("finishing the step, then saving; a second one leaves at once") == 1
 
 
 def test_closed_terminal_does_not_cost_the_checkpoint(tmp_path: Path) -> None:
