@@ -158,7 +158,7 @@ def test_no_canary_gets_out(run_task: RunTask, home: Path, monkeypatch: pytest.M
             'model "https://[redacted]@host/model": no such folder',
         ),
         (
-            "train --profile cpu-smoke --model-name-or-path https://me:{secret}@host/model",
+            "train --processed-dataset-path {dataset} --model-name-or-path https://me:{secret}@host/model",
             'model "https://[redacted]@host/model": no such folder',
         ),
         (
@@ -179,10 +179,12 @@ def test_no_canary_gets_out(run_task: RunTask, home: Path, monkeypatch: pytest.M
         ("doctor --model-name-or-path https://me:{secret}@host/model", 'model "https://[redacted]@host/model"'),
     ],
 )
-def test_no_canary_in_the_line_of_an_error(run_task: RunTask, home: Path, command: str, complaint: str) -> None:
+def test_no_canary_in_the_line_of_an_error(
+    run_task: RunTask, home: Path, dataset: Path, command: str, complaint: str
+) -> None:
     """What is wrong with a setting is said without its credentials."""
     secret = SECRETS["command line"]
-    status, out, err = run_task(command.format(secret=secret, home=home))
+    status, out, err = run_task(command.format(secret=secret, home=home, dataset=dataset))
     assert status == 1, err
     assert complaint in " ".join(err.split())
     assert secret not in out + err

@@ -40,6 +40,15 @@ def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("train --profile mps-m4", "device mps is not present on this machine (cpu); profiles that work here"),
         ("prepare --set plugins.filters=duration", """a list is needed: --set 'plugins.filters=["duration"]'"""),
         ("prepare --set plugins.filters=duration,snr", """--set 'plugins.filters=["duration", "snr"]'"""),
+        ("train \u2014dry-run", "begins with a long dash; type two short ones: --dry-run"),
+        ("train --max-steps 5 extra", "what is extra?"),
+        ("runs my run other", 'quote both: "run other"'),
+        ("manifest --audio-dir . --speaker-from foldr", 'did you mean "folder"?'),
+        (
+            "train --resume-from-checkpoint lst",
+            "lst: no such checkpoint; give `last`, or a folder like",
+        ),
+        ("train --resume-from-checkpoint last", "there is no run to go on with; give its --output-dir"),
         ("prepare --set plugins.filters=[duration,snr]", 'a list is e.g. ["one", "two"]'),
     ],
 )
@@ -86,7 +95,9 @@ def test_same_output_folder_twice(dataset: Path, tiny_model: Path, tmp_path: Pat
     status, _, err = run_task(f"train {given} --output-dir run --max-steps 4")
     assert status == 1
     assert "run already holds a run" in err
-    assert "--resume-from-checkpoint last, or give another" in err
+    assert "for a new one, give another --output-dir, e.g. run-2; to go on with this one, --resume" in err
+    status, _, err = run_task(f"train {given} --output-dir run --resume-from-checkpoint last")
+    assert (status, "run_is_finished" in err) == (0, True)
 
 
 def test_same_manifest_twice(corpus: Path, run_task: RunTask) -> None:

@@ -165,3 +165,29 @@ def test_start_that_fails_does_not_block_the_same_command(  # noqa: PLR0917 - fi
         train(**{**right, **wrong})
     assert train(**right).step == 1
     assert json.loads((tmp_path / "run" / "result.json").read_text())["total_steps"] == 1
+
+
+def test_paths_of_a_run_are_found_from_elsewhere(
+    dataset: Path, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Relative ones, from the folder in which it began, which its own place tells."""
+    for name, target in (("data", dataset), ("base", tiny_model)):
+        (tmp_path / name).symlink_to(target)
+    monkeypatch.chdir(tmp_path)
+    where = {"model_name_or_path": "base", "processed_dataset_path": "data", "output_dir": "runs/one"}
+    train(profile="cpu-smoke", max_steps=1, set={"train.save_steps": 1}, **where)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    again = train(
+        output_dir=tmp_path / "runs" / "one", resume_from_checkpoint="last", max_steps=2, override_mismatch=True
+    )
+    assert again.step == 2
+
+
+def test_what_nobody_named_is_not_begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who resumes wants to go on: a new run begins only in a folder that was given, as a job's first time does."""
+    monkeypatch.chdir(tmp_path)
+    asked = Config.model_validate({"train": {"resume_from_checkpoint": "last"}})
+    with pytest.raises(ConfigError, match=r"no run to go on with; give its --output-dir .*invoke runs --folder"):
+        settings_to_go_on_with(asked, {})
+    assert settings_to_go_on_with(asked, {"train": {"output_dir": asked.train.output_dir}}) == {}

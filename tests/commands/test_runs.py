@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from runyoro_ssl.disk.lock import is_held
 from runyoro_ssl.publish.runs import differing, find_runs, read_run
 from runyoro_ssl.train.health import journal
 from runyoro_ssl.train.run_lock import LOCK, lock_run
+from support.terminal import show
 from support.trainer import run
 
 RunTask = Callable[[str], tuple[int, str, str]]
@@ -54,11 +57,11 @@ def test_two_runs_stand_side_by_side(two: Path, run_task: RunTask) -> None:
     assert status == 0, err
     rows = [[cell.strip() for cell in line.strip("│").split("│")] for line in out.splitlines() if "│" in line]
     found = {row[0]: row[1:] for row in rows}
-    assert found["train.learning_rate"] == ["5e-05", "0.0002"]
-    assert found["train.seed"] == ["42", "7"]
+    assert found["setting train.learning_rate"] == ["5e-05", "0.0002"]
+    assert found["setting train.seed"] == ["42", "7"]
     assert found["first: step"] == ["0", "0"]
     assert {f"{kind}: accuracy" for kind in ("first", "best", "last")} <= found.keys()
-    assert "train.weight_decay" not in found
+    assert "setting train.weight_decay" not in found
 
 
 def test_state_of_a_run(two: Path, tmp_path: Path) -> None:
@@ -102,3 +105,28 @@ def test_wrong_input_is_a_line(given: str, said: str, two: Path, tmp_path: Path,
     assert status == 1
     assert said in err
     assert len(err.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize("columns", [80, 110])
+def test_list_fits_a_terminal(columns: int, two: Path) -> None:
+    """States, steps and numbers unbroken; of a run with a long name, the name takes more lines."""
+    (two / "one").rename(
+        two / "a run with a blank, and such a long name that no terminal has room for it, nor for more"
+    )
+    try:
+        shown = show([sys.executable, "-m", "runyoro_ssl", "runs", "--folder", str(two)], columns=columns)
+    finally:
+        next(two.glob("a run*")).rename(two / "one")
+    assert shown.status == 0
+    cells = [[cell.strip() for cell in line.split("│")[1:-1]] for line in shown.lines if line.startswith("│")]
+    whole = [row[1:] for row in cells if any(row[1:])]
+    assert [row[:2] for row in whole] == [["finished", "4 of 4"], ["stopped", "2 of 4"]]
+    assert all(re.fullmatch(r"[\d.]+ to [\d.]+", row[2]) and row[3].count("%") == 2 for row in whole)
+    assert f"runs '{two}/a run with a blank" in shown.text
+
+
+def test_two_by_name(two: Path, run_task: RunTask) -> None:
+    """As the list shows them; what a run learned with, and what it reached, beside the other's."""
+    status, out, err = run_task(f"runs one below/other --folder {two}")
+    assert status == 0, err
+    assert "setting train.learning_rate" in out

@@ -171,10 +171,11 @@ def load_state(folder: Path) -> dict[str, Any]:
         raise written_otherwise(
             folder, state, f"it has format {state.get('format')}, this version reads {FORMAT} and {SHARDED_FORMAT}"
         )
-    state["validations"] = {
-        kind: {RENAMED.get(name, name): value for name, value in numbers.items()}
-        for kind, numbers in state["validations"].items()
-    }
+    if "validations" in state:
+        state["validations"] = {
+            kind: {RENAMED.get(name, name): value for name, value in numbers.items()}
+            for kind, numbers in state["validations"].items()
+        }
     return state
 
 
