@@ -14,7 +14,7 @@ from runyoro_ssl import train
 from runyoro_ssl.commands.given import resolve
 from runyoro_ssl.commands.resuming import settings_to_go_on_with
 from runyoro_ssl.config import Config
-from runyoro_ssl.errors import CheckpointError, PluginError
+from runyoro_ssl.errors import CheckpointError, ConfigError, PluginError
 from runyoro_ssl.option import AUTO
 
 RunTask = Callable[[str], tuple[int, str, str]]

@@ -110,9 +110,7 @@ def test_wrong_input_is_a_line(given: str, said: str, two: Path, tmp_path: Path,
 @pytest.mark.parametrize("columns", [80, 110])
 def test_list_fits_a_terminal(columns: int, two: Path) -> None:
     """States, steps and numbers unbroken; of a run with a long name, the name takes more lines."""
-    (two / "one").rename(
-        two / "a run with a blank, and such a long name that no terminal has room for it, nor for more"
-    )
+    (two / "one").rename(two / "a run with a blank, and such a long name that no terminal has room for all of it")
     try:
         shown = show([sys.executable, "-m", "runyoro_ssl", "runs", "--folder", str(two)], columns=columns)
     finally:
