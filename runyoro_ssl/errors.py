@@ -1,6 +1,7 @@
 """Errors a user can mend. Each message says what, where, the value seen and what to do next, in one line."""
 
 import difflib
+import re
 import sysconfig
 import traceback
 from collections.abc import Iterable
@@ -59,10 +60,29 @@ class LoaderError(TrainingError):
     """Batches can no longer be built; what was learned so far can be saved."""
 
 
+MAX_ALIKE = 4
+"""Options that are named where a word may stand for several."""
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """The nearest of the known names, as a remark to put behind a wrong one; nothing if none is near."""
     close = difflib.get_close_matches(name, list(known), n=1)
     return f' (did you mean "{close[0]}"?)' if close else ""
+
+
+def did_you_mean_option(word: str, known: Iterable[str]) -> str:
+    """Options that a word may stand for, as a remark: by initials (`lr`), by a part (`epochs`), or by likeness."""
+    known, bare = list(known), _parts(word)
+    found = [name for name in known if [part[0] for part in _parts(name)] == list("".join(bare))]
+    found = found or [name for name in known if f"-{'-'.join(bare)}-" in f"-{'-'.join(_parts(name))}-"]
+    if not found:
+        return did_you_mean(word, known)
+    return f" (did you mean {' or '.join(found[:MAX_ALIKE])}?)"
+
+
+def _parts(name: str) -> list[str]:
+    """Words of an option, with dashes or underscores."""
+    return re.split(r"[-_]", name.strip("-"))
 
 
 def describe(error: BaseException) -> str:

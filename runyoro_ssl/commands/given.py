@@ -14,7 +14,7 @@ from runyoro_ssl.check.options import CheckOptions
 from runyoro_ssl.commands.options import TASKS, PrecisionOptions, options_of
 from runyoro_ssl.commands.resuming import settings_to_go_on_with
 from runyoro_ssl.config import Config
-from runyoro_ssl.errors import ConfigError, did_you_mean
+from runyoro_ssl.errors import ConfigError, did_you_mean, did_you_mean_option
 from runyoro_ssl.logs import get_logger
 from runyoro_ssl.redaction import hide
 from runyoro_ssl.resolve import best_profile, gather_given, load_config, section_type
@@ -112,8 +112,8 @@ def find_setting(task: str, flag: str) -> tuple[str, str]:
             return section, name
     known = [option.name for option in options_of(task)] + [name for _, name, _ in fields]
     raise ConfigError(
-        f'{task} has no option or setting "{flag}"{did_you_mean(flag, known)}; `runyoro-ssl {task} --help` lists the '
-        "options, and runyoro_ssl/config/ every setting"
+        f'{task} has no option or setting "{flag}"{did_you_mean_option(flag, known)}; `runyoro-ssl {task} --help` lists '
+        "the options, and runyoro_ssl/config/ every setting"
     )
 
 

@@ -20,7 +20,7 @@ from invoke.program import Program
 from invoke.tasks import Task
 
 from runyoro_ssl import __version__
-from runyoro_ssl.errors import ConfigError, did_you_mean
+from runyoro_ssl.errors import ConfigError, did_you_mean, did_you_mean_option
 
 if TYPE_CHECKING:
     from runyoro_ssl.option import Option
@@ -31,8 +31,6 @@ LONG_DASHES = ("\u2013", "\u2014")
 """What word processors make of two short ones."""
 NEAR = 0.75
 """Likeness from which a word behind a task is taken for another one, mistyped."""
-MAX_ALIKE = 4
-"""Options that are named where a word may stand for several."""
 UNKNOWN = re.compile(r"No idea what '(?P<word>.*)' is!")
 LACKING = re.compile(r"Flag <Argument: (?P<name>\S+).*> needed value")
 """How Invoke says that it does not know a word of the command line, and that an option lacks its value."""
@@ -148,7 +146,7 @@ class TaskProgram(Program):
         if word.startswith("-"):
             options = context if context is not None and task_name else self.initial_context
             known = [flag for flag in options.flag_names() if flag.startswith("--")]
-            hint = _as_setting(task_name, word) or _flags_like(word, known)
+            hint = _as_setting(task_name, word) or did_you_mean_option(word, known)
             return f"error {place} has no option {word}{hint}; {place} --help lists them"
         tasks = sorted(self.collection.task_names)
         if word.startswith(LONG_DASHES):
@@ -157,16 +155,6 @@ class TaskProgram(Program):
         if task_name and not difflib.get_close_matches(word, tasks, cutoff=NEAR):
             return f"error {place}: what is {word}? {self._quote(word)}; {place} --help lists the options"
         return f"error no task {word}{hint}; there are: {', '.join(tasks)}"
-
-
-def _flags_like(word: str, known: Sequence[str]) -> str:
-    """Options that a word may stand for: by their initials, by a part of them, or by likeness."""
-    bare = word.lstrip("-")
-    found = [flag for flag in known if bare == "".join(part[0] for part in flag.strip("-").split("-"))]
-    found = found or [flag for flag in known if f"-{bare}-" in f"{flag}-"]
-    if not found:
-        return did_you_mean(word, known)
-    return f" (did you mean {' or '.join(found[:MAX_ALIKE])}?)"
 
 
 def _as_setting(task: str | None, word: str) -> str:
