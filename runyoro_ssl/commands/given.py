@@ -112,8 +112,8 @@ def find_setting(task: str, flag: str) -> tuple[str, str]:
             return section, name
     known = [option.name for option in options_of(task)] + [name for _, name, _ in fields]
     raise ConfigError(
-        f'{task} has no option or setting "{flag}"{did_you_mean_option(flag, known)}; `runyoro-ssl {task} --help` lists '
-        "the options, and runyoro_ssl/config/ every setting"
+        f'{task} has no option or setting "{flag}"{did_you_mean_option(flag, known)}; `runyoro-ssl {task} --help` '
+        "lists the options, and runyoro_ssl/config/ every setting"
     )
 
 
