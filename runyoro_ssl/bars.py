@@ -34,6 +34,7 @@ class OneLineProgress(Progress):
     ) -> None:
         self._all, self._spare = tuple(columns), tuple(spare)
         super().__init__(*columns, console=console, transient=is_transient, disable=not console.file.isatty())
+        self.live._lock = console.lock  # noqa: SLF001 - see there
 
     def make_tasks_table(self, tasks: Iterable[Task]) -> Table:
         """The bars as a table, as rich draws it, of as many columns as the terminal has room for."""

@@ -7,6 +7,7 @@ import os
 import sys
 import warnings
 from collections.abc import Collection, Iterable, MutableMapping
+from threading import RLock
 from typing import Any
 
 import structlog
@@ -23,7 +24,26 @@ QUIETED = (
 WIDTH_IN_FILES = 120
 """Columns of a table that goes to a file and not to a terminal."""
 
-console = Console(stderr=True, highlight=False, emoji=False)
+
+class OneWriter(Console):
+    """A console on which each print is one step, from what it erases to what it draws again.
+
+    rich counts the lines of a bar to erase before it draws, and not at once: where a second bar comes or goes between,
+    by another thread, the last line above it would be erased. `bars` has its bars wait for the same lock.
+    """
+
+    @property
+    def lock(self) -> RLock:
+        """Its own, which may be taken again by who has it."""
+        return self._lock
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        """Print, while nobody else does."""
+        with self.lock:
+            super().print(*objects, **options)
+
+
+console = OneWriter(stderr=True, highlight=False, emoji=False)
 """Progress bars (`bars`) and log lines share it, so that neither erases the other."""
 
 

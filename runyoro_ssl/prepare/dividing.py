@@ -89,14 +89,14 @@ def _tell_of_amount(clips: Sequence[StoredClip], by: str, wanted: float, sample_
     """Where little is held out, or far more than was wanted."""
     seconds = sum(clip.record.num_samples for clip in clips if clip.record.split == VALIDATION) / sample_rate
     share = seconds * sample_rate / max(1, sum(clip.record.num_samples for clip in clips))
-    if share > max(MUCH_SHARE, 2 * wanted):
-        instead = "" if by == "recording" else "; --set prepare.split_by=recording holds out recordings instead"
-        yield f"{share:.0%} of what is kept is held out, {wanted:.0%} was wanted: each {by} is held out whole{instead}"
     if seconds < FEW_SEC:
         yield (
             f"only {seconds:.1f} s are held out: under {FEW_SEC:g} s, their loss hardly tells a gain from chance; "
             "raise --set prepare.validation_share, or add recordings"
         )
+    elif share > max(MUCH_SHARE, 2 * wanted):
+        instead = "" if by == "recording" else "; --set prepare.split_by=recording holds out recordings instead"
+        yield f"{share:.0%} of what is kept is held out, {wanted:.0%} was wanted: each {by} is held out whole{instead}"
 
 
 def _what_went(tally: Tally) -> str:

@@ -48,7 +48,7 @@ def _text(output_dir: Path, result: dict[str, Any]) -> str:
     guessing = chance(load_model_config(ModelConfig(model_name_or_path=str(output_dir))))
     first, best = (result["validations"][name] for name in ("first", "best"))
     rows = "\n".join(
-        f"| {label} | {number(name, first[f'eval/{name}'])} | {number(name, best[f'eval/{name}'])} |"
+        f"| {label} | {number(name, first.get(f'eval/{name}'))} | {number(name, best.get(f'eval/{name}'))} |"
         for name, label in measures(guessing).items()
     )
     return f"""---

@@ -115,6 +115,16 @@ def test_one_speaker_is_no_error(tmp_path: Path, tiny_model: Path) -> None:
     assert "is the only speaker named" in (tmp_path / "dataset" / "prepare_report.html").read_text()
 
 
+def test_much_more_held_out_than_wanted_is_told(tmp_path: Path, tiny_model: Path) -> None:
+    """Of two speakers one is held out, which may be half of it; the way to hold out less is named."""
+    waves = {f"{speaker}{n}.wav": (speaker, noise(14, n)) for speaker in ("akiiki", "amooti") for n in range(6)}
+    (told,) = prepared(tmp_path, tiny_model, waves).report["split_warnings"]
+    assert told == (
+        "50% of what is kept is held out, 5% was wanted: each speaker is held out whole; "
+        "--set prepare.split_by=recording holds out recordings instead"
+    )
+
+
 def test_nobody_told_speakers_apart(tmp_path: Path, tiny_model: Path) -> None:
     """Recordings are held out, with the way to name speakers; where some are named, how many are not."""
     report = prepared(tmp_path, tiny_model, {f"{n}.wav": (None, noise(3, n)) for n in range(4)}).report

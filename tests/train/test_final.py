@@ -62,7 +62,7 @@ def test_run_whose_validation_judges_nothing(
     found = json.loads((out / "result.json").read_text(), parse_constant=refuse)
     assert found["validations"]["best"]["eval/objective"] is None
     write_model_card(out)
-    assert (out / "README.md").read_text().count("| not measured | not measured |") == 3
+    assert (out / "README.md").read_text().count("| not measured | not measured |") == 4
 
 
 def test_run_that_was_never_healthy(train_config: MakeConfig) -> None:

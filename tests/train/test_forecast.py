@@ -66,7 +66,7 @@ def test_table_and_status(train_config: MakeConfig, run_task: RunTask, tmp_path:
     assert rows["checkpoint"].startswith("every 8 steps (")
     assert rows["checkpoints in all"] == "5 by steps, 0.3 MiB each"
     assert ": if it started now, until " in rows["time"]
-    assert "; measured on " in rows["update"]
+    assert "; measured on " in rows["step"]
     assert " predicted, at most " in rows["memory"]
     assert " are needed" in rows["memory free"]
     (on_disk,) = (value for name, value in rows.items() if name == "disk")
@@ -100,7 +100,7 @@ def test_resumed_run_is_told_from_where_it_is(train_config: MakeConfig, capfd: p
     assert (tree(out), found.problem) == (before, None)
     found, rows = told(train_config("run"))
     assert ("from step 0" in rows["steps"], found.problem, tree(out)) == (True, None, before)
-    assert "for a new one, give another --output-dir, e.g." in capfd.readouterr().err
+    assert "for a new one, give another --output-dir, e.g." in capfd.readouterr().out
 
 
 def test_run_too_large_for_memory(train_config: MakeConfig, run_task: RunTask, monkeypatch: pytest.MonkeyPatch) -> None:

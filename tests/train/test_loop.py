@@ -189,7 +189,7 @@ def test_output_folder_of_another_run_is_refused(train_config: MakeConfig) -> No
     config = train_config("taken", "train.max_steps=2")
     config.train.output_dir.mkdir()
     (config.train.output_dir / "precious.txt").write_text("mine")
-    with pytest.raises(ConfigError, match="already holds a run"):
+    with pytest.raises(ConfigError, match="already holds something that is no run: give another"):
         run(config)
     assert [path.name for path in config.train.output_dir.iterdir()] == ["precious.txt"]
 
