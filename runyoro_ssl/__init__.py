@@ -7,7 +7,7 @@ The tasks are functions here, for notebooks and scripts. Options and settings ar
     from runyoro_ssl import manifest, prepare, train
 
     manifest(audio_dir="recordings", output="m.jsonl", speaker_from="folder")
-    prepared = prepare(manifest_path="m.jsonl", output_dir="dataset", profile="mps-m4")
+    prepared = prepare(manifest_path="m.jsonl", output_dir="dataset")
     result = train(processed_dataset_path="dataset", output_dir="run", max_steps=100, set={"train.adam_beta2": 0.95})
     result.best["eval/contrastive_loss"]
 

@@ -53,17 +53,19 @@ def settings_to_go_on_with(asked: Config, given: Mapping[str, Any]) -> dict[str,
 
 
 def _find_again(values: dict[str, Any], folder: Path) -> None:
-    """Paths that the run had from the folder in which it began are taken from there, where they are not here.
+    """Paths that the run had from the folder in which it began are taken from there, not from here.
 
     Which that was, its own folder tells, where that was given from there, too.
     """
     began, was = folder.absolute(), Path(values["train"].get("output_dir", ""))
     if was.is_absolute() or began.parts[-len(was.parts) :] != was.parts:
         return
-    home = Path(*began.parts[: -len(was.parts)])
+    home = Path(*began.parts[: -len(was.parts)]).resolve()
+    if home == Path.cwd():
+        return
     for section, name in (("train", "processed_dataset_path"), ("model", "model_name_or_path")):
         path = values.get(section, {}).get(name)
-        if path and not Path(path).exists() and (home / path).exists():
+        if path and (home / path).exists():
             values[section][name] = str(home / path)
 
 

@@ -70,8 +70,8 @@ def show(found: list[RunRecord], given: Mapping[str, Any]) -> None:
         steps = f"{run.step} of {run.total_steps or 'not known'}"
         course = _course(run, "contrastive_loss"), _course(run, "accuracy")
         rows.append(["\n".join([_name(run.folder, folder), *unlike]), run.state, steps, *course])
-    columns = ["run, and what others have otherwise", "state", "steps", "held-out loss", "accuracy"]
-    print_table(f"Runs in {folder}; held-out speech first and best", columns, rows, whole=range(1, len(columns)))
+    columns = ["run, and what is unlike the others", "state", "steps", "held-out loss", "accuracy"]
+    print_table(f"Runs in {folder}; held-out speech first and best", columns, rows, whole=range(2, len(columns)))
     stopped = [run for run in found if run.state == "stopped"]
     close(
         then=[
@@ -97,6 +97,9 @@ def _show_two(found: Sequence[RunRecord]) -> None:
     names = [run.folder.name for run in found]
     rows = [["folder", *(str(run.folder) for run in found)], ["state", *(run.state for run in found)]]
     rows.append(["steps", *(f"{run.step} of {run.total_steps}" for run in found)])
+    datasets = {run.dataset for run in found if run.dataset}
+    if len(datasets) > 1:
+        rows.append(["datasets", *["not the same: their losses cannot be compared"] * len(found)])
     rows += [[f"setting {name}", *map(_value, values)] for name, values in differing(found).items()]
     for kind in ("first", "best", "last"):
         sides = [run.validations.get(kind, {}) for run in found]

@@ -14,6 +14,8 @@ IN_WORDS = {
     "objective": "objective, what is minimised, nats",
 }
 """By name, without the stage; what tells most comes first."""
+CHANCE_MARGIN = 0.02
+"""Nats within which a loss is that of guessing."""
 SHARES = ("accuracy", "diversity_loss")
 
 
@@ -33,4 +35,5 @@ def verdict(first: Mapping[str, float | None], best: Mapping[str, float | None])
     if was is None or now is None or guessing is None or not all(map(math.isfinite, (was, now, guessing))):
         return "held-out speech could not be measured"
     course = f"held-out loss {'fell' if now < was else 'did not fall'}: {was:.4f} to {now:.4f}"
-    return f"{course}, by guessing {guessing:.4f}" + ("" if now < guessing else ": nothing is learned yet")
+    learned = now < guessing - CHANCE_MARGIN
+    return f"{course}, by guessing {guessing:.4f}" + ("" if learned else ": nothing is learned yet")

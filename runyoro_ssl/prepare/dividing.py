@@ -92,7 +92,7 @@ def _tell_of_amount(clips: Sequence[StoredClip], by: str, wanted: float, sample_
     if seconds < FEW_SEC:
         yield (
             f"only {seconds:.1f} s are held out: under {FEW_SEC:g} s, their loss hardly tells a gain from chance; "
-            "raise --set prepare.validation_share, or add recordings"
+            "--set prepare.validation_share=0.1 holds out more; or add recordings"
         )
     elif share > max(MUCH_SHARE, 2 * wanted):
         instead = "" if by == "recording" else "; --set prepare.split_by=recording holds out recordings instead"

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -102,6 +104,8 @@ def scan(
     if not audio_dir.is_dir():
         raise ConfigError(f"{audio_dir}: no such folder; give the folder of your recordings as --audio-dir")
     _check_output(output, overwrite=overwrite)
+    if pattern is None and table is None:
+        _check_speakers_are_kept(output)
     opened = open_table(table, columns or Columns()) if table else None
     output.parent.mkdir(parents=True, exist_ok=True)
 
@@ -185,6 +189,19 @@ def _check_output(output: Path, *, overwrite: bool) -> None:
                 "give another --output" if path.is_dir() else "add --overwrite to replace it, or give another --output"
             )
             raise ConfigError(f"{path} exists; {advice}")
+
+
+def _check_speakers_are_kept(output: Path) -> None:
+    """Raise ConfigError if a manifest that names speakers would be replaced by one that names none."""
+    named = set()
+    with suppress(OSError, ValueError):  # what cannot be read knows no speaker
+        for line in output.read_text(encoding="utf-8").splitlines():
+            named.add(str(json.loads(line).get("speaker", "")))
+    if named := named - {""}:
+        raise ConfigError(
+            f"{output} names {len(named)} speakers, and this command none: add --speaker-from or --table, as when it "
+            "was made; or give another --output"
+        )
 
 
 def _check_matches(pattern: re.Pattern[str] | None, found: Walk) -> None:

@@ -22,7 +22,7 @@ from runyoro_ssl.train.final import RESULT
 from runyoro_ssl.train.health import journal
 from runyoro_ssl.train.run_lock import LOCK
 
-BESIDE = ("model.model_name_or_path", "train.processed_dataset_path")
+BESIDE = ("model.model_name_or_path", "train.processed_dataset_path", "hardware.precision")
 """Settings that say what a run is, beside those that decide what is learned."""
 
 
@@ -39,6 +39,8 @@ class RunRecord:
     step: int = 0
     total_steps: int | None = None
     validations: Mapping[str, Mapping[str, float | None]] = field(default_factory=dict)
+    dataset: str | None = None
+    """The hash of its dataset's content, where a checkpoint tells."""
 
 
 def find_runs(folder: Path) -> list[RunRecord]:
@@ -64,12 +66,14 @@ def read_run(folder: Path) -> RunRecord:
         result = json.loads((folder / RESULT).read_text(encoding="utf-8"))
         step = int(result["validations"]["last"]["step"])
         state = "running" if is_running else "finished" if step >= result["total_steps"] else "ended early"
-        return RunRecord(folder, settings, state, step, result["total_steps"], result["validations"])
+        dataset = result.get("dataset_sha256")
+        return RunRecord(folder, settings, state, step, result["total_steps"], result["validations"], dataset)
     for step, checkpoint in reversed(list_checkpoints(folder)):
         with suppress(OSError, ValueError, KeyError, CheckpointError):  # damaged, or of another version
             saved = load_state(checkpoint)
             state = "running" if is_running else _why_stopped(folder)
-            return RunRecord(folder, settings, state, step, saved["total_steps"], saved["validations"])
+            dataset = saved["dataset_sha256"]
+            return RunRecord(folder, settings, state, step, saved["total_steps"], saved["validations"], dataset)
     return RunRecord(folder, settings, "running" if is_running else "begun, nothing saved")
 
 

@@ -45,6 +45,7 @@ def save_final_model(run: TrainingRun) -> None:
         "parameters": parameters,
         "trained_parameters": sum(trained),
         "total_steps": run.total_steps,
+        "dataset_sha256": run.dataset_sha256,
         "train_hours": run.train_hours,
         "validations": _in_json(run.watch.validations),
     }

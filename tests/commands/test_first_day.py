@@ -105,3 +105,14 @@ def test_same_manifest_twice(corpus: Path, run_task: RunTask) -> None:
     assert run_task(f"manifest --audio-dir {corpus}")[0] == 0
     status, _, err = run_task(f"manifest --audio-dir {corpus}")
     assert (status, "add --overwrite to replace it, or give another --output" in err) == (1, True)
+
+
+def test_speakers_are_not_lost_unasked(corpus: Path, run_task: RunTask) -> None:
+    """The list is made again with new recordings in it, and the option that named the speakers is forgotten."""
+    again = f"manifest --audio-dir {corpus} --overwrite"
+    assert run_task(f"{again} --speaker-from folder")[0] == 0
+    status, _, err = run_task(again)
+    assert (status, "names 4 speakers, and this command none: add --speaker-from" in err) == (1, True)
+    assert run_task(f"{again} --speaker-from folder")[0] == 0
+    assert run_task(f"{again} --output other.jsonl")[0] == 0
+    assert run_task(f"{again} --output other.jsonl")[0] == 0

@@ -128,3 +128,15 @@ def test_two_by_name(two: Path, run_task: RunTask) -> None:
     status, out, err = run_task(f"runs one below/other --folder {two}")
     assert status == 0, err
     assert "setting train.learning_rate" in out
+
+
+def test_losses_on_other_speech_are_not_compared(two: Path, run_task: RunTask) -> None:
+    """Where the datasets of two runs differ, the table says so."""
+    result = two / "one" / "result.json"
+    before = result.read_text()
+    assert "not the same" not in run_task(f"runs one below/other --folder {two}")[1]
+    result.write_text(json.dumps(json.loads(before) | {"dataset_sha256": "another"}))
+    try:
+        assert "not the same: their losses" in run_task(f"runs one below/other --folder {two}")[1]
+    finally:
+        result.write_text(before)

@@ -27,6 +27,7 @@ def test_numbers() -> None:
     [
         (4.7, 4.5, "held-out loss fell: 4.7000 to 4.5000, by guessing 4.6000"),
         (4.7, 4.65, "held-out loss fell: 4.7000 to 4.6500, by guessing 4.6000: nothing is learned yet"),
+        (4.7, 4.59, "held-out loss fell: 4.7000 to 4.5900, by guessing 4.6000: nothing is learned yet"),
         (4.5, 4.55, "held-out loss did not fall: 4.5000 to 4.5500, by guessing 4.6000"),
         (math.nan, 4.5, "held-out speech could not be measured"),
         (None, 4.5, "held-out speech could not be measured"),

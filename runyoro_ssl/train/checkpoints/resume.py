@@ -202,7 +202,10 @@ def _find_differences(state: Mapping[str, Any], config: Config) -> list[str]:
     found = [f"{name} was {was}, is {now}" for name, was, now in differing_settings(state["config"], config)]
     was, now = state["dataset_sha256"], _dataset_sha256(config)
     if was != now:
-        found.append(f"the prepared dataset is another one (was {was[:12]}, is {now[:12]})")
+        found.append(
+            f"the dataset {config.train.processed_dataset_path} is another one than it had (was {was[:12]}, is "
+            f"{now[:12]}): give its own as --processed-dataset-path, or begin a new run in another --output-dir"
+        )
     return found
 
 

@@ -71,7 +71,7 @@ def test_another_dataset_is_refused(train_config: MakeConfig, dataset: Path, tmp
     assert run(train_config("run", "train.max_steps=2", moved, RESUME)).step == 2
     fingerprint = json.loads((other / "fingerprint.json").read_text())
     (other / "fingerprint.json").write_text(json.dumps({**fingerprint, "content_sha256": "0" * 64}))
-    with pytest.raises(CheckpointError, match=r"prepared dataset is another one \(was \w{12}, is 0{12}\)"):
+    with pytest.raises(CheckpointError, match=r"is another one than it had \(was \w{12}, is 0{12}\)"):
         run(train_config("run", "train.max_steps=2", moved, RESUME))
 
 
