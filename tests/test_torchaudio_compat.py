@@ -1,4 +1,4 @@
-"""torchaudio imports with any torch build."""
+"""A torchaudio that somebody has installed stops nothing here, whatever build of torch there is."""
 
 from __future__ import annotations
 
@@ -6,20 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-import torch
-
 from conftest import ROOT
-from runyoro_ssl.torchaudio_compat import import_torchaudio, torchaudio_form
-
-
-def test_functions_in_use_work_here() -> None:
-    """Whatever form was found on this machine: resample, add_noise, speed and gain give numbers."""
-    functional = import_torchaudio().functional
-    wave = torch.sin(torch.arange(16_000) * 0.05)
-    assert functional.resample(wave, 16_000, 8_000).shape == (8_000,)
-    assert functional.add_noise(wave, torch.randn(16_000), torch.tensor(10.0)).shape == wave.shape
-    assert functional.gain(wave, -6.0).abs().max() < 0.51
-    assert torchaudio_form() in ("native", "without its extension")
 
 
 def test_broken_extension_is_replaced(tmp_path: Path) -> None:
