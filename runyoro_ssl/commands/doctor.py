@@ -183,8 +183,8 @@ def _libraries() -> list[list[str]]:
     return [
         *rows,
         *_explain_torchaudio(),
-        ["uncompressed audio", f"{', '.join(formats)} (libsndfile {soundfile.__libsndfile_version__})"],
-        ["other audio, video", f"what FFmpeg reads (PyAV {version('av')})"],
+        ["libsndfile", f"{soundfile.__libsndfile_version__}: {', '.join(formats)}"],
+        ["FFmpeg, by PyAV", f"{version('av')}: all other audio, and the sound of videos"],
         ["plugins", f"{len(plugins.plugins)} loaded; `invoke plugins` lists them"],
     ]
 

@@ -25,8 +25,6 @@ from runyoro_ssl.errors import ConfigError, did_you_mean, did_you_mean_option
 if TYPE_CHECKING:
     from runyoro_ssl.option import Option
 
-PLACES = ("--one", "--other")
-"""Options that are given by their place, without their names."""
 LONG_DASHES = ("\u2013", "\u2014")
 """What word processors make of two short ones."""
 NEAR = 0.75
@@ -128,7 +126,7 @@ class TaskProgram(Program):
         flag, _, value = words[index - 1].rpartition("=")
         if index > 1 and not value.startswith("--") and (flag or words[index - 2].startswith("--")):
             option = flag or words[index - 2]
-            before = "" if option in PLACES else f"{option} "
+            before = "" if option in _places(words[0]) else f"{option} "
             return f'If it belongs to the word before it, quote both: {before}"{value} {word}"'
         return "An option goes before it"
 
@@ -174,13 +172,16 @@ def _with_dashes(word: str) -> str:
     return name.replace("_", "-") + equals + value if re.fullmatch(r"--[a-z][a-z0-9_-]*", name) else word
 
 
-def _with_names(words: list[str]) -> list[str]:
-    """`runs A B` as `runs --one A --other B`: Invoke has no place for a word that may be left out."""
+def _places(task: str) -> list[str]:
+    """The options of a task that may be given without their names, in their order."""
     from runyoro_ssl.commands.options import TASKS, options_of
 
-    if not words or words[0] not in TASKS:
-        return words
-    places = iter(option.flag for option in options_of(words[0]) if option.has_a_place)
+    return [option.flag for option in options_of(task) if option.has_a_place] if task in TASKS else []
+
+
+def _with_names(words: list[str]) -> list[str]:
+    """`runs A B` as `runs --one A --other B`: Invoke has no place for a word that may be left out."""
+    places = iter(_places(words[0]) if words else ())
     named, awaits_value = words[:1], False
     for word in words[1:]:
         flag = None if awaits_value or word.startswith("-") else next(places, None)

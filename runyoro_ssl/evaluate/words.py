@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
+from runyoro_ssl.config import HealthConfig
+
 IN_WORDS = {
     "contrastive_loss": "loss, nats per masked frame",
     "chance_loss": "the same by guessing",
@@ -14,8 +16,6 @@ IN_WORDS = {
     "objective": "objective, what is minimised, nats",
 }
 """By name, without the stage; what tells most comes first."""
-CHANCE_MARGIN = 0.02
-"""Nats within which a loss is that of guessing."""
 SHARES = ("accuracy", "diversity_loss")
 
 
@@ -35,5 +35,5 @@ def verdict(first: Mapping[str, float | None], best: Mapping[str, float | None])
     if was is None or now is None or guessing is None or not all(map(math.isfinite, (was, now, guessing))):
         return "held-out speech could not be measured"
     course = f"held-out loss {'fell' if now < was else 'did not fall'}: {was:.4f} to {now:.4f}"
-    learned = now < guessing - CHANCE_MARGIN
+    learned = now < guessing - HealthConfig().chance_margin
     return f"{course}, by guessing {guessing:.4f}" + ("" if learned else ": nothing is learned yet")

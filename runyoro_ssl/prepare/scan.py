@@ -193,11 +193,11 @@ def _check_output(output: Path, *, overwrite: bool) -> None:
 
 def _check_speakers_are_kept(output: Path) -> None:
     """Raise ConfigError if a manifest that names speakers would be replaced by one that names none."""
-    named = set()
+    named: set[str] = set()
     with suppress(OSError, ValueError):  # what cannot be read knows no speaker
-        for line in output.read_text(encoding="utf-8").splitlines():
-            named.add(str(json.loads(line).get("speaker", "")))
-    if named := named - {""}:
+        lines = map(json.loads, output.read_text(encoding="utf-8").splitlines())
+        named |= {str(line["speaker"]) for line in lines if isinstance(line, dict) and line.get("speaker")}
+    if named:
         raise ConfigError(
             f"{output} names {len(named)} speakers, and this command none: add --speaker-from or --table, as when it "
             "was made; or give another --output"

@@ -115,7 +115,7 @@ def test_plugins_and_doctor_print_their_tables(run_task: RunTask, monkeypatch: p
     rows = rows_of(out)
     assert rows["cpu-smoke"] == ["cpu", "yes"]
     assert rows["mps-m4"][0] == "mps"
-    assert {"other audio, video", "memory"} <= rows.keys()
+    assert {"FFmpeg, by PyAV", "memory"} <= rows.keys()
 
 
 def test_bug_shows_its_traceback_and_status_2(capsys: pytest.CaptureFixture[str]) -> None:
