@@ -9,10 +9,16 @@ from typing import Any
 SIGNALS = tuple(
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
 )  # Windows has no SIGHUP
+BY_NAME = {"SIGINT": "Ctrl-C", "SIGHUP": "a closed terminal"}
 SIGNAL_EXIT = 128
 """Added to a signal's number, as shells do: 130 for SIGINT, 143 for SIGTERM, 129 for a terminal that was closed."""
 PATIENCE_SEC = 60.0
 """Network file systems show what another machine wrote after so long at most."""
+
+
+def in_words(number: signal.Signals) -> str:
+    """What a signal most often comes of; others keep their name."""
+    return BY_NAME.get(number.name, number.name)
 
 
 def sum_over_processes(accelerator: Any, count: int) -> int:

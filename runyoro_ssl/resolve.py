@@ -19,6 +19,14 @@ from runyoro_ssl.option import AUTO
 from runyoro_ssl.redaction import REDACTED
 from runyoro_ssl.setting import Section
 
+OR_AUTO = f', or "{AUTO}"'
+PLAIN = {
+    **dict.fromkeys(("int_parsing", "int_type", "int_from_float", "int_parsing_size"), "a whole number is needed"),
+    **dict.fromkeys(("float_parsing", "float_type"), "a number is needed, such as 0.001"),
+    **dict.fromkeys(("bool_parsing", "bool_type"), "true or false is needed"),
+}
+"""What pydantic says in words of its own, by the kind of its complaint."""
+
 
 def section_type(name: str) -> type[Section]:
     """The schema of a section."""
@@ -177,8 +185,7 @@ def _by_setting(items: Iterable[Any]) -> list[Mapping[str, Any]]:
         *setting, last = item["loc"]
         if last == f"literal['{AUTO}']":
             continue
-        more = f', or "{AUTO}"'
-        found.append({**item, "loc": setting, "msg": item["msg"] + more} if _may_be_auto(setting) else item)
+        found.append({**item, "loc": setting, "msg": item["msg"] + OR_AUTO} if _may_be_auto(setting) else item)
     return found
 
 
@@ -200,12 +207,18 @@ def _explain(item: Mapping[str, Any]) -> str:
         elsewhere = [f"{other}.{where[-1]}" for other in _sections_with(str(where[-1]))]
         hint = f' (did you mean "{elsewhere[0]}"?)' if elsewhere else did_you_mean(str(where[-1]), known)
         return f'no setting "{name}"{hint}; there are: {", ".join(known)}'
-    message = item["msg"].removeprefix("Value error, ")
+    message = in_plain_words(item)
     if item["type"] == "tuple_type":
         parts = re.findall(r"[^][,\s\"']+", str(item["input"]))
         message = f"a list is needed: --set '{name}={json.dumps(parts)}'"
-    message = message[:1].lower() + message[1:]
     return f'{name} is "{item["input"]}": {message}' if item["type"] != "value_error" else f"{name}: {message}"
+
+
+def in_plain_words(item: Mapping[str, Any]) -> str:
+    """What a complaint of pydantic asks for."""
+    or_auto = OR_AUTO if item["msg"].endswith(OR_AUTO) else ""
+    message = PLAIN.get(item["type"], item["msg"].removesuffix(OR_AUTO).removeprefix("Value error, ")) + or_auto
+    return message[:1].lower() + message[1:]
 
 
 def _sections_with(field: str) -> list[str]:

@@ -57,7 +57,7 @@ def test_precision_flags_have_three_states(flags: dict[str, object], precision: 
     [
         (["train.lerning_rate=1"], r'no setting "train.lerning_rate" \(did you mean "learning_rate"\?\)'),
         (["trian.seed=1"], r'no setting "trian" \(did you mean "train"\?\)'),
-        (["train.max_steps=abc"], r'train.max_steps is "abc".*integer'),
+        (["train.max_steps=abc"], r'train.max_steps is "abc": a whole number'),
         (["train.max_steps=0"], r'train.max_steps is "0".*greater than 0'),
         (["masking.mask_time_prob=1.5"], r"mask_time_prob.*less than or equal to 1"),
         (["hardware.precision=fp8"], r"precision.*'fp32', 'bf16' or 'fp16'"),

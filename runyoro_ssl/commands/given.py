@@ -17,7 +17,7 @@ from runyoro_ssl.config import Config
 from runyoro_ssl.errors import ConfigError, did_you_mean, did_you_mean_option
 from runyoro_ssl.logs import get_logger
 from runyoro_ssl.redaction import hide
-from runyoro_ssl.resolve import best_profile, gather_given, load_config, section_type
+from runyoro_ssl.resolve import best_profile, gather_given, in_plain_words, load_config, section_type
 from runyoro_ssl.setting import Section, marks_of
 
 Own = TypeVar("Own", bound=Section)
@@ -39,7 +39,7 @@ def own_options(schema: type[Own], given: Mapping[str, Any], *, alone: bool = Fa
     except ValidationError as error:
         first = error.errors()[0]
         flag = f"--{str(first['loc'][0]).replace('_', '-')}"
-        raise ConfigError(f'{flag} is "{first["input"]}": {first["msg"][:1].lower()}{first["msg"][1:]}') from None
+        raise ConfigError(f'{flag} is "{first["input"]}": {in_plain_words(first)}') from None
 
 
 def resolve(task: str, given: Mapping[str, Any]) -> Config:

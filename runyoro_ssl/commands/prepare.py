@@ -13,7 +13,7 @@ from runyoro_ssl.commands.closing import close, command
 from runyoro_ssl.commands.given import own_options, resolve
 from runyoro_ssl.commands.options import PrepareOptions
 from runyoro_ssl.config import PrepareConfig, TrainConfig
-from runyoro_ssl.dataset.layout import PAGE
+from runyoro_ssl.dataset.layout import PAGE, SPLITS, VALIDATION
 
 if TYPE_CHECKING:
     from runyoro_ssl.prepare.pipeline import Prepared
@@ -91,6 +91,13 @@ def _as_typed(folder: Path, typed: object) -> Path:
     return path if path.absolute() == folder.absolute() else folder
 
 
+def _held_out(report: Mapping[str, Any]) -> str:
+    """What was held out whole, and how many of how many."""
+    groups = f"{report['split_by']}s"
+    out, among = (sum(report["splits"][name][groups] for name in names) for names in ((VALIDATION,), SPLITS))
+    return f"  held out: whole {groups}, {out} of {among}"
+
+
 def account_rows(report: Mapping[str, Any]) -> list[list[str]]:
     """The account of a preparation: what came in, what was dropped and why, what was kept where."""
     rows = [["in", str(report["lines_in"]), f"{report['seconds_in']:.1f}"]]
@@ -101,7 +108,7 @@ def account_rows(report: Mapping[str, Any]) -> list[list[str]]:
     rows.append(["kept", str(report["clips_kept"]), f"{report['seconds_kept']:.1f}"])
     for name, split in report["splits"].items():
         rows.append([f"  {name}", str(split["clips"]), f"{split['seconds']:.1f}"])
-    rows.append([f"  held out: whole {report['split_by']}s", "", ""])
+    rows.append([_held_out(report), "", ""])
     if report["absent"]["speakers"]:
         rows.append(["speakers wholly dropped", str(len(report["absent"]["speakers"])), ""])
     if report["absent"]["recordings"]:

@@ -167,9 +167,11 @@ def _as_setting(task: str | None, word: str) -> str:
 
 
 def _with_dashes(word: str) -> str:
-    """`--mask_time_prob=0.5` as `--mask-time-prob=0.5`."""
+    """`--mask_time_prob=0.5`, and `-mask-time-prob=0.5`, as `--mask-time-prob=0.5`: no option has one short dash."""
     name, equals, value = word.partition("=")
-    return name.replace("_", "-") + equals + value if re.fullmatch(r"--[a-z][a-z0-9_-]*", name) else word
+    if not re.fullmatch(r"--?[a-z][a-z0-9_-]+", name):
+        return word
+    return "--" + name.lstrip("-").replace("_", "-") + equals + value
 
 
 def _places(task: str) -> list[str]:

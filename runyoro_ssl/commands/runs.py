@@ -67,9 +67,8 @@ def show(found: list[RunRecord], given: Mapping[str, Any]) -> None:
             for name, values in others.items()
             if values[index] != usual(values)
         ]
-        steps = f"{run.step} of {run.total_steps or 'not known'}"
         course = _course(run, "contrastive_loss"), _course(run, "accuracy")
-        rows.append(["\n".join([_name(run.folder, folder), *unlike]), run.state, steps, *course])
+        rows.append(["\n".join([_name(run.folder, folder), *unlike]), run.state, _steps(run), *course])
     columns = ["run, and what is unlike the others", "state", "steps", "held-out loss", "accuracy"]
     print_table(f"Runs in {folder}; held-out speech first and best", columns, rows, whole=range(2, len(columns)))
     stopped = [run for run in found if run.state == "stopped"]
@@ -96,7 +95,7 @@ def _show_two(found: Sequence[RunRecord]) -> None:
 
     names = [run.folder.name for run in found]
     rows = [["folder", *(str(run.folder) for run in found)], ["state", *(run.state for run in found)]]
-    rows.append(["steps", *(f"{run.step} of {run.total_steps}" for run in found)])
+    rows.append(["steps", *map(_steps, found)])
     datasets = {run.dataset for run in found if run.dataset}
     if len(datasets) > 1:
         rows.append(["datasets", *["not the same: their losses cannot be compared"] * len(found)])
@@ -113,8 +112,15 @@ def _show_two(found: Sequence[RunRecord]) -> None:
     print_table("Two runs: settings that differ, and held-out speech", ["what", *names], rows)
 
 
+def _steps(run: RunRecord) -> str:
+    """How far it is, of how far it goes."""
+    return f"{run.step} of {run.total_steps}" if run.total_steps else "none saved"
+
+
 def _course(run: RunRecord, name: str) -> str:
     """A measure of held-out speech, of the first model and of the best."""
+    if not run.validations:
+        return "not yet"
     first, best = (number(name, run.validations.get(kind, {}).get(f"eval/{name}")) for kind in ("first", "best"))
     return f"{first} to {best}"
 

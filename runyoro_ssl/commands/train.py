@@ -14,7 +14,7 @@ from runyoro_ssl.commands.given import own_options, resolve
 from runyoro_ssl.commands.options import TrainOptions
 from runyoro_ssl.config import TrainConfig
 from runyoro_ssl.evaluate.words import IN_WORDS, number, verdict
-from runyoro_ssl.processes import SIGNAL_EXIT
+from runyoro_ssl.processes import SIGNAL_EXIT, in_words
 
 if TYPE_CHECKING:
     from runyoro_ssl.train.forecast import Forecast
@@ -78,7 +78,7 @@ def _show_end(result: TrainResult, given: Mapping[str, Any]) -> None:
     )
     where = f"step {result.step} of {result.total_steps}{saved}; go on: {go_on}"
     if ending.signal is not None:
-        end(f"stopped by {ending.signal.name} at {where}", status=SIGNAL_EXIT + ending.signal)
+        end(f"stopped by {in_words(ending.signal)} at {where}", status=SIGNAL_EXIT + ending.signal)
     if not result.is_main:
         return
     if ending.kind == "time" and result.step == result.start_step:

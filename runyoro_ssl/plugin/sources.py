@@ -32,7 +32,7 @@ def find_modules(chosen: PluginsConfig) -> Iterable[tuple[str, str, ModuleType]]
     for point in entry_points(group="runyoro_ssl"):
         yield _load_point(point)
     if not chosen.dir.is_dir() and chosen.dir != PluginsConfig().dir:
-        raise PluginError(f"plugins.dir is {chosen.dir}: no such folder; check the path")
+        raise PluginError(f"plugins.dir is {chosen.dir}: no such folder; {chosen.dir.absolute()} was looked for")
     for path in sorted(chosen.dir.glob("runyoro_*.py")):
         check_file(path)
         yield path.stem, str(path), _import(str(path), partial(_import_by_stem, path))

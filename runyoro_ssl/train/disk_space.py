@@ -102,7 +102,11 @@ class CheckpointSpace:
         more = max(self.at_most * self.checkpoint - self.existing, min(self.at_most, 1) * self.checkpoint)
         kept = "all are kept" if not self.limit else "those kept, the best, one being written"
         what = f"{plural(self.at_most, 'checkpoint')} of {size(self.checkpoint)} ({kept})"
-        return [Need(what, self.output_dir, more + SPARE_BYTES), Need("final model", self.output_dir, self.weights)]
+        return [
+            Need(what, self.output_dir, more),
+            Need("final model", self.output_dir, self.weights),
+            Need("to spare", self.output_dir, SPARE_BYTES),
+        ]
 
 
 def _bytes_of_weights(run: TrainingRun) -> tuple[int, int]:

@@ -92,17 +92,17 @@ def _forecast(config: Config, plugins: Plugins, processes: Any) -> Forecast:
     with explain_out_of_memory(config.hardware.device, to_begin(config)):
         run = build_run(fitted, material, plugins, accelerator, start)
     try_first_batch(run)
-    return _as_planned(run, free, before)
+    return _as_planned(run, free)
 
 
-def _as_planned(run: TrainingRun, free: int, before: Sequence[Disk]) -> Forecast:
-    """The forecast of a run that could be built. `free`: bytes of memory; `before`: disks that a download fills."""
+def _as_planned(run: TrainingRun, free: int) -> Forecast:
+    """The forecast of a run that could be built. `free`: bytes of memory. Its download, if any, lies on the disk."""
     intervals, peak = Intervals.of(run), _predicted_peak(run)
     # A run that would take more than there is could take the machine with it.
     pace = measure(run) if peak <= free and run.step < run.total_steps else None
     seconds = pace.seconds_left(intervals, run.step) if pace else None
     space = CheckpointSpace.of(run, by_clock=math.ceil((seconds or 0) / SAVE_SEC))
-    needed = disks([*space.needs(), *(need for disk in before for need in disk.needs)], reclaimed=space.superseded)
+    needed = disks(space.needs(), reclaimed=space.superseded)
     problems = [_memory_problem(run.config, peak, free, to_fit(run.config, run.longest_sec))] if peak > free else []
     problems += [f"{problem}, or a lower --save-total-limit" for disk in needed if (problem := disk.problem())]
     by_steps = num_checkpoints(intervals, run.step)

@@ -17,6 +17,7 @@ from conftest import ROOT
 from runyoro_ssl import logs
 from runyoro_ssl.commands.ending import command
 from runyoro_ssl.errors import RunyoroError
+from runyoro_ssl.processes import in_words
 
 RunTask = Callable[[str], tuple[int, str, str]]
 
@@ -189,7 +190,7 @@ def test_signal_ends_the_real_program_after_saving(
         _, err = process.communicate(timeout=60)
     assert log.exists(), err
     assert process.returncode == status, err
-    assert f"stopped by {number.name} at step" in err
+    assert f"stopped by {in_words(number)} at step" in err
     assert "--resume-from-checkpoint last" in " ".join(err.split())
     assert list((tmp_path / "run").glob("checkpoint-*"))
 

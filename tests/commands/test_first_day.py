@@ -49,6 +49,13 @@ def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             "lst: no such checkpoint; give `last`, or a folder like",
         ),
         ("train --resume-from-checkpoint last", "there is no run to go on with; give its --output-dir"),
+        ("train --learning-rate 5e-5x", 'train.learning_rate is "5e-5x": a number is needed, such as 0.001'),
+        ("train --learning-rate 0,00005", "a number is needed, such as 0.001"),
+        ("train --num-train-epochs 2.5", 'train.num_train_epochs is "2.5": a whole number is needed'),
+        ("train --set hardware.batch_seconds=lots", 'a number is needed, such as 0.001, or "auto"'),
+        ("smoke --seed x", '--seed is "x": a whole number is needed'),
+        ("train -dry-run", "no such dataset; make it with"),
+        ("train -learning_rate=x", "a number is needed"),
         ("prepare --set plugins.filters=[duration,snr]", 'a list is e.g. ["one", "two"]'),
     ],
 )

@@ -64,7 +64,7 @@ def test_two_runs_stand_side_by_side(two: Path, run_task: RunTask) -> None:
     assert "setting train.weight_decay" not in found
 
 
-def test_state_of_a_run(two: Path, tmp_path: Path) -> None:
+def test_state_of_a_run(two: Path, tmp_path: Path, run_task: RunTask) -> None:
     """Running while its lock is held; given up where an alarm ended it; begun where nothing was saved."""
     other = two / "below" / "other"
     with lock_run(other):
@@ -85,6 +85,9 @@ def test_state_of_a_run(two: Path, tmp_path: Path) -> None:
         *("begun, nothing saved", 0, None),
         3,
     )
+    listed = run_task(f"runs --folder {tmp_path}")[1]
+    assert "none saved" in listed
+    assert "not yet" in listed
     (tmp_path / "begun" / "run.toml").write_text("seed = [")
     assert find_runs(tmp_path)[0].settings == {}
 

@@ -43,6 +43,20 @@ def test_one_cast_of_attentions_input_changes_rounding_alone() -> None:
     assert 0 < off < 1.2 * their_off
 
 
+@pytest.mark.parametrize("channels", [2, 4, 8, 14, 16, 64])
+def test_positions_in_bf16_are_those_in_fp32(channels: int) -> None:
+    """However narrow the groups of the positional convolution: some CPUs get narrow ones wrong in bf16, silently."""
+    sizes = {"hidden_size": 4 * channels, "num_conv_pos_embedding_groups": 4, "num_conv_pos_embeddings": 16}
+    config = transformers.Wav2Vec2Config(**{**TINY, **sizes, "num_attention_heads": 2, "num_hidden_layers": 0})
+    torch.manual_seed(0)
+    encoder = transformers.Wav2Vec2ForPreTraining(config).eval().wav2vec2.encoder
+    hidden = torch.randn(2, 299, 4 * channels)
+    exact = run_context_network(encoder, hidden, None)
+    with torch.autocast("cpu", torch.bfloat16):
+        rounded = run_context_network(encoder, hidden, None)
+    assert 0 <= (rounded - exact).norm() / exact.norm() < 0.01
+
+
 @pytest.fixture
 def cpu(monkeypatch: pytest.MonkeyPatch) -> Any:
     """A function: from now on, torch says so of units for bf16 (None: nothing), where a product takes so many times."""

@@ -115,7 +115,7 @@ def test_manifest_decodes_no_more_than_is_drawn(folder: Path, tmp_path: Path, mo
 
 @pytest.mark.parametrize(
     ("hours", "complaint"),
-    [("0.0001", "the shortest has 0.000139 h"), ("0", "greater than 0"), ("two", "valid number"), ("-1", "greater")],
+    [("0.0001", "the shortest has 0.000139 h"), ("0", "greater than 0"), ("two", "a number is"), ("-1", "greater")],
 )
 def test_hours_that_cannot_be(
     folder: Path, tmp_path: Path, run_task: Callable[[str], tuple[int, str, str]], hours: str, complaint: str
