@@ -217,7 +217,7 @@ def _explain(item: Mapping[str, Any]) -> str:
 def in_plain_words(item: Mapping[str, Any]) -> str:
     """What a complaint of pydantic asks for."""
     or_auto = OR_AUTO if item["msg"].endswith(OR_AUTO) else ""
-    message = PLAIN.get(item["type"], item["msg"].removesuffix(OR_AUTO).removeprefix("Value error, ")) + or_auto
+    message: str = PLAIN.get(item["type"], item["msg"].removesuffix(OR_AUTO).removeprefix("Value error, ")) + or_auto
     return message[:1].lower() + message[1:]
 
 
