@@ -10,7 +10,7 @@ import torch
 
 from runyoro_ssl.batches.build import TrainingBatch
 from runyoro_ssl.model.attention import is_fused
-from runyoro_ssl.model.context import mask_keys
+from runyoro_ssl.model.context import convolve_positions, mask_keys
 from runyoro_ssl.model.encoder import encode_waveforms
 from runyoro_ssl.model.objective import compute_objective
 
@@ -89,7 +89,7 @@ def _convolve(model: Any, inputs: Tensors) -> torch.Tensor:
 
 
 def _positions(model: Any, inputs: Tensors) -> torch.Tensor:
-    return _shown(model.wav2vec2.encoder.pos_conv_embed(inputs["hidden"]), inputs)
+    return _shown(convolve_positions(model.wav2vec2.encoder.pos_conv_embed, inputs["hidden"]), inputs)
 
 
 def _layer(model: Any, inputs: Tensors) -> torch.Tensor:

@@ -31,7 +31,7 @@ def run_context_network(
     """
     if attention_mask is not None:
         hidden = hidden.masked_fill(~attention_mask[..., None], 0.0)
-    hidden = hidden + _convolve_positions(encoder.pos_conv_embed, hidden)
+    hidden = hidden + convolve_positions(encoder.pos_conv_embed, hidden)
     stable = encoder.config.do_stable_layer_norm
     if not stable:
         hidden = encoder.layer_norm(hidden)
@@ -43,7 +43,7 @@ def run_context_network(
     return encoder.layer_norm(hidden) if stable else hidden
 
 
-def _convolve_positions(embedding: Any, hidden: torch.Tensor) -> torch.Tensor:
+def convolve_positions(embedding: Any, hidden: torch.Tensor) -> torch.Tensor:
     """The positional convolution; in fp32 on a CPU where its groups are narrow (XLS-R has 64 channels in each).
 
     On CPUs with AMX, oneDNN 3.12 of torch 2.13 convolves groups of 2 to 14 channels in bf16 wrongly: no error, and a
