@@ -4,8 +4,32 @@ What they do, and the options they take, stands in `runyoro_ssl/commands`.
 """
 
 from runyoro_ssl.commands.program import adopt_invoke
-from runyoro_ssl.commands.tasks import bench, doctor, manifest, plugins, prepare, runs, smoke, train
+from runyoro_ssl.commands.tasks import (
+    bench,
+    doctor,
+    embed,
+    evaluate,
+    manifest,
+    plugins,
+    prepare,
+    publish,
+    runs,
+    smoke,
+    train,
+)
 
-__all__ = ["bench", "doctor", "manifest", "plugins", "prepare", "runs", "smoke", "train"]
+__all__ = [
+    "bench",
+    "doctor",
+    "embed",
+    "evaluate",
+    "manifest",
+    "plugins",
+    "prepare",
+    "publish",
+    "runs",
+    "smoke",
+    "train",
+]
 
 adopt_invoke()

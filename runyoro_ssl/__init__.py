@@ -26,9 +26,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from runyoro_ssl.commands.bench import bench as bench
     from runyoro_ssl.commands.doctor import doctor as doctor
+    from runyoro_ssl.commands.embed import embed as embed
+    from runyoro_ssl.commands.evaluate import evaluate as evaluate
     from runyoro_ssl.commands.manifest import manifest as manifest
     from runyoro_ssl.commands.plugins import plugins as plugins
     from runyoro_ssl.commands.prepare import prepare as prepare
+    from runyoro_ssl.commands.publish import publish as publish
     from runyoro_ssl.commands.runs import runs as runs
     from runyoro_ssl.commands.smoke import smoke as smoke
     from runyoro_ssl.commands.train import train as train
@@ -49,7 +52,7 @@ except ImportError:  # torch and transformers alone: `python -m runyoro_ssl.benc
 
     hookspec = hookimpl = _unmarked  # type: ignore[assignment]
 
-TASKS = ("manifest", "prepare", "train", "runs", "smoke", "bench", "plugins", "doctor")
+TASKS = ("manifest", "prepare", "train", "evaluate", "runs", "publish", "embed", "smoke", "bench", "plugins", "doctor")
 
 
 def __getattr__(name: str) -> Any:

@@ -56,6 +56,18 @@ class TrainingError(RunyoroError):
     """Training that cannot start, or must not go on."""
 
 
+class EvaluationError(RunyoroError):
+    """Two models cannot be compared."""
+
+
+class EmbedError(RunyoroError):
+    """Recordings, or a layer, of which no features or units can be had."""
+
+
+class PublishError(RunyoroError):
+    """A model that cannot be published, or that the hub does not take."""
+
+
 class LoaderError(TrainingError):
     """Batches can no longer be built; what was learned so far can be saved."""
 

@@ -39,7 +39,7 @@ class Option:
         if self.kind == "switch":
             return self.flag
         if self.has_a_place:
-            return self.name.upper()
+            return f"{self.name.upper()}{' …' if self.kind == 'list' else ''}"
         value = "|".join(self.choices) or {"list": "SECTION.FIELD=VALUE"}.get(self.kind, self.kind.upper())
         return f"{self.flag}={value}"
 

@@ -144,6 +144,17 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path}: not a readable TOML file: {error}") from None
 
 
+def home_of_run(folder: Path, output_dir: str) -> Path | None:
+    """The folder from which a run was started, as its own folder tells by the setting of the same; None: not known.
+
+    Paths that the run had from there are taken from there, wherever one stands now.
+    """
+    began, was = folder.absolute(), Path(output_dir)
+    if not was.parts or was.is_absolute() or began.parts[-len(was.parts) :] != was.parts:
+        return None
+    return Path(*began.parts[: -len(was.parts)]).resolve()
+
+
 def _parse_setting(setting: str) -> tuple[str, Any]:
     """The name and the value of `section.field=value`."""
     name, equals, text = setting.partition("=")

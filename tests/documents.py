@@ -146,6 +146,8 @@ class Reader:
                 self._gather()
         if document == "README.md":
             shutil.copytree(self.checkout / "data", self.own / "data")
+            ignored = shutil.ignore_patterns("checkpoint-*")
+            shutil.copytree(self.checkout / "models/ssl", self.own / "models", ignore=ignored)
             manifest = self.own / "data/manifest/audio_manifest.jsonl"
             lines = [{**json.loads(line), "village": "Hoima"} for line in manifest.read_text().splitlines()]
             manifest.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
@@ -156,7 +158,8 @@ class Reader:
             text = STOP.format(text)
         for sign, beside in BESIDE.items():
             if sign in text:
-                text = f"{' & '.join(beside)} & sleep 3; {text}; status=$?; kill $(jobs -p); wait; (exit $status)"
+                end = "status=$?; kill $!; wait $!; kill $(jobs -p); wait; (exit $status)"  # the last one first
+                text = f"{' & '.join(beside)} & sleep 3; {text}; {end}"
         self._run(f"{command.document}:{command.line}", text)
 
     def _run(self, place: str, text: str) -> None:
@@ -189,6 +192,8 @@ class Reader:
             shutil.rmtree(self.checkout / name, ignore_errors=True)
         shutil.copytree(self.own / "data", self.checkout / "data")
         shutil.copytree(self.own / "data/processed/ssl_dataset", self.checkout / "shared/dataset")
+        if not re.search(r"(?<!\.)\btrain\b", text):  # a model has a method of that name
+            shutil.copytree(self.own / "models", self.checkout / "models/ssl")
         if "prepare" in text:
             shutil.rmtree(self.checkout / "data/processed")
         if "manifest" in text:

@@ -1,14 +1,16 @@
-"""Built-in logging backends of `train`: console, jsonl, tensorboard, wandb."""
+"""Built-in logging backends of `train`: console, jsonl, tensorboard, wandb, trackio."""
 
 from __future__ import annotations
 
 import errno
 import importlib.util
+import io
 import json
 import math
 import os
 import shutil
 from collections.abc import Mapping
+from contextlib import redirect_stdout
 from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING, Any, Literal
 
@@ -23,6 +25,11 @@ METRICS, TENSORBOARD = "metrics.jsonl", "tensorboard"
 """What the backends of these names write into a run's folder."""
 WANDB_KEEPS_OUT = {"x_disable_meta": True, "disable_git": True, "disable_code": True, "console": "off"}
 """wandb would record the command line, the address of the git remote and the code: any may hold a token or a name."""
+TRACKIO_SENDS_BY = (
+    *("TRACKIO_SPACE_ID", "TRACKIO_SERVER_URL", "TRACKIO_BUCKET_ID", "TRACKIO_DATASET_ID"),
+    *("TRACKIO_WEBHOOK_URL", "TRACKIO_WRITE_TOKEN"),
+)
+"""Variables by which trackio sends what it logs, or part of it, elsewhere."""
 
 
 class ConsoleLogger:
@@ -172,10 +179,63 @@ class WandbLogger:
         self._run.finish(exit_code=0 if status == "finished" else 1)
 
 
+@dataclass
+class TrackioLogger:
+    """Backend for trackio: into its database on this machine, unless `space_id` names a Space of the hub.
+
+    trackio would also send what variables of the environment name (a Space, a server, a bucket, a webhook), ask the hub
+    for the name of who is logged in, and record the machine's load: none of that is done. A run that goes on is a run
+    of its own there, `NAME from step N`, in the group of the first: what lies past its checkpoint stays the other's.
+    """
+
+    project: str = "runyoro-ssl"
+    space_id: str | None = None
+
+    def __post_init__(self) -> None:
+        if importlib.util.find_spec("trackio") is None:
+            raise PluginError("trackio is not installed; pip install -e '.[trackio]'")
+
+    def open(self, run: Run) -> None:
+        """Start a run in the project."""
+        for name in TRACKIO_SENDS_BY:
+            os.environ.pop(name, None)
+        import trackio
+        from huggingface_hub import constants
+
+        self._trackio: Any = trackio  # its functions have no types
+        name = run.name if run.is_new else f"{run.name} from step {run.start_step}"
+        was_offline = constants.HF_HUB_OFFLINE
+        constants.HF_HUB_OFFLINE = was_offline or self.space_id is None
+        try:
+            with redirect_stdout(io.StringIO()):  # it prints among the progress bars
+                self._run: Any = trackio.init(
+                    project=self.project,
+                    name=name,
+                    group=run.name,
+                    config=dict(run.config),
+                    space_id=self.space_id,
+                    embed=False,
+                    auto_log_gpu=False,
+                    auto_log_cpu=False,
+                )
+        finally:
+            constants.HF_HUB_OFFLINE = was_offline
+
+    def log(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Log the numbers of one step; those that are none are left out."""
+        self._run.log({name: value for name, value in metrics.items() if math.isfinite(value)}, step=step)
+
+    def close(self, status: str) -> None:  # noqa: ARG002 - the backend's interface
+        """Finish, when all is in the database."""
+        with redirect_stdout(io.StringIO()):
+            self._trackio.finish()
+
+
 @hookimpl
 def runyoro_logging_backends(register: Register) -> None:
-    """Register the backends. wandb needs the extra of that name."""
+    """Register the backends. wandb and trackio need the extras of their names."""
     register("console", ConsoleLogger)
     register("jsonl", JsonlLogger)
     register("tensorboard", TensorBoardLogger)
     register("wandb", WandbLogger)
+    register("trackio", TrackioLogger)

@@ -16,7 +16,7 @@ from runyoro_ssl.commands.checking import Checked, check, refuse_check_options, 
 from runyoro_ssl.commands.closing import close, command
 from runyoro_ssl.commands.given import own_options, resolve
 from runyoro_ssl.commands.needs import memory_rows
-from runyoro_ssl.commands.options import DoctorOptions
+from runyoro_ssl.commands.own import DoctorOptions
 from runyoro_ssl.commands.what_fits import WhatFits, find_what_fits, show_what_fits
 from runyoro_ssl.config import Config
 from runyoro_ssl.devices import available_devices

@@ -11,7 +11,8 @@ from pydantic import ValidationError
 
 from runyoro_ssl.bench.options import BenchOptions
 from runyoro_ssl.check.options import CheckOptions
-from runyoro_ssl.commands.options import TASKS, PrecisionOptions, options_of
+from runyoro_ssl.commands.options import TASKS, options_of
+from runyoro_ssl.commands.own import PrecisionOptions
 from runyoro_ssl.commands.resuming import settings_to_go_on_with
 from runyoro_ssl.config import Config
 from runyoro_ssl.errors import ConfigError, did_you_mean, did_you_mean_option

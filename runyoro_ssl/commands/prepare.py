@@ -11,7 +11,7 @@ from runyoro_ssl import logs
 from runyoro_ssl.audio.reasons import count_flaws
 from runyoro_ssl.commands.closing import close, command
 from runyoro_ssl.commands.given import own_options, resolve
-from runyoro_ssl.commands.options import PrepareOptions
+from runyoro_ssl.commands.own import PrepareOptions
 from runyoro_ssl.config import PrepareConfig, TrainConfig
 from runyoro_ssl.dataset.layout import PAGE, SPLITS, VALIDATION
 

@@ -8,7 +8,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Sequence
-from itertools import groupby
+from itertools import chain, groupby, repeat
 from typing import TYPE_CHECKING, Any
 
 from invoke.collection import Collection
@@ -182,13 +182,22 @@ def _places(task: str) -> list[str]:
 
 
 def _with_names(words: list[str]) -> list[str]:
-    """`runs A B` as `runs --one A --other B`: Invoke has no place for a word that may be left out."""
-    places = iter(_places(words[0]) if words else ())
+    """`runs A B` as `runs --one A --other B`: Invoke has no place for a word that may be left out.
+
+    `embed A B` as `embed --files A --files B`: nor for several.
+    """
+    from runyoro_ssl.commands.options import TASKS, options_of
+
+    options = options_of(words[0]) if words and words[0] in TASKS else []
+    places = chain.from_iterable(
+        repeat(option.flag) if option.kind == "list" else [option.flag] for option in options if option.has_a_place
+    )
+    alone = {option.flag for option in options if option.kind == "switch" and not option.has_three_states}
     named, awaits_value = words[:1], False
     for word in words[1:]:
         flag = None if awaits_value or word.startswith("-") else next(places, None)
         named += [word] if flag is None else [flag, word]
-        awaits_value = word.startswith("--") and "=" not in word
+        awaits_value = word.startswith("--") and "=" not in word and word not in alone
     return named
 
 

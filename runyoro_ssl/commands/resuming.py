@@ -11,7 +11,7 @@ from runyoro_ssl.devices import available_devices
 from runyoro_ssl.errors import ConfigError
 from runyoro_ssl.logs import get_logger
 from runyoro_ssl.option import AUTO
-from runyoro_ssl.resolve import read_toml, section_type
+from runyoro_ssl.resolve import home_of_run, read_toml, section_type
 
 log = get_logger()
 
@@ -53,15 +53,9 @@ def settings_to_go_on_with(asked: Config, given: Mapping[str, Any]) -> dict[str,
 
 
 def _find_again(values: dict[str, Any], folder: Path) -> None:
-    """Paths that the run had from the folder in which it began are taken from there, not from here.
-
-    Which that was, its own folder tells, where that was given from there, too.
-    """
-    began, was = folder.absolute(), Path(values["train"].get("output_dir", ""))
-    if was.is_absolute() or began.parts[-len(was.parts) :] != was.parts:
-        return
-    home = Path(*began.parts[: -len(was.parts)]).resolve()
-    if home == Path.cwd():
+    """Paths that the run had from the folder in which it began are taken from there, not from here."""
+    home = home_of_run(folder, str(values["train"].get("output_dir", "")))
+    if home is None or home == Path.cwd():
         return
     for section, name in (("train", "processed_dataset_path"), ("model", "model_name_or_path")):
         path = values.get(section, {}).get(name)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from runyoro_ssl.commands.closing import close, command
 from runyoro_ssl.commands.given import own_options
-from runyoro_ssl.commands.options import RunsOptions
+from runyoro_ssl.commands.own import RunsOptions
 from runyoro_ssl.errors import ConfigError
 from runyoro_ssl.evaluate.words import IN_WORDS, number
 from runyoro_ssl.logs import print_table

@@ -18,7 +18,7 @@ from typing import Any
 from runyoro_ssl.builtins.loggers import METRICS
 from runyoro_ssl.commands.closing import close, command
 from runyoro_ssl.commands.given import own_options
-from runyoro_ssl.commands.options import SmokeOptions
+from runyoro_ssl.commands.own import SmokeOptions
 from runyoro_ssl.config import Config
 from runyoro_ssl.dataset.layout import REPORT
 from runyoro_ssl.errors import DatasetError, TrainingError
@@ -224,10 +224,11 @@ def _prepare(config: Config) -> str:
 
 
 def _train(config: Config) -> tuple[dict[str, float], dict[str, float]]:
-    from runyoro_ssl.publish.card import write_model_card
+    from runyoro_ssl.publish.report.keep import PageKeeper
     from runyoro_ssl.train.run import train
 
-    outcome = train(config, load_plugins(config), on_final=write_model_card)
+    keeper = PageKeeper()
+    outcome = train(config, load_plugins(config), on_validation=keeper.write_page, on_final=keeper.write_card_and_page)
     if outcome.ending.kind == "signal":
         raise KeyboardInterrupt
     logged = [json.loads(line)["step"] for line in (config.train.output_dir / METRICS).open(encoding="utf-8")]

@@ -13,7 +13,10 @@ HELP = {
     "manifest": "List the readable recordings of a folder, with their real durations.",
     "prepare": "Decode, cut, filter and split the manifest's recordings into a dataset.",
     "train": "Adapt the base model to the prepared dataset.",
+    "evaluate": "Compare the adapted model with its base on held-out speech, and say whether it helped.",
     "runs": "List the runs, how far they are and how good; or compare two: `runs ONE OTHER`.",
+    "publish": "Send the final model of a run to the hub: weights, settings and card, and nothing else.",
+    "embed": "Write features of recordings, or units: `embed FILE… --layer 16`.",
     "smoke": "Run the whole way, small, and check what it claims: no network, data or GPU needed.",
     "bench": "Time the training step, or with --data the data path, beside what a user would otherwise run.",
     "plugins": "List the plugins: where each comes from, what it offers, what the configuration uses.",
@@ -30,4 +33,4 @@ def do_and_show(name: str, **given: Any) -> None:
 
 
 ALL = tuple(SchemaTask(name, text, partial(do_and_show, name)) for name, text in HELP.items())
-manifest, prepare, train, runs, smoke, bench, plugins, doctor = ALL
+manifest, prepare, train, evaluate, runs, publish, embed, smoke, bench, plugins, doctor = ALL

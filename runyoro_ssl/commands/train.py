@@ -11,7 +11,7 @@ from runyoro_ssl import logs
 from runyoro_ssl.commands.closing import close, command
 from runyoro_ssl.commands.ending import end
 from runyoro_ssl.commands.given import own_options, resolve
-from runyoro_ssl.commands.options import TrainOptions
+from runyoro_ssl.commands.own import TrainOptions
 from runyoro_ssl.config import TrainConfig
 from runyoro_ssl.evaluate.words import IN_WORDS, number, verdict
 from runyoro_ssl.processes import SIGNAL_EXIT, in_words
@@ -48,10 +48,11 @@ def train(**given: Any) -> TrainResult | Forecast:
 
         return forecast(config, plugins)
     # All of it now: in days, when the run has ended, another version may be installed.
-    from runyoro_ssl.publish.card import write_model_card
+    from runyoro_ssl.publish.report.keep import PageKeeper
     from runyoro_ssl.train.run import train as run_training
 
-    return run_training(config, plugins, on_final=write_model_card)
+    keeper = PageKeeper()
+    return run_training(config, plugins, on_validation=keeper.write_page, on_final=keeper.write_card_and_page)
 
 
 def show(result: TrainResult | Forecast, given: Mapping[str, Any]) -> None:
@@ -98,6 +99,7 @@ def _show_end(result: TrainResult, given: Mapping[str, Any]) -> None:
     ]
     logs.print_table(f"{result.output_dir}", columns, rows)
     from runyoro_ssl.publish.card import CARD
+    from runyoro_ssl.publish.report.write import REPORT_PAGE
 
     folder = result.output_dir
     close(
@@ -105,9 +107,11 @@ def _show_end(result: TrainResult, given: Mapping[str, Any]) -> None:
             ("result", verdict(result.first, result.best or result.last)),
             ("model", folder),
             ("what it is and what it was made of", folder / CARD),
+            *([("how it went, to look at", page)] if (page := folder / REPORT_PAGE).exists() else []),
             ("every number, as curves", f"tensorboard --logdir {shlex.quote(str(folder))}"),
             ("use it in Python", f'Wav2Vec2ForPreTraining.from_pretrained("{folder}")'),
         ],
+        [("say whether it helped", command("evaluate", adapted=_unless_usual(result)))],
     )
 
 

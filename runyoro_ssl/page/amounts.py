@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 MIB, GIB = 1 << 20, 1 << 30
+SMALLEST = 1e-3
+"""Smaller values are written with as many decimals as they need."""
 
 
 def number(value: float, digits: int = 0) -> str:
@@ -40,3 +45,38 @@ def share(part: float, whole: float) -> str:
 def plural(count: int, noun: str) -> str:
     """Write a count with its noun: 1 clip, 2 clips."""
     return f"{number(count)} {noun}{'' if count == 1 else 's'}"
+
+
+def figure(value: float | None, unit: str = "") -> str:
+    """Write a measured value with its unit; None and what is no number read "not measured".
+
+    A unit of "%" shows a share of 0..1 in per cent. Small values have two digits that are not 0, and no power of ten.
+    """
+    if value is None or not math.isfinite(value):
+        return "not measured"
+    shown = 100 * value if unit == "%" else value
+    if 0 < abs(shown) < SMALLEST:
+        text = number(shown, 1 - math.floor(math.log10(abs(shown)))).rstrip("0")
+    else:
+        text = number(shown, 0 if shown == 0 else _digits(abs(shown), unit))
+    return f"{text} {unit}".rstrip()
+
+
+def figures(values: Sequence[float], unit: str = "", *, is_signed: bool = False) -> list[str]:
+    """Write values that belong together, such as the ends of an interval: without the unit, with equal decimals.
+
+    `is_signed` shows the sign of what is above 0, too: of differences.
+    """
+    shown = [100 * value if unit == "%" else value for value in values]
+    digits = _digits(max(map(abs, shown)), unit)
+    texts = [number(value, digits) for value in shown]
+    return [f"+{text}" if is_signed and value > 0 else text for text, value in zip(texts, shown, strict=True)]
+
+
+def _digits(size: float, unit: str) -> int:
+    """Decimals for a value of this size: for per cent one, two under 1; else as many as three digits need."""
+    if unit == "%":
+        return 1 if size >= 1 else 2
+    if 0 < size < SMALLEST:
+        return 1 - math.floor(math.log10(size))
+    return next((digits for digits, least in enumerate((100, 10, 1)) if size >= least), 3)

@@ -9,19 +9,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from runyoro_ssl.page.amounts import amount_of_time, number, plural, share
+from runyoro_ssl.page.axes import Tick, digits_of, nice_step, place, ticks
 
 NUM_BINS = 36
 OUTER_SHARE = 0.5
 """Per cent of the values at either end that may lie outside the axis of a histogram."""
 MAX_BARS = 20
-
-
-@dataclass(frozen=True)
-class Tick:
-    """A label of an axis and where it stands."""
-
-    at: float
-    text: str
 
 
 @dataclass(frozen=True)
@@ -81,18 +74,11 @@ def histogram(title: str, unit: str, hint: str, values: np.ndarray, is_upper: np
         hint,
         summary=_summary(values[known], unit, noun),
         note=_note(known, int(known.sum() - counts[0].sum() - counts[1].sum()), noun),
-        median=_place(float(np.median(values[known])), low, high),
+        median=place(float(np.median(values[known])), low, high),
         bins=_bins(edges, counts, top, unit, noun),
-        x_ticks=_ticks(low, high, nice_step(high - low, 6)),
-        y_ticks=_ticks(0.0, top, step),
+        x_ticks=ticks(low, high, nice_step(high - low, 6)),
+        y_ticks=ticks(0.0, top, step),
     )
-
-
-def nice_step(span: float, parts: int, least: float = 0.0) -> float:
-    """Choose the smallest of 1, 2, 5 times a power of ten that goes at most `parts` times into `span`."""
-    raw = max(span / parts, least) or 1.0
-    power: float = 10.0 ** math.floor(math.log10(raw))
-    return next(factor * power for factor in (1, 2, 5, 10) if factor * power >= raw * (1 - 1e-9))
 
 
 def _edges(values: np.ndarray) -> np.ndarray:
@@ -104,37 +90,23 @@ def _edges(values: np.ndarray) -> np.ndarray:
 
 def _bins(edges: np.ndarray, counts: Sequence[np.ndarray], top: float, unit: str, noun: str) -> list[Bin]:
     width = 100 / (len(edges) - 1)
-    digits = _digits(float(edges[1] - edges[0]))
+    digits = digits_of(float(edges[1] - edges[0]))
     return [
         Bin(
-            round(place * width, 3),
+            round(at * width, 3),
             round(width, 3),
             round(100 * float(lower) / top, 3),
             round(100 * float(upper) / top, 3),
-            f"{number(edges[place], digits)} to {number(edges[place + 1], digits)} {unit}: "
+            f"{number(edges[at], digits)} to {number(edges[at + 1], digits)} {unit}: "
             f"{plural(int(lower + upper), noun)}",
         )
-        for place, (lower, upper) in enumerate(zip(*counts, strict=True))
+        for at, (lower, upper) in enumerate(zip(*counts, strict=True))
     ]
-
-
-def _ticks(low: float, high: float, step: float) -> list[Tick]:
-    places = np.arange(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1) * step
-    return [Tick(_place(float(place), low, high), number(float(place), _digits(step))) for place in places]
-
-
-def _place(value: float, low: float, high: float) -> float:
-    return round(100 * (value - low) / (high - low), 3)
-
-
-def _digits(step: float) -> int:
-    """Decimals that tell neighbours apart."""
-    return max(0, -math.floor(math.log10(step) + 1e-9))
 
 
 def _summary(values: np.ndarray, unit: str, noun: str) -> str:
     low, median, high = np.percentile(values, [10, 50, 90])
-    digits = _digits(max(float(high - low), 0.1) / 10)
+    digits = digits_of(max(float(high - low), 0.1) / 10)
     low_text, median_text, high_text = (number(float(value), digits) for value in (low, median, high))
     if low_text == high_text:
         return f"{median_text} {unit} for nearly every {noun}."

@@ -8,10 +8,10 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from runyoro_ssl.disk.text import read_text
 from runyoro_ssl.errors import ManifestError
 from runyoro_ssl.logs import get_logger
 from runyoro_ssl.prepare.names import Finder, is_plain, nfc
-from runyoro_ssl.prepare.text import read_text
 from runyoro_ssl.redaction import redact
 
 log = get_logger()

@@ -17,6 +17,7 @@ from runyoro_ssl.dataset.layout import (
     CLIPS,
     DROPPED,
     FINGERPRINT,
+    HUB_DATASET,
     KEYS,
     PAGE,
     REPORT,
@@ -34,7 +35,7 @@ from runyoro_ssl.prepare.clips.corpus_filtering import apply_corpus_filters
 from runyoro_ssl.prepare.clips.filtering import detail_of
 from runyoro_ssl.prepare.dividing import StoredClip, divide
 from runyoro_ssl.prepare.existing import find_finished
-from runyoro_ssl.prepare.hub.address import SCHEME
+from runyoro_ssl.prepare.hub.address import SCHEME, HubAddress
 from runyoro_ssl.prepare.hub.fetch import local_manifest
 from runyoro_ssl.prepare.manifest import read_manifest
 from runyoro_ssl.prepare.page.dropped import hear_drops
@@ -162,6 +163,9 @@ def _save(config: Config, job: Job, clips: Sequence[StoredClip], tally: Tally, f
         split_by=division.by,
         split_warnings=division.warnings,
     )
+    if config.prepare.manifest_path.startswith(SCHEME):
+        address = HubAddress.parse(config.prepare.manifest_path)
+        report |= {} if address.is_local else {HUB_DATASET: address.name}
     _tell(report)
     try:
         title, num_workers = config.prepare.output_dir.name, config.hardware.num_workers

@@ -95,7 +95,7 @@ def _settings(folder: Path) -> dict[str, Any]:
 def _why_stopped(folder: Path) -> str:
     """Stopped from outside, or by an alarm."""
     last = (journal.read(folder) or [{}])[-1]
-    return f"given up: {last['event']}" if last.get("action") == "stop" else "stopped"
+    return f"given up: {last.get('kind', 'an alarm')}" if last.get("action") == "stop" else "stopped"
 
 
 def differing(runs: Sequence[RunRecord]) -> dict[str, list[Any]]:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from runyoro_ssl import __version__
+from runyoro_ssl.dataset.material import describe_material
 from runyoro_ssl.disk.durable import copy_file, replace_file
 from runyoro_ssl.errors import TrainingError
 from runyoro_ssl.logs import get_logger
@@ -47,6 +48,7 @@ def save_final_model(run: TrainingRun) -> None:
         "total_steps": run.total_steps,
         "dataset_sha256": run.dataset_sha256,
         "train_hours": run.train_hours,
+        "material": describe_material(run.config.train.processed_dataset_path),
         "validations": _in_json(run.watch.validations),
     }
     try:

@@ -6,9 +6,10 @@ What goes wrong on the way is dealt with by `recovery`; what is kept of the run 
 from __future__ import annotations
 
 import math
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, NoReturn
 
 from rich.progress import TextColumn
@@ -57,6 +58,7 @@ class Loop:
     saver: Saver
     stopping: Stopping
     lock: FolderLock | None
+    on_validation: Callable[[Path], None] = lambda _folder: None
     recovery: Recovery = field(init=False)
     schedule: Schedule = field(init=False)
     pace: Pace = field(default_factory=Pace)
@@ -146,6 +148,7 @@ class Loop:
         metrics |= self.recovery.memory_numbers()
         if slept := self.sleep.lap():
             log.info("machine_slept", minutes=round(slept / 60), counted="in no time or speed")
+            self.recovery.remember_sleep(update.step, slept)
         self.loggers.log(update.step, {"epoch": update.epoch, **metrics})
         self.schedule.logged()
         return metrics
@@ -192,12 +195,12 @@ class Loop:
                 means="no model can be the best; the last will be the final one",
             )
         alarm = run.watch.judge_validation(run.step, metrics)
-        is_best = run.watch.best_step == run.step
-        if alarm is None:
-            return None, is_best
-        ends = alarm.action == "finish"
-        self.recovery.report(alarm, run.step, "the run ends with its best model" if ends else "training goes on")
-        return Ending("early") if ends else None, is_best
+        ends = alarm is not None and alarm.action == "finish"
+        if alarm is not None:
+            self.recovery.report(alarm, run.step, "the run ends with its best model" if ends else "training goes on")
+        if self.lock is not None:
+            self.on_validation(run.config.train.output_dir)
+        return Ending("early") if ends else None, run.watch.best_step == run.step
 
     def _save(self) -> None:
         """Have a checkpoint written, if there is none of this step. Every process calls it."""

@@ -16,7 +16,7 @@ from runyoro_ssl.train.checkpoints.folder import set_aside_later
 from runyoro_ssl.train.checkpoints.resume import choose_healthy
 from runyoro_ssl.train.checkpoints.snapshot import restore
 from runyoro_ssl.train.health.alarms import NON_FINITE, Alarm, report_alarm
-from runyoro_ssl.train.health.journal import record
+from runyoro_ssl.train.health.journal import SLEPT, record
 from runyoro_ssl.train.health.memory_growth import MemoryWatch
 from runyoro_ssl.train.health.remedies import Remedies
 from runyoro_ssl.train.training_run import TrainingRun
@@ -91,12 +91,21 @@ class Recovery:
             return
         incident = report_alarm(alarm, step=step, done=done)
         numbers = [asdict(each) for each in self._recent] if alarm.action != "skip" else []
-        self._unwritten.append({**incident, "rollbacks": self._run.watch.rollbacks, "last_updates": numbers})
+        self._write({**incident, "rollbacks": self._run.watch.rollbacks, "last_updates": numbers})
+
+    def remember_sleep(self, step: int, seconds: float) -> None:
+        """Keep that the machine slept before a step."""
+        if self._run.accelerator.is_main_process:
+            self._write({"event": SLEPT, "step": step, "seconds": round(seconds)})
+
+    def _write(self, line: dict[str, Any]) -> None:
+        """Append to the journal; what a full disk has no room for waits for the next line."""
+        self._unwritten.append(line)
         try:
             while self._unwritten:
                 record(self._run.config.train.output_dir, self._unwritten[0])
                 self._unwritten.popleft()
-        except OSError as error:  # most often a full disk: the next alarm tries again
+        except OSError as error:
             log.warning("journal_not_written", why=str(error), lines_waiting=len(self._unwritten))
 
     def _name_clips(self, step: int, alarm: Alarm) -> tuple[str, ...]:

@@ -57,10 +57,21 @@ class TrainResult:
     is_main: bool
 
 
-def train(config: Config, plugins: Plugins, on_final: Callable[[Path], None] = lambda _folder: None) -> TrainResult:
+OnFolder = Callable[[Path], None]
+"""Told of a run's folder, in the main process, while no other run may write there. What it raises ends the run."""
+
+
+def _ignore(_folder: Path) -> None:
+    """Nobody is to be told."""
+
+
+def train(
+    config: Config, plugins: Plugins, on_validation: OnFolder = _ignore, on_final: OnFolder = _ignore
+) -> TrainResult:
     """Adapt the model of the configuration to its dataset.
 
-    `on_final` is called with the run's folder when the final model is in it, while no other run may write there.
+    `on_validation` is called with the run's folder when the numbers of a validation are in it, between two steps;
+    `on_final` when the final model is in it.
 
     Raises:
         RunyoroError: Something the user can mend; a run that had started keeps its checkpoints.
@@ -85,6 +96,7 @@ def train(config: Config, plugins: Plugins, on_final: Callable[[Path], None] = l
         backends = plugins.loggers() if lock is not None else []  # one that cannot be made leaves no run behind
         _begin(run, start)
         loop = _enter_loop(stack, run, backends, lock)
+        loop.on_validation = on_validation
         ending = loop.run_to_the_end()
         loop.saver.finish()
         loop.loggers.status = "finished" if ending.is_final else "stopped"
@@ -114,7 +126,7 @@ def _begin(run: TrainingRun, start: Start) -> None:
             bring_in(output_dir, start.path)
         set_aside_later(output_dir, run.step)
         write_run_files(run)
-        journal.record_start(output_dir, step=run.step, learning_rate=config.learning_rate)
+        journal.record_start(output_dir, step=run.step, total_steps=run.total_steps, learning_rate=config.learning_rate)
         print_table("Run", ["what", "value"], summary_rows(run))
         log.info(run.mask_summary.line())
         if config.resume_from_checkpoint and run.step == 0:

@@ -30,8 +30,18 @@ FROZEN = {
         mask-feature-prob mask-feature-length per-device-train-batch-size gradient-accumulation-steps
         dataloader-num-workers gradient-checkpointing no-plugins fp16 bf16 profile config set
     """,
+    "evaluate": """
+        adapted base data other-data alignments transcripts run interpolate average save-best max-minutes output-dir
+        no-audio cache-dir seed fp16 bf16 profile config set
+    """,
     "runs": """
         one other folder
+    """,
+    "publish": """
+        repo-id run dry-run private licence branch message overwrite yes
+    """,
+    "embed": """
+        files model layer output units overwrite window-sec seed profile config set
     """,
     "smoke": """
         audio-dir work-dir seed

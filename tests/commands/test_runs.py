@@ -75,7 +75,7 @@ def test_state_of_a_run(two: Path, tmp_path: Path, run_task: RunTask) -> None:
     assert read_run(other).state == "stopped"
     (other / LOCK).unlink()
     kept = (other / journal.NAME).read_bytes()
-    journal.record(other, {"event": "codebook_collapse", "action": "stop"})
+    journal.record(other, {"kind": "codebook_collapse", "action": "stop", "step": 2})  # as report_alarm() words it
     assert read_run(other).state == "given up: codebook_collapse"
     (other / journal.NAME).write_bytes(kept)
     (tmp_path / "begun").mkdir()

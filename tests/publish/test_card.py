@@ -2,38 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from conftest import build_tiny_model
 from runyoro_ssl.config import Config
 from runyoro_ssl.errors import TrainingError
 from runyoro_ssl.publish.card import write_model_card
-from runyoro_ssl.resolve import load_config
 from support.disks import PAGE_BYTES, resize, small_disk
+from support.runs import finished
 from support.trainer import run
-
-NUMBERS = {"step": 2.0, "eval/contrastive_loss": 1.0, "eval/accuracy": 0.5, "eval/hard_perplexity": 9.0}
-
-
-def finished(folder: Path, base_model: str, revision: str | None = None, **overrides: int) -> Path:
-    """What a finished run leaves for its card."""
-    build_tiny_model(folder, **overrides)
-    config = load_config(settings=[f"train.output_dir={folder}"])
-    (folder / "run.toml").write_text(config.to_toml())
-    validations = dict.fromkeys(("first", "last", "best"), NUMBERS)
-    result = {
-        "version": "7.8.9",
-        "base_model": base_model,
-        "base_revision": revision,
-        "total_steps": 2,
-        "train_hours": 1.5,
-    }
-    (folder / "result.json").write_text(json.dumps({**result, "validations": validations}))
-    return folder
 
 
 def title(base_model: str, folder: Path, revision: str | None = None) -> str:

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import parse_qs, unquote, urlsplit
 
-LARGE = (".bin", ".parquet", ".safetensors", ".wav", ".flac", ".mp3", ".opus", ".tar", ".zip")
-"""Endings of files that the hub keeps elsewhere, and sends a client to."""
+from support.hub_writing import LARGE, Writing, tags_of
+
 REVISION = r"refs/pr/\d+|refs/convert/\w+|[^/]+"
 API = re.compile(rf"/api/(models|datasets)/([^/]+/[^/]+)(?:/(revision|tree|paths-info)/({REVISION})(?:/(.*))?)?")
 CHECK = re.compile(r"/api/(models|datasets)/([^/]+/[^/]+)/auth-check")
@@ -84,6 +84,9 @@ class HubDouble:
     faults: list[Fault] = field(default_factory=list)
     requests: list[Request] = field(default_factory=list)
 
+    def __post_init__(self) -> None:
+        self.writing = Writing(self.root, self.address)
+
     def folder(self, name: str, revision: str = "main", kind: str = "datasets") -> Path:
         """The folder of a repository, made if there is none."""
         folder = self.root / kind / name / revision.replace("/", "__")
@@ -121,28 +124,29 @@ def hub_double(root: Path) -> Iterator[HubDouble]:
 
 
 class _Handler(BaseHTTPRequestHandler):
-    """Answers as the hub does, as far as `huggingface_hub` and `datasets` ask to read."""
+    """Answers as the hub does, as far as `huggingface_hub` and `datasets` ask to read, and the former to write."""
 
     protocol_version = "HTTP/1.1"
     hub: HubDouble
 
     def do_GET(self) -> None:
         """Answer, with whatever fault is due."""
-        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         self.fault = next((one for one in self.hub.faults if one.strikes(self.command, self.path)), None)
         path = unquote(urlsplit(self.path).path)
+        if self._is_cut_short():
+            return
+        body = self._body()
         try:
-            if self.fault and self.fault.stall_sec:
-                threading.Event().wait(self.fault.stall_sec)  # tests replace time.sleep
             if self._token() in self.hub.bad_tokens and not path.startswith(STORE):
                 self._refuse(401, "", message="Invalid credentials in Authorization header")
             elif self.fault and self.fault.status:
                 self._refuse(self.fault.status, self.fault.code, self.fault.headers)
             elif path.startswith(STORE):
                 self._send_file(self.hub.root / path.removeprefix(STORE), {})
+            elif answer := self.hub.writing.answer(self.command, path, body, self._token()):
+                self._say(*answer)
             elif found := CHECK.fullmatch(path):
-                if not self._is_kept_out(found[2], {}):
-                    self._send(200, b"{}")
+                self._check(found[2])
             elif found := API.fullmatch(path):
                 self._answer_api(*found.groups(), body=body)
             elif found := RESOLVE.fullmatch(path):
@@ -152,7 +156,37 @@ class _Handler(BaseHTTPRequestHandler):
         except OSError:  # the client has gone
             self.close_connection = True
 
-    do_HEAD = do_POST = do_GET  # noqa: N815 - the names that http.server looks for
+    do_HEAD = do_POST = do_PUT = do_GET  # noqa: N815 - the names that http.server looks for
+
+    def _is_cut_short(self) -> bool:
+        """Whether a large file that is being sent is to break off; else, whatever stalls has stalled."""
+        fault = self.fault or Fault("")
+        if self.command == "PUT" and fault.cut_after is not None:
+            self.rfile.read(fault.cut_after)
+            self._hang_up()
+            return True
+        if fault.stall_sec:
+            threading.Event().wait(fault.stall_sec)  # tests replace time.sleep
+        return False
+
+    def _body(self) -> bytes:
+        """What was sent with the request, in one piece or in chunks."""
+        if self.headers.get("Transfer-Encoding") != "chunked":
+            return self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        pieces = []
+        while size := int(self.rfile.readline(), 16):
+            pieces.append(self.rfile.read(size))
+            self.rfile.readline()
+        self.rfile.readline()
+        return b"".join(pieces)
+
+    def _say(self, status: int, content: Mapping[str, Any]) -> None:
+        headers = {"X-Error-Message": content["error"]} if "error" in content else {}
+        self._send(status, json.dumps(content).encode(), headers)
+
+    def _hang_up(self) -> None:
+        self.connection.shutdown(socket.SHUT_RDWR)
+        self.close_connection = True
 
     def log_message(self, *_: Any) -> None:
         """Say nothing."""
@@ -173,7 +207,8 @@ class _Handler(BaseHTTPRequestHandler):
             about = {
                 "id": name,
                 "sha": self.hub.commit(folder),
-                "tags": [],
+                "tags": tags_of(folder),
+                "private": name in self.hub.writing.private,
                 "gated": name in self.hub.gated,
                 "siblings": files,
             }
@@ -210,6 +245,10 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(302, b"", {**head, **linked, "Location": place})
         else:
             self._send_file(file, head)
+
+    def _check(self, name: str) -> None:
+        if not self._is_kept_out(name, {}):
+            self._send(200, b"{}")
 
     def _is_kept_out(self, name: str, headers: Mapping[str, str]) -> bool:
         """Whether a gate is shut; the refusal is then sent."""
@@ -279,8 +318,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if self.command != "HEAD" and self._write(pieces, fault) != length:
             self.wfile.flush()
-            self.connection.shutdown(socket.SHUT_RDWR)
-            self.close_connection = True
+            self._hang_up()
 
     def _write(self, pieces: Iterable[bytes], fault: Fault) -> int:
         """Send a body, with what is wrong with it. Returns the number of bytes that were sent."""

@@ -31,6 +31,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubDouble]:
         monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub-cache"))
         monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "no-token"))
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)  # a protocol that the double does not speak
         monkeypatch.setattr(constants, "HF_HUB_DISABLE_TELEMETRY", True)  # as every task does
         monkeypatch.setattr("datasets.config.HF_ENDPOINT", double.address)
         monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", False)

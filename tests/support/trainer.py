@@ -47,10 +47,13 @@ SAVED = re.compile(r"checkpoint_saved +.*?step=(\d+)")
 _begun: list[BaseProcess] = []
 
 
-def run(config: Config) -> TrainResult:
-    """Train in this process, as in one of its own: Accelerate would keep the precision of the first run."""
+def run(config: Config, **told: Callable[[Path], None]) -> TrainResult:
+    """Train in this process, as in one of its own: Accelerate would keep the precision of the first run.
+
+    `told`: `on_validation` and `on_final` of `train`.
+    """
     AcceleratorState._reset_state()
-    return train(config, load_plugins(config))
+    return train(config, load_plugins(config), **told)
 
 
 def build(config: Config) -> TrainingRun:

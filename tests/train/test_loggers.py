@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
+import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import replace
@@ -15,7 +17,9 @@ from typing import Any
 
 import pytest
 
-from runyoro_ssl.builtins.loggers import ConsoleLogger, JsonlLogger, TensorBoardLogger, WandbLogger
+from conftest import ROOT
+from runyoro_ssl.builtins.loggers import ConsoleLogger, JsonlLogger, TensorBoardLogger, TrackioLogger, WandbLogger
+from runyoro_ssl.errors import PluginError
 from runyoro_ssl.plugin.spec import Run
 from runyoro_ssl.train.loggers import open_loggers
 
@@ -129,6 +133,73 @@ def test_wandb_stays_offline_unless_told(tmp_path: Path, monkeypatch: pytest.Mon
     assert calls[0]["config"] == {"train": {"seed": 1}}
     assert calls[0]["settings"] == {"x_disable_meta": True, "disable_git": True, "disable_code": True, "console": "off"}
     assert calls[1:] == [(1, {"train/objective": 1.0}), 1]
+
+
+WITHOUT_NETWORK = """
+import json, socket, sys
+from pathlib import Path
+
+def refuse(*asked):
+    print("asked the network:", asked, file=sys.stderr)
+    raise OSError("no network here")
+
+socket.getaddrinfo = socket.socket.connect = socket.socket.connect_ex = socket.socket.sendto = refuse
+from runyoro_ssl.builtins.loggers import TrackioLogger
+from runyoro_ssl.plugin.spec import Run
+
+folder = Path(sys.argv[1])
+for start, is_new in ((0, True), (2, False)):
+    logger = TrackioLogger()
+    logger.open(Run(folder, "a run", {"train": {"seed": 1}}, start, 10, is_new))
+    for step in range(start + 1, start + 4):
+        logger.log(step, {"train/objective": float(step), "train/grad_norm": float("nan")})
+    logger.close("finished")
+import trackio
+runs = {run.name: (run.group if hasattr(run, "group") else None) for run in trackio.Api().runs("runyoro-ssl")}
+from trackio.sqlite_storage import SQLiteStorage
+rows = {name: [(row["step"], row["train/objective"], len(row)) for row in SQLiteStorage.get_logs("runyoro-ssl", name)]
+        for name in runs}
+config = SQLiteStorage.get_run_config("runyoro-ssl", "a run")
+print(json.dumps({"rows": rows, "config": config}))
+"""
+
+
+def test_trackio_stays_here_whatever_the_environment_says(tmp_path: Path) -> None:
+    """Not one request, though someone is logged in and variables name places to send to; each step once in a run."""
+    pytest.importorskip("trackio", reason="trackio is not installed: pip install -e '.[trackio]'")
+    told = {
+        "TRACKIO_SPACE_ID": "somebody/space",
+        "TRACKIO_BUCKET_ID": "somebody/bucket",
+        "TRACKIO_DATASET_ID": "somebody/data",
+        "SPACE_REPO_NAME": "somebody/space",
+        "TRACKIO_SERVER_URL": "https://server.example?write_token=x",
+        "TRACKIO_WEBHOOK_URL": "https://hook.example",
+        "HF_TOKEN": "hf_" + "x" * 34,
+        "HF_HUB_OFFLINE": "0",
+        "TRACKIO_DIR": str(tmp_path / "trackio"),
+        "HF_HOME": str(tmp_path / "hub"),
+    }
+    command = [sys.executable, "-c", WITHOUT_NETWORK, str(tmp_path)]
+    done = subprocess.run(command, env={**os.environ, **told}, capture_output=True, text=True, check=False, cwd=ROOT)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "asked the network" not in done.stderr
+    found = json.loads(done.stdout.splitlines()[-1])
+    rows = {name: [row[:2] for row in rows] for name, rows in found["rows"].items()}
+    assert rows == {
+        "a run": [[step, float(step)] for step in (1, 2, 3)],
+        "a run from step 2": [[step, float(step)] for step in (3, 4, 5)],
+    }
+    assert done.stdout.count("\n") == 1
+    assert found["config"]["train"] == {"seed": 1}
+    assert found["config"]["_Username"] is None
+    assert found["config"]["_Group"] == "a run"
+
+
+def test_trackio_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A line, before a run begins."""
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    with pytest.raises(PluginError, match=r"trackio is not installed; pip install -e '.\[trackio\]'"):
+        TrackioLogger()
 
 
 @pytest.mark.parametrize("kind", [ValueError, SystemExit])

@@ -30,7 +30,9 @@ from runyoro_ssl.model.load import replay_mps_dropout
 from runyoro_ssl.publish.card import write_model_card
 from runyoro_ssl.resolve import load_config
 from runyoro_ssl.train import step
+from runyoro_ssl.train.health import journal
 from runyoro_ssl.train.step import Stepper
+from runyoro_ssl.train.stopping.clock import SleepWatch
 from runyoro_ssl.train.stopping.ending import Ending
 from support.reference import gradients, relative_difference, without_dropout
 from support.trainer import Trainer, build, cut_back, equal, metrics, run, weights
@@ -70,6 +72,16 @@ def test_run_writes_what_it_promises(train_config: MakeConfig, tiny_model: Path)
     validated = [line for line in lines if "eval/objective" in line]
     assert [line["step"] for line in validated] == [0, 2, 4, 6]
     assert validated[-1]["eval/accuracy"] == result.last["eval/accuracy"]
+
+
+def test_sleep_of_the_machine_is_kept_in_the_journal(train_config: MakeConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With its step and how long it was; as is how many steps a run has, when it begins."""
+    laps = iter([0.0, 5400.4, 0.0, 0.0])
+    monkeypatch.setattr(SleepWatch, "lap", lambda _: next(laps))
+    out = run(train_config()).output_dir
+    begun, slept = journal.read(out)
+    assert (begun["event"], begun["total_steps"]) == (journal.BEGUN, 4)
+    assert slept == {"event": journal.SLEPT, "step": 2, "seconds": 5400}
 
 
 @pytest.mark.parametrize(("stop_at", "clip_lengths"), [(2, 0), (4, 6)])

@@ -11,7 +11,8 @@ import numpy as np
 
 from runyoro_ssl.dataset.layout import VALIDATION
 from runyoro_ssl.page.amounts import share
-from runyoro_ssl.page.charts import Histogram, NamedBar, Tick, histogram, named_bars, seconds_by
+from runyoro_ssl.page.axes import Tick
+from runyoro_ssl.page.charts import Histogram, NamedBar, histogram, named_bars, seconds_by
 from runyoro_ssl.page.pictures import audio_uri, mel_place, spectrogram_uri
 from runyoro_ssl.page.render import render_page
 from runyoro_ssl.prepare.accounts import ClipRecord

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from runyoro_ssl.disk.text import read_text
 from runyoro_ssl.errors import ConfigError, ManifestError
 from runyoro_ssl.prepare.tables.read import Row, Table
-from runyoro_ssl.prepare.text import read_text
 
 SCRIPT = "wav.scp"
 COLUMNS = ("path", "recording", "speaker", "text", "language", "start", "end")

@@ -9,11 +9,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from runyoro_ssl.disk.text import read_text
 from runyoro_ssl.errors import ConfigError, ManifestError, did_you_mean
 from runyoro_ssl.logs import get_logger
 from runyoro_ssl.prepare.names import nfc
 from runyoro_ssl.prepare.sniff import is_sound, pointer, read_head, what_else
-from runyoro_ssl.prepare.text import read_text
 
 log = get_logger()
 

@@ -1,4 +1,4 @@
-"""`journal.jsonl`: what happened to a run, beside its checkpoints: each start, each alarm, and what was done.
+"""`journal.jsonl`: what happened to a run, beside its checkpoints: starts, alarms and what was done, sleep.
 
 It only grows: going back to an earlier checkpoint does not undo it.
 """
@@ -13,7 +13,7 @@ from typing import Any
 from runyoro_ssl.disk.durable import flush
 
 NAME = "journal.jsonl"
-BEGUN = "begun"
+BEGUN, SLEPT = "begun", "slept"
 
 
 def record(output_dir: Path, event: Mapping[str, Any]) -> None:
@@ -25,9 +25,9 @@ def record(output_dir: Path, event: Mapping[str, Any]) -> None:
     flush(path)
 
 
-def record_start(output_dir: Path, *, step: int, learning_rate: float) -> None:
-    """Append that the run starts, or goes on, from a step."""
-    record(output_dir, {"event": BEGUN, "step": step, "learning_rate": learning_rate})
+def record_start(output_dir: Path, *, step: int, total_steps: int, learning_rate: float) -> None:
+    """Append that the run starts, or goes on, from a step, and how many it has."""
+    record(output_dir, {"event": BEGUN, "step": step, "total_steps": total_steps, "learning_rate": learning_rate})
 
 
 def read(output_dir: Path) -> list[dict[str, Any]]:
@@ -36,9 +36,10 @@ def read(output_dir: Path) -> list[dict[str, Any]]:
     events = []
     for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
         try:
-            events.append(json.loads(line))
+            event = json.loads(line)
         except ValueError:
             continue
+        events += [event] if isinstance(event, dict) else []
     return events
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from runyoro_ssl.dataset.layout import CLIPS
+from runyoro_ssl.dataset.material import describe_material
 from runyoro_ssl.plugin.manager import load_plugins
 from runyoro_ssl.prepare.pipeline import prepare
 from support.hub_datasets import CARD, contents, lines_of, put_speech, write_parquet
@@ -46,6 +47,10 @@ def test_licence_of_the_card_ends_in_clips(hub: HubDouble, recordings: Rows, vis
     clips = [json.loads(line) for line in (visitor.folder / "dataset" / CLIPS).open(encoding="utf-8")]
     licences = {clip["audio_filepath"]: clip["licence"] for clip in clips}
     assert len(licences) == 24
+    made_of = describe_material(visitor.folder / "dataset")
+    assert made_of
+    assert made_of["hub_dataset"] == "org/speech"
+    assert sum(seconds for _, seconds in made_of["licences"]) == pytest.approx(made_of["seconds"])
     assert all(
         licence == ("cc0-1.0" if int(Path(name).stem) % 2 else "cc-by-4.0") for name, licence in licences.items()
     )

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import html as markup
 import io
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +25,12 @@ from runyoro_ssl.prepare.accounts import Account, ClipRecord, Drop, Tally
 from runyoro_ssl.prepare.page.examples import choose_examples
 from runyoro_ssl.prepare.page.write import write_page
 from runyoro_ssl.prepare.report import build_report
+from support.pages import Elements, text_of
 
 RATE = 16_000
 PACKAGE = ROOT / "runyoro_ssl"
 USUAL = {"snr_db": 25.0, "level_dbfs": -24.0, "bandwidth_hz": 7000.0, "clipped_share": 0.0, "hum_db": 0.0, "music": 0.0}
 HOSTILE = '<script>alert("x")</script>'
-VOID = {"meta", "img", "link", "rect", "br"}
 
 
 def record(place: int, *, measures: dict[str, float] = USUAL, **changed: Any) -> ClipRecord:
@@ -100,37 +98,6 @@ def page(tmp_path: Path, speech: np.ndarray) -> Callable[..., str]:
         return html
 
     return write
-
-
-class Elements(HTMLParser):
-    """The start tags of a page, after checking that every one is closed in its turn."""
-
-    def read(self, html: str) -> list[tuple[str, dict[str, str | None]]]:
-        """(Tag, attributes) of every element."""
-        self.found: list[tuple[str, dict[str, str | None]]] = []
-        self.open: list[str] = []
-        self.feed(html)
-        assert self.open == []
-        return self.found
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """Remember it."""
-        self.found.append((tag, dict(attrs)))
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """Nothing to close."""
-        self.found.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag: str) -> None:
-        """It ends what began last."""
-        assert self.open.pop() == tag
-
-
-def text_of(html: str) -> str:
-    """What a reader sees, spaces joined."""
-    return " ".join(markup.unescape(re.sub(r"<(script|style)>.*?</\1>|<[^>]*>", " ", html, flags=re.DOTALL)).split())
 
 
 def decoded(uri: str, kind: str) -> bytes:

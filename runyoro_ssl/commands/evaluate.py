@@ -1,0 +1,264 @@
+"""`evaluate`: whether an adapted model is better than its base, on held-out speech, and how sure that is."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from runyoro_ssl.commands.closing import close
+from runyoro_ssl.commands.given import own_options, resolve
+from runyoro_ssl.commands.own import EvaluateOptions
+from runyoro_ssl.errors import ConfigError, EvaluationError
+from runyoro_ssl.logs import print_lines, print_table
+
+if TYPE_CHECKING:
+    from runyoro_ssl.evaluate.examples import HeardUnit
+    from runyoro_ssl.evaluate.record import Evaluation, Interval, ModelMeasure
+    from runyoro_ssl.publish.report.units import UnitExample
+
+
+NONE = "-"
+LARGE = 100
+"""Larger values are shown without decimals."""
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """An evaluation, and the folder that holds it."""
+
+    evaluation: Evaluation
+    folder: Path
+    kept: Path | None = None
+    """Where the best was saved."""
+
+
+def evaluate(**given: Any) -> Evaluated:
+    """Compare a base and an adapted model on held-out speech.
+
+    Args:
+        **given: The options of the task, by name (`runyoro-ssl evaluate --help`), and any setting of `hardware`.
+
+    Raises:
+        RunyoroError: Something that you can mend.
+    """
+    options = own_options(EvaluateOptions, given)
+    adapted = options.run if options.run and not given.get("adapted") else options.adapted
+    shares, last = _shares(options.interpolate), _last(options.average)
+    if options.save_best and options.save_best.exists():
+        raise ConfigError(f"--save-best {options.save_best} is there; give another folder, or remove it")
+    if options.save_best and not (options.run or shares or last):
+        raise ConfigError("--save-best needs something to choose from: --run, --interpolate or --average")
+    config = resolve("evaluate", given)
+    from runyoro_ssl.evaluate.candidates import BY_OTHERS, save_best
+    from runyoro_ssl.evaluate.heard.features import FeatureCache
+    from runyoro_ssl.evaluate.record import write_evaluation
+    from runyoro_ssl.evaluate.run import EvaluationRequest
+    from runyoro_ssl.evaluate.run import evaluate as compare
+    from runyoro_ssl.model.source import load_sampling_rate
+    from runyoro_ssl.publish.report.write import write_report
+
+    base = _folder_of(options.base) if options.base else _base_of(adapted)
+    request = EvaluationRequest(
+        base,
+        adapted,
+        options.data,
+        options.other_data,
+        options.alignments,
+        options.transcripts,
+        options.max_minutes,
+        FeatureCache(options.cache_dir),
+        _device(config, adapted),
+        options.seed,
+        base_name=_hub_name(options.base, adapted),
+        run=options.run,
+        shares=shares,
+        last=last,
+    )
+    outcome = compare(request)
+    evaluation = outcome.evaluation
+    folder = options.output_dir or adapted
+    folder.mkdir(parents=True, exist_ok=True)
+    write_evaluation(evaluation, folder)
+    units = [_example(unit, load_sampling_rate(str(adapted))) for unit in outcome.units]
+    write_report(folder, evaluation=evaluation, units=units, with_audio=not options.no_audio)
+    if options.save_best:
+        save_best(outcome.choices, evaluation.best[BY_OTHERS], options.save_best)
+    _write_cards(folder, adapted, options.save_best, evaluation.best.get(BY_OTHERS))
+    return Evaluated(evaluation, folder, options.save_best)
+
+
+def _write_cards(folder: Path, adapted: Path, kept: Path | None, which: str | None) -> None:
+    """The model card of a finished run, with what was found; and that of a model of it which was saved."""
+    from runyoro_ssl.disk.durable import replace_file
+    from runyoro_ssl.publish.card import CARD, make_card, write_model_card
+    from runyoro_ssl.train.final import RESULT
+
+    if not (adapted / RESULT).is_file():
+        return
+    if folder == adapted:
+        write_model_card(adapted)
+    if kept is not None:
+        replace_file(kept / CARD, make_card(adapted, which=which))
+
+
+def _example(unit: HeardUnit, sampling_rate: int) -> UnitExample:
+    """A unit as the page shows it."""
+    import soundfile as sf
+
+    from runyoro_ssl.publish.report.units import UnitExample
+
+    clips = []
+    for waveform in unit.waveforms:
+        file = io.BytesIO()
+        sf.write(file, waveform, sampling_rate, format="WAV", subtype="PCM_16")
+        clips.append(file.getvalue())
+    mostly = f", mostly in {unit.phone[0]} ({unit.phone[1]:.0%})" if unit.phone else ""
+    return UnitExample(unit.unit, f"{unit.share:.1%} of the time{mostly}", clips)
+
+
+def _shares(text: str | None) -> tuple[float, ...]:
+    """Of `0.25,0.5,1`."""
+    try:
+        shares = tuple(float(part) for part in (text or "").split(",") if part.strip())
+    except ValueError:
+        shares = (-1.0,)
+    if not all(0 <= share <= 1 for share in shares):
+        raise ConfigError(f'--interpolate is "{text}": shares from 0 to 1 are needed, such as 0.25,0.5,0.75')
+    return shares
+
+
+def _last(text: str | None) -> int:
+    """Of `last-3`."""
+    if text is None:
+        return 0
+    number = text.removeprefix("last-")
+    if not number.isdigit() or int(number) < 2:  # noqa: PLR2004 - the mean of one is that one
+        raise ConfigError(f'--average is "{text}": last-N is needed, such as last-3')
+    return int(number)
+
+
+def _folder_of(model: Path) -> Path:
+    """The folder of a model; of a name on the hub, that of its cache."""
+    from runyoro_ssl.model.source import model_folder
+
+    return model_folder(model.as_posix(), None, "config", "extractor", "weights")
+
+
+def _hub_name(base: Path | None, adapted: Path) -> str | None:
+    """The base's name on the hub; None where it is a folder: a path is for nobody else."""
+    from runyoro_ssl.evaluate.heard.clips import run_setting
+
+    name = base.as_posix() if base else run_setting(adapted, "model", "model_name_or_path")
+    return None if name is None or Path(name).is_dir() else name
+
+
+def _base_of(adapted: Path) -> Path:
+    """The model that a run began with."""
+    from runyoro_ssl.evaluate.heard.clips import run_setting
+    from runyoro_ssl.model.source import model_folder
+
+    name = run_setting(adapted, "model", "model_name_or_path")
+    if name is None:
+        raise EvaluationError(f"{adapted} is no run that tells its base model; give that as --base")
+    return model_folder(name, run_setting(adapted, "model", "revision"), "config", "extractor", "weights")
+
+
+def _device(config: Any, model: Path) -> Any:
+    """Where models compute, and in what: as the profile says, or else in bf16 where that is faster."""
+    import torch
+
+    from runyoro_ssl.evaluate.heard.material import ComputeDevice
+    from runyoro_ssl.model.at_hand import look
+    from runyoro_ssl.model.fit import ENOUGH_GAIN
+    from runyoro_ssl.model.source import FROM_A_FOLDER
+    from runyoro_ssl.option import AUTO
+    from runyoro_ssl.resolve import check_device
+    from runyoro_ssl.torchaudio_compat import import_transformers
+
+    device, precision = config.hardware.device, config.hardware.precision
+    check_device(device)
+    if precision == AUTO:
+        try:
+            shape = import_transformers().AutoConfig.from_pretrained(model, **FROM_A_FOLDER)
+            at_hand = look(device, shape, asks_for_precision=True)
+        except (OSError, ValueError, AttributeError):  # whoever loads it says what is wrong
+            return ComputeDevice(device)
+        gains = at_hand.has_bf16 if device == "cuda" else (at_hand.bf16_gain or 0.0) >= ENOUGH_GAIN
+        precision = "bf16" if gains else "fp32"
+    return ComputeDevice(device, {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision))
+
+
+def show(done: Evaluated, given: Mapping[str, Any]) -> None:  # noqa: ARG001 - as every task's
+    """Print the verdict, the measures with their intervals, and what was made."""
+    from runyoro_ssl.evaluate.record import EVALUATION
+
+    evaluation = done.evaluation
+    rows = [_row(measure) for measure in evaluation.measures]
+    speech = evaluation.speech
+    title = (
+        f"{evaluation.adapted} beside {evaluation.base}: {speech.seconds / 60:.1f} min of held-out speech, 95 % "
+        f"intervals over {speech.num_groups} {speech.intervals_over}"
+    )
+    print_table(title, ["measure", "base", "adapted", "difference", "log-mel", "random"], rows)
+    for what, why in evaluation.left_out.items():
+        print_lines([f"left out: {what}: {why}"])
+    if evaluation.candidates:
+        _show_candidates(evaluation)
+    verdict = evaluation.verdict
+    print_lines([verdict.sentence, *(f"  because {reason}" for reason in verdict.reasons)])
+    print_lines([f"  to settle it: {advice}" for advice in verdict.would_settle])
+    from runyoro_ssl.publish.report.write import REPORT_PAGE
+
+    kept = [("the best, saved", done.kept)] if done.kept else []
+    page = ("look at it and listen, in a browser", done.folder / REPORT_PAGE)
+    close([("verdict", verdict.kind), page, ("every number", done.folder / EVALUATION), *kept])
+
+
+def _show_candidates(evaluation: Evaluation) -> None:
+    """Print what could be kept, and which is best by what."""
+    from runyoro_ssl.evaluate.candidates import BY_LOSS, BY_OTHERS, FORGETTING, LOSS, OTHERS
+
+    keys = [key for key in (LOSS, *OTHERS, FORGETTING) if any(key in one.values for one in evaluation.candidates)]
+    kinds = [measure for key in keys if (measure := evaluation.get(key))]
+    rows = [[one.name, *(_value(kind, one.values.get(kind.key)) for kind in kinds)] for one in evaluation.candidates]
+    print_table("What could be kept", ["model", *(f"{kind.words}{_unit(kind)}" for kind in kinds)], rows)
+    by_loss, by_others = evaluation.best.get(BY_LOSS), evaluation.best.get(BY_OTHERS)
+    if by_loss is None:
+        print_lines([f"best by all but the loss, which is not known: {by_others}"])
+    elif by_loss == by_others:
+        print_lines([f"best by held-out loss and by the other measures: {by_loss}"])
+    else:
+        print_lines([f"best by held-out loss: {by_loss}; by the other measures, which follow use better: {by_others}"])
+
+
+def _row(measure: ModelMeasure) -> list[str]:
+    from runyoro_ssl.evaluate.record import SUBJECTS
+
+    base, adapted, mel, random = (_value(measure, measure.values.get(name)) for name in SUBJECTS)
+    return [f"{measure.words}{_unit(measure)}", base, adapted, _difference(measure), mel, random]
+
+
+def _unit(measure: ModelMeasure) -> str:
+    return f", {measure.unit}" if measure.unit and measure.unit != "%" else ""
+
+
+def _value(measure: ModelMeasure, value: float | None, *, signed: bool = False) -> str:
+    if value is None:
+        return NONE
+    return format(
+        value, f"{'+' if signed else ''}.{'1%' if measure.unit == '%' else '3f' if abs(value) < LARGE else '0f'}"
+    )
+
+
+def _difference(measure: ModelMeasure) -> str:
+    if measure.difference is None:
+        return NONE
+    said = _value(measure, measure.difference, signed=True)
+    interval: Interval | None = measure.difference_interval
+    if interval is None:
+        return said
+    low, high = (_value(measure, edge, signed=True) for edge in (interval.low, interval.high))
+    return f"{said} ({low} to {high})"

@@ -1,0 +1,117 @@
+"""Units of speech: the frames of recordings in clusters, found by k-means; a recording as the units it goes through."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from runyoro_ssl.disk.durable import replacing
+from runyoro_ssl.errors import EmbedError
+
+MAX_FRAMES = 60_000
+"""Frames that units are found in, drawn from all: 20 minutes, and with XLS-R-300M 250 MB."""
+MIN_FRAMES_A_UNIT = 10
+"""Fewer say nothing about a cluster."""
+BATCH, TRIES = 4096, 3
+"""Frames that a step of the k-means takes; starts of which the best is kept."""
+
+
+class UnitSpan(NamedTuple):
+    """Time that is of one unit."""
+
+    start_sec: float
+    end_sec: float
+    unit: int
+
+
+@dataclass(frozen=True)
+class Units:
+    """Centres float32 (K, H) of features of a layer."""
+
+    centres: np.ndarray
+    layer: int
+
+    def label(self, features: np.ndarray) -> np.ndarray:
+        """The nearest unit of each frame. float32 (F, H) -> int64 (F,)."""
+        squares = np.einsum("kh,kh->k", self.centres, self.centres)
+        nearest: np.ndarray = np.argmin(squares - 2 * (features @ self.centres.T), axis=1)
+        return nearest
+
+    def save(self, path: Path) -> None:
+        """Write them, so that other recordings can be labelled with the same."""
+        with replacing(path) as temporary, temporary.open("wb") as file:
+            np.savez(file, centres=self.centres, layer=np.int64(self.layer))
+
+    @classmethod
+    def load(cls, path: Path) -> Units:
+        """Read what `save` wrote.
+
+        Raises:
+            EmbedError: It is no such file.
+        """
+        remedy = "give the ….centres.npz of an earlier call, or a number"
+        try:
+            with np.load(path, allow_pickle=False) as found:
+                centres, layer = found["centres"].astype(np.float32), int(found["layer"])
+        except FileNotFoundError:
+            raise EmbedError(f"--units {path}: no such file; {remedy}") from None
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise EmbedError(f"--units {path} holds no units ({type(error).__name__}); {remedy}") from None
+        if centres.ndim != 2 or not np.isfinite(centres).all():  # noqa: PLR2004 - (K, H)
+            raise EmbedError(f"--units {path} holds no units (centres {centres.shape}); {remedy}")
+        return cls(centres, layer)
+
+
+class Sample:
+    """At most `size` frames of all that are shown, each as likely as any other, whatever the order and the windows."""
+
+    def __init__(self, size: int, generator: np.random.Generator) -> None:
+        self._size, self._generator = size, generator
+        self._keys = np.zeros(0)
+        self._frames: list[np.ndarray] = []
+        self.num_shown = 0
+
+    def show(self, features: np.ndarray) -> None:
+        """Let frames be drawn. float32 (F, H)."""
+        self.num_shown += len(features)
+        keys = np.concatenate([self._keys, self._generator.random(len(features))])
+        frames = np.concatenate([*self._frames, features])
+        if len(keys) > self._size:
+            chosen = np.sort(np.argpartition(keys, self._size)[: self._size])
+            keys, frames = keys[chosen], frames[chosen]
+        self._keys, self._frames = keys, [frames]
+
+    @property
+    def frames(self) -> np.ndarray:
+        """Those that were drawn. float32 (N, H)."""
+        return self._frames[0]
+
+
+def find_units(sample: Sample, num_units: int, layer: int, *, seed: int) -> Units:
+    """Cluster frames by mini-batch k-means (Sculley, 2010, as in scikit-learn), as HuBERT's units are found.
+
+    Raises:
+        EmbedError: There are too few frames for so many units.
+    """
+    from sklearn.cluster import MiniBatchKMeans
+
+    if sample.num_shown < MIN_FRAMES_A_UNIT * num_units:
+        raise EmbedError(
+            f"--units {num_units}: {sample.num_shown} frames are too few, {MIN_FRAMES_A_UNIT} a unit are needed; give "
+            f"more recordings, or at most {sample.num_shown // MIN_FRAMES_A_UNIT} units"
+        )
+    means = MiniBatchKMeans(num_units, batch_size=BATCH, n_init=TRIES, random_state=seed).fit(sample.frames)
+    return Units(means.cluster_centers_.astype(np.float32), layer)
+
+
+def stretches(labels: np.ndarray, frame_sec: float, length_sec: float) -> Iterator[UnitSpan]:
+    """Frames of one unit in a row as one stretch: int64 (F,) -> stretches that leave no gap, the last to the end."""
+    bounds = [0, *(np.flatnonzero(np.diff(labels)) + 1), len(labels)]
+    for begin, end in pairwise(bounds):
+        end_sec = length_sec if end == len(labels) else end * frame_sec
+        yield UnitSpan(float(begin * frame_sec), float(end_sec), int(labels[begin]))

@@ -1,0 +1,1 @@
+"""Labels of held-out speech, where there are any: phones with their times, and transcripts."""

@@ -1,0 +1,26 @@
+"""Sums by group, of which a measure is the ratio: what a bootstrap over groups weights anew."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class GroupSums:
+    """A ratio by group: `numerators` and `denominators`, float64 (G,). Its value is the ratio of their sums."""
+
+    numerators: np.ndarray
+    denominators: np.ndarray
+
+    @property
+    def value(self) -> float:
+        """The measure, every group once."""
+        return float(self.numerators.sum() / self.denominators.sum())
+
+    def weighted(self, weights: np.ndarray) -> np.ndarray:
+        """The measure with whole weights of groups: (R, G) -> (R,); NaN where nothing was drawn."""
+        below = weights @ self.denominators
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return np.where(below > 0, (weights @ self.numerators) / below, np.nan)

@@ -1,0 +1,77 @@
+"""Mixtures of models: weights between a base and an adapted model, and the mean of several; as plain models."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+
+from runyoro_ssl.errors import EvaluationError
+from runyoro_ssl.model.load import UNREADABLE
+from runyoro_ssl.model.source import FROM_A_FOLDER, cannot_load
+from runyoro_ssl.torchaudio_compat import import_transformers
+
+WEIGHTS, CONFIG, EXTRACTOR = "model.safetensors", "config.json", "preprocessor_config.json"
+
+
+@contextmanager
+def mixed(parts: Sequence[tuple[Path, float]]) -> Iterator[Path]:
+    """A folder with the weighted sum of models of one shape, for as long as the block lasts.
+
+    Interpolation with the base: Speech-FT, Lin et al., 2025, arXiv 2502.12672; means of checkpoints: Izmailov et al.,
+    2018, arXiv 1803.05407. Settings and feature extractor are those of the last.
+
+    Raises:
+        EvaluationError: They have other weights, or other shapes.
+    """
+    with TemporaryDirectory(prefix="runyoro-mixture-") as folder:
+        write_mixture(parts, Path(folder))
+        yield Path(folder)
+
+
+def write_mixture(parts: Sequence[tuple[Path, float]], folder: Path) -> None:
+    """Write the weighted sum of models into a folder, as transformers loads them: whatever names and files they have.
+
+    Raises:
+        EvaluationError: As `mixed`.
+    """
+    states = [_load(model).state_dict() for model, _ in parts]
+    target = _load(parts[-1][0])
+    for (model, _), state in zip(parts, states, strict=True):
+        for name, tensor in target.state_dict().items():
+            if name not in state or state[name].shape != tensor.shape:
+                raise EvaluationError(f"{parts[-1][0]} and {model} have other weights, {name} first; they do not mix")
+    for name, tensor in target.state_dict().items():
+        if tensor.is_floating_point():
+            sums = (share * state[name].double() for (_, share), state in zip(parts, states, strict=True))
+            tensor.copy_(sum(sums))
+    target.save_pretrained(folder)
+    shutil.copyfile(parts[-1][0] / EXTRACTOR, folder / EXTRACTOR)
+
+
+def _load(folder: Path) -> Any:
+    """A Wav2Vec2ForPreTraining, with all of its head."""
+    try:
+        model, info = import_transformers().Wav2Vec2ForPreTraining.from_pretrained(
+            folder, dtype=torch.float32, output_loading_info=True, weights_only=True, **FROM_A_FOLDER
+        )
+    except UNREADABLE as error:
+        raise EvaluationError(cannot_load(str(folder), "the model", error)) from None
+    if info["missing_keys"]:
+        raise EvaluationError(f"{folder}: {min(info['missing_keys'])} is not in it; mixtures are of whole models")
+    return model
+
+
+def interpolation(base: Path, adapted: Path, share: float) -> list[tuple[Path, float]]:
+    """`share` of the adapted model, the rest of the base: 1 is the adapted model."""
+    return [(base, 1 - share), (adapted, share)]
+
+
+def average(models: Sequence[Path]) -> list[tuple[Path, float]]:
+    """The mean of models."""
+    return [(model, 1 / len(models)) for model in models]

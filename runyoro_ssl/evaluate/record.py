@@ -1,0 +1,191 @@
+"""What an evaluation found: the content of evaluation.json, and what its table, its page and the model card take."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from runyoro_ssl.disk.durable import replace_file
+from runyoro_ssl.errors import EvaluationError
+
+EVALUATION = "evaluation.json"
+VERSION = 1
+BASE, ADAPTED, LOG_MEL, RANDOM = SUBJECTS = ("base", "adapted", "log-mel", "random")
+"""What is measured: the two models, log-mel spectra, and random weights of the same shape."""
+MeasureFamily = Literal["fit", "forgetting", "memory", "geometry", "units", "retrieval", "phones", "text", "change"]
+Better = Literal["lower", "higher", "neither"]
+JudgementKind = Literal["helped", "fits better", "no evidence", "hurt"]
+
+
+@dataclass(frozen=True)
+class Interval:
+    """Where a value lies, with 95 % confidence."""
+
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class ModelMeasure:
+    """One measure of all that is compared.
+
+    Attributes:
+        key: `family.name`, e.g. `fit.contrastive_loss`.
+        words: Its name for people.
+        unit: "nats", "%", "bits/s", or nothing. Shares are stored as shares; "%" says how they are shown.
+        better: Which way is good; "neither" where it only says that something changed.
+        values: By subject; a subject of which it could not be measured is absent.
+        intervals: The same, with 95 % confidence.
+        difference: Adapted less base, on the same clips.
+        difference_interval: Where that lies: a paired bootstrap.
+        layers: At which layer each subject was measured; empty where that has no meaning.
+        is_labelled: It needs phones or text: only such a measure can say that recognition gets easier.
+        source: Who proposed it.
+    """
+
+    key: str
+    words: str
+    family: MeasureFamily
+    unit: str
+    better: Better
+    values: Mapping[str, float]
+    intervals: Mapping[str, Interval] = field(default_factory=dict)
+    difference: float | None = None
+    difference_interval: Interval | None = None
+    layers: Mapping[str, int] = field(default_factory=dict)
+    is_labelled: bool = False
+    source: str = ""
+
+
+@dataclass(frozen=True)
+class LayerCurve:
+    """A measure at every layer, by subject: the first value is that of layer 0, the input of the first layer."""
+
+    key: str
+    words: str
+    unit: str
+    better: Better
+    values: Mapping[str, Sequence[float]]
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What the measures say, by a written rule."""
+
+    kind: JudgementKind
+    sentence: str
+    reasons: Sequence[str] = ()
+    """Why, a sentence for each measure that decided."""
+    would_settle: Sequence[str] = ()
+    """What would make it clearer: how many more minutes, which labels."""
+
+
+@dataclass(frozen=True)
+class KeepableModel:
+    """A model that could be kept: a checkpoint, or a mixture; its measures by key."""
+
+    name: str
+    kind: Literal["checkpoint", "interpolation", "average"]
+    step: int | None
+    values: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Speech:
+    """What was heard.
+
+    `intervals_over`: what was drawn again and again for the intervals: "speakers", "recordings" or "clips"; they hold
+    for others of that kind only.
+    """
+
+    clips: int
+    seconds: float
+    recordings: int
+    speakers: int
+    intervals_over: Literal["speakers", "recordings", "clips"]
+    num_groups: int
+    refused: int = 0
+    """Clips left out, as one of the models was trained on them."""
+    languages: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """All that an evaluation found. Names, no paths: it may be shown to others."""
+
+    base: str
+    adapted: str
+    speech: Speech
+    verdict: Judgement
+    measures: Sequence[ModelMeasure]
+    curves: Sequence[LayerCurve] = ()
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    """Measures that could not be made, and why."""
+    candidates: Sequence[KeepableModel] = ()
+    best: Mapping[str, str] = field(default_factory=dict)
+    """The best candidate, by "held-out loss" and by "other measures"."""
+    versions: Mapping[str, str] = field(default_factory=dict)
+    seconds: float = 0.0
+    """How long it took."""
+    version: int = VERSION
+
+    def get(self, key: str) -> ModelMeasure | None:
+        """A measure by its key; None where it was not made."""
+        return next((measure for measure in self.measures if measure.key == key), None)
+
+
+def write_evaluation(evaluation: Evaluation, folder: Path) -> Path:
+    """Write evaluation.json, whole or not at all."""
+    path = folder / EVALUATION
+    replace_file(path, json.dumps(asdict(evaluation), indent=2, allow_nan=False) + "\n")
+    return path
+
+
+def read_evaluation(folder: Path) -> Evaluation | None:
+    """Read the evaluation.json of a folder; None where there is none.
+
+    Raises:
+        EvaluationError: It is damaged, or of another version.
+    """
+    path = folder / EVALUATION
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise EvaluationError(f"{path}: cannot be read ({error}); remove it, and run invoke evaluate again") from None
+    try:
+        return _from_json(found)
+    except (KeyError, TypeError, ValueError):
+        raise EvaluationError(
+            f"{path}: version {found.get('version') if isinstance(found, dict) else None}, this one reads {VERSION}; "
+            "run invoke evaluate again"
+        ) from None
+
+
+def _from_json(found: dict[str, Any]) -> Evaluation:
+    if found["version"] != VERSION:
+        raise ValueError(found["version"])
+    measures = [
+        ModelMeasure(
+            **{
+                **one,
+                "intervals": {name: Interval(**interval) for name, interval in one["intervals"].items()},
+                "difference_interval": one["difference_interval"] and Interval(**one["difference_interval"]),
+            }
+        )
+        for one in found["measures"]
+    ]
+    return Evaluation(
+        **{
+            **found,
+            "speech": Speech(**found["speech"]),
+            "verdict": Judgement(**found["verdict"]),
+            "measures": measures,
+            "curves": [LayerCurve(**one) for one in found["curves"]],
+            "candidates": [KeepableModel(**one) for one in found["candidates"]],
+        }
+    )

@@ -1,0 +1,199 @@
+"""The text of a model card: what it is, how it was trained, what was measured, limits, consent and licence."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from runyoro_ssl.config import ModelConfig
+from runyoro_ssl.evaluate.record import ADAPTED, BASE, Evaluation, Interval, ModelMeasure
+from runyoro_ssl.evaluate.words import IN_WORDS, number, verdict
+from runyoro_ssl.model.load import load_model_config
+from runyoro_ssl.model.objective import Chance, chance
+from runyoro_ssl.publish.facts import LOCAL_BASE, Facts, recipe
+from runyoro_ssl.publish.licences import find_licence
+
+LIMITS = """\
+- It gives features of speech, and no text: a recogniser is fine-tuned from it, on transcribed speech.
+- It was adapted to the speakers, the rooms and the microphones of its recordings; on others it was not measured, beyond
+  what the numbers above say.
+- A lower loss says that the model predicts this speech better. It does not by itself say that a recogniser fine-tuned
+  from it makes fewer errors.
+- Speech can be about people. What features tell of a speaker, voice and origin among it, was not taken out."""
+CONSENT = """\
+The recordings are not part of this model, and it does not play them back; but whoever has it may be able to tell that a
+voice was among them. Whether the speakers have agreed to that is not known to the toolkit: whoever publishes the model
+answers for it."""
+
+
+def text_of(facts: Facts, *, chosen: str | None, place: str, which: str | None = None) -> str:
+    """The text of a card, in Markdown.
+
+    `chosen`: the licence that its owner has chosen, if one was. `which`: what of the run it is, if not its final model.
+    """
+    of_run = ""
+    if which:
+        of_run = (
+            f"Of the run that is described here, this is: {which}.\nThe numbers below are of the run's final model.\n"
+        )
+    return f"""# {facts.base_model or LOCAL_BASE}, adapted by continued pre-training
+
+{_what_it_is(facts)}{of_run}
+```python
+from transformers import Wav2Vec2ForPreTraining, Wav2Vec2Model
+model = Wav2Vec2Model.from_pretrained("{place}")
+```
+
+## How it was trained
+
+{_recipe(facts)}
+
+## What was measured
+
+{_evaluated(facts.evaluation) if facts.evaluation else _held_out(facts)}
+
+## Limits
+
+{LIMITS}
+
+## Recordings, consent and licence
+
+{_rights(facts, chosen)}
+"""
+
+
+def _what_it_is(facts: Facts) -> str:
+    result, settings = facts.result, facts.settings
+    return f"""Language: {facts.language}. Pre-trained further on {result["train_hours"]:.2f} hours of
+speech, without transcripts, by runyoro_ssl {result["version"]}:
+{result["total_steps"]} optimizer steps, learning rate {settings["train"]["learning_rate"]:g},
+mask probability {settings["masking"]["mask_time_prob"]:g}.{_adapters(result, settings)}
+{_revision(facts)}"""
+
+
+def _adapters(result: Mapping[str, Any], settings: Mapping[str, Any]) -> str:
+    """Which weights learned, where not all did."""
+    adapter = settings.get("adapter", {})
+    if adapter.get("kind", "none") == "none":
+        return ""
+    share = result["trained_parameters"] / result["parameters"]
+    return (
+        f"\nLow-rank adapters (LoRA) of rank {adapter['rank']} learned, on {', '.join(adapter['targets'])},\n"
+        f"and are merged into these weights. Besides learned: {', '.join(adapter['also']) or 'nothing'}; in all\n"
+        f"{share:.1%} of the weights."
+    )
+
+
+def _revision(facts: Facts) -> str:
+    """Where exactly the base model is to be had."""
+    if facts.base_model is None:
+        return ""
+    return f"\nThe base model is {facts.base_model} at revision `{facts.result['base_revision']}`.\n"
+
+
+def _recipe(facts: Facts) -> str:
+    """Where its settings differ from the defaults, as a table."""
+    differing = recipe(facts.settings)
+    if not differing:
+        return "With the defaults of runyoro_ssl, but for the machine."
+    rows = [f"| `{name}` | {value} | {default} |" for name, (value, default) in differing.items()]
+    head = ["With the defaults of runyoro_ssl, but:", "", "| setting | here | default |", "|---|---|---|"]
+    return "\n".join([*head, *rows])
+
+
+def _held_out(facts: Facts) -> str:
+    """What the run itself has measured, before and after."""
+    validations = facts.result["validations"]
+    first, best = validations["first"], validations["best"]
+    guessing = chance(load_model_config(ModelConfig(model_name_or_path=str(facts.folder))))
+    rows = "\n".join(
+        f"| {label} | {number(name, first.get(f'eval/{name}'))} | {number(name, best.get(f'eval/{name}'))} |"
+        for name, label in measures(guessing).items()
+    )
+    return f"""Held-out recordings, the same masks and negatives before and after:
+
+| measure | at the start | this model, step {best["step"]:.0f} |
+|---|---|---|
+{rows}
+
+In a sentence: {verdict(first, best)}. Other measures, and intervals, come of `invoke evaluate`."""
+
+
+def measures(guessing: Chance) -> dict[str, str]:
+    """The measures that a card shows: label by name."""
+    guessed = {
+        "contrastive_loss": "",
+        "chance_loss": f" ({guessing.loss:.3f} where all frames differ)",
+        "accuracy": f" (guessing: 1 of {guessing.num_choices})",
+        "hard_perplexity": "",
+    }
+    return {name: IN_WORDS[name] + by_guessing for name, by_guessing in guessed.items()}
+
+
+def _evaluated(evaluation: Evaluation) -> str:
+    """The verdict of an evaluation in its own words, its measures with their intervals."""
+    speech, found = evaluation.speech, evaluation.verdict
+    rows = [_row(measure) for measure in evaluation.measures if ADAPTED in measure.values]
+    heard = (
+        f"{speech.seconds / 60:.1f} minutes of speech that neither model was trained on: {speech.clips} clips of "
+        f"{speech.recordings} recordings; speakers: {speech.speakers or 'not known'}. Intervals are of 95 %, over "
+        f"{speech.num_groups} {speech.intervals_over}."
+    )
+    reasons = [f"- {reason}" for reason in [*found.reasons, *found.would_settle]]
+    head = ["| measure | base model | this model | difference |", "|---|---|---|---|"]
+    return "\n".join([f"**{found.kind.capitalize()}.** {found.sentence}", "", *reasons, "", heard, "", *head, *rows])
+
+
+def _row(measure: ModelMeasure) -> str:
+    base, adapted = (_cell(measure, measure.values.get(who), measure.intervals.get(who)) for who in (BASE, ADAPTED))
+    difference = _cell(measure, measure.difference, measure.difference_interval)
+    better = "" if measure.better == "neither" else f" ({measure.better} is better)"
+    unit = f", {measure.unit}" if measure.unit not in ("", "%") else ""
+    return f"| {measure.words}{unit}{better} | {base} | {adapted} | {difference} |"
+
+
+def _cell(measure: ModelMeasure, value: float | None, interval: Interval | None) -> str:
+    if value is None:
+        return "not measured"
+    said = _shown(measure, value)
+    return f"{said} ({_shown(measure, interval.low)} to {_shown(measure, interval.high)})" if interval else said
+
+
+def _shown(measure: ModelMeasure, value: float) -> str:
+    return f"{value:.1%}" if measure.unit == "%" else f"{value:.4g}"
+
+
+def _rights(facts: Facts, chosen: str | None) -> str:
+    """What it was made of, as sums; whose consent it takes; the licences."""
+    material, carried = facts.material, facts.licence
+    lines = [_made_of(material)]
+    lines += [f"- Recordings: {line}." for line in _licences_of(facts)]
+    lines.append(f"- Base model: {facts.base_licence or 'its licence is unknown: look it up'}.")
+    lines += [f"- {reason}" for reason in carried.reasons]
+    if chosen:
+        lines.append(f"- This model: {chosen}, as its owner has chosen.")
+    elif carried.must_decide:
+        lines.append(f"- This model: its owner has to decide, as {carried.must_decide}.")
+    else:
+        lines.append(f"- This model: {carried.licence}, which its base model and its recordings ask for.")
+    return "\n".join([*lines, "", CONSENT])
+
+
+def _made_of(material: Mapping[str, Any]) -> str:
+    if not material:
+        return "Of its recordings nothing is on record here.\n"
+    speakers = f"{material['speakers']} speakers" if material["speakers"] else "speakers who are not told apart"
+    return f"Trained on {material['recordings']} recordings by {speakers}.\n"
+
+
+def _licences_of(facts: Facts) -> list[str]:
+    """Hours by licence. What is no licence of the hub's list is not quoted: it may name somebody."""
+    hours: dict[str, float] = {}
+    for text, seconds in facts.seconds_by_licence.items():
+        found = find_licence(text)
+        name = found.name if found else "under terms that are no licence of the hub's list"
+        hours[name] = hours.get(name, 0.0) + seconds / 3600
+    without = facts.material.get("seconds", 0.0) / 3600 - sum(hours.values())
+    if without > 0.0001:  # noqa: PLR2004 - what rounding leaves
+        hours["without a stated licence"] = without
+    return [f"{found:.2f} h {name}" for name, found in hours.items()]

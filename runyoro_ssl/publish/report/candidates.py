@@ -1,0 +1,138 @@
+"""Curves by layer, and the models that could be kept: checkpoints by step, mixtures side by side."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+import numpy as np
+
+from runyoro_ssl.evaluate.record import ADAPTED, BASE, LOG_MEL, RANDOM, Better, Evaluation, LayerCurve
+from runyoro_ssl.page.amounts import figure, number
+from runyoro_ssl.page.axes import Axis, nice_step, ticks
+from runyoro_ssl.page.dots import DotPlot, DotValue, dot_plot
+from runyoro_ssl.page.lines import Curve, LineChart, Mark, Style, line_chart
+from runyoro_ssl.publish.report.measured import BETTER
+
+STYLES: Mapping[str, Style] = {ADAPTED: "first", BASE: "second", LOG_MEL: "third", RANDOM: "fourth"}
+BY_LOSS, BY_OTHERS = "held-out loss", "other measures"
+"""The keys of `Evaluation.best`."""
+MAX_MEASURES = 12
+MAX_MIXTURES = 24
+"""What more there is stands in the table alone."""
+MAX_LISTED = 200
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A measure of the models that could be kept: its words, its curve over checkpoints, mixtures on one axis."""
+
+    words: str
+    better: str
+    chart: LineChart | None
+    mixtures: DotPlot | None
+
+
+@dataclass(frozen=True)
+class CandidatesShown:
+    """Which model to keep: pictures, what is best by what, and all numbers."""
+
+    compared: Sequence[Compared]
+    sentences: Sequence[str]
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]] = field(default=())
+
+
+def layer_charts(evaluation: Evaluation) -> list[LineChart]:
+    """A small chart for each measure by layer; log-mel spectra, which have none, are a line across."""
+    return [_by_layer(curve) for curve in evaluation.curves]
+
+
+def _by_layer(curve: LayerCurve) -> LineChart:
+    depth = max((len(values) for values in curve.values.values()), default=1)
+    last = max(depth - 1, 1)
+    axis = Axis(0.0, float(last), ticks(0.0, float(last), nice_step(float(last), 6, least=1.0)))
+    drawn = [
+        Curve(subject, *_over_layers(values, last), style=STYLES[subject], has_dots=len(values) > 1)
+        for subject, values in curve.values.items()
+        if subject in STYLES and len(values)
+    ]
+    write = partial(figure, unit=curve.unit)
+    return line_chart(
+        *(curve.words, "" if curve.unit == "%" else curve.unit, BETTER[curve.better], drawn),
+        figure=write,
+        x_name="layer",
+        x_axis=axis,
+        scale=100.0 if curve.unit == "%" else 1.0,
+    )
+
+
+def _over_layers(values: Sequence[float], last: int) -> tuple[np.ndarray, np.ndarray]:
+    if len(values) == 1:
+        return np.array([0.0, float(last)]), np.array([values[0], values[0]], dtype=np.float64)
+    return np.arange(len(values), dtype=np.float64), np.array(values, dtype=np.float64)
+
+
+def choice_of(evaluation: Evaluation) -> CandidatesShown | None:
+    """What an evaluation of several candidates says; None where there is none."""
+    candidates = evaluation.candidates
+    if not candidates:
+        return None
+    keys = list(dict.fromkeys(key for one in candidates for key in one.values))
+    compared = [_compare(evaluation, key) for key in keys[:MAX_MEASURES]]
+    rows = [
+        [one.name, *(figure(one.values.get(key), _about(evaluation, key)[1]) for key in keys)] for one in candidates
+    ]
+    header = ["model", *(_about(evaluation, key)[0] for key in keys)]
+    return CandidatesShown(compared, _which_is_best(evaluation), header, rows[:MAX_LISTED])
+
+
+def _compare(evaluation: Evaluation, key: str) -> Compared:
+    words, unit, better = _about(evaluation, key)
+    write, scale = partial(figure, unit=unit), 100.0 if unit == "%" else 1.0
+    kept = [one for one in evaluation.candidates if one.kind == "checkpoint" and one.step is not None]
+    steps = sorted((float(one.step or 0), one.values.get(key, math.nan)) for one in kept)
+    mixtures = [one for one in evaluation.candidates if one not in kept][:MAX_MIXTURES]
+    chart = None
+    if steps:
+        x, y = (np.array(part, dtype=np.float64) for part in zip(*steps, strict=True))
+        chart = line_chart(
+            *(words, "" if unit == "%" else unit, BETTER[better], [Curve("checkpoints", x, y, has_dots=True)]),
+            figure=write,
+            marks=_stars(evaluation),
+            scale=scale,
+        )
+    dots = [DotValue(one.name, "diamond", one.values.get(key)) for one in mixtures]
+    return Compared(words, BETTER[better], chart, dot_plot(dots, unit) if dots else None)
+
+
+def _about(evaluation: Evaluation, key: str) -> tuple[str, str, Better]:
+    """The words, the unit and the good way of a measure, by its key."""
+    for known in (evaluation.get(key), next((curve for curve in evaluation.curves if curve.key == key), None)):
+        if known is not None:
+            return known.words, known.unit, known.better
+    return key.replace(".", ": ").replace("_", " "), "", "neither"
+
+
+def _stars(evaluation: Evaluation) -> list[Mark]:
+    """A star at the step of each best checkpoint."""
+    steps = {one.name: one.step for one in evaluation.candidates}
+    best = [(what, step) for what, name in evaluation.best.items() if (step := steps.get(name)) is not None]
+    return [Mark(float(step), "", f"Step {number(step)}: best by {what}", "star") for what, step in best]
+
+
+def _which_is_best(evaluation: Evaluation) -> list[str]:
+    by_loss, by_others = evaluation.best.get(BY_LOSS), evaluation.best.get(BY_OTHERS)
+    if by_loss is None and by_others is None:
+        return ["Which one is best was not decided."]
+    if by_loss == by_others:
+        return [f"Best both by held-out loss and by the other measures: {by_loss}."]
+    said = [f"Best by {what}: {name}." for what, name in evaluation.best.items()]
+    if by_loss and by_others:
+        said.append(
+            "They differ. The held-out loss ranks models badly; rank, cluster quality and stability follow what a "
+            "recogniser makes of them more closely: where nothing else decides, keep the second."
+        )
+    return said

@@ -1,0 +1,193 @@
+"""The measures of an evaluation as the page shows them: by family, a dot and a whisker for each that was compared."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, get_args
+
+from runyoro_ssl.evaluate.record import (
+    ADAPTED,
+    BASE,
+    LOG_MEL,
+    RANDOM,
+    SUBJECTS,
+    Better,
+    Evaluation,
+    MeasureFamily,
+    ModelMeasure,
+)
+from runyoro_ssl.page.amounts import amount_of_time, figure, figures, number, plural
+from runyoro_ssl.page.dots import DotPlot, DotValue, Shape, dot_plot
+
+SHAPES: Mapping[str, Shape] = {BASE: "circle", ADAPTED: "disc", LOG_MEL: "square", RANDOM: "diamond"}
+FAMILIES: Mapping[MeasureFamily, tuple[str, str]] = {
+    "fit": ("Does it fit your speech?", "How well each model guesses hidden stretches of speech it never heard."),
+    "forgetting": (
+        "Did it forget?",
+        "The same guessing game in another language: the adapted model should not lose much.",
+    ),
+    "memory": (
+        "Did it learn by heart?",
+        "Speech it trained on beside speech it did not: a wide gap is memory, not learning.",
+    ),
+    "geometry": ("How rich are its features?", "Collapsed features use few directions; this shows a collapse first."),
+    "units": (
+        "What sounds does it find?",
+        "Features sorted into a hundred units, as sounds: steady ones, and no one's voice.",
+    ),
+    "retrieval": ("Does it find the same again?", "A snippet with noise, or faster, is looked for among all others."),
+    "phones": ("Does it tell the sounds of the language apart?", "With the phones of aligned speech."),
+    "text": (
+        "Can text be read off it?",
+        "With transcripts: letters, by a small reader that learns from minutes of speech.",
+    ),
+    "change": ("How much did it change?", "Shown, and never judged: a change is neither good nor bad."),
+}
+BETTER: Mapping[Better, str] = {
+    "lower": "Lower is better.",
+    "higher": "Higher is better.",
+    "neither": "Neither way is good in itself.",
+}
+ChangeOf = Literal["better", "worse", "changed", "unclear", "unknown"]
+LABELS: Mapping[ChangeOf, str] = {
+    "better": "changed, for the better",
+    "worse": "changed, for the worse",
+    "changed": "changed",
+    "unclear": "no clear change",
+    "unknown": "change not measured",
+}
+
+
+@dataclass(frozen=True)
+class ShownMeasure:
+    """A measure as it is drawn, and whether it changed: only where the interval of the difference excludes 0."""
+
+    key: str
+    words: str
+    better: str
+    plot: DotPlot
+    change: ChangeOf
+    label: str
+    sentence: str
+    is_labelled: bool
+    source: str
+
+
+@dataclass(frozen=True)
+class ShownFamily:
+    """A family of measures; `rows` are the numbers behind its pictures."""
+
+    key: MeasureFamily
+    title: str
+    lead: str
+    measures: Sequence[ShownMeasure]
+    header: Sequence[str] = ("measure", *SUBJECTS, "adapted less base")
+    rows: Sequence[Sequence[str]] = field(default=())
+
+
+def shown_families(evaluation: Evaluation) -> list[ShownFamily]:
+    """The measures that were made, in the order of the families."""
+    found = []
+    for family in get_args(MeasureFamily):
+        measures = [measure for measure in evaluation.measures if measure.family == family]
+        if measures:
+            title, lead = FAMILIES[family]
+            rows = [_row(measure) for measure in measures]
+            found.append(ShownFamily(family, title, lead, [_show(measure) for measure in measures], rows=rows))
+    return found
+
+
+def change_of(measure: ModelMeasure) -> ChangeOf:
+    """Whether the adapted model differs from the base in a measure, by the interval of their difference."""
+    interval, difference = measure.difference_interval, measure.difference
+    if interval is None or difference is None or not all(map(math.isfinite, (interval.low, interval.high))):
+        return "unknown"
+    if interval.low <= 0 <= interval.high:
+        return "unclear"
+    if measure.better == "neither":
+        return "changed"
+    return "better" if (interval.low > 0) == (measure.better == "higher") else "worse"
+
+
+def _show(measure: ModelMeasure) -> ShownMeasure:
+    change = change_of(measure)
+    values = [
+        _measured(measure, subject)
+        for subject in SUBJECTS
+        if subject in measure.values or subject in (BASE, ADAPTED)
+    ]  # fmt: skip
+    plot, sentence = dot_plot(values, measure.unit), _sentence(measure, change)
+    return ShownMeasure(
+        *(measure.key, measure.words, BETTER[measure.better], plot, change, LABELS[change], sentence),
+        is_labelled=measure.is_labelled,
+        source=measure.source,
+    )
+
+
+def _measured(measure: ModelMeasure, subject: str) -> DotValue:
+    interval = measure.intervals.get(subject)
+    layer = f"layer {measure.layers[subject]}" if subject in measure.layers else ""
+    low, high = (interval.low, interval.high) if interval else (None, None)
+    return DotValue(subject, SHAPES[subject], measure.values.get(subject), low, high, layer)
+
+
+def _sentence(measure: ModelMeasure, change: ChangeOf) -> str:
+    """What the difference says, with its interval."""
+    if change == "unknown" or measure.difference_interval is None or measure.difference is None:
+        return "Whether it changed was not measured."
+    said = f"Adapted less base: {_difference(measure)}."
+    if change == "unclear":
+        return f"{said} The interval holds 0: chance alone may give as much."
+    how = {"better": "it changed, for the better", "worse": "it changed, for the worse", "changed": "it changed"}[
+        change
+    ]
+    return f"{said} The interval does not hold 0: {how}."
+
+
+def _difference(measure: ModelMeasure) -> str:
+    """The difference with its sign, its unit and its interval; of shares in points of per cent."""
+    unit, interval = "points" if measure.unit == "%" else measure.unit, measure.difference_interval
+    if measure.difference is None or not math.isfinite(measure.difference):
+        return figure(None)
+    if interval is None or not all(map(math.isfinite, (interval.low, interval.high))):
+        return f"{figures([measure.difference], measure.unit, is_signed=True)[0]} {unit}".rstrip()
+    values = (measure.difference, interval.low, interval.high)
+    difference, low, high = figures(values, measure.unit, is_signed=True)
+    return f"{' '.join(filter(None, (difference, unit)))} ({low} to {high})"
+
+
+def _row(measure: ModelMeasure) -> list[str]:
+    return [measure.words, *(_with_interval(measure, subject) for subject in SUBJECTS), _difference(measure)]
+
+
+def _with_interval(measure: ModelMeasure, subject: str) -> str:
+    value, interval = figure(measure.values.get(subject), measure.unit), measure.intervals.get(subject)
+    if interval is None or subject not in measure.values:
+        return value
+    return f"{value} ({' to '.join(figures((interval.low, interval.high), measure.unit))})"
+
+
+def what_was_heard(evaluation: Evaluation) -> list[str]:
+    """Sentences on the speech that was heard, and on what the intervals hold for."""
+    speech = evaluation.speech
+    who = f" of {plural(speech.speakers, 'speaker')}" if speech.speakers else ""
+    heard = (
+        f"{amount_of_time(speech.seconds)} of held-out speech in {plural(speech.clips, 'clip')}, from "
+        f"{plural(speech.recordings, 'recording')}{who}{_of(speech.languages)}."
+    )
+    drawn = (
+        f"The 95 % intervals come from drawing {number(speech.num_groups)} {speech.intervals_over} again and again: "
+        f"they say what other {speech.intervals_over} like these would give."
+    )
+    said = [heard, drawn]
+    if speech.refused:
+        said.append(f"{plural(speech.refused, 'clip')} left out, as one of the models was trained on them.")
+    if evaluation.seconds:
+        said.append(f"It took {amount_of_time(evaluation.seconds)}.")
+    return said
+
+
+def _of(languages: Sequence[str]) -> str:
+    return f", in {', '.join(languages)}" if languages else ""

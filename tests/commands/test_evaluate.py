@@ -1,0 +1,154 @@
+"""`invoke evaluate`: two models on held-out speech, from the command line to a verdict."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from conftest import build_tiny_model
+from runyoro_ssl.config import Config
+from runyoro_ssl.evaluate.record import EVALUATION, read_evaluation
+from support.trainer import run
+
+RunTask = Callable[[str], tuple[int, str, str]]
+MakeConfig = Callable[..., Config]
+
+
+@pytest.fixture
+def trained(train_config: MakeConfig, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A run of four steps, with two checkpoints; tests stand in a folder of their own."""
+    monkeypatch.chdir(tmp_path)
+    return run(train_config("run")).output_dir
+
+
+def test_a_run_beside_its_base(trained: Path, run_task: RunTask) -> None:
+    """All that can be measured without labels; a few steps are no evidence. The second time is from the cache."""
+    status, out, err = run_task(f"evaluate --adapted {trained}")
+    assert status == 0, err
+    assert "No evidence" in out
+    assert "20 s" in out or "0.3 min" in out
+    found = read_evaluation(trained)
+    assert found is not None
+    families = {one.family for one in found.measures}
+    assert {"fit", "memory", "geometry", "units", "retrieval"} <= families
+    assert "model-index" in (trained / "README.md").read_text()
+    assert (trained / "report.html").stat().st_size > 10_000
+    for one in found.measures:
+        assert {"base", "adapted"} <= one.values.keys(), one.key
+        assert one.source
+    assert {"log-mel", "random"} <= set(found.get("retrieval.dtw").values)  # type: ignore[union-attr]  # it is there
+    assert {curve.key for curve in found.curves} >= {"change.cka", "geometry.effective_rank"}
+    assert "forgetting" in found.left_out
+    features = sorted(Path("data/features").iterdir())
+    assert run_task(f"evaluate --adapted {trained}")[0] == 0
+    assert sorted(Path("data/features").iterdir()) == features
+    again = read_evaluation(trained)
+    assert again is not None
+    assert [one.values for one in again.measures] == [one.values for one in found.measures]
+
+
+def test_a_run_is_found_from_another_folder(
+    trained: Path, tiny_model: Path, dataset: Path, run_task: RunTask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its dataset and its base are where they were from where it was started."""
+    home = trained.parent
+    (home / "data").mkdir()
+    (home / "data" / "set").symlink_to(dataset)
+    (home / "tiny").symlink_to(tiny_model)
+    text = (trained / "run.toml").read_text()
+    text = text.replace(str(dataset), "data/set").replace(str(tiny_model), "tiny").replace(str(trained), trained.name)
+    (trained / "run.toml").write_text(text)
+    (home / "elsewhere").mkdir()
+    monkeypatch.chdir(home / "elsewhere")
+    assert run_task(f"evaluate --adapted ../{trained.name}")[0] == 0
+
+
+def test_a_model_beside_itself_differs_in_nothing(trained: Path, dataset: Path, run_task: RunTask) -> None:
+    """Every difference is 0, and there is no evidence."""
+    status, _, err = run_task(f"evaluate --base {trained} --adapted {trained} --data {dataset} --output-dir out")
+    assert status == 0, err
+    found = json.loads(Path("out", EVALUATION).read_text())
+    assert found["verdict"]["kind"] == "no evidence"
+    assert {one["difference"] for one in found["measures"]} == {0.0}
+    assert not (trained / EVALUATION).exists()
+
+
+def test_which_model_to_keep(trained: Path, run_task: RunTask) -> None:
+    """Every checkpoint and the mixtures by the same measures; the best is saved as a plain model."""
+    status, out, err = run_task(f"evaluate --run {trained} --interpolate 0.5,1 --average last-2 --save-best kept/best")
+    assert status == 0, err
+    found = read_evaluation(trained)
+    assert found is not None
+    names = [one.name for one in found.candidates]
+    assert names == ["checkpoint-2", "checkpoint-4", "0.5 adapted, 0.5 base", "1 adapted, 0 base", "mean of the last 2"]
+    assert set(found.best.values()) <= {*names, "base", "adapted"}
+    assert "best by held-out loss" in out
+    assert f"this is: {found.best['other measures']}" in Path("kept/best/README.md").read_text()
+    assert "model-index" not in Path("kept/best/README.md").read_text()
+    loaded = load_file("kept/best/model.safetensors")
+    assert loaded.keys() == load_file(trained / "model.safetensors").keys()
+    whole = next(one for one in found.candidates if one.name == "1 adapted, 0 base").values["fit.contrastive_loss"]
+    assert whole == pytest.approx(found.get("fit.contrastive_loss").values["adapted"])  # type: ignore[union-attr]
+    status, _, err = run_task(f"evaluate --run {trained} --interpolate 0.5 --save-best kept/best")
+    assert (status, "kept/best is there" in err) == (1, True)
+
+
+def test_a_collapsed_model_hurts(trained: Path, run_task: RunTask) -> None:
+    """All frames on one code: whatever the loss."""
+    collapsed = trained.parent / "collapsed"
+    shutil.copytree(trained, collapsed)
+    weights = load_file(collapsed / "model.safetensors")
+    weights["quantizer.weight_proj.bias"] = 100 * torch.eye(32)[0] + 100 * torch.eye(32)[16]
+    save_file(weights, collapsed / "model.safetensors", {"format": "pt"})
+    status, out, err = run_task(f"evaluate --adapted {collapsed}")
+    assert status == 0, err
+    assert "Adapting hurt" in out
+    assert "it has collapsed" in " ".join(out.split())
+
+
+def test_a_model_without_a_head_has_no_loss(trained: Path, run_task: RunTask) -> None:
+    """The rest is measured, and it is said what is left out and why."""
+    bare = trained.parent / "bare"
+    shutil.copytree(trained, bare)
+    weights = {
+        name: tensor
+        for name, tensor in load_file(bare / "model.safetensors").items()
+        if not name.startswith(("quantizer", "project"))
+    }
+    save_file(weights, bare / "model.safetensors", {"format": "pt"})
+    status, out, err = run_task(f"evaluate --adapted {bare}")
+    assert status == 0, err
+    assert "no pre-training head" in " ".join(out.split())
+    found = read_evaluation(bare)
+    assert found is not None
+    assert found.verdict.kind == "no evidence"
+    assert found.get("units.stability") is not None
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("--adapted nothing", "nothing is no run that tells its base model"),
+        ("--adapted {run} --base nothing", "nothing"),
+        ("--adapted {run} --data nothing", "no such dataset"),
+        ("--adapted {run} --base {rate}", "take other rates"),
+        ("--adapted {run} --max-minutes 0", "greater than 0"),
+        ("--adapted {run} --interpolate half", "shares from 0 to 1"),
+        ("--adapted {run} --average 3x", "last-N is needed"),
+        ("--run {run} --average last-9", "it has 2 checkpoints"),
+        ("--adapted {run} --save-best x", "needs something to choose from"),
+        ("--base {model} --adapted {model}", "is no run that tells its dataset"),
+    ],
+)
+def test_wrong_input_is_a_line(trained: Path, tiny_model: Path, run_task: RunTask, given: str, said: str) -> None:
+    """With what to give instead."""
+    rate = build_tiny_model(Path("8k"), sampling_rate=8_000) if "{rate}" in given else Path()
+    status, _, err = run_task("evaluate " + given.format(run=trained, model=tiny_model, rate=rate))
+    lines = [line for line in err.splitlines() if "profile_chosen" not in line]
+    assert (status, len(lines), said in lines[-1]) == (1, 1, True), err

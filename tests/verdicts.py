@@ -1,0 +1,237 @@
+"""How often the verdict of `invoke evaluate` is wrong: planted cases, many times each.
+
+`python tests/verdicts.py WORK --repetitions 200`. Synthetic speech, whose phones are known, and a small model that was
+trained on it. Each repetition hears other held-out clips. Two models that do not differ (halves of the same speech,
+other seeds, a little noise on the weights) may leave "no evidence" in 5 % of the repetitions; a model that collapsed,
+one trained on white noise and one that knows twenty clips by heart may never be said to have helped, or to fit better;
+and a model that was trained longer is to be found better. What is in WORK already is not made again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+
+from runyoro_ssl.audio.synth import SAMPLE_RATE, write_corpus
+from runyoro_ssl.evaluate.heard.features import FeatureCache
+from runyoro_ssl.evaluate.heard.material import ComputeDevice
+from runyoro_ssl.evaluate.run import EvaluationRequest, evaluate
+from runyoro_ssl.torchaudio_compat import import_transformers
+
+SHAPE: dict[str, Any] = {
+    "hidden_size": 96,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "intermediate_size": 256,
+    "conv_dim": (64,) * 7,
+    "conv_bias": True,
+    "feat_extract_norm": "layer",
+    "do_stable_layer_norm": True,
+    "num_conv_pos_embeddings": 32,
+    "num_conv_pos_embedding_groups": 4,
+    "num_codevectors_per_group": 64,
+    "codevector_dim": 64,
+    "proj_codevector_dim": 64,
+    "layerdrop": 0.0,
+}
+HOT = (
+    *("train.feature_encoder_lr_scale=1.0", "train.gumbel_temperature_start=1.0", "health.spike_factor=50.0"),
+    "hardware.update_seconds=20",
+)
+"""A small model learns in minutes so."""
+BASE_STEPS, MORE_STEPS, LONG_STEPS = 300, 60, 600
+SEEDS = 6
+NOISE = 0.002
+"""Of each weight's own spread."""
+BY_HEART_CLIPS = 20
+
+
+@dataclass(frozen=True)
+class PlantedCase:
+    """Two models, chosen for each repetition, and what may be said of them."""
+
+    name: str
+    choose: Callable[[np.random.Generator], tuple[Path, Path]]
+    allowed: tuple[str, ...]
+
+
+def main() -> None:
+    """Make the models, judge them, print a table, write verdicts.json."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("work", type=Path)
+    parser.add_argument("--repetitions", type=int, default=200)
+    parser.add_argument("--minutes", type=float, default=2.0)
+    parser.add_argument("--only", nargs="*")
+    given = parser.parse_args()
+    given.work = given.work.resolve()
+    given.work.mkdir(parents=True, exist_ok=True)
+    cases = [case for case in make_cases(given.work) if not given.only or case.name in given.only]
+    found = json.loads(path.read_text()) if (path := given.work / "verdicts.json").exists() else {}
+    for case in cases:
+        found[case.name] = tell(case, given.work, given.repetitions, given.minutes)
+        path.write_text(json.dumps(found, indent=2))
+        wrong = sum(count for kind, count in found[case.name].items() if kind not in case.allowed)
+        sys.stdout.write(f"{case.name:35} {found[case.name]}  not allowed: {wrong} of {given.repetitions}\n")
+        sys.stdout.flush()
+
+
+def tell(case: PlantedCase, work: Path, repetitions: int, minutes: float) -> dict[str, int]:
+    """How often each verdict is given."""
+    kinds: Counter[str] = Counter()
+    cache = FeatureCache(work / "features", max_bytes=1 << 30)
+    for repetition in range(repetitions):
+        base, adapted = case.choose(np.random.default_rng(repetition))
+        request = EvaluationRequest(
+            *(base, adapted, work / "target", None, work / "phn" if "labels" in case.name else None, False, minutes),
+            cache,
+            ComputeDevice("cpu"),
+            repetition,
+        )
+        kinds[evaluate(request).evaluation.verdict.kind] += 1
+    return dict(kinds)
+
+
+def make_cases(work: Path) -> list[PlantedCase]:
+    """Every model that is needed, and the cases made of them."""
+    start = work / "start"
+    if not start.exists():
+        torch.manual_seed(0)
+        transformers = import_transformers()
+        transformers.Wav2Vec2ForPreTraining(transformers.Wav2Vec2Config(**SHAPE)).save_pretrained(start)
+        transformers.Wav2Vec2FeatureExtractor(return_attention_mask=True).save_pretrained(start)
+    prepare_speech(work)
+    base = train(work, "base", start, "first", BASE_STEPS)
+    halves = [train(work, f"half{half}", base, f"half{half}", MORE_STEPS) for half in range(2)]
+    seeds = [train(work, f"seed{seed}", base, "target", MORE_STEPS, seed=seed) for seed in range(SEEDS)]
+    longer = train(work, "longer", base, "target", LONG_STEPS)
+    on_noise = train(work, "on-noise", base, "noise", LONG_STEPS)
+    by_heart = train(work, "by-heart", base, "twenty", 4 * LONG_STEPS)
+    collapsed = collapse(work, base)
+
+    def other_seed(generator: np.random.Generator) -> tuple[Path, Path]:
+        one, other = generator.choice(SEEDS, 2, replace=False)
+        return seeds[one], seeds[other]
+
+    def halves_in_turn(generator: np.random.Generator) -> tuple[Path, Path]:
+        one = int(generator.integers(2))
+        return halves[one], halves[1 - one]
+
+    no_difference, no_praise = ("no evidence",), ("no evidence", "hurt")
+    return [
+        PlantedCase("halves of the same speech", halves_in_turn, no_difference),
+        PlantedCase("another seed", other_seed, no_difference),
+        PlantedCase("noise on the weights", lambda draw: (base, noisy(work, base, draw)), no_difference),
+        PlantedCase("collapsed", lambda _: (base, collapsed), no_praise),
+        PlantedCase("trained on white noise", lambda _: (base, on_noise), no_praise),
+        PlantedCase("twenty clips by heart", lambda _: (base, by_heart), no_praise),
+        PlantedCase("trained on the target", lambda _: (base, longer), ("fits better",)),
+        PlantedCase("trained on the target, with labels", lambda _: (base, longer), ("fits better", "helped")),
+        PlantedCase("from random weights, with labels", lambda _: (start, longer), ("helped",)),
+        PlantedCase("another seed, with labels", other_seed, no_difference),
+    ]
+
+
+def prepare_speech(work: Path) -> None:
+    """Two languages of the synthesiser; halves, twenty clips and white noise, each as a prepared dataset."""
+    if (work / "target").exists():
+        return
+    audio = work / "audio"
+    size: dict[str, Any] = {"num_clips": 400, "num_voices": 20, "num_words": 20, "clip_sec": 4.0}
+    corpora = {name: write_corpus(audio / name, seed=seed, **size) for name, seed in (("first", 1), ("target", 2))}
+    for name, spoken in corpora["target"].items():
+        file = (work / "phn" / name).with_suffix(".phn")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("".join(f"{one.start_sec:.4f} {one.end_sec:.4f} {one.symbol}\n" for one in spoken))
+    write_noise(audio / "noise")
+    clips = sorted((audio / "target").rglob("*.wav"))
+    for index, path in enumerate(clips):
+        put(path, audio / f"half{index % 2}" / path.parent.name)
+        if index < BY_HEART_CLIPS + 4:
+            put(path, audio / "twenty" / ("held" if index >= BY_HEART_CLIPS else "learned"))
+    for name in ("first", "half0", "half1", "noise", "twenty", "target"):
+        call(work, "manifest", "--audio-dir", f"audio/{name}", "--speaker-from", "folder", "--output", f"{name}.jsonl")
+        share = "0.45" if name == "target" else "0.1"
+        more = ["--set", 'plugins.filters=["duration"]', "--set", f"prepare.validation_share={share}"]
+        options = ["--model-name-or-path", "start", "--manifest-path", f"{name}.jsonl", "--output-dir", name]
+        call(work, "prepare", *options, *more)
+
+
+def write_noise(folder: Path) -> None:
+    """White noise of two microphones."""
+    import soundfile as sf
+
+    generator = np.random.default_rng(0)
+    for microphone in ("a", "b"):
+        (folder / microphone).mkdir(parents=True)
+        for clip in range(60):
+            noise = 0.1 * generator.standard_normal(5 * SAMPLE_RATE)
+            sf.write(folder / microphone / f"{clip}.wav", noise, SAMPLE_RATE)
+
+
+def put(path: Path, folder: Path) -> None:
+    """Copy a file into a folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(path, folder / path.name)
+
+
+def train(work: Path, name: str, base: Path, data: str, steps: int, *, seed: int = 0) -> Path:
+    """A model that is continued on a dataset, as a plain folder: no run tells what it was trained on."""
+    folder = work / "models" / name
+    if not folder.exists():
+        out = work / "runs" / name
+        settings = [f"train.seed={seed}", f"train.learning_rate={3e-3 if base.name == 'start' else 1e-3}", *HOT]
+        options = ["--model-name-or-path", str(base), "--processed-dataset-path", data, "--output-dir", str(out)]
+        sets = [word for one in settings for word in ("--set", one)]
+        call(work, "train", *options, "--max-steps", str(steps), *sets)
+        newest = max(out.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]))
+        folder.mkdir(parents=True)
+        for file in ("model.safetensors", "config.json", "preprocessor_config.json"):
+            shutil.copyfile(newest / file, folder / file)
+    return folder
+
+
+def collapse(work: Path, base: Path) -> Path:
+    """The base with a codebook that gives every frame one code."""
+    folder = work / "models" / "collapsed"
+    if not folder.exists():
+        shutil.copytree(base, folder)
+        weights = load_file(folder / "model.safetensors")
+        bias = weights["quantizer.weight_proj.bias"]
+        bias[0] = bias[len(bias) // 2] = 1000.0
+        save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    return folder
+
+
+def noisy(work: Path, base: Path, draw: np.random.Generator) -> Path:
+    """The base with a little noise on every weight."""
+    folder = work / "models" / "noisy"
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(base, folder)
+    generator = torch.Generator().manual_seed(int(draw.integers(2**31)))
+    weights = load_file(folder / "model.safetensors")
+    for tensor in weights.values():
+        if tensor.numel() > 1:
+            tensor.add_(NOISE * tensor.std() * torch.randn(tensor.shape, generator=generator))
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    return folder
+
+
+def call(work: Path, *words: str) -> None:
+    """Run a task of the toolkit in the folder of work."""
+    subprocess.run([sys.executable, "-m", "runyoro_ssl", *words], cwd=work, check=True, capture_output=True)
+
+
+if __name__ == "__main__":
+    main()
