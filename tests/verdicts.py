@@ -4,7 +4,8 @@
 trained on it. Each repetition hears other held-out clips. Two models that do not differ (halves of the same speech,
 other seeds, a little noise on the weights) may leave "no evidence" in 5 % of the repetitions; a model that collapsed,
 one trained on white noise and one that knows twenty clips by heart may never be said to have helped, or to fit better;
-and a model that was trained longer is to be found better. What is in WORK already is not made again.
+and a model that was trained longer is to be found better. What is in WORK already is not made again: a run that was
+stopped goes on.
 """
 
 from __future__ import annotations
@@ -15,21 +16,26 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 
 from runyoro_ssl.audio.synth import SAMPLE_RATE, write_corpus
+from runyoro_ssl.evaluate import run
 from runyoro_ssl.evaluate.heard.features import FeatureCache
-from runyoro_ssl.evaluate.heard.material import ComputeDevice
+from runyoro_ssl.evaluate.heard.material import ComputeDevice, gather
+from runyoro_ssl.evaluate.record import JudgementKind
 from runyoro_ssl.evaluate.run import EvaluationRequest, evaluate
+from runyoro_ssl.logs import print_table
 from runyoro_ssl.torchaudio_compat import import_transformers
 
+KINDS: tuple[str, ...] = get_args(JudgementKind)
 SHAPE: dict[str, Any] = {
     "hidden_size": 96,
     "num_hidden_layers": 3,
@@ -73,46 +79,48 @@ def main() -> None:
     parser.add_argument("work", type=Path)
     parser.add_argument("--repetitions", type=int, default=200)
     parser.add_argument("--minutes", type=float, default=2.0)
-    parser.add_argument("--only", nargs="*")
     given = parser.parse_args()
     given.work = given.work.resolve()
     given.work.mkdir(parents=True, exist_ok=True)
-    cases = [case for case in make_cases(given.work) if not given.only or case.name in given.only]
-    found = json.loads(path.read_text()) if (path := given.work / "verdicts.json").exists() else {}
+    cases = make_cases(given.work)
+    run.gather = partial(gather, with_context=False)  # type: ignore[attr-defined]  # spectra and random weights judge nothing
+    path = given.work / "verdicts.json"
+    found: dict[str, list[str]] = json.loads(path.read_text()) if path.exists() else {}
+    cache = FeatureCache(given.work / "features", max_bytes=1 << 28)
+    for repetition in range(given.repetitions):
+        for case in cases:
+            told = found.setdefault(case.name, [])
+            if len(told) == repetition:
+                told.append(tell(case, given.work, repetition, given.minutes, cache))
+        path.write_text(json.dumps(found))
+    print_table(f"{given.repetitions} repetitions", ["planted", *KINDS, "not allowed"], table(cases, found))
+
+
+def tell(case: PlantedCase, work: Path, repetition: int, minutes: float, cache: FeatureCache) -> str:
+    """What the verdict says of a case, on the held-out clips of a repetition."""
+    base, adapted = case.choose(np.random.default_rng(repetition))
+    alignments = work / "phn" if "labels" in case.name else None
+    request = EvaluationRequest(
+        *(base, adapted, work / "target", None, alignments, False, minutes, cache, ComputeDevice("cpu"), repetition)
+    )
+    return evaluate(request).evaluation.verdict.kind
+
+
+def table(cases: Sequence[PlantedCase], found: Mapping[str, Sequence[str]]) -> list[list[str]]:
+    """How often each verdict was given, by case, and how often one that is not allowed."""
+    rows = []
     for case in cases:
-        found[case.name] = tell(case, given.work, given.repetitions, given.minutes)
-        path.write_text(json.dumps(found, indent=2))
-        wrong = sum(count for kind, count in found[case.name].items() if kind not in case.allowed)
-        sys.stdout.write(f"{case.name:35} {found[case.name]}  not allowed: {wrong} of {given.repetitions}\n")
-        sys.stdout.flush()
-
-
-def tell(case: PlantedCase, work: Path, repetitions: int, minutes: float) -> dict[str, int]:
-    """How often each verdict is given."""
-    kinds: Counter[str] = Counter()
-    cache = FeatureCache(work / "features", max_bytes=1 << 30)
-    for repetition in range(repetitions):
-        base, adapted = case.choose(np.random.default_rng(repetition))
-        request = EvaluationRequest(
-            *(base, adapted, work / "target", None, work / "phn" if "labels" in case.name else None, False, minutes),
-            cache,
-            ComputeDevice("cpu"),
-            repetition,
-        )
-        kinds[evaluate(request).evaluation.verdict.kind] += 1
-    return dict(kinds)
+        told = Counter(found[case.name])
+        wrong = sum(count for kind, count in told.items() if kind not in case.allowed)
+        rows.append([case.name, *(str(told[kind]) for kind in KINDS), str(wrong)])
+    return rows
 
 
 def make_cases(work: Path) -> list[PlantedCase]:
     """Every model that is needed, and the cases made of them."""
-    start = work / "start"
-    if not start.exists():
-        torch.manual_seed(0)
-        transformers = import_transformers()
-        transformers.Wav2Vec2ForPreTraining(transformers.Wav2Vec2Config(**SHAPE)).save_pretrained(start)
-        transformers.Wav2Vec2FeatureExtractor(return_attention_mask=True).save_pretrained(start)
-    prepare_speech(work)
+    start = make_start(work)
     base = train(work, "base", start, "first", BASE_STEPS)
+    short = train(work, "short", start, "first", BASE_STEPS // 3)
     halves = [train(work, f"half{half}", base, f"half{half}", MORE_STEPS) for half in range(2)]
     seeds = [train(work, f"seed{seed}", base, "target", MORE_STEPS, seed=seed) for seed in range(SEEDS)]
     longer = train(work, "longer", base, "target", LONG_STEPS)
@@ -138,9 +146,22 @@ def make_cases(work: Path) -> list[PlantedCase]:
         PlantedCase("twenty clips by heart", lambda _: (base, by_heart), no_praise),
         PlantedCase("trained on the target", lambda _: (base, longer), ("fits better",)),
         PlantedCase("trained on the target, with labels", lambda _: (base, longer), ("fits better", "helped")),
+        PlantedCase("from a third of the training, with labels", lambda _: (short, longer), ("helped",)),
         PlantedCase("from random weights, with labels", lambda _: (start, longer), ("helped",)),
         PlantedCase("another seed, with labels", other_seed, no_difference),
     ]
+
+
+def make_start(work: Path) -> Path:
+    """Random weights, and the speech that is learned from."""
+    start = work / "start"
+    if not start.exists():
+        torch.manual_seed(0)
+        transformers = import_transformers()
+        transformers.Wav2Vec2ForPreTraining(transformers.Wav2Vec2Config(**SHAPE)).save_pretrained(start)
+        transformers.Wav2Vec2FeatureExtractor(return_attention_mask=True).save_pretrained(start)
+    prepare_speech(work)
+    return start
 
 
 def prepare_speech(work: Path) -> None:
@@ -191,6 +212,7 @@ def train(work: Path, name: str, base: Path, data: str, steps: int, *, seed: int
     folder = work / "models" / name
     if not folder.exists():
         out = work / "runs" / name
+        shutil.rmtree(out, ignore_errors=True)  # an unfinished one
         settings = [f"train.seed={seed}", f"train.learning_rate={3e-3 if base.name == 'start' else 1e-3}", *HOT]
         options = ["--model-name-or-path", str(base), "--processed-dataset-path", data, "--output-dir", str(out)]
         sets = [word for one in settings for word in ("--set", one)]

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from runyoro_ssl.evaluate.record import ADAPTED, BASE, Better, Interval, ModelMeasure
-from runyoro_ssl.evaluate.verdict import judge
+from runyoro_ssl.evaluate.verdict import LABELLED, judge
 
 
 def one(
@@ -65,11 +65,15 @@ def test_a_lower_loss_is_a_better_fit_and_no_more() -> None:
 
 @pytest.mark.parametrize("better", ["lower", "higher"])
 def test_labels_say_that_it_helped(better: Any) -> None:
-    """By an interval without 0, and a point at least."""
+    """By an interval beyond what another seed makes: a point of ABX, two of the probe."""
     sign = 1 if better == "higher" else -1
     key = "phones.probe" if better == "higher" else "phones.abx_within"
     assert kind(phones=one(key, 0.4, 0.4 + sign * 0.05, better=better)) == "helped"
-    assert kind(phones=one(key, 0.4, 0.4 + sign * 0.008, 0.001, better=better)) == "fits better"
+    margin = LABELLED[key]
+    assert kind(phones=one(key, 0.4, 0.4 + sign * 1.5 * margin, 0.4 * margin, better=better)) == "helped"
+    assert kind(phones=one(key, 0.4, 0.4 + sign * 1.5 * margin, 0.6 * margin, better=better)) == "fits better"
+    assert kind(phones=one(key, 0.4, 0.4 - sign * 1.5 * margin, 0.4 * margin, better=better)) == "hurt"
+    assert kind(phones=one(key, 0.4, 0.4 - sign * 1.5 * margin, 0.6 * margin, better=better)) == "fits better"
     assert kind(phones=one(key, 0.4, 0.4 + sign * 0.05, 0.06, better=better)) == "fits better"
     assert kind(phones=one(key, 0.4, 0.4 - sign * 0.05, better=better)) == "hurt"
 
