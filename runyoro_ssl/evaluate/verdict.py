@@ -29,9 +29,9 @@ MOST_MINUTES = 600.0
 
 FIT, MEMORY, FORGETTING = (f"{family}.below_guessing" for family in ("fit", "memory", "forgetting"))
 LABELLED = {"phones.abx_within": 0.01, "phones.probe": 0.02, "text.cer": 0.02}
-"""What decides where there are labels, and how much of it is no difference: models that differ in the seed alone differed
-by 0.5 points of ABX and 1.9 of the probe at most, in seven pairs. The first that was measured decides, unless another is
-worse."""
+"""What decides where there are labels, and how much of it is no difference: models that differ in the seed alone
+differed by 0.5 points of ABX and 1.9 of the probe at most, in seven pairs. The first that was measured decides, unless
+another is worse."""
 OnLabels = Literal["better", "worse", "mixed", "small", "alike", "none"]
 
 
@@ -72,9 +72,9 @@ class _Judging:
 def judge(measures: Sequence[ModelMeasure], *, minutes: float, num_codes: int = 0) -> Judgement:
     """Say in words what measures of a base and an adapted model mean.
 
-    Labels come first. "helped": the first is better, for certain and beyond its margin, none is worse, and the model has
-    neither collapsed nor forgotten another language; "hurt": one is worse so. Without labels, or where they tell nothing:
-    "hurt" where codebook or rank collapsed, or the held-out loss rose beyond a margin; "fits better" where it fell
+    Labels come first. "helped": the first is better, for certain and beyond its margin, none is worse, and the model
+    has neither collapsed nor forgotten another language; "hurt": one is worse so. Without labels, or where they tell
+    nothing: "hurt" where codebook or rank collapsed, or the held-out loss rose beyond a margin; "fits better" where it fell
     beyond that, for certain, the model is better than guessing, no measure of codes, rank, clusters, steadiness of
     units and other languages seems worse beyond its margin, and the gain is not of its own clips alone. All else is "no
     evidence". The loss is taken beside that of guessing, which depends on the codes. A rank that falls while clusters
