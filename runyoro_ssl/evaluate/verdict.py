@@ -74,8 +74,8 @@ def judge(measures: Sequence[ModelMeasure], *, minutes: float, num_codes: int = 
 
     Labels come first. "helped": the first is better, for certain and beyond its margin, none is worse, and the model
     has neither collapsed nor forgotten another language; "hurt": one is worse so. Without labels, or where they tell
-    nothing: "hurt" where codebook or rank collapsed, or the held-out loss rose beyond a margin; "fits better" where it fell
-    beyond that, for certain, the model is better than guessing, no measure of codes, rank, clusters, steadiness of
+    nothing: "hurt" where codebook or rank collapsed, or the held-out loss rose beyond a margin; "fits better" where it
+    fell beyond that, for certain, the model is better than guessing, no measure of codes, rank, clusters, steadiness of
     units and other languages seems worse beyond its margin, and the gain is not of its own clips alone. All else is "no
     evidence". The loss is taken beside that of guessing, which depends on the codes. A rank that falls while clusters
     come apart is no loss: random weights have the highest rank.
