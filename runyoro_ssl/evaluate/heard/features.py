@@ -53,10 +53,6 @@ class Features:
         frames = self.layer(layer)
         return [frames[begin:end] for begin, end in zip(self.starts[:-1], self.starts[1:], strict=True)]
 
-    def clip_of_frame(self) -> np.ndarray:
-        """int64 (frames,): the place, in `indices`, of the clip that each frame is of."""
-        return np.repeat(np.arange(len(self.indices)), np.diff(self.starts))
-
     def _mapped(self, layer: int) -> np.ndarray:
         shape = (int(self.starts[-1]), self.widths[layer])
         return np.memmap(_file(self.folder, layer), dtype=np.float16, mode="r", shape=shape)
