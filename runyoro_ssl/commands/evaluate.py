@@ -52,9 +52,9 @@ def evaluate(**given: Any) -> Evaluated:
     if options.save_best and not (options.run or shares or last):
         raise ConfigError("--save-best needs something to choose from: --run, --interpolate or --average")
     config = resolve("evaluate", given)
-    from runyoro_ssl.evaluate.candidates import BY_OTHERS, save_best
+    from runyoro_ssl.evaluate.candidates import save_best
     from runyoro_ssl.evaluate.heard.features import FeatureCache
-    from runyoro_ssl.evaluate.record import write_evaluation
+    from runyoro_ssl.evaluate.record import BY_OTHERS, write_evaluation
     from runyoro_ssl.evaluate.run import EvaluationRequest
     from runyoro_ssl.evaluate.run import evaluate as compare
     from runyoro_ssl.model.source import load_sampling_rate
@@ -93,10 +93,10 @@ def evaluate(**given: Any) -> Evaluated:
 def _write_cards(folder: Path, adapted: Path, kept: Path | None, which: str | None) -> None:
     """The model card of a finished run, with what was found; and that of a model of it which was saved."""
     from runyoro_ssl.disk.durable import replace_file
+    from runyoro_ssl.model.source import RESULT_FILE
     from runyoro_ssl.publish.card import CARD, make_card, write_model_card
-    from runyoro_ssl.train.final import RESULT
 
-    if not (adapted / RESULT).is_file():
+    if not (adapted / RESULT_FILE).is_file():
         return
     if folder == adapted:
         write_model_card(adapted)
@@ -219,7 +219,8 @@ def show(done: Evaluated, given: Mapping[str, Any]) -> None:  # noqa: ARG001 - a
 
 def _show_candidates(evaluation: Evaluation) -> None:
     """Print what could be kept, and which is best by what."""
-    from runyoro_ssl.evaluate.candidates import BY_LOSS, BY_OTHERS, FORGETTING, LOSS, OTHERS
+    from runyoro_ssl.evaluate.candidates import FORGETTING, LOSS, OTHERS
+    from runyoro_ssl.evaluate.record import BY_LOSS, BY_OTHERS
 
     keys = [key for key in (LOSS, *OTHERS, FORGETTING) if any(key in one.values for one in evaluation.candidates)]
     kinds = [measure for key in keys if (measure := evaluation.get(key))]

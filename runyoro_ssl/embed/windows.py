@@ -19,10 +19,9 @@ import numpy as np
 from runyoro_ssl.audio.blocks import SampleQueue
 from runyoro_ssl.audio.decode import stream
 from runyoro_ssl.audio.notes import Notes
+from runyoro_ssl.batches.build import NORMALISATION_EPSILON
 from runyoro_ssl.errors import AudioError, EmbedError
 
-EPSILON = 1e-7
-"""Of the variance, as transformers' feature extractor adds it."""
 MARGIN_SHARE = 1 / 6
 """Of a window, at each of its ends, whose frames are another window's."""
 
@@ -104,7 +103,7 @@ def listen(path: Path, frames: Frames, *, normalize: bool) -> tuple[Decoded, Not
         return Decoded(path, num_samples, 0.0, 1.0), notes
     mean = total / num_samples
     variance = max(0.0, squares / num_samples - mean**2)
-    return Decoded(path, num_samples, mean, float(1 / np.sqrt(variance + EPSILON))), notes
+    return Decoded(path, num_samples, mean, float(1 / np.sqrt(variance + NORMALISATION_EPSILON))), notes
 
 
 def cut(heard: Decoded, frames: Frames, window_sec: float) -> Iterator[Window]:

@@ -19,9 +19,10 @@ from runyoro_ssl.evaluate.compared.of_fit import measure_fit
 from runyoro_ssl.evaluate.heard.clips import HeldOut
 from runyoro_ssl.evaluate.heard.features import FeatureCache
 from runyoro_ssl.evaluate.heard.material import ComputeDevice, gather
-from runyoro_ssl.evaluate.mixtures import CONFIG, EXTRACTOR, WEIGHTS, average, interpolation, mixed, write_mixture
-from runyoro_ssl.evaluate.record import ADAPTED, BASE, KeepableModel, ModelMeasure
+from runyoro_ssl.evaluate.mixtures import average, interpolation, mixed, write_mixture
+from runyoro_ssl.evaluate.record import ADAPTED, BASE, BY_LOSS, BY_OTHERS, KeepableModel, ModelMeasure
 from runyoro_ssl.evaluate.verdict import CODES_KEPT
+from runyoro_ssl.model.source import CONFIG, EXTRACTOR, WEIGHTS
 
 ModelKind = Literal["checkpoint", "interpolation", "average"]
 NUMBERED = re.compile(r"checkpoint-(\d+)")
@@ -30,7 +31,6 @@ OTHERS = {"geometry.effective_rank": 1, "geometry.davies_bouldin": -1, "units.st
 """What ranks candidates besides the loss, and which way is good: Whetten et al., 2025, arXiv 2501.05966, found the loss
 to rank models badly, and ranks and clusters to follow what they are good for."""
 FORGETTING = "forgetting.below_guessing"
-BY_LOSS, BY_OTHERS = "held-out loss", "other measures"
 
 
 @dataclass(frozen=True)

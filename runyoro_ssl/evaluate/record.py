@@ -16,6 +16,8 @@ VERSION = 1
 BASE, ADAPTED, LOG_MEL, RANDOM = SUBJECTS = ("base", "adapted", "log-mel", "random")
 """What is measured: the two models, log-mel spectra, and random weights of the same shape."""
 MeasureFamily = Literal["fit", "forgetting", "memory", "geometry", "units", "retrieval", "phones", "text", "change"]
+BY_LOSS, BY_OTHERS = "held-out loss", "other measures"
+"""The keys of `Evaluation.best`."""
 Better = Literal["lower", "higher", "neither"]
 JudgementKind = Literal["helped", "fits better", "no evidence", "hurt"]
 

@@ -21,12 +21,11 @@ from runyoro_ssl.errors import DatasetError, EvaluationError
 from runyoro_ssl.evaluate.judged import MIN_CLIP_SEC
 from runyoro_ssl.logs import get_logger
 from runyoro_ssl.model.draws import derive_seed
+from runyoro_ssl.model.source import RESULT_FILE, RUN_FILE
 from runyoro_ssl.resolve import home_of_run
 
 log = get_logger()
 
-RUN_FILE, RESULT_FILE = "run.toml", "result.json"
-"""In the folder of a run of this toolkit: its settings, its dataset among them; and at its end, what came of it."""
 MIN_GROUPS = 16
 """Fewer speakers, or recordings, say too little of others, for half of them is reported: then what is in them is drawn
 for the intervals."""
