@@ -25,9 +25,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from runyoro_ssl.audio.synth import SAMPLE_RATE, write_corpus
+from runyoro_ssl.config import HardwareConfig
 from runyoro_ssl.evaluate.heard.features import FeatureCache
-from runyoro_ssl.evaluate.heard.material import ComputeDevice
 from runyoro_ssl.evaluate.run import EvaluationRequest, evaluate
+from runyoro_ssl.model.listener import to_listen
 from runyoro_ssl.torchaudio_compat import import_transformers
 
 SHAPE: dict[str, Any] = {
@@ -96,7 +97,7 @@ def tell(case: PlantedCase, work: Path, repetitions: int, minutes: float) -> dic
         request = EvaluationRequest(
             *(base, adapted, work / "target", None, work / "phn" if "labels" in case.name else None, False, minutes),
             cache,
-            ComputeDevice("cpu"),
+            to_listen(HardwareConfig()),
             repetition,
         )
         kinds[evaluate(request).evaluation.verdict.kind] += 1

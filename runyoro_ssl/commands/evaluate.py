@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runyoro_ssl.commands.closing import close
+from runyoro_ssl.commands.compared import adapted_folder, base_folder, hardware_for, hub_name
 from runyoro_ssl.commands.given import own_options, resolve
 from runyoro_ssl.commands.own import EvaluateOptions
-from runyoro_ssl.errors import ConfigError, EvaluationError
+from runyoro_ssl.errors import ConfigError
 from runyoro_ssl.logs import print_lines, print_table
 
 if TYPE_CHECKING:
@@ -45,7 +46,6 @@ def evaluate(**given: Any) -> Evaluated:
         RunyoroError: Something that you can mend.
     """
     options = own_options(EvaluateOptions, given)
-    adapted = options.run if options.run and not given.get("adapted") else options.adapted
     shares, last = _shares(options.interpolate), _last(options.average)
     if options.save_best and options.save_best.exists():
         raise ConfigError(f"--save-best {options.save_best} is there; give another folder, or remove it")
@@ -60,7 +60,8 @@ def evaluate(**given: Any) -> Evaluated:
     from runyoro_ssl.model.source import load_sampling_rate
     from runyoro_ssl.publish.report.write import write_report
 
-    base = _folder_of(options.base) if options.base else _base_of(adapted)
+    adapted = adapted_folder(options, is_given=bool(given.get("adapted")))
+    base = base_folder(options.base, adapted)
     request = EvaluationRequest(
         base,
         adapted,
@@ -70,9 +71,9 @@ def evaluate(**given: Any) -> Evaluated:
         options.transcripts,
         options.max_minutes,
         FeatureCache(options.cache_dir),
-        _device(config, adapted),
+        hardware_for(config, adapted),
         options.seed,
-        base_name=_hub_name(options.base, adapted),
+        base_name=hub_name(options.base, adapted),
         run=options.run,
         shares=shares,
         last=last,
@@ -138,57 +139,6 @@ def _last(text: str | None) -> int:
     if not number.isdigit() or int(number) < 2:  # noqa: PLR2004 - the mean of one is that one
         raise ConfigError(f'--average is "{text}": last-N is needed, such as last-3')
     return int(number)
-
-
-def _folder_of(model: Path) -> Path:
-    """The folder of a model; of a name on the hub, that of its cache."""
-    from runyoro_ssl.model.source import model_folder
-
-    return model_folder(model.as_posix(), None, "config", "extractor", "weights")
-
-
-def _hub_name(base: Path | None, adapted: Path) -> str | None:
-    """The base's name on the hub; None where it is a folder: a path is for nobody else."""
-    from runyoro_ssl.evaluate.heard.clips import run_setting
-
-    name = base.as_posix() if base else run_setting(adapted, "model", "model_name_or_path")
-    return None if name is None or Path(name).is_dir() else name
-
-
-def _base_of(adapted: Path) -> Path:
-    """The model that a run began with."""
-    from runyoro_ssl.evaluate.heard.clips import run_setting
-    from runyoro_ssl.model.source import model_folder
-
-    name = run_setting(adapted, "model", "model_name_or_path")
-    if name is None:
-        raise EvaluationError(f"{adapted} is no run that tells its base model; give that as --base")
-    return model_folder(name, run_setting(adapted, "model", "revision"), "config", "extractor", "weights")
-
-
-def _device(config: Any, model: Path) -> Any:
-    """Where models compute, and in what: as the profile says, or else in bf16 where that is faster."""
-    import torch
-
-    from runyoro_ssl.evaluate.heard.material import ComputeDevice
-    from runyoro_ssl.model.at_hand import look
-    from runyoro_ssl.model.fit import ENOUGH_GAIN
-    from runyoro_ssl.model.source import FROM_A_FOLDER
-    from runyoro_ssl.option import AUTO
-    from runyoro_ssl.resolve import check_device
-    from runyoro_ssl.torchaudio_compat import import_transformers
-
-    device, precision = config.hardware.device, config.hardware.precision
-    check_device(device)
-    if precision == AUTO:
-        try:
-            shape = import_transformers().AutoConfig.from_pretrained(model, **FROM_A_FOLDER)
-            at_hand = look(device, shape, asks_for_precision=True)
-        except (OSError, ValueError, AttributeError):  # whoever loads it says what is wrong
-            return ComputeDevice(device)
-        gains = at_hand.has_bf16 if device == "cuda" else (at_hand.bf16_gain or 0.0) >= ENOUGH_GAIN
-        precision = "bf16" if gains else "fp32"
-    return ComputeDevice(device, {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision))
 
 
 def show(done: Evaluated, given: Mapping[str, Any]) -> None:  # noqa: ARG001 - as every task's

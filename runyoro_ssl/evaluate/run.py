@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
+from runyoro_ssl.config import FittedHardware
 from runyoro_ssl.errors import DatasetError, EvaluationError
 from runyoro_ssl.evaluate.candidates import (
     ModelChoice,
@@ -23,7 +24,7 @@ from runyoro_ssl.evaluate.compared.of_labels import LabelMeasures, Labels, read_
 from runyoro_ssl.evaluate.examples import HeardUnit, heard_units
 from runyoro_ssl.evaluate.heard.clips import HeldOut, check_dataset_is_that_of, choose_clips, choose_trained, dataset_of
 from runyoro_ssl.evaluate.heard.features import FeatureCache
-from runyoro_ssl.evaluate.heard.material import ComputeDevice, HeardMaterial, gather
+from runyoro_ssl.evaluate.heard.material import HeardMaterial, gather
 from runyoro_ssl.evaluate.record import ADAPTED, BASE, Evaluation, ModelMeasure, Speech
 from runyoro_ssl.evaluate.verdict import judge
 from runyoro_ssl.hub.known import SAMPLING_RATE
@@ -52,7 +53,7 @@ class EvaluationRequest:
         transcripts: Whether the text of its manifest is used.
         max_minutes: Of held-out speech.
         cache: Where features are kept.
-        device: Where models compute.
+        hardware: Where models compute, and in what.
         seed: Decides which clips of a recording come first.
         base_name: Of the base on the hub; None: that of its folder.
         run: A run of which every checkpoint is measured, too; None: none.
@@ -68,7 +69,7 @@ class EvaluationRequest:
     transcripts: bool
     max_minutes: float
     cache: FeatureCache
-    device: ComputeDevice
+    hardware: FittedHardware
     seed: int = 0
     base_name: str | None = None
     run: Path | None = None
@@ -108,13 +109,13 @@ def evaluate(request: EvaluationRequest) -> EvaluationOutcome:
     started, could_be_kept = time.monotonic(), options(request)
     heard = _choose(request)
     models = {BASE: request.base, ADAPTED: request.adapted}
-    material = gather(models, heard["fit"], request.cache, request.device, others=_others(heard))
+    material = gather(models, heard["fit"], request.cache, request.hardware, others=_others(heard))
     features = FeatureMeasures(material)
     log.info("measuring", layer=features.layers[BASE], of=material.features[BASE]["none"].num_layers - 1)
     labels = LabelMeasures(material, _read_labels(request, heard["fit"]), features.own_layers)
     measures: list[ModelMeasure] = [*measure_fit(material, heard), *features.all(), *labels.all()]
     held_out = heard["fit"]
-    candidates = list(measure_candidates(could_be_kept, request.base, heard, request.cache, request.device))
+    candidates = list(measure_candidates(could_be_kept, request.base, heard, request.cache, request.hardware))
     evaluation = Evaluation(
         base=request.base_name or request.base.resolve().name,
         adapted=request.adapted.resolve().name,
@@ -188,8 +189,11 @@ def _data(request: EvaluationRequest) -> Path:
     model = next((one for one in (request.adapted, request.base) if dataset_of(one) is not None), None)
     if model is None:
         raise EvaluationError(f"{request.adapted} is no run that tells its dataset; give a prepared one with --data")
+    data = dataset_of(model) or Path()
+    if not data.is_dir():
+        raise EvaluationError(f"{model}: the dataset of its run, {data}, is not there; give a prepared one with --data")
     check_dataset_is_that_of(model)
-    return dataset_of(model) or Path()
+    return data
 
 
 def _read_labels(request: EvaluationRequest, held_out: HeldOut) -> Labels:

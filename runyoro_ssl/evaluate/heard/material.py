@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from runyoro_ssl.bars import progress
+from runyoro_ssl.config import FittedHardware
 from runyoro_ssl.evaluate.heard.clips import HeldOut
 from runyoro_ssl.evaluate.heard.features import FeatureCache, Features
 from runyoro_ssl.evaluate.heard.subjects import LogMel, Network, Subject, open_network
@@ -20,14 +20,6 @@ from runyoro_ssl.evaluate.record import ADAPTED, BASE, LOG_MEL, RANDOM
 CHANGES: tuple[Perturbation, ...] = ("noise", "speed")
 CHANGED_SEC = 240.0
 """Of the clips that are heard with noise and at another speed, too: as much of either half."""
-
-
-@dataclass(frozen=True)
-class ComputeDevice:
-    """Where models compute, and the type of autocast; None: fp32."""
-
-    name: str
-    dtype: torch.dtype | None = None
 
 
 @dataclass
@@ -73,7 +65,7 @@ def gather(
     models: dict[str, Path],
     held_out: HeldOut,
     cache: FeatureCache,
-    device: ComputeDevice,
+    hardware: FittedHardware,
     *,
     others: dict[str, HeldOut] | None = None,
     with_context: bool = True,
@@ -95,7 +87,7 @@ def gather(
     with progress("clips", is_transient=True) as bar:
         task = bar.add_task("Listening", total=total)
         step: Callable[[], object] = lambda: bar.advance(task)  # noqa: E731 - a name for what every loop calls
-        for name, subject in _subjects(models, held_out.sampling_rate, device, with_context=with_context):
+        for name, subject in _subjects(models, held_out.sampling_rate, hardware, with_context=with_context):
             bar.update(task, description=f"Listening: {name}")
             material.features[name] = {
                 how: cache.get(subject, held_out, how, indices, on_clip=step)
@@ -103,6 +95,7 @@ def gather(
             }
             if isinstance(subject, Network) and name != RANDOM and (fits_of is None or name in fits_of):
                 _measure_fits(material, subject, heard, step)
+            del subject  # before the next is loaded
     cache.trim()
     return material
 
@@ -127,13 +120,11 @@ def _measure_fits(
 
 
 def _subjects(
-    models: dict[str, Path], sampling_rate: int, device: ComputeDevice, *, with_context: bool
+    models: dict[str, Path], sampling_rate: int, hardware: FittedHardware, *, with_context: bool
 ) -> Iterator[tuple[str, Subject]]:
     for name, folder in models.items():
-        with open_network(name, folder, device=device.name, dtype=device.dtype) as network:
-            yield name, network
+        yield name, open_network(name, folder, hardware)
     if with_context:
         yield LOG_MEL, LogMel(sampling_rate)
         shape = models.get(ADAPTED) or models[BASE]
-        with open_network(RANDOM, shape, device=device.name, dtype=device.dtype, is_random=True) as network:
-            yield RANDOM, network
+        yield RANDOM, open_network(RANDOM, shape, hardware, is_random=True)
