@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from conftest import build_tiny_model
+from conftest import build_tiny_model, short_run, transformers
 from runyoro_ssl.config import Config
 from runyoro_ssl.evaluate.record import EVALUATION, read_evaluation
 from support.trainer import run
@@ -25,6 +26,12 @@ def trained(train_config: MakeConfig, monkeypatch: pytest.MonkeyPatch, tmp_path:
     """A run of four steps, with two checkpoints; tests stand in a folder of their own."""
     monkeypatch.chdir(tmp_path)
     return run(train_config("run")).output_dir
+
+
+@pytest.fixture(scope="module")
+def one_run(dataset: Path, tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Such a run for tests that change nothing of it."""
+    return run(short_run(dataset, tiny_model, tmp_path_factory.mktemp("one") / "run")).output_dir
 
 
 def test_a_run_beside_its_base(trained: Path, run_task: RunTask) -> None:
@@ -134,8 +141,22 @@ def test_a_model_without_a_head_has_no_loss(trained: Path, run_task: RunTask) ->
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ("--adapted nothing", "nothing is no run that tells its base model"),
-        ("--adapted {run} --base nothing", "nothing"),
+        ("", "the usual folder of a run is not there; train first, by"),
+        ("--adapted nothing", "--adapted nothing: no such folder"),
+        ("--adapted {model}/config.json", "is a file; give its folder"),
+        ("--adapted empty --base {model}", "is empty; give a folder with config.json"),
+        ("--adapted {run} --base nothing", "--base nothing: no such folder"),
+        ("--adapted {run} --base /no/where", 'model "/no/where": no such folder'),
+        ("--adapted {run} --base {model}/config.json", "is a file; give its folder"),
+        ("--adapted {run} --base empty", "is empty; give a folder with config.json"),
+        ("--adapted {hubert} --base {model}", 'is of type "hubert"'),
+        ("--adapted {run} --other-data nothing", "no such dataset"),
+        ("--adapted {run} --other-data empty", "not a prepared dataset"),
+        ("--adapted {run} --data empty", "not a prepared dataset"),
+        ("--run nothing", "--run nothing: no such folder"),
+        ("--run empty", "is empty; give a folder with config.json"),
+        ("--adapted {run} --run {model}/config.json", "config.json: no such folder; give that of a run"),
+        ("--adapted {run} --run empty", "empty: no checkpoint is in it"),
         ("--adapted {run} --data nothing", "no such dataset"),
         ("--adapted {run} --base {rate}", "take other rates"),
         ("--adapted {run} --max-minutes 0", "greater than 0"),
@@ -146,9 +167,31 @@ def test_a_model_without_a_head_has_no_loss(trained: Path, run_task: RunTask) ->
         ("--base {model} --adapted {model}", "is no run that tells its dataset"),
     ],
 )
-def test_wrong_input_is_a_line(trained: Path, tiny_model: Path, run_task: RunTask, given: str, said: str) -> None:
+def test_wrong_input_is_a_line(
+    *,
+    one_run: Path,
+    tiny_model: Path,
+    run_task: RunTask,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    given: str,
+    said: str,
+) -> None:
     """With what to give instead."""
+    monkeypatch.chdir(tmp_path)
+    Path("empty").mkdir()
     rate = build_tiny_model(Path("8k"), sampling_rate=8_000) if "{rate}" in given else Path()
-    status, _, err = run_task("evaluate " + given.format(run=trained, model=tiny_model, rate=rate))
+    transformers.HubertConfig().save_pretrained("hubert")
+    status, _, err = run_task("evaluate " + given.format(run=one_run, model=tiny_model, rate=rate, hubert="hubert"))
     lines = [line for line in err.splitlines() if "profile_chosen" not in line]
     assert (status, len(lines), said in lines[-1]) == (1, 1, True), err
+
+
+def test_what_a_run_tells_is_gone(trained: Path, run_task: RunTask) -> None:
+    """Its dataset, or its base: a line says which, and what to give."""
+    path = trained / "run.toml"
+    text = path.read_text()
+    for setting, remedy in (("processed_dataset_path", "--data"), ("model_name_or_path", "--base")):
+        path.write_text(re.sub(f'{setting} = ".*"', f'{setting} = "/gone/away"', text))
+        status, _, err = run_task(f"evaluate --adapted {trained}")
+        assert (status, "/gone/away" in err, "is not there; give" in err, remedy in err) == (1, True, True, True), err
