@@ -148,10 +148,9 @@ def show(done: Evaluated, given: Mapping[str, Any]) -> None:  # noqa: ARG001 - a
     evaluation = done.evaluation
     rows = [_row(measure) for measure in evaluation.measures]
     speech = evaluation.speech
-    title = (
-        f"{evaluation.adapted} beside {evaluation.base}: {speech.seconds / 60:.1f} min of held-out speech, 95 % "
-        f"intervals over {speech.num_groups} {speech.intervals_over}"
-    )
+    over = evaluation.drawn
+    drawn = f"95 % intervals over {over}" if over else f"too few {speech.intervals_over} for intervals"
+    title = f"{evaluation.adapted} beside {evaluation.base}: {speech.seconds / 60:.1f} min of held-out speech, {drawn}"
     print_table(title, ["measure", "base", "adapted", "difference", "log-mel", "random"], rows)
     for what, why in evaluation.left_out.items():
         print_lines([f"left out: {what}: {why}"])

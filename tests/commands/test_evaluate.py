@@ -42,6 +42,9 @@ def test_a_run_beside_its_base(trained: Path, run_task: RunTask) -> None:
     assert "20 s" in out or "0.3 min" in out
     found = read_evaluation(trained)
     assert found is not None
+    numbers = {one.key: one.num_groups for one in found.measures}
+    assert (numbers["fit.contrastive_loss"], numbers["units.stability"]) == (6, 0)  # half of six are too few
+    assert "intervals over 6 clips" in " ".join(out.split())
     families = {one.family for one in found.measures}
     assert {"fit", "memory", "geometry", "units", "retrieval"} <= families
     assert "model-index" in (trained / "README.md").read_text()
