@@ -105,6 +105,7 @@ def measure_candidates(
                 *FeatureMeasures(material, replicates=0).all(),
             ]
         values = {one.key: one.values[ADAPTED] for one in measures if ADAPTED in one.values}
+        cache.release(material.features_of(ADAPTED))  # the base's are the next one's, too
         yield KeepableModel(option.name, option.kind, option.step, values)
 
 

@@ -25,7 +25,7 @@ from runyoro_ssl.evaluate.examples import HeardUnit, heard_units
 from runyoro_ssl.evaluate.heard.clips import HeldOut, check_dataset_is_that_of, choose_clips, choose_trained, dataset_of
 from runyoro_ssl.evaluate.heard.features import FeatureCache
 from runyoro_ssl.evaluate.heard.material import HeardMaterial, gather
-from runyoro_ssl.evaluate.record import ADAPTED, BASE, Evaluation, ModelMeasure, Speech
+from runyoro_ssl.evaluate.record import ADAPTED, BASE, LOG_MEL, RANDOM, Evaluation, ModelMeasure, Speech
 from runyoro_ssl.evaluate.verdict import judge
 from runyoro_ssl.hub.known import SAMPLING_RATE
 from runyoro_ssl.logs import get_logger
@@ -115,14 +115,17 @@ def evaluate(request: EvaluationRequest) -> EvaluationOutcome:
     labels = LabelMeasures(material, _read_labels(request, heard["fit"]), features.own_layers)
     measures: list[ModelMeasure] = [*measure_fit(material, heard), *features.all(), *labels.all()]
     held_out = heard["fit"]
+    curves = list(features.curves())
+    request.cache.release(material.features_of(ADAPTED, LOG_MEL, RANDOM))
     candidates = list(measure_candidates(could_be_kept, request.base, heard, request.cache, request.hardware))
+    request.cache.release(material.features_of(BASE))
     evaluation = Evaluation(
         base=request.base_name or request.base.resolve().name,
         adapted=request.adapted.resolve().name,
         speech=describe(held_out),
         verdict=judge(measures, minutes=held_out.seconds / 60, num_codes=material.num_codes),
         measures=measures,
-        curves=list(features.curves()),
+        curves=curves,
         candidates=candidates,
         best=best(candidates, measures),
         left_out={

@@ -6,7 +6,9 @@ import json
 import re
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,6 +16,7 @@ from safetensors.torch import load_file, save_file
 
 from conftest import build_tiny_model, short_run, transformers
 from runyoro_ssl.config import Config
+from runyoro_ssl.evaluate.heard import features
 from runyoro_ssl.evaluate.record import EVALUATION, read_evaluation
 from support.trainer import run
 
@@ -55,9 +58,9 @@ def test_a_run_beside_its_base(trained: Path, run_task: RunTask) -> None:
     assert {"log-mel", "random"} <= set(found.get("retrieval.dtw").values)  # type: ignore[union-attr]  # it is there
     assert {curve.key for curve in found.curves} >= {"change.cka", "geometry.effective_rank"}
     assert "forgetting" in found.left_out
-    features = sorted(Path("data/features").iterdir())
+    kept = sorted(Path("data/features").iterdir())
     assert run_task(f"evaluate --adapted {trained}")[0] == 0
-    assert sorted(Path("data/features").iterdir()) == features
+    assert sorted(Path("data/features").iterdir()) == kept
     again = read_evaluation(trained)
     assert again is not None
     assert [one.values for one in again.measures] == [one.values for one in found.measures]
@@ -107,6 +110,35 @@ def test_which_model_to_keep(trained: Path, run_task: RunTask) -> None:
     assert whole == pytest.approx(found.get("fit.contrastive_loss").values["adapted"])  # type: ignore[union-attr]
     status, _, err = run_task(f"evaluate --run {trained} --interpolate 0.5 --save-best kept/best")
     assert (status, "kept/best is there" in err) == (1, True)
+
+
+def test_candidates_leave_the_cache_as_small_as_it_was(
+    trained: Path, run_task: RunTask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without room for any, there are never more features than base and one candidate have; with the same numbers."""
+    command = f"evaluate --run {trained} --interpolate 0,0.3,0.6 --average last-2"
+    assert run_task(command)[0] == 0
+    expected = read_evaluation(trained)
+    assert len(list(Path("data/features").iterdir())) > 12
+    kept: list[int] = []
+    compute = features._compute
+
+    def counting(folder: Path, *args: Any, **named: Any) -> None:
+        compute(folder, *args, **named)
+        kept.append(sum((one / features.META).is_file() for one in Path("none").iterdir()))
+
+    monkeypatch.setattr(features, "_compute", counting)
+    monkeypatch.setattr(features, "FeatureCache", partial(features.FeatureCache, max_bytes=0))
+    status, _, err = run_task(f"{command} --cache-dir none")
+    assert status == 0, err
+    found = read_evaluation(trained)
+    assert expected is not None
+    assert found is not None
+    assert [one.values for one in found.candidates] == [one.values for one in expected.candidates]
+    assert [one.values for one in found.curves] == [one.values for one in expected.curves]
+    assert max(kept) == 12  # clean, with noise and faster, of four
+    assert max(kept[12:]) <= 6  # of two
+    assert list(Path("none").iterdir()) == []
 
 
 def test_a_collapsed_model_hurts(trained: Path, run_task: RunTask) -> None:

@@ -41,6 +41,10 @@ class HeardMaterial:
         fits = self.fits.get(ADAPTED, {}).get("fit", [])
         return fits[0].hard.size if fits else 0
 
+    def features_of(self, *names: str) -> list[Features]:
+        """All features of some subjects."""
+        return [one for name in names for one in self.features[name].values()]
+
     @property
     def subjects(self) -> tuple[str, ...]:
         """All of which there are features."""
@@ -74,7 +78,7 @@ def gather(
     """Compute, or find, all that is needed of the models, by name, one after the other: one is in memory at a time.
 
     `others`: further clips of which the fit is measured, by family. `with_context`: log-mel and random weights, too.
-    `fits_of`: the models whose fit is measured; None: all.
+    `fits_of`: the models whose fit is measured; None: all. Whoever is done with features releases them.
 
     Raises:
         EvaluationError: A model cannot be read.
@@ -96,7 +100,6 @@ def gather(
             if isinstance(subject, Network) and name != RANDOM and (fits_of is None or name in fits_of):
                 _measure_fits(material, subject, heard, step)
             del subject  # before the next is loaded
-    cache.trim()
     return material
 
 

@@ -77,6 +77,17 @@ def test_what_was_used_longest_ago_goes(held_out: HeldOut, tmp_path: Path) -> No
     assert [folder.exists() for folder in folders] == [False, True, True]
 
 
+def test_what_is_needed_stays_until_it_is_released(held_out: HeldOut, tmp_path: Path) -> None:
+    """Whatever room there is; then it goes, and what came after it is still there."""
+    cache = FeatureCache(tmp_path, max_bytes=1)
+    first, second = (cache.get(Counting(f"n{number}"), held_out, "none", [0]) for number in range(2))
+    assert first.folder.exists()
+    assert second.folder.exists()
+    cache.release([first])
+    assert [one.folder.exists() for one in (first, second)] == [False, True]
+    assert len(second.layer(0)) > 1
+
+
 def test_noise_lies_below_speech_and_has_its_colour() -> None:
     """By 10 dB, with most of its energy where the clip has its own; the same for the same clip."""
     time = np.arange(32_000) / 16_000
