@@ -9,7 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from runyoro_ssl.config import FittedHardware
-from runyoro_ssl.errors import DatasetError, EvaluationError
+from runyoro_ssl.errors import DatasetError, EvaluationError, TooLittleSpeechError
 from runyoro_ssl.evaluate.candidates import (
     ModelChoice,
     best,
@@ -161,7 +161,7 @@ def _choose(request: EvaluationRequest) -> dict[str, HeldOut]:
     seconds = 60 * request.max_minutes
     held_out = choose_clips(data, sampling_rate=rate, max_seconds=seconds, models=models, seed=request.seed)
     if len(held_out.clips) < MIN_CLIPS:
-        raise EvaluationError(
+        raise TooLittleSpeechError(
             f"{data}: {len(held_out.clips)} held-out clips are too few to tell anything; hold out more with "
             "`invoke prepare --overwrite --set prepare.validation_share=0.1`, or give other data with --data"
         )
