@@ -60,6 +60,10 @@ class EvaluationError(RunyoroError):
     """Two models cannot be compared."""
 
 
+class TooLittleSpeechError(EvaluationError):
+    """Held-out speech of which nothing can be told."""
+
+
 class EmbedError(RunyoroError):
     """Recordings, or a layer, of which no features or units can be had."""
 

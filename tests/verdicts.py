@@ -27,12 +27,14 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from runyoro_ssl.audio.synth import SAMPLE_RATE, write_corpus
+from runyoro_ssl.config import HardwareConfig
 from runyoro_ssl.evaluate import run
 from runyoro_ssl.evaluate.heard.features import FeatureCache
-from runyoro_ssl.evaluate.heard.material import ComputeDevice, gather
+from runyoro_ssl.evaluate.heard.material import gather
 from runyoro_ssl.evaluate.record import JudgementKind
 from runyoro_ssl.evaluate.run import EvaluationRequest, evaluate
 from runyoro_ssl.logs import print_table
+from runyoro_ssl.model.listener import to_listen
 from runyoro_ssl.torchaudio_compat import import_transformers
 
 KINDS: tuple[str, ...] = get_args(JudgementKind)
@@ -101,7 +103,18 @@ def tell(case: PlantedCase, work: Path, repetition: int, minutes: float, cache: 
     base, adapted = case.choose(np.random.default_rng(repetition))
     alignments = work / "phn" if "labels" in case.name else None
     request = EvaluationRequest(
-        *(base, adapted, work / "target", None, alignments, False, minutes, cache, ComputeDevice("cpu"), repetition)
+        *(
+            base,
+            adapted,
+            work / "target",
+            None,
+            alignments,
+            False,
+            minutes,
+            cache,
+            to_listen(HardwareConfig()),
+            repetition,
+        )
     )
     return evaluate(request).evaluation.verdict.kind
 

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runyoro_ssl.commands.closing import close
+from runyoro_ssl.commands.compared import adapted_folder, base_folder, hardware_for, hub_name
 from runyoro_ssl.commands.given import own_options, resolve
 from runyoro_ssl.commands.own import EvaluateOptions
-from runyoro_ssl.errors import ConfigError, EvaluationError
+from runyoro_ssl.errors import ConfigError
 from runyoro_ssl.logs import print_lines, print_table
 
 if TYPE_CHECKING:
@@ -45,22 +46,22 @@ def evaluate(**given: Any) -> Evaluated:
         RunyoroError: Something that you can mend.
     """
     options = own_options(EvaluateOptions, given)
-    adapted = options.run if options.run and not given.get("adapted") else options.adapted
     shares, last = _shares(options.interpolate), _last(options.average)
     if options.save_best and options.save_best.exists():
         raise ConfigError(f"--save-best {options.save_best} is there; give another folder, or remove it")
     if options.save_best and not (options.run or shares or last):
         raise ConfigError("--save-best needs something to choose from: --run, --interpolate or --average")
     config = resolve("evaluate", given)
-    from runyoro_ssl.evaluate.candidates import BY_OTHERS, save_best
+    from runyoro_ssl.evaluate.candidates import save_best
     from runyoro_ssl.evaluate.heard.features import FeatureCache
-    from runyoro_ssl.evaluate.record import write_evaluation
+    from runyoro_ssl.evaluate.record import BY_OTHERS, write_evaluation
     from runyoro_ssl.evaluate.run import EvaluationRequest
     from runyoro_ssl.evaluate.run import evaluate as compare
     from runyoro_ssl.model.source import load_sampling_rate
     from runyoro_ssl.publish.report.write import write_report
 
-    base = _folder_of(options.base) if options.base else _base_of(adapted)
+    adapted = adapted_folder(options, is_given=bool(given.get("adapted")))
+    base = base_folder(options.base, adapted)
     request = EvaluationRequest(
         base,
         adapted,
@@ -70,9 +71,9 @@ def evaluate(**given: Any) -> Evaluated:
         options.transcripts,
         options.max_minutes,
         FeatureCache(options.cache_dir),
-        _device(config, adapted),
+        hardware_for(config, adapted),
         options.seed,
-        base_name=_hub_name(options.base, adapted),
+        base_name=hub_name(options.base, adapted),
         run=options.run,
         shares=shares,
         last=last,
@@ -93,10 +94,10 @@ def evaluate(**given: Any) -> Evaluated:
 def _write_cards(folder: Path, adapted: Path, kept: Path | None, which: str | None) -> None:
     """The model card of a finished run, with what was found; and that of a model of it which was saved."""
     from runyoro_ssl.disk.durable import replace_file
+    from runyoro_ssl.model.source import RESULT_FILE
     from runyoro_ssl.publish.card import CARD, make_card, write_model_card
-    from runyoro_ssl.train.final import RESULT
 
-    if not (adapted / RESULT).is_file():
+    if not (adapted / RESULT_FILE).is_file():
         return
     if folder == adapted:
         write_model_card(adapted)
@@ -140,57 +141,6 @@ def _last(text: str | None) -> int:
     return int(number)
 
 
-def _folder_of(model: Path) -> Path:
-    """The folder of a model; of a name on the hub, that of its cache."""
-    from runyoro_ssl.model.source import model_folder
-
-    return model_folder(model.as_posix(), None, "config", "extractor", "weights")
-
-
-def _hub_name(base: Path | None, adapted: Path) -> str | None:
-    """The base's name on the hub; None where it is a folder: a path is for nobody else."""
-    from runyoro_ssl.evaluate.heard.clips import run_setting
-
-    name = base.as_posix() if base else run_setting(adapted, "model", "model_name_or_path")
-    return None if name is None or Path(name).is_dir() else name
-
-
-def _base_of(adapted: Path) -> Path:
-    """The model that a run began with."""
-    from runyoro_ssl.evaluate.heard.clips import run_setting
-    from runyoro_ssl.model.source import model_folder
-
-    name = run_setting(adapted, "model", "model_name_or_path")
-    if name is None:
-        raise EvaluationError(f"{adapted} is no run that tells its base model; give that as --base")
-    return model_folder(name, run_setting(adapted, "model", "revision"), "config", "extractor", "weights")
-
-
-def _device(config: Any, model: Path) -> Any:
-    """Where models compute, and in what: as the profile says, or else in bf16 where that is faster."""
-    import torch
-
-    from runyoro_ssl.evaluate.heard.material import ComputeDevice
-    from runyoro_ssl.model.at_hand import look
-    from runyoro_ssl.model.fit import ENOUGH_GAIN
-    from runyoro_ssl.model.source import FROM_A_FOLDER
-    from runyoro_ssl.option import AUTO
-    from runyoro_ssl.resolve import check_device
-    from runyoro_ssl.torchaudio_compat import import_transformers
-
-    device, precision = config.hardware.device, config.hardware.precision
-    check_device(device)
-    if precision == AUTO:
-        try:
-            shape = import_transformers().AutoConfig.from_pretrained(model, **FROM_A_FOLDER)
-            at_hand = look(device, shape, asks_for_precision=True)
-        except (OSError, ValueError, AttributeError):  # whoever loads it says what is wrong
-            return ComputeDevice(device)
-        gains = at_hand.has_bf16 if device == "cuda" else (at_hand.bf16_gain or 0.0) >= ENOUGH_GAIN
-        precision = "bf16" if gains else "fp32"
-    return ComputeDevice(device, {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision))
-
-
 def show(done: Evaluated, given: Mapping[str, Any]) -> None:  # noqa: ARG001 - as every task's
     """Print the verdict, the measures with their intervals, and what was made."""
     from runyoro_ssl.evaluate.record import EVALUATION
@@ -198,10 +148,9 @@ def show(done: Evaluated, given: Mapping[str, Any]) -> None:  # noqa: ARG001 - a
     evaluation = done.evaluation
     rows = [_row(measure) for measure in evaluation.measures]
     speech = evaluation.speech
-    title = (
-        f"{evaluation.adapted} beside {evaluation.base}: {speech.seconds / 60:.1f} min of held-out speech, 95 % "
-        f"intervals over {speech.num_groups} {speech.intervals_over}"
-    )
+    over = evaluation.drawn
+    drawn = f"95 % intervals over {over}" if over else f"too few {speech.intervals_over} for intervals"
+    title = f"{evaluation.adapted} beside {evaluation.base}: {speech.seconds / 60:.1f} min of held-out speech, {drawn}"
     print_table(title, ["measure", "base", "adapted", "difference", "log-mel", "random"], rows)
     for what, why in evaluation.left_out.items():
         print_lines([f"left out: {what}: {why}"])
@@ -219,7 +168,8 @@ def show(done: Evaluated, given: Mapping[str, Any]) -> None:  # noqa: ARG001 - a
 
 def _show_candidates(evaluation: Evaluation) -> None:
     """Print what could be kept, and which is best by what."""
-    from runyoro_ssl.evaluate.candidates import BY_LOSS, BY_OTHERS, FORGETTING, LOSS, OTHERS
+    from runyoro_ssl.evaluate.candidates import FORGETTING, LOSS, OTHERS
+    from runyoro_ssl.evaluate.record import BY_LOSS, BY_OTHERS
 
     keys = [key for key in (LOSS, *OTHERS, FORGETTING) if any(key in one.values for one in evaluation.candidates)]
     kinds = [measure for key in keys if (measure := evaluation.get(key))]

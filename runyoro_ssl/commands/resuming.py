@@ -75,7 +75,7 @@ def _refuse_to_begin(folder: Path) -> None:
 
 def _read(folder: Path) -> dict[str, Any]:
     """The run.toml of a folder, without settings that this version does not have; nothing where it cannot be read."""
-    from runyoro_ssl.train.checkpoints.folder import RUN_FILE
+    from runyoro_ssl.model.source import RUN_FILE
 
     path = folder / RUN_FILE
     if not path.is_file():

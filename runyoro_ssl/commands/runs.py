@@ -44,7 +44,7 @@ def runs(**given: Any) -> list[RunRecord]:
 
 def _find(given: Path, among: Path) -> Path:
     """The folder of a run, by its path, or by its name among the others."""
-    from runyoro_ssl.train.checkpoints.folder import RUN_FILE
+    from runyoro_ssl.model.source import RUN_FILE
 
     for folder in (given, among / given):
         if (folder / RUN_FILE).is_file():

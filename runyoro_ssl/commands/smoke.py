@@ -1,7 +1,7 @@
 """`smoke`: the whole way in miniature, with every claim checked.
 
 Synthesises speech (or takes a folder of recordings), builds a tiny random wav2vec 2.0, and runs manifest, prepare,
-train and a reload in plain transformers. The checks say whether the pieces work together and the model learns.
+train, a reload in plain transformers, evaluate. The checks say whether the pieces work together and the model learns.
 """
 
 from __future__ import annotations
@@ -17,11 +17,12 @@ from typing import Any
 
 from runyoro_ssl.builtins.loggers import METRICS
 from runyoro_ssl.commands.closing import close, command
+from runyoro_ssl.commands.evaluate import evaluate
 from runyoro_ssl.commands.given import own_options
 from runyoro_ssl.commands.own import SmokeOptions
 from runyoro_ssl.config import Config
 from runyoro_ssl.dataset.layout import REPORT
-from runyoro_ssl.errors import DatasetError, TrainingError
+from runyoro_ssl.errors import DatasetError, TooLittleSpeechError, TrainingError
 from runyoro_ssl.logs import get_logger, print_table
 from runyoro_ssl.plugin.manager import load_plugins
 from runyoro_ssl.resolve import load_config
@@ -136,6 +137,8 @@ def _run_stages(report: SmokeReport, folder: Path, audio_dir: Path | None, seed:
         )
     with report.stage("reload") as result:
         result.append(_reload(config, round(best["step"])))
+    with report.stage("evaluate") as result:
+        result.append(_evaluate(config))
     with report.stage("checks") as result:
         result.append(_check_learning(best))
 
@@ -256,6 +259,21 @@ def _reload(config: Config, best_step: int) -> str:
     same = all(torch.equal(value, states[1][name]) for name, value in states[0].items())
     _check(same, f"the final model and checkpoint-{best_step} differ")
     return f"final model and checkpoint-{best_step} load in plain transformers"
+
+
+def _evaluate(config: Config) -> str:
+    """Have the trained model compared with the tiny one, on the clips held out, as users do."""
+    run, plain = config.train.output_dir, "hardware.precision=fp32"  # no product is timed
+    try:
+        found = evaluate(
+            adapted=run, cache_dir=run.parent / "features", max_minutes=1.0, profile="cpu-smoke", set=(plain,)
+        ).evaluation
+    except TooLittleSpeechError:
+        return "not told: too few clips are held out"
+    loss = found.get("fit.contrastive_loss")
+    change = loss.difference if loss else None
+    _check(change is not None, "evaluate knows no held-out loss of both models")
+    return f"{found.verdict.kind}: held-out loss {change:+.3f} beside the tiny model's"
 
 
 def _check_learning(best: dict[str, float]) -> str:

@@ -11,12 +11,14 @@ import numpy as np
 from rich.progress import Progress
 
 from runyoro_ssl.bars import progress
-from runyoro_ssl.embed.encoder import Encoder, choose_layers
-from runyoro_ssl.embed.units import MAX_FRAMES, Sample, Units, UnitSpan, find_units, stretches
+from runyoro_ssl.embed.encoder import choose_layers, features_of
+from runyoro_ssl.embed.units import Sample, Units, UnitSpan, find_units, stretches
 from runyoro_ssl.embed.windows import Decoded, cut, listen
 from runyoro_ssl.embed.write import CSV, NPZ, PARQUET, check_new, opened, write_csv, write_text_grid
 from runyoro_ssl.errors import EmbedError
+from runyoro_ssl.evaluate.measures.units import FITTED_ON
 from runyoro_ssl.logs import get_logger
+from runyoro_ssl.model.listener import Listener
 
 log = get_logger()
 
@@ -82,7 +84,7 @@ def check_request(request: Request) -> None:
     check_new(*dict.fromkeys(paths), overwrite=request.overwrite)
 
 
-def embed(request: Request, encoder: Encoder) -> Embedded:
+def embed(request: Request, encoder: Listener) -> Embedded:
     """Write what is asked for; all of it, or nothing of it.
 
     Raises:
@@ -106,11 +108,11 @@ def embed(request: Request, encoder: Encoder) -> Embedded:
     return Embedded(written, frames, layers, len(units.centres))
 
 
-def _advance(bar: Progress, task: object, num_samples: int, encoder: Encoder) -> None:
+def _advance(bar: Progress, task: object, num_samples: int, encoder: Listener) -> None:
     bar.advance(task, num_samples / encoder.frames.sample_rate)  # type: ignore[arg-type] # a TaskID
 
 
-def _choose(request: Request, encoder: Encoder) -> tuple[list[int], Units | None]:
+def _choose(request: Request, encoder: Listener) -> tuple[list[int], Units | None]:
     """The layers, and the units of a file if one is given."""
     if not isinstance(request.units, Path):
         layers = choose_layers(request.layer, encoder.num_layers)
@@ -129,7 +131,7 @@ def _choose(request: Request, encoder: Encoder) -> tuple[list[int], Units | None
     return layers, units
 
 
-def _listen(files: Sequence[Path], encoder: Encoder) -> dict[str, Decoded]:
+def _listen(files: Sequence[Path], encoder: Listener) -> dict[str, Decoded]:
     """The recordings by name: what cannot be decoded is said before hours are spent on the others."""
     paths = list(dict.fromkeys(files))
     names = Counter(path.name for path in paths)
@@ -147,14 +149,14 @@ class _Run:
     """Recordings that were decoded once, on their way through the model."""
 
     request: Request
-    encoder: Encoder
+    encoder: Listener
     layers: list[int]
     heard: dict[str, Decoded]
     advance: Callable[[int], None]
 
     def find_units(self, num_units: int) -> Units:
         """Units of the frames of all recordings."""
-        sample = Sample(MAX_FRAMES, np.random.default_rng(self.request.seed))
+        sample = Sample(FITTED_ON, np.random.default_rng(self.request.seed))
         for name in self.heard:
             for features in self.features(name):
                 sample.show(features[:, 0])
@@ -184,7 +186,7 @@ class _Run:
     def features(self, name: str) -> Iterator[np.ndarray]:
         """Of a recording, window by window: float32 (f, L, H)."""
         for window in cut(self.heard[name], self.encoder.frames, self.request.window_sec):
-            states = self.encoder.hidden_states(window.samples, self.layers)
+            states = features_of(self.encoder, window.samples, self.layers)
             yield states[window.first : window.last]
             self.advance((window.last - window.first) * self.encoder.frames.stride)
 
@@ -192,7 +194,7 @@ class _Run:
         """Labels of a recording as stretches of time."""
         frames = self.encoder.frames
         length_sec = self.heard[name].num_samples / frames.sample_rate
-        return list(stretches(labels, frames.stride / frames.sample_rate, length_sec))
+        return list(stretches(labels, frames.frame_sec, length_sec))
 
 
 def _write_units(request: Request, units: Units, found: dict[str, list[UnitSpan]]) -> dict[str, Path]:

@@ -12,13 +12,10 @@ import numpy as np
 
 from runyoro_ssl.disk.durable import replacing
 from runyoro_ssl.errors import EmbedError
+from runyoro_ssl.evaluate.measures.units import fit_units
 
-MAX_FRAMES = 60_000
-"""Frames that units are found in, drawn from all: 20 minutes, and with XLS-R-300M 250 MB."""
 MIN_FRAMES_A_UNIT = 10
 """Fewer say nothing about a cluster."""
-BATCH, TRIES = 4096, 3
-"""Frames that a step of the k-means takes; starts of which the best is kept."""
 
 
 class UnitSpan(NamedTuple):
@@ -93,19 +90,17 @@ class Sample:
 
 
 def find_units(sample: Sample, num_units: int, layer: int, *, seed: int) -> Units:
-    """Cluster frames by mini-batch k-means (Sculley, 2010, as in scikit-learn), as HuBERT's units are found.
+    """Cluster frames by mini-batch k-means, as an evaluation does, and as HuBERT's units are found.
 
     Raises:
         EmbedError: There are too few frames for so many units.
     """
-    from sklearn.cluster import MiniBatchKMeans
-
     if sample.num_shown < MIN_FRAMES_A_UNIT * num_units:
         raise EmbedError(
             f"--units {num_units}: {sample.num_shown} frames are too few, {MIN_FRAMES_A_UNIT} a unit are needed; give "
             f"more recordings, or at most {sample.num_shown // MIN_FRAMES_A_UNIT} units"
         )
-    means = MiniBatchKMeans(num_units, batch_size=BATCH, n_init=TRIES, random_state=seed).fit(sample.frames)
+    means = fit_units(sample.frames, np.random.default_rng(seed), num_units)
     return Units(means.cluster_centers_.astype(np.float32), layer)
 
 

@@ -10,51 +10,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from math import prod
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from runyoro_ssl.audio.blocks import SampleQueue
 from runyoro_ssl.audio.decode import stream
 from runyoro_ssl.audio.notes import Notes
+from runyoro_ssl.batches.build import NORMALISATION_EPSILON
 from runyoro_ssl.errors import AudioError, EmbedError
+from runyoro_ssl.model.frames import Frames
 
-EPSILON = 1e-7
-"""Of the variance, as transformers' feature extractor adds it."""
 MARGIN_SHARE = 1 / 6
 """Of a window, at each of its ends, whose frames are another window's."""
-
-
-@dataclass(frozen=True)
-class Frames:
-    """How a model cuts time: frame i hears `receptive` samples from `stride` i on, at `sample_rate` Hz."""
-
-    stride: int
-    receptive: int
-    sample_rate: int
-
-    @classmethod
-    def of(cls, config: Any, sample_rate: int) -> Frames:
-        """Those of a Wav2Vec2Config."""
-        receptive, stride = 1, 1
-        for kernel, step in zip(config.conv_kernel, config.conv_stride, strict=True):
-            receptive += (kernel - 1) * stride
-            stride *= step
-        return cls(prod(config.conv_stride), receptive, sample_rate)
-
-    def count(self, num_samples: int) -> int:
-        """Frames of so many samples."""
-        return max(0, (num_samples - self.receptive) // self.stride + 1)
-
-    def num_samples(self, num_frames: int) -> int:
-        """The fewest samples that make so many frames."""
-        return (num_frames - 1) * self.stride + self.receptive
-
-    def centres_sec(self, start: int, stop: int) -> np.ndarray:
-        """The middle of each frame from `start` to before `stop`. float64, seconds."""
-        return (np.arange(start, stop) * self.stride + self.receptive / 2) / self.sample_rate
 
 
 @dataclass(frozen=True)
@@ -104,7 +72,7 @@ def listen(path: Path, frames: Frames, *, normalize: bool) -> tuple[Decoded, Not
         return Decoded(path, num_samples, 0.0, 1.0), notes
     mean = total / num_samples
     variance = max(0.0, squares / num_samples - mean**2)
-    return Decoded(path, num_samples, mean, float(1 / np.sqrt(variance + EPSILON))), notes
+    return Decoded(path, num_samples, mean, float(1 / np.sqrt(variance + NORMALISATION_EPSILON))), notes
 
 
 def cut(heard: Decoded, frames: Frames, window_sec: float) -> Iterator[Window]:

@@ -12,16 +12,18 @@ from typing import Literal
 
 import numpy as np
 
+from runyoro_ssl.config import FittedHardware
 from runyoro_ssl.disk.durable import new_folder
 from runyoro_ssl.errors import EvaluationError
 from runyoro_ssl.evaluate.compared.of_features import FeatureMeasures
 from runyoro_ssl.evaluate.compared.of_fit import measure_fit
 from runyoro_ssl.evaluate.heard.clips import HeldOut
 from runyoro_ssl.evaluate.heard.features import FeatureCache
-from runyoro_ssl.evaluate.heard.material import ComputeDevice, gather
-from runyoro_ssl.evaluate.mixtures import CONFIG, EXTRACTOR, WEIGHTS, average, interpolation, mixed, write_mixture
-from runyoro_ssl.evaluate.record import ADAPTED, BASE, KeepableModel, ModelMeasure
+from runyoro_ssl.evaluate.heard.material import gather
+from runyoro_ssl.evaluate.mixtures import average, interpolation, mixed, write_mixture
+from runyoro_ssl.evaluate.record import ADAPTED, BASE, BY_LOSS, BY_OTHERS, KeepableModel, ModelMeasure
 from runyoro_ssl.evaluate.verdict import CODES_KEPT
+from runyoro_ssl.model.source import CONFIG, EXTRACTOR, WEIGHTS
 
 ModelKind = Literal["checkpoint", "interpolation", "average"]
 NUMBERED = re.compile(r"checkpoint-(\d+)")
@@ -30,7 +32,6 @@ OTHERS = {"geometry.effective_rank": 1, "geometry.davies_bouldin": -1, "units.st
 """What ranks candidates besides the loss, and which way is good: Whetten et al., 2025, arXiv 2501.05966, found the loss
 to rank models badly, and ranks and clusters to follow what they are good for."""
 FORGETTING = "forgetting.below_guessing"
-BY_LOSS, BY_OTHERS = "held-out loss", "other measures"
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,11 @@ def last_averaged(run: Path, number: int) -> ModelChoice:
 
 
 def measure_candidates(
-    options: Sequence[ModelChoice], base: Path, heard: Mapping[str, HeldOut], cache: FeatureCache, device: ComputeDevice
+    options: Sequence[ModelChoice],
+    base: Path,
+    heard: Mapping[str, HeldOut],
+    cache: FeatureCache,
+    hardware: FittedHardware,
 ) -> Iterator[KeepableModel]:
     """Measure each as the adapted model is measured; features at the base's layer."""
     for option in options:
@@ -92,12 +97,15 @@ def measure_candidates(
         with mixed(option.parts) if more else nullcontext(first) as folder:
             others = {family: one for family, one in heard.items() if family != "fit"}
             models = {BASE: base, ADAPTED: folder}
-            material = gather(models, heard["fit"], cache, device, others=others, with_context=False, fits_of=[ADAPTED])
+            material = gather(
+                models, heard["fit"], cache, hardware, others=others, with_context=False, fits_of=[ADAPTED]
+            )
             measures = [
                 *measure_fit(material, dict(heard), replicates=0),
                 *FeatureMeasures(material, replicates=0).all(),
             ]
         values = {one.key: one.values[ADAPTED] for one in measures if ADAPTED in one.values}
+        cache.release(material.features_of(ADAPTED))  # the base's are the next one's, too
         yield KeepableModel(option.name, option.kind, option.step, values)
 
 

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from runyoro_ssl.audio.synth import Phone
+from runyoro_ssl.evaluate.grid import GRID
 from runyoro_ssl.evaluate.heard.clips import HeldOut
 from runyoro_ssl.evaluate.labels.frames import frame_labels
 
 NUM_UNITS, NUM_STRETCHES = 12, 5
 AROUND_FRAMES = 8
 """Of what is before and after a unit, to be heard with it: a unit alone is as short as a click."""
-FRAME_SAMPLES, HOP_SAMPLES = 400, 320
 
 
 @dataclass(frozen=True)
@@ -61,8 +61,8 @@ def _longest(is_unit: np.ndarray) -> tuple[int, int]:
 
 
 def _cut(waveform: np.ndarray, first: int, length: int) -> np.ndarray:
-    begin = max(0, (first - AROUND_FRAMES) * HOP_SAMPLES)
-    return waveform[begin : (first + length + AROUND_FRAMES - 1) * HOP_SAMPLES + FRAME_SAMPLES]
+    begin = max(0, (first - AROUND_FRAMES) * GRID.stride)
+    return waveform[begin : GRID.num_samples(first + length + AROUND_FRAMES)]
 
 
 def _mostly(

@@ -51,11 +51,6 @@ class PerGroup:
         return np.asarray(self.statistic(np.ones((1, self.denominators.shape[1])))[0])
 
 
-def each(statistic: Callable[[np.ndarray], np.ndarray]) -> Statistic:
-    """A statistic of many replicates from one of a single replicate, (G,) -> (S,)."""
-    return lambda weights: np.asarray(np.stack([statistic(row) for row in weights]))
-
-
 def paired_bootstrap(
     statistic: Statistic, num_groups: int, generator: np.random.Generator, *, replicates: int = REPLICATES
 ) -> Estimate:

@@ -13,10 +13,8 @@ import torch
 
 from runyoro_ssl.errors import EvaluationError
 from runyoro_ssl.model.load import UNREADABLE
-from runyoro_ssl.model.source import FROM_A_FOLDER, cannot_load
+from runyoro_ssl.model.source import EXTRACTOR, FROM_A_FOLDER, cannot_load
 from runyoro_ssl.torchaudio_compat import import_transformers
-
-WEIGHTS, CONFIG, EXTRACTOR = "model.safetensors", "config.json", "preprocessor_config.json"
 
 
 @contextmanager

@@ -16,6 +16,10 @@ VERSION = 1
 BASE, ADAPTED, LOG_MEL, RANDOM = SUBJECTS = ("base", "adapted", "log-mel", "random")
 """What is measured: the two models, log-mel spectra, and random weights of the same shape."""
 MeasureFamily = Literal["fit", "forgetting", "memory", "geometry", "units", "retrieval", "phones", "text", "change"]
+BY_LOSS, BY_OTHERS = "held-out loss", "other measures"
+"""The keys of `Evaluation.best`."""
+OF_OTHER_SPEECH: tuple[MeasureFamily, ...] = ("forgetting", "memory")
+"""What was measured on other clips than the held-out ones."""
 Better = Literal["lower", "higher", "neither"]
 JudgementKind = Literal["helped", "fits better", "no evidence", "hurt"]
 
@@ -44,6 +48,8 @@ class ModelMeasure:
         layers: At which layer each subject was measured; empty where that has no meaning.
         is_labelled: It needs phones or text: only such a measure can say that recognition gets easier.
         source: Who proposed it.
+        num_groups: How many speakers, recordings or clips were drawn for its intervals: those of the half that is
+            reported, or that have labels; 0: too few, and it has none.
     """
 
     key: str
@@ -58,6 +64,7 @@ class ModelMeasure:
     layers: Mapping[str, int] = field(default_factory=dict)
     is_labelled: bool = False
     source: str = ""
+    num_groups: int = 0
 
 
 @dataclass(frozen=True)
@@ -131,6 +138,14 @@ class Evaluation:
     seconds: float = 0.0
     """How long it took."""
     version: int = VERSION
+
+    @property
+    def drawn(self) -> str:
+        """What was drawn for the intervals on the held-out speech, such as "20 to 40 speakers"; "" for none."""
+        of_it = (one.num_groups for one in self.measures if one.num_groups and one.family not in OF_OTHER_SPEECH)
+        numbers = sorted(set(of_it))
+        span = dict.fromkeys([*numbers[:1], *numbers[-1:]])
+        return f"{' to '.join(map(str, span))} {self.speech.intervals_over}" if numbers else ""
 
     def get(self, key: str) -> ModelMeasure | None:
         """A measure by its key; None where it was not made."""

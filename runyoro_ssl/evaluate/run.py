@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-from runyoro_ssl.errors import DatasetError, EvaluationError
+from runyoro_ssl.config import FittedHardware
+from runyoro_ssl.errors import DatasetError, EvaluationError, TooLittleSpeechError
 from runyoro_ssl.evaluate.candidates import (
     ModelChoice,
     best,
@@ -23,8 +24,8 @@ from runyoro_ssl.evaluate.compared.of_labels import LabelMeasures, Labels, read_
 from runyoro_ssl.evaluate.examples import HeardUnit, heard_units
 from runyoro_ssl.evaluate.heard.clips import HeldOut, check_dataset_is_that_of, choose_clips, choose_trained, dataset_of
 from runyoro_ssl.evaluate.heard.features import FeatureCache
-from runyoro_ssl.evaluate.heard.material import ComputeDevice, HeardMaterial, gather
-from runyoro_ssl.evaluate.record import ADAPTED, BASE, Evaluation, ModelMeasure, Speech
+from runyoro_ssl.evaluate.heard.material import HeardMaterial, gather
+from runyoro_ssl.evaluate.record import ADAPTED, BASE, LOG_MEL, RANDOM, Evaluation, ModelMeasure, Speech
 from runyoro_ssl.evaluate.verdict import judge
 from runyoro_ssl.hub.known import SAMPLING_RATE
 from runyoro_ssl.logs import get_logger
@@ -52,7 +53,7 @@ class EvaluationRequest:
         transcripts: Whether the text of its manifest is used.
         max_minutes: Of held-out speech.
         cache: Where features are kept.
-        device: Where models compute.
+        hardware: Where models compute, and in what.
         seed: Decides which clips of a recording come first.
         base_name: Of the base on the hub; None: that of its folder.
         run: A run of which every checkpoint is measured, too; None: none.
@@ -68,7 +69,7 @@ class EvaluationRequest:
     transcripts: bool
     max_minutes: float
     cache: FeatureCache
-    device: ComputeDevice
+    hardware: FittedHardware
     seed: int = 0
     base_name: str | None = None
     run: Path | None = None
@@ -108,20 +109,23 @@ def evaluate(request: EvaluationRequest) -> EvaluationOutcome:
     started, could_be_kept = time.monotonic(), options(request)
     heard = _choose(request)
     models = {BASE: request.base, ADAPTED: request.adapted}
-    material = gather(models, heard["fit"], request.cache, request.device, others=_others(heard))
+    material = gather(models, heard["fit"], request.cache, request.hardware, others=_others(heard))
     features = FeatureMeasures(material)
     log.info("measuring", layer=features.layers[BASE], of=material.features[BASE]["none"].num_layers - 1)
     labels = LabelMeasures(material, _read_labels(request, heard["fit"]), features.own_layers)
     measures: list[ModelMeasure] = [*measure_fit(material, heard), *features.all(), *labels.all()]
     held_out = heard["fit"]
-    candidates = list(measure_candidates(could_be_kept, request.base, heard, request.cache, request.device))
+    curves = list(features.curves())
+    request.cache.release(material.features_of(ADAPTED, LOG_MEL, RANDOM))
+    candidates = list(measure_candidates(could_be_kept, request.base, heard, request.cache, request.hardware))
+    request.cache.release(material.features_of(BASE))
     evaluation = Evaluation(
         base=request.base_name or request.base.resolve().name,
         adapted=request.adapted.resolve().name,
         speech=describe(held_out),
         verdict=judge(measures, minutes=held_out.seconds / 60, num_codes=material.num_codes),
         measures=measures,
-        curves=list(features.curves()),
+        curves=curves,
         candidates=candidates,
         best=best(candidates, measures),
         left_out={
@@ -157,7 +161,7 @@ def _choose(request: EvaluationRequest) -> dict[str, HeldOut]:
     seconds = 60 * request.max_minutes
     held_out = choose_clips(data, sampling_rate=rate, max_seconds=seconds, models=models, seed=request.seed)
     if len(held_out.clips) < MIN_CLIPS:
-        raise EvaluationError(
+        raise TooLittleSpeechError(
             f"{data}: {len(held_out.clips)} held-out clips are too few to tell anything; hold out more with "
             "`invoke prepare --overwrite --set prepare.validation_share=0.1`, or give other data with --data"
         )
@@ -188,8 +192,11 @@ def _data(request: EvaluationRequest) -> Path:
     model = next((one for one in (request.adapted, request.base) if dataset_of(one) is not None), None)
     if model is None:
         raise EvaluationError(f"{request.adapted} is no run that tells its dataset; give a prepared one with --data")
+    data = dataset_of(model) or Path()
+    if not data.is_dir():
+        raise EvaluationError(f"{model}: the dataset of its run, {data}, is not there; give a prepared one with --data")
     check_dataset_is_that_of(model)
-    return dataset_of(model) or Path()
+    return data
 
 
 def _read_labels(request: EvaluationRequest, held_out: HeldOut) -> Labels:

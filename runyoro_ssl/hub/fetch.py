@@ -31,7 +31,7 @@ AGAIN = "run the same again: what has come is kept"
 MAIN = "main"
 SHA256 = re.compile(r"[0-9a-f]{64}")
 SILENT_WAIT_SEC = 2.0
-FOR_THE_FIELD = "`invoke doctor --fetch` fetches it where there is a network; or give a folder as --model-name-or-path"
+FOR_THE_FIELD = "`invoke doctor --fetch` fetches it where there is a network; or give the folder of a model instead"
 
 
 def fetched_folder(model_name_or_path: str, revision: str | None, *parts: ModelPart) -> Path:

@@ -78,8 +78,8 @@ def mend_config(config: Any) -> Any:
     return config
 
 
-def check_keys(name: str, info: Mapping[str, Any], *, allow_new_head: bool) -> None:
-    """Refuse weights that are not those of the configuration, by names and shapes.
+def check_keys(name: str, info: Mapping[str, Any], *, allow_new_head: bool) -> list[str]:
+    """Refuse weights that are not those of the configuration, by names and shapes. Returns those of a missing head.
 
     Args:
         name: Of the model, for messages.
@@ -100,6 +100,7 @@ def check_keys(name: str, info: Mapping[str, Any], *, allow_new_head: bool) -> N
             f'model "{name}" has no pre-training head ({len(head)} weights missing, e.g. {head[0]}): training would '
             "start from noise. Give the pre-trained, not a fine-tuned, checkpoint; or --set model.allow_new_head=true"
         )
+    return head
 
 
 def _explain_shapes(mismatched: Any) -> str | None:

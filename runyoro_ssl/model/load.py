@@ -50,6 +50,35 @@ def load_model(config: ModelConfig, hardware: FittedHardware) -> Any:
             (`model.allow_pickle` accepts those), has weights that do not fit or are no numbers, or lacks the
             pre-training head, without which training would start from noise (`model.allow_new_head` accepts that).
     """
+    return _load(config, hardware)[0]
+
+
+def load_whatever_head(config: ModelConfig, hardware: FittedHardware) -> tuple[Any, bool]:
+    """Load a model as `load_model` does, whether it has the pre-training head or not; and say whether it has.
+
+    Raises:
+        CheckpointError: As `load_model`.
+    """
+    model, lacks = _load(config.model_copy(update={"allow_new_head": True}), hardware)
+    return model, not lacks
+
+
+def draw_model(config: ModelConfig, hardware: FittedHardware) -> Any:
+    """Make a model of the shape of the base, in training mode, with weights drawn from a seed that is always the same.
+
+    Raises:
+        CheckpointError: Its config.json cannot be reached or read, or is no wav2vec 2.0 model's.
+    """
+    check_folder(config.model_name_or_path)
+    shape = load_model_config(config)
+    torch.manual_seed(derive_seed("evaluate", "random"))
+    model = import_transformers().Wav2Vec2ForPreTraining(shape)
+    _set_up(model, hardware)
+    return model.train()
+
+
+def _load(config: ModelConfig, hardware: FittedHardware) -> tuple[Any, list[str]]:
+    """The model, and the weights of its head that it lacks."""
     transformers = import_transformers()
     name = config.model_name_or_path
     check_folder(name, weights=True)
@@ -70,16 +99,20 @@ def load_model(config: ModelConfig, hardware: FittedHardware) -> Any:
             )
     except (*UNREADABLE, SafetensorError, UnpicklingError) as error:
         raise CheckpointError(_explain_weights(config, error)) from None
-    check_keys(name, info, allow_new_head=config.allow_new_head)
+    lacks = check_keys(name, info, allow_new_head=config.allow_new_head)
     check_values(name, model)
     check_forward(name, model)
+    _set_up(model, hardware)
+    return model.train(), lacks
+
+
+def _set_up(model: Any, hardware: FittedHardware) -> None:
     set_up(
         model,
         device=hardware.device,
         gradient_checkpointing=hardware.gradient_checkpointing,
         compile_layers=hardware.compile,
     )
-    return model.train()
 
 
 @contextmanager

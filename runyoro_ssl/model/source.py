@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 CONFIG, EXTRACTOR, WEIGHTS = "config.json", "preprocessor_config.json", "model.safetensors"
 """Files of a model as transformers writes it."""
+RUN_FILE, RESULT_FILE = "run.toml", "result.json"
+"""Beside them, in the folder of a run: its resolved configuration, without secrets; and at its end, for the model card
+and for scripts, what it came to: its validations, steps and hours."""
 USUAL_EXTRACTOR = "Wav2Vec2FeatureExtractor"
 FROM_A_FOLDER: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
 """Arguments for `from_pretrained`: nothing is asked of the hub, and no code of a model is run."""

@@ -134,10 +134,13 @@ def _evaluated(evaluation: Evaluation) -> str:
     """The verdict of an evaluation in its own words, its measures with their intervals."""
     speech, found = evaluation.speech, evaluation.verdict
     rows = [_row(measure) for measure in evaluation.measures if ADAPTED in measure.values]
+    over = evaluation.drawn
+    intervals = (
+        f"Intervals are of 95 %, over {over}" if over else f"For intervals the {speech.intervals_over} are too few"
+    )
     heard = (
         f"{speech.seconds / 60:.1f} minutes of speech that neither model was trained on: {speech.clips} clips of "
-        f"{speech.recordings} recordings; speakers: {speech.speakers or 'not known'}. Intervals are of 95 %, over "
-        f"{speech.num_groups} {speech.intervals_over}."
+        f"{speech.recordings} recordings; speakers: {speech.speakers or 'not known'}. {intervals}."
     )
     reasons = [f"- {reason}" for reason in [*found.reasons, *found.would_settle]]
     head = ["| measure | base model | this model | difference |", "|---|---|---|---|"]

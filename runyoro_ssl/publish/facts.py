@@ -16,16 +16,16 @@ from runyoro_ssl.dataset.material import describe_material
 from runyoro_ssl.errors import TrainingError
 from runyoro_ssl.evaluate.record import EVALUATION, Evaluation, read_evaluation
 from runyoro_ssl.logs import get_logger
+from runyoro_ssl.model.source import RESULT_FILE, RUN_FILE
 from runyoro_ssl.option import as_typed
 from runyoro_ssl.publish.licences import Carried, carry, licence_of_base
 from runyoro_ssl.resolve import load_config, section_type
 from runyoro_ssl.setting import deciding
-from runyoro_ssl.train.checkpoints.folder import RUN_FILE
-from runyoro_ssl.train.final import RESULT
 
 log = get_logger()
 
 LOCAL_BASE = "a local wav2vec 2.0 checkpoint"
+"""What stands for a base model that is no public one: a path may name people."""
 UNNAMED = "not named"
 OLDER_BY_SEC = 600.0
 """An evaluation so much older than the end of the run is of another model. Whoever copies a folder may mix the order of
@@ -91,10 +91,10 @@ def read_facts(folder: Path) -> Facts:
         EvaluationError: Its evaluation.json is damaged.
     """
     try:
-        result: dict[str, Any] = json.loads((folder / RESULT).read_text(encoding="utf-8"))
+        result: dict[str, Any] = json.loads((folder / RESULT_FILE).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise TrainingError(
-            f"{folder}: no {RESULT}, so that no model card can be written: finish the run with "
+            f"{folder}: no {RESULT_FILE}, so that no model card can be written: finish the run with "
             "--resume-from-checkpoint last"
         ) from None
     # As text: its secrets are not there, and loading it as a configuration asks for them.
@@ -108,7 +108,7 @@ def _evaluation(folder: Path) -> Evaluation | None:
     evaluation = read_evaluation(folder)
     if evaluation is None:
         return None
-    lag_sec = (folder / RESULT).stat().st_mtime - (folder / EVALUATION).stat().st_mtime
+    lag_sec = (folder / RESULT_FILE).stat().st_mtime - (folder / EVALUATION).stat().st_mtime
     if lag_sec > OLDER_BY_SEC:
         log.warning("evaluation_left_out", because="it is older than the model", remedy="run invoke evaluate again")
         return None

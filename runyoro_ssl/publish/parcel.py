@@ -17,13 +17,12 @@ from yaml import YAMLError
 from runyoro_ssl.errors import PublishError, did_you_mean
 from runyoro_ssl.logs import get_logger
 from runyoro_ssl.model.folder import check_folder
-from runyoro_ssl.model.source import CONFIG, EXTRACTOR, WEIGHTS
+from runyoro_ssl.model.source import CONFIG, EXTRACTOR, RESULT_FILE, WEIGHTS
 from runyoro_ssl.publish.card import CARD, is_changed, make_card
 from runyoro_ssl.publish.facts import read_facts
 from runyoro_ssl.publish.licences import LICENCES, OTHER, UNKNOWN, too_loose
 from runyoro_ssl.publish.metadata import find_fault
 from runyoro_ssl.redaction import redact
-from runyoro_ssl.train.final import RESULT
 
 log = get_logger()
 
@@ -76,7 +75,7 @@ def pack(folder: Path, repo_id: str, *, licence: str | None) -> Parcel:
     """
     if not folder.is_dir():
         raise PublishError(f"{folder}: no such folder; give that of a finished run as --run (`invoke runs` lists them)")
-    is_run = (folder / RESULT).is_file()
+    is_run = (folder / RESULT_FILE).is_file()
     if not (folder / WEIGHTS).is_file():
         is_begun = any(folder.glob("checkpoint-*"))
         remedy = "finish the run: invoke train --resume-from-checkpoint last" if is_begun else "give another --run"

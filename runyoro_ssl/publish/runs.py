@@ -14,11 +14,11 @@ from typing import Any
 from runyoro_ssl.config import Config
 from runyoro_ssl.disk.lock import is_held
 from runyoro_ssl.errors import CheckpointError
+from runyoro_ssl.model.source import RESULT_FILE, RUN_FILE
 from runyoro_ssl.resolve import section_type
 from runyoro_ssl.setting import deciding
-from runyoro_ssl.train.checkpoints.folder import RUN_FILE, list_checkpoints
+from runyoro_ssl.train.checkpoints.folder import list_checkpoints
 from runyoro_ssl.train.checkpoints.format import PREFIX, load_state
-from runyoro_ssl.train.final import RESULT
 from runyoro_ssl.train.health import journal
 from runyoro_ssl.train.run_lock import LOCK
 
@@ -63,7 +63,7 @@ def read_run(folder: Path) -> RunRecord:
     settings = _settings(folder)
     is_running = is_held(folder / LOCK)
     with suppress(OSError, ValueError, KeyError, TypeError):
-        result = json.loads((folder / RESULT).read_text(encoding="utf-8"))
+        result = json.loads((folder / RESULT_FILE).read_text(encoding="utf-8"))
         step = int(result["validations"]["last"]["step"])
         state = "running" if is_running else "finished" if step >= result["total_steps"] else "ended early"
         dataset = result.get("dataset_sha256")

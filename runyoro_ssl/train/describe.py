@@ -11,12 +11,12 @@ from runyoro_ssl.disk.durable import replace_file
 from runyoro_ssl.logs import get_logger
 from runyoro_ssl.model.allocator import fate_of_freed_memory
 from runyoro_ssl.model.counts import count_trained
+from runyoro_ssl.model.source import RUN_FILE
 from runyoro_ssl.option import as_typed
 from runyoro_ssl.page.amounts import size
 from runyoro_ssl.plugin.spec import Run
 from runyoro_ssl.redaction import redact, redact_command
 from runyoro_ssl.setting import deciding
-from runyoro_ssl.train.checkpoints.folder import RUN_FILE
 from runyoro_ssl.train.checkpoints.resume import Start
 from runyoro_ssl.train.intervals import Intervals
 from runyoro_ssl.train.training_run import TrainingRun

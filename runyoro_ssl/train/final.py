@@ -13,7 +13,7 @@ from runyoro_ssl.disk.durable import copy_file, replace_file
 from runyoro_ssl.errors import TrainingError
 from runyoro_ssl.logs import get_logger
 from runyoro_ssl.model.counts import count_trained
-from runyoro_ssl.model.source import CONFIG, EXTRACTOR, WEIGHTS
+from runyoro_ssl.model.source import CONFIG, EXTRACTOR, RESULT_FILE, WEIGHTS
 from runyoro_ssl.redaction import redact
 from runyoro_ssl.train.checkpoints.folder import find_healthy, list_checkpoints, step_of
 from runyoro_ssl.train.checkpoints.format import NOT_FINITE, checkpoint_of, load_state, verify_checkpoint
@@ -22,8 +22,6 @@ from runyoro_ssl.train.training_run import TrainingRun
 
 log = get_logger()
 
-RESULT = "result.json"
-"""What the run came to, for the model card and for scripts: its validations, steps and hours."""
 FILES = (CONFIG, EXTRACTOR, WEIGHTS)
 """The weights come last: while they are not there, the run has not finished."""
 
@@ -52,7 +50,7 @@ def save_final_model(run: TrainingRun) -> None:
         "validations": _in_json(run.watch.validations),
     }
     try:
-        replace_file(output_dir / RESULT, json.dumps(redact(result), indent=2) + "\n")
+        replace_file(output_dir / RESULT_FILE, json.dumps(redact(result), indent=2) + "\n")
         for name in FILES:
             copy_file(chosen / name, output_dir / name)
     except OSError as error:

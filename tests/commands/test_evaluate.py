@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from conftest import build_tiny_model
+from conftest import build_tiny_model, short_run, transformers
 from runyoro_ssl.config import Config
+from runyoro_ssl.evaluate.heard import features
 from runyoro_ssl.evaluate.record import EVALUATION, read_evaluation
 from support.trainer import run
 
@@ -27,6 +31,12 @@ def trained(train_config: MakeConfig, monkeypatch: pytest.MonkeyPatch, tmp_path:
     return run(train_config("run")).output_dir
 
 
+@pytest.fixture(scope="module")
+def one_run(dataset: Path, tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Such a run for tests that change nothing of it."""
+    return run(short_run(dataset, tiny_model, tmp_path_factory.mktemp("one") / "run")).output_dir
+
+
 def test_a_run_beside_its_base(trained: Path, run_task: RunTask) -> None:
     """All that can be measured without labels; a few steps are no evidence. The second time is from the cache."""
     status, out, err = run_task(f"evaluate --adapted {trained}")
@@ -35,6 +45,9 @@ def test_a_run_beside_its_base(trained: Path, run_task: RunTask) -> None:
     assert "20 s" in out or "0.3 min" in out
     found = read_evaluation(trained)
     assert found is not None
+    numbers = {one.key: one.num_groups for one in found.measures}
+    assert (numbers["fit.contrastive_loss"], numbers["units.stability"]) == (6, 0)  # half of six are too few
+    assert "intervals over 6 clips" in " ".join(out.split())
     families = {one.family for one in found.measures}
     assert {"fit", "memory", "geometry", "units", "retrieval"} <= families
     assert "model-index" in (trained / "README.md").read_text()
@@ -45,9 +58,9 @@ def test_a_run_beside_its_base(trained: Path, run_task: RunTask) -> None:
     assert {"log-mel", "random"} <= set(found.get("retrieval.dtw").values)  # type: ignore[union-attr]  # it is there
     assert {curve.key for curve in found.curves} >= {"change.cka", "geometry.effective_rank"}
     assert "forgetting" in found.left_out
-    features = sorted(Path("data/features").iterdir())
+    kept = sorted(Path("data/features").iterdir())
     assert run_task(f"evaluate --adapted {trained}")[0] == 0
-    assert sorted(Path("data/features").iterdir()) == features
+    assert sorted(Path("data/features").iterdir()) == kept
     again = read_evaluation(trained)
     assert again is not None
     assert [one.values for one in again.measures] == [one.values for one in found.measures]
@@ -99,6 +112,35 @@ def test_which_model_to_keep(trained: Path, run_task: RunTask) -> None:
     assert (status, "kept/best is there" in err) == (1, True)
 
 
+def test_candidates_leave_the_cache_as_small_as_it_was(
+    trained: Path, run_task: RunTask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without room for any, there are never more features than base and one candidate have; with the same numbers."""
+    command = f"evaluate --run {trained} --interpolate 0,0.3,0.6 --average last-2"
+    assert run_task(command)[0] == 0
+    expected = read_evaluation(trained)
+    assert len(list(Path("data/features").iterdir())) > 12
+    kept: list[int] = []
+    compute = features._compute
+
+    def counting(folder: Path, *args: Any, **named: Any) -> None:
+        compute(folder, *args, **named)
+        kept.append(sum((one / features.META).is_file() for one in Path("none").iterdir()))
+
+    monkeypatch.setattr(features, "_compute", counting)
+    monkeypatch.setattr(features, "FeatureCache", partial(features.FeatureCache, max_bytes=0))
+    status, _, err = run_task(f"{command} --cache-dir none")
+    assert status == 0, err
+    found = read_evaluation(trained)
+    assert expected is not None
+    assert found is not None
+    assert [one.values for one in found.candidates] == [one.values for one in expected.candidates]
+    assert [one.values for one in found.curves] == [one.values for one in expected.curves]
+    assert max(kept) == 12  # clean, with noise and faster, of four
+    assert max(kept[12:]) <= 6  # of two
+    assert list(Path("none").iterdir()) == []
+
+
 def test_a_collapsed_model_hurts(trained: Path, run_task: RunTask) -> None:
     """All frames on one code: whatever the loss."""
     collapsed = trained.parent / "collapsed"
@@ -134,8 +176,22 @@ def test_a_model_without_a_head_has_no_loss(trained: Path, run_task: RunTask) ->
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ("--adapted nothing", "nothing is no run that tells its base model"),
-        ("--adapted {run} --base nothing", "nothing"),
+        ("", "the usual folder of a run is not there; train first, by"),
+        ("--adapted nothing", "--adapted nothing: no such folder"),
+        ("--adapted {model}/config.json", "is a file; give its folder"),
+        ("--adapted empty --base {model}", "is empty; give a folder with config.json"),
+        ("--adapted {run} --base nothing", "--base nothing: no such folder"),
+        ("--adapted {run} --base /no/where", 'model "/no/where": no such folder'),
+        ("--adapted {run} --base {model}/config.json", "is a file; give its folder"),
+        ("--adapted {run} --base empty", "is empty; give a folder with config.json"),
+        ("--adapted {hubert} --base {model}", 'is of type "hubert"'),
+        ("--adapted {run} --other-data nothing", "no such dataset"),
+        ("--adapted {run} --other-data empty", "not a prepared dataset"),
+        ("--adapted {run} --data empty", "not a prepared dataset"),
+        ("--run nothing", "--run nothing: no such folder"),
+        ("--run empty", "is empty; give a folder with config.json"),
+        ("--adapted {run} --run {model}/config.json", "config.json: no such folder; give that of a run"),
+        ("--adapted {run} --run empty", "empty: no checkpoint is in it"),
         ("--adapted {run} --data nothing", "no such dataset"),
         ("--adapted {run} --base {rate}", "take other rates"),
         ("--adapted {run} --max-minutes 0", "greater than 0"),
@@ -146,9 +202,31 @@ def test_a_model_without_a_head_has_no_loss(trained: Path, run_task: RunTask) ->
         ("--base {model} --adapted {model}", "is no run that tells its dataset"),
     ],
 )
-def test_wrong_input_is_a_line(trained: Path, tiny_model: Path, run_task: RunTask, given: str, said: str) -> None:
+def test_wrong_input_is_a_line(
+    *,
+    one_run: Path,
+    tiny_model: Path,
+    run_task: RunTask,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    given: str,
+    said: str,
+) -> None:
     """With what to give instead."""
+    monkeypatch.chdir(tmp_path)
+    Path("empty").mkdir()
     rate = build_tiny_model(Path("8k"), sampling_rate=8_000) if "{rate}" in given else Path()
-    status, _, err = run_task("evaluate " + given.format(run=trained, model=tiny_model, rate=rate))
+    transformers.HubertConfig().save_pretrained("hubert")
+    status, _, err = run_task("evaluate " + given.format(run=one_run, model=tiny_model, rate=rate, hubert="hubert"))
     lines = [line for line in err.splitlines() if "profile_chosen" not in line]
     assert (status, len(lines), said in lines[-1]) == (1, 1, True), err
+
+
+def test_what_a_run_tells_is_gone(trained: Path, run_task: RunTask) -> None:
+    """Its dataset, or its base: a line says which, and what to give."""
+    path = trained / "run.toml"
+    text = path.read_text()
+    for setting, remedy in (("processed_dataset_path", "--data"), ("model_name_or_path", "--base")):
+        path.write_text(re.sub(f'{setting} = ".*"', f'{setting} = "/gone/away"', text))
+        status, _, err = run_task(f"evaluate --adapted {trained}")
+        assert (status, "/gone/away" in err, "is not there; give" in err, remedy in err) == (1, True, True, True), err

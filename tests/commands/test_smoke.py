@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import re
+import shutil
+from pathlib import Path
+
 import pytest
 
 from runyoro_ssl.commands import smoke
@@ -47,15 +51,41 @@ def test_work_dir_with_content_is_refused(tmp_path_factory: pytest.TempPathFacto
         smoke.smoke(work_dir=str(folder))
 
 
+def rows_of(out: str) -> dict[str, str]:
+    """The result of each stage in a printed report."""
+    rows: dict[str, str] = {}
+    for line in (line for line in out.splitlines() if line.count("│") == 4):
+        stage, _, result = (cell.strip() for cell in line.split("│")[1:4])
+        name = stage or next(reversed(rows))
+        rows[name] = f"{rows.get(name, '')} {result}".strip()
+    return rows
+
+
 def test_whole_run_in_miniature(
     tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """All stages run and the report is printed; ten steps learn nothing, and the run says so."""
+    """All stages run and the report is printed; ten steps learn nothing, and the run says so. The folder is its own."""
     monkeypatch.setattr(smoke, "STEPS", 10)
     monkeypatch.setattr(smoke, "NUM_CLIPS", 24)
+    here = tmp_path_factory.mktemp("here")
+    monkeypatch.chdir(here)
     with pytest.raises(TrainingError, match=r"smoke check failed: the (held-out contrastive loss|accuracy) ended at"):
         smoke.smoke(work_dir=str(tmp_path_factory.mktemp("smoke") / "new"))
-    stages = [line.split("│")[1].strip() for line in capfd.readouterr().out.splitlines() if line.count("│") == 4]
-    assert [stage for stage in stages if stage][-6:] == [
-        "synthesise", "manifest", "tiny model", "prepare", "train", "reload",
-    ]  # fmt: skip
+    rows = rows_of(capfd.readouterr().out)
+    assert list(rows)[-7:] == ["synthesise", "manifest", "tiny model", "prepare", "train", "reload", "evaluate"]
+    said = r"(no evidence|fits better|hurt): held-out loss [+-]\d\.\d{3} beside the tiny model's"
+    assert re.fullmatch(said, rows["evaluate"])
+    assert list(here.iterdir()) == []
+
+
+def test_a_few_recordings_are_enough(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """What cannot be told of so few is said, and is no failure of its own."""
+    monkeypatch.setattr(smoke, "STEPS", 10)
+    (tmp_path / "recordings").mkdir()
+    for path in sorted(corpus.glob("voice0/*.wav"))[:6]:
+        shutil.copy(path, tmp_path / "recordings")
+    with pytest.raises(TrainingError, match="smoke check failed: the"):
+        smoke.smoke(audio_dir=str(tmp_path / "recordings"), work_dir=str(tmp_path / "work"))
+    assert rows_of(capfd.readouterr().out)["evaluate"] == "not told: too few clips are held out"

@@ -14,15 +14,17 @@ import soundfile as sf
 import torch
 from praatio import textgrid
 from pyarrow import parquet
-from sklearn.cluster import MiniBatchKMeans
 
 from conftest import build_tiny_model, transformers
 from runyoro_ssl import embed
 from runyoro_ssl.audio.decode import decode
-from runyoro_ssl.embed.encoder import Encoder, choose_layers, load_encoder
+from runyoro_ssl.embed.encoder import choose_layers, features_of, load_encoder
 from runyoro_ssl.embed.units import Sample, Units, find_units, stretches
-from runyoro_ssl.embed.windows import Frames, cut, listen
+from runyoro_ssl.embed.windows import cut, listen
 from runyoro_ssl.errors import EmbedError, RunyoroError
+from runyoro_ssl.evaluate.measures.units import fit_units
+from runyoro_ssl.model.frames import Frames
+from runyoro_ssl.model.listener import Listener
 from runyoro_ssl.resolve import load_config
 
 RunTask = Callable[[str], tuple[int, str, str]]
@@ -44,7 +46,7 @@ def long(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def encoder(tiny_model: Path) -> Encoder:
+def encoder(tiny_model: Path) -> Listener:
     """The tiny model."""
     return load_encoder(load_config(flags={"model": {"model_name_or_path": str(tiny_model)}}))
 
@@ -59,12 +61,12 @@ def reference(model: Path, path: Path) -> np.ndarray:
     return torch.stack(states, dim=2)[0].numpy()
 
 
-def windowed(encoder: Encoder, path: Path, window_sec: float) -> np.ndarray:
+def windowed(encoder: Listener, path: Path, window_sec: float) -> np.ndarray:
     """The same, window by window."""
     heard, _ = listen(path, encoder.frames, normalize=encoder.normalizes)
     layers = range(encoder.num_layers + 1)
     parts = [
-        encoder.hidden_states(one.samples, layers)[one.first : one.last]
+        features_of(encoder, one.samples, layers)[one.first : one.last]
         for one in cut(heard, encoder.frames, window_sec)
     ]
     return np.concatenate(parts)
@@ -113,7 +115,7 @@ def test_parquet_has_a_row_for_each_frame_and_layer(files: list[Path], tiny_mode
         np.testing.assert_allclose([row[3] for row in mine], whole.reshape(-1, 32), atol=2e-5)
 
 
-def test_long_recording_is_heard_in_windows(encoder: Encoder, tiny_model: Path, long: Path) -> None:
+def test_long_recording_is_heard_in_windows(encoder: Listener, tiny_model: Path, long: Path) -> None:
     """No window is longer than asked; no frame is missing or twice.
 
     What reaches no further than its margin is equal; what attention adds is near.
@@ -204,7 +206,7 @@ def test_same_units_every_time(files: list[Path], tiny_model: Path, tmp_path: Pa
 
 
 def test_sample_is_drawn_evenly() -> None:
-    """From all frames, whatever comes first; with all of them, k-means is scikit-learn's."""
+    """From all frames, whatever comes first; with all of them, units are those of an evaluation."""
     frames = np.arange(10_000, dtype=np.float32)[:, None]
     sample = Sample(1000, np.random.default_rng(0))
     for part in np.array_split(frames, 13):
@@ -214,7 +216,7 @@ def test_sample_is_drawn_evenly() -> None:
     assert abs(sample.frames.mean() - 4999.5) < 3 * 2887 / np.sqrt(1000)
     few = Sample(100_000, np.random.default_rng(0))
     few.show(frames)
-    means = MiniBatchKMeans(4, batch_size=4096, n_init=3, random_state=0).fit(frames)
+    means = fit_units(frames, np.random.default_rng(0), 4)
     np.testing.assert_array_equal(find_units(few, 4, 1, seed=0).centres, means.cluster_centers_.astype(np.float32))
 
 
@@ -292,12 +294,12 @@ def test_wrong_words(
     assert (tmp_path / "there.npz").read_text() == "mine"
 
 
-def test_out_of_memory_is_a_line(encoder: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_out_of_memory_is_a_line(encoder: Listener, monkeypatch: pytest.MonkeyPatch) -> None:
     """With what to do."""
 
     def fail(*_: Any, **__: Any) -> None:
         raise torch.OutOfMemoryError("out of memory")
 
-    monkeypatch.setattr("runyoro_ssl.embed.encoder.encode", fail)
+    monkeypatch.setattr("runyoro_ssl.model.listener.encode", fail)
     with pytest.raises(RunyoroError, match=r"does not hold 1 s at once; give a shorter --window-sec"):
-        encoder.hidden_states(np.zeros(16_000, np.float32), [1])
+        features_of(encoder, np.zeros(16_000, np.float32), [1])

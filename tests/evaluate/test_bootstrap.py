@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from runyoro_ssl.evaluate.compared.measured import MeasureKind, measured
-from runyoro_ssl.evaluate.intervals import PerGroup, each, paired_bootstrap
+from runyoro_ssl.evaluate.intervals import PerGroup, paired_bootstrap
 
 
 def _two_models(generator: np.random.Generator, num_groups: int, gain: float) -> PerGroup:
@@ -57,9 +57,11 @@ def test_ratios_are_of_sums() -> None:
 def test_any_statistic_of_weights_will_do() -> None:
     """Such as one that is no ratio."""
     values = np.array([1.0, 2.0, 3.0])
-    found = paired_bootstrap(
-        each(lambda row: np.array([np.max(values[row > 0]), np.max(values[row > 0])])), 3, np.random.default_rng(0)
-    )
+
+    def largest(weights: np.ndarray) -> np.ndarray:
+        return np.stack([np.where(weights > 0, values, -np.inf).max(axis=1)] * 2, axis=1)
+
+    found = paired_bootstrap(largest, 3, np.random.default_rng(0))
     assert found.values.tolist() == [3.0, 3.0]
     assert 1.0 <= found.low[0] < 3.0
 
@@ -73,6 +75,10 @@ def test_groups_without_data_do_not_count() -> None:
     assert found.difference == pytest.approx(-0.1)
     assert found.difference_interval is None
     assert found.intervals == {}
+    assert found.num_groups == 0
+    some.denominators[:, :8], some.numerators[:, :8] = 10, 4
+    found = measured(kind, ("base", "adapted"), some, 20)
+    assert (found.num_groups, set(found.intervals)) == (8, {"base", "adapted"})
 
 
 def test_what_drawing_does_on_average_is_taken_back() -> None:

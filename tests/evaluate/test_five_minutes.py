@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 import verdicts
 
+from runyoro_ssl.config import HardwareConfig
 from runyoro_ssl.evaluate.heard.features import FeatureCache
-from runyoro_ssl.evaluate.heard.material import ComputeDevice
 from runyoro_ssl.evaluate.record import Evaluation
 from runyoro_ssl.evaluate.run import EvaluationRequest, evaluate
+from runyoro_ssl.model.listener import to_listen
 
 STEPS = 600
 PHONES = ("phones.abx_within", "phones.abx_across", "phones.probe")
@@ -45,6 +46,6 @@ def judged(work: Path, base: Path, adapted: Path) -> Evaluation:
         transcripts=False,
         max_minutes=3.0,
         cache=cache,
-        device=ComputeDevice("cpu"),
+        hardware=to_listen(HardwareConfig()),
     )
     return evaluate(request).evaluation

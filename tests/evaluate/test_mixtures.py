@@ -11,9 +11,9 @@ from safetensors.torch import load_file
 
 from conftest import build_tiny_model, transformers
 from runyoro_ssl.errors import EvaluationError
-from runyoro_ssl.evaluate.candidates import BY_LOSS, BY_OTHERS, best
+from runyoro_ssl.evaluate.candidates import best
 from runyoro_ssl.evaluate.mixtures import average, interpolation, mixed
-from runyoro_ssl.evaluate.record import ADAPTED, BASE, KeepableModel, ModelMeasure
+from runyoro_ssl.evaluate.record import ADAPTED, BASE, BY_LOSS, BY_OTHERS, KeepableModel, ModelMeasure
 
 
 def test_a_mixture_is_a_weighted_sum_and_a_plain_model(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,21 @@ def test_an_evaluation_is_read_as_it_was_written(tmp_path: Path) -> None:
     assert (again / EVALUATION).read_text() == (tmp_path / EVALUATION).read_text()
     assert found.get("units.bitrate") == WHOLE.measures[1]
     assert found.get("no.such") is None
+
+
+def test_what_was_drawn_is_told_as_far_as_measures_differ() -> None:
+    """Half of the speakers, some of them, all of them; other speech has others; without intervals, nothing."""
+
+    def drawn(**numbers: int) -> str:
+        measures = [
+            ModelMeasure(f"{family}.x", "x", family, "", "lower", {}, num_groups=number)  # type: ignore[arg-type]  # families
+            for family, number in numbers.items()
+        ]
+        return replace(WHOLE, measures=measures).drawn
+
+    assert drawn(fit=40, geometry=20, phones=18, forgetting=9, memory=70) == "18 to 40 speakers"
+    assert drawn(fit=40, phones=0) == "40 speakers"
+    assert not drawn(fit=0)
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"version": 99}', '{"version": 1}', "null"])

@@ -30,7 +30,7 @@ OF_HUB = {
 EVALUATION = Evaluation(
     base="xls-r",
     adapted="run",
-    speech=Speech(60, 600.0, 20, 5, "speakers", 5),
+    speech=Speech(60, 600.0, 20, 14, "speakers", 14),
     verdict=Judgement("fits better", "It fits your speech better.", ["The loss fell."], ["20 minutes of text."]),
     measures=[
         ModelMeasure(
@@ -43,6 +43,7 @@ EVALUATION = Evaluation(
             intervals={"adapted": Interval(0.26, 0.28)},
             difference=0.05,
             difference_interval=Interval(0.04, 0.06),
+            num_groups=7,
         ),
         ModelMeasure("change.cka", "likeness", "change", "", "neither", {"log-mel": 0.5}),
     ],
@@ -134,6 +135,7 @@ def test_evaluation_is_shown_with_its_intervals(tmp_path: Path) -> None:
     assert "**Fits better.** It fits your speech better." in text
     row = "| accuracy (higher is better) | 22.0% | 27.0% (26.0% to 28.0%) | 5.0% (4.0% to 6.0%) |"
     assert row in text
+    assert "Intervals are of 95 %, over 7 speakers." in text
     assert "likeness" not in text
     (model,) = data_of(text)["model-index"]
     (metric,) = model["results"][0]["metrics"]

@@ -24,6 +24,7 @@ from runyoro_ssl.evaluate.record import (
 from runyoro_ssl.publish.report.units import UnitExample
 
 RATE = 16_000
+HALF = 6
 SPEECH = Speech(118, 601.5, 40, 12, "speakers", 12, refused=3, languages=("nyo",))
 
 Row = tuple[str, str, MeasureFamily, str, Better, tuple[float, ...], float, float]
@@ -60,6 +61,7 @@ def measure(row: Row) -> ModelMeasure:
         layers=dict.fromkeys(by_subject, 7) if family in ("geometry", "phones") else {},
         is_labelled=family in ("phones", "text"),
         source="Garrido et al., 2023" if key == "geometry.rank" else "",
+        num_groups=HALF if family not in ("fit", "forgetting") else SPEECH.num_groups,
     )
 
 

@@ -69,6 +69,7 @@ def measured(
         dict(layers or {}),
         kind.is_labelled,
         kind.source,
+        num_groups,
     )
 
 

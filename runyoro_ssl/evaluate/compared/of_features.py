@@ -9,6 +9,7 @@ from functools import cached_property
 import numpy as np
 
 from runyoro_ssl.evaluate.compared.measured import MeasureKind, measured
+from runyoro_ssl.evaluate.grid import GRID
 from runyoro_ssl.evaluate.heard.material import CHANGES, HeardMaterial
 from runyoro_ssl.evaluate.intervals import REPLICATES, PerGroup
 from runyoro_ssl.evaluate.measures import geometry, retrieval, units
@@ -48,7 +49,7 @@ DTW = MeasureKind(
 CKA = MeasureKind(
     "change.cka", "likeness of base and adapted (linear CKA)", "", "neither", "Kornblith et al., 2019, arXiv 1905.00414"
 )
-SNIPPET_SEC = retrieval.SNIPPET_FRAMES / units.FRAMES_PER_SEC
+SNIPPET_SEC = retrieval.SNIPPET_FRAMES * GRID.frame_sec
 
 
 @dataclass

@@ -17,16 +17,15 @@ import numpy as np
 
 from runyoro_ssl.dataset.layout import TRAIN, VALIDATION
 from runyoro_ssl.dataset.read import Clips, load_splits, read_fingerprint
-from runyoro_ssl.errors import DatasetError, EvaluationError
+from runyoro_ssl.errors import DatasetError, EvaluationError, TooLittleSpeechError
 from runyoro_ssl.evaluate.judged import MIN_CLIP_SEC
 from runyoro_ssl.logs import get_logger
 from runyoro_ssl.model.draws import derive_seed
+from runyoro_ssl.model.source import RESULT_FILE, RUN_FILE
 from runyoro_ssl.resolve import home_of_run
 
 log = get_logger()
 
-RUN_FILE, RESULT_FILE = "run.toml", "result.json"
-"""In the folder of a run of this toolkit: its settings, its dataset among them; and at its end, what came of it."""
 MIN_GROUPS = 16
 """Fewer speakers, or recordings, say too little of others, for half of them is reported: then what is in them is drawn
 for the intervals."""
@@ -147,7 +146,7 @@ def choose_clips(
     long_enough = [clip for clip in left if clip.num_samples >= MIN_CLIP_SEC * sampling_rate]
     if not long_enough:
         why = "a model was trained on each" if not left else "each is shorter than a mask"
-        raise EvaluationError(
+        raise TooLittleSpeechError(
             f"{dataset}: of its {len(found)} held-out clips none can be heard: {why}; give others with --data"
         )
     chosen = _spread(long_enough, round(max_seconds * sampling_rate), seed)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -53,10 +53,6 @@ class Features:
         frames = self.layer(layer)
         return [frames[begin:end] for begin, end in zip(self.starts[:-1], self.starts[1:], strict=True)]
 
-    def clip_of_frame(self) -> np.ndarray:
-        """int64 (frames,): the place, in `indices`, of the clip that each frame is of."""
-        return np.repeat(np.arange(len(self.indices)), np.diff(self.starts))
-
     def _mapped(self, layer: int) -> np.ndarray:
         shape = (int(self.starts[-1]), self.widths[layer])
         return np.memmap(_file(self.folder, layer), dtype=np.float16, mode="r", shape=shape)
@@ -64,10 +60,14 @@ class Features:
 
 @dataclass(frozen=True)
 class FeatureCache:
-    """A folder of features, each under a name that says what it depends on; at most so many bytes, the oldest go."""
+    """A folder of features, each under a name that says what it depends on.
+
+    At most so many bytes, those used longest ago go; but none that was got and not released, however large it is.
+    """
 
     folder: Path
     max_bytes: int = 8 * GIB
+    _needed: set[Path] = field(default_factory=set, init=False, compare=False)
 
     def get(
         self,
@@ -78,10 +78,14 @@ class FeatureCache:
         *,
         on_clip: Callable[[], object] = lambda: None,
     ) -> Features:
-        """The features of held-out clips as `how` changes them, computed where they are not there yet."""
+        """The features of held-out clips as `how` changes them, computed where they are not there yet.
+
+        They stay until they are released.
+        """
         chosen = derive_seed(*map(int, indices))
         name = f"{subject.key}-{held_out.digest()}-{how}-{chosen:016x}-v{FEATURES_VERSION}"
         folder = self.folder / name
+        self._needed.add(folder)
         found = _read(folder)
         for _ in indices if found else ():
             on_clip()
@@ -92,13 +96,19 @@ class FeatureCache:
             with new_folder(folder) as unfinished:
                 _compute(unfinished, subject, held_out, how, indices, on_clip=on_clip)
             found = _read(folder)
+            self.trim()
         if found is None:
             raise EvaluationError(f"{folder}: what was just written cannot be read; look at the disk, and run it again")
         folder.touch()
         return found
 
+    def release(self, features: Iterable[Features]) -> None:
+        """Let go of features that nothing is made of any more: they stay as long as there is room."""
+        self._needed.difference_update(one.folder for one in features)
+        self.trim()
+
     def trim(self) -> None:
-        """Remove what was not used for longest, until the rest is small enough."""
+        """Remove what was not used for longest, until the rest is small enough, or needed."""
         with suppress(OSError):
             folders = sorted(
                 (path for path in self.folder.iterdir() if (path / META).is_file()),
@@ -109,6 +119,8 @@ class FeatureCache:
             for path in folders:
                 if excess <= 0:
                     break
+                if path in self._needed:
+                    continue
                 shutil.rmtree(path)
                 excess -= sizes[path]
 

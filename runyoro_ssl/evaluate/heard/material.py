@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from runyoro_ssl.bars import progress
+from runyoro_ssl.config import FittedHardware
 from runyoro_ssl.evaluate.heard.clips import HeldOut
 from runyoro_ssl.evaluate.heard.features import FeatureCache, Features
 from runyoro_ssl.evaluate.heard.subjects import LogMel, Network, Subject, open_network
@@ -20,14 +20,6 @@ from runyoro_ssl.evaluate.record import ADAPTED, BASE, LOG_MEL, RANDOM
 CHANGES: tuple[Perturbation, ...] = ("noise", "speed")
 CHANGED_SEC = 240.0
 """Of the clips that are heard with noise and at another speed, too: as much of either half."""
-
-
-@dataclass(frozen=True)
-class ComputeDevice:
-    """Where models compute, and the type of autocast; None: fp32."""
-
-    name: str
-    dtype: torch.dtype | None = None
 
 
 @dataclass
@@ -48,6 +40,10 @@ class HeardMaterial:
         """Of the adapted model's codebooks together; 0 where it has none."""
         fits = self.fits.get(ADAPTED, {}).get("fit", [])
         return fits[0].hard.size if fits else 0
+
+    def features_of(self, *names: str) -> list[Features]:
+        """All features of some subjects."""
+        return [one for name in names for one in self.features[name].values()]
 
     @property
     def subjects(self) -> tuple[str, ...]:
@@ -73,7 +69,7 @@ def gather(
     models: dict[str, Path],
     held_out: HeldOut,
     cache: FeatureCache,
-    device: ComputeDevice,
+    hardware: FittedHardware,
     *,
     others: dict[str, HeldOut] | None = None,
     with_context: bool = True,
@@ -82,7 +78,7 @@ def gather(
     """Compute, or find, all that is needed of the models, by name, one after the other: one is in memory at a time.
 
     `others`: further clips of which the fit is measured, by family. `with_context`: log-mel and random weights, too.
-    `fits_of`: the models whose fit is measured; None: all.
+    `fits_of`: the models whose fit is measured; None: all. Whoever is done with features releases them.
 
     Raises:
         EvaluationError: A model cannot be read.
@@ -95,7 +91,7 @@ def gather(
     with progress("clips", is_transient=True) as bar:
         task = bar.add_task("Listening", total=total)
         step: Callable[[], object] = lambda: bar.advance(task)  # noqa: E731 - a name for what every loop calls
-        for name, subject in _subjects(models, held_out.sampling_rate, device, with_context=with_context):
+        for name, subject in _subjects(models, held_out.sampling_rate, hardware, with_context=with_context):
             bar.update(task, description=f"Listening: {name}")
             material.features[name] = {
                 how: cache.get(subject, held_out, how, indices, on_clip=step)
@@ -103,7 +99,7 @@ def gather(
             }
             if isinstance(subject, Network) and name != RANDOM and (fits_of is None or name in fits_of):
                 _measure_fits(material, subject, heard, step)
-    cache.trim()
+            del subject  # before the next is loaded
     return material
 
 
@@ -127,13 +123,11 @@ def _measure_fits(
 
 
 def _subjects(
-    models: dict[str, Path], sampling_rate: int, device: ComputeDevice, *, with_context: bool
+    models: dict[str, Path], sampling_rate: int, hardware: FittedHardware, *, with_context: bool
 ) -> Iterator[tuple[str, Subject]]:
     for name, folder in models.items():
-        with open_network(name, folder, device=device.name, dtype=device.dtype) as network:
-            yield name, network
+        yield name, open_network(name, folder, hardware)
     if with_context:
         yield LOG_MEL, LogMel(sampling_rate)
         shape = models.get(ADAPTED) or models[BASE]
-        with open_network(RANDOM, shape, device=device.name, dtype=device.dtype, is_random=True) as network:
-            yield RANDOM, network
+        yield RANDOM, open_network(RANDOM, shape, hardware, is_random=True)

@@ -7,15 +7,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from runyoro_ssl.audio.synth import Phone
-
-FRAME_SEC = 0.02
-FIRST_CENTRE_SEC = 0.0125
-"""Frame i covers samples 320 i to 320 i + 400 at 16 kHz."""
+from runyoro_ssl.evaluate.grid import GRID
 
 
 def frames_of(phone: Phone, num_frames: int) -> tuple[int, int]:
     """The frames whose centre lies in a phone, as first and end: [first, end) of `num_frames`."""
-    bounds = (np.array([phone.start_sec, phone.end_sec]) - FIRST_CENTRE_SEC) / FRAME_SEC
+    bounds = (np.array([phone.start_sec, phone.end_sec]) - GRID.centres_sec(0, 1)) / GRID.frame_sec
     # Less the rounding of times that were divided and subtracted.
     first, end = np.clip(np.ceil(bounds - 1e-6), 0, num_frames).astype(int).tolist()
     return first, max(first, end)

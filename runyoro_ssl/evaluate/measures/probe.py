@@ -52,16 +52,6 @@ class ProbeFound:
         """The share of all frames."""
         return GroupSums(self.num_right.sum(axis=0).astype(float), self.num_frames.sum(axis=0).astype(float))
 
-    def balanced_accuracy(self, weights: np.ndarray) -> np.ndarray:
-        """The mean over phones of the share of their frames, with whole weights of groups: (R, G) -> (R,).
-
-        A phone none of whose frames is drawn does not count.
-        """
-        frames = weights @ self.num_frames.T
-        with np.errstate(invalid="ignore", divide="ignore"):
-            shares = np.where(frames > 0, (weights @ self.num_right.T) / frames, np.nan)
-            return np.asarray(np.nansum(shares, axis=1) / np.sum(frames > 0, axis=1))
-
 
 def gather_frames(
     features: Sequence[np.ndarray], labels: Sequence[Sequence[str | None]], groups: Sequence[int]

@@ -9,6 +9,7 @@ from itertools import pairwise
 import numpy as np
 import torch
 
+from runyoro_ssl.evaluate.grid import GRID
 from runyoro_ssl.evaluate.measures.group_sums import GroupSums
 from runyoro_ssl.evaluate.measures.linear_ctc import CtcExample, decode, fit_linear_ctc
 from runyoro_ssl.evaluate.measures.not_measured import NotMeasured
@@ -16,7 +17,6 @@ from runyoro_ssl.evaluate.measures.standardised import Standardiser
 
 MINUTES = (1.0, 5.0, 10.0)
 SEEDS = (0, 1, 2)
-FRAME_SEC = 0.02
 TOO_FAST = "more characters than frames of 20 ms can spell"
 MIN_SHARE = 0.9
 """A size is reached with this share of its minutes."""
@@ -82,7 +82,7 @@ def ctc_curve(
         raise NotMeasured("it must be judged on other recordings than it learned from, and there is one only")
     learned, judged = _that_can_be_spelt(train), _that_can_be_spelt(test)
     num_fast = len(train) + len(test) - len(learned) - len(judged)
-    total = sum(len(train.features[clip]) for clip in learned) * FRAME_SEC / 60
+    total = sum(len(train.features[clip]) for clip in learned) * GRID.frame_sec / 60
     sizes = [size for size in minutes if total >= MIN_SHARE * size]
     if not sizes or not judged:
         raise NotMeasured(
@@ -153,7 +153,7 @@ def _drawn(clips: TranscribedClips, learned: Sequence[int], minutes: float, seed
     drawn: list[int] = []
     frames = 0
     for index in np.random.default_rng([seed, 0]).permutation(len(learned)).tolist():
-        if frames * FRAME_SEC / 60 >= minutes:
+        if frames * GRID.frame_sec / 60 >= minutes:
             break
         drawn.append(learned[index])
         frames += len(clips.features[learned[index]])

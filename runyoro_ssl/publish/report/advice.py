@@ -7,9 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from runyoro_ssl.evaluate.judged import FEW_SEC
-from runyoro_ssl.evaluate.record import ADAPTED, LOG_MEL, Evaluation
+from runyoro_ssl.evaluate.record import ADAPTED, BY_LOSS, BY_OTHERS, LOG_MEL, Evaluation
 from runyoro_ssl.page.amounts import amount_of_time, number
-from runyoro_ssl.publish.report.candidates import BY_LOSS, BY_OTHERS
 from runyoro_ssl.publish.report.data import TrainedOn
 from runyoro_ssl.publish.report.found import FoundRun
 from runyoro_ssl.publish.report.measured import change_of

@@ -9,7 +9,17 @@ from functools import partial
 
 import numpy as np
 
-from runyoro_ssl.evaluate.record import ADAPTED, BASE, LOG_MEL, RANDOM, Better, Evaluation, LayerCurve
+from runyoro_ssl.evaluate.record import (
+    ADAPTED,
+    BASE,
+    BY_LOSS,
+    BY_OTHERS,
+    LOG_MEL,
+    RANDOM,
+    Better,
+    Evaluation,
+    LayerCurve,
+)
 from runyoro_ssl.page.amounts import figure, number
 from runyoro_ssl.page.axes import Axis, nice_step, ticks
 from runyoro_ssl.page.dots import DotPlot, DotValue, dot_plot
@@ -17,8 +27,6 @@ from runyoro_ssl.page.lines import Curve, LineChart, Mark, Style, line_chart
 from runyoro_ssl.publish.report.measured import BETTER
 
 STYLES: Mapping[str, Style] = {ADAPTED: "first", BASE: "second", LOG_MEL: "third", RANDOM: "fourth"}
-BY_LOSS, BY_OTHERS = "held-out loss", "other measures"
-"""The keys of `Evaluation.best`."""
 MAX_MEASURES = 12
 MAX_MIXTURES = 24
 """What more there is stands in the table alone."""

@@ -11,14 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from runyoro_ssl.hub.known import KNOWN
+from runyoro_ssl.model.source import RESULT_FILE, RUN_FILE
+from runyoro_ssl.publish.facts import LOCAL_BASE
 from runyoro_ssl.publish.report.events import Course, planned_steps, read_course
 from runyoro_ssl.publish.report.logged import Logged, last_step, read_logged
 from runyoro_ssl.publish.runs import RunRecord, read_run
-from runyoro_ssl.train.checkpoints.folder import RUN_FILE
-from runyoro_ssl.train.final import RESULT
-
-LOCAL_BASE = "a local wav2vec 2.0 checkpoint"
-"""What stands for a base model that is no public one: a path may name people."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +79,7 @@ def find_run(folder: Path) -> FoundRun | None:
     record = read_run(folder)
     step = max(last_step(logged), record.step)
     total_steps = planned_steps(folder) or record.total_steps
-    result = _read(folder / RESULT, json.loads)
+    result = _read(folder / RESULT_FILE, json.loads)
     return FoundRun(
         *(folder, settings, result, record, logged, read_course(folder), step, total_steps),
         base=_base(settings, result),

@@ -83,7 +83,7 @@ class ShownFamily:
     title: str
     lead: str
     measures: Sequence[ShownMeasure]
-    header: Sequence[str] = ("measure", *SUBJECTS, "adapted less base")
+    header: Sequence[str] = ("measure", *SUBJECTS, "adapted less base", "drawn for intervals")
     rows: Sequence[Sequence[str]] = field(default=())
 
 
@@ -159,7 +159,8 @@ def _difference(measure: ModelMeasure) -> str:
 
 
 def _row(measure: ModelMeasure) -> list[str]:
-    return [measure.words, *(_with_interval(measure, subject) for subject in SUBJECTS), _difference(measure)]
+    values = (_with_interval(measure, subject) for subject in SUBJECTS)
+    return [measure.words, *values, _difference(measure), number(measure.num_groups) if measure.num_groups else "none"]
 
 
 def _with_interval(measure: ModelMeasure, subject: str) -> str:
@@ -177,9 +178,12 @@ def what_was_heard(evaluation: Evaluation) -> list[str]:
         f"{amount_of_time(speech.seconds)} of held-out speech in {plural(speech.clips, 'clip')}, from "
         f"{plural(speech.recordings, 'recording')}{who}{_of(speech.languages)}."
     )
+    over, kind = evaluation.drawn, speech.intervals_over
     drawn = (
-        f"The 95 % intervals come from drawing {number(speech.num_groups)} {speech.intervals_over} again and again: "
-        f"they say what other {speech.intervals_over} like these would give."
+        f"The 95 % intervals come from drawing {over} again and again, as many as a measure has: they say what other "
+        f"{kind} like these would give."
+        if over
+        else f"There are no intervals: {number(speech.num_groups)} {kind} are too few."
     )
     said = [heard, drawn]
     if speech.refused:

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from runyoro_ssl.evaluate.record import Evaluation, JudgementKind
-from runyoro_ssl.publish.report.found import LOCAL_BASE, FoundRun
+from runyoro_ssl.publish.facts import LOCAL_BASE
+from runyoro_ssl.publish.report.found import FoundRun
 
 USUAL_PLACE = ("models", "ssl")
 IN_A_WORD: Mapping[JudgementKind, tuple[str, str]] = {

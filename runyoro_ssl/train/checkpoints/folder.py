@@ -9,12 +9,11 @@ from pathlib import Path
 from runyoro_ssl.disk.durable import MANIFEST, new_folder, remove_folder
 from runyoro_ssl.errors import CheckpointError
 from runyoro_ssl.logs import get_logger
+from runyoro_ssl.model.source import RUN_FILE
 from runyoro_ssl.train.checkpoints.format import PREFIX, load_state, verify_checkpoint
 
 log = get_logger()
 
-RUN_FILE = "run.toml"
-"""The resolved configuration of a run, in its folder; without secrets."""
 SUPERSEDED = "superseded-"
 """Checkpoints of a course that the run left; removed when space is short."""
 DAMAGED = "damaged-"

@@ -11,13 +11,12 @@ from runyoro_ssl.batches.plan import PlanSettings
 from runyoro_ssl.config import Config
 from runyoro_ssl.dataset.read import read_fingerprint
 from runyoro_ssl.errors import CheckpointError, ConfigError, RunyoroError
-from runyoro_ssl.model.source import WEIGHTS
+from runyoro_ssl.model.source import RUN_FILE, WEIGHTS
 from runyoro_ssl.processes import gather_over_processes
 from runyoro_ssl.redaction import redact
 from runyoro_ssl.resolve import section_type
 from runyoro_ssl.setting import deciding
 from runyoro_ssl.train.checkpoints.folder import (
-    RUN_FILE,
     SUPERSEDED,
     find_healthy,
     find_named,

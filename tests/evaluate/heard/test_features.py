@@ -48,7 +48,7 @@ def test_features_are_computed_once(held_out: HeldOut, tmp_path: Path) -> None:
         expected = held_out.waveform(index)
         assert clip == pytest.approx(expected[: len(expected) // 320 * 320].reshape(-1, 320)[:, :4], abs=1e-3)
     assert found.layer(1).max() <= LARGEST_HALF
-    assert (np.diff(found.starts) == np.bincount(found.clip_of_frame())).all()
+    assert np.diff(found.starts).tolist() == [len(clip) for clip in found.clips(1)]
     cache.get(subject, held_out, "noise", indices)
     cache.get(subject, held_out, "none", [0])
     cache.get(Counting("counting-2"), held_out, "none", indices)
@@ -75,6 +75,17 @@ def test_what_was_used_longest_ago_goes(held_out: HeldOut, tmp_path: Path) -> No
     size = sum(file.stat().st_size for file in folders[0].iterdir())
     replace(cache, max_bytes=2 * size + 10).trim()
     assert [folder.exists() for folder in folders] == [False, True, True]
+
+
+def test_what_is_needed_stays_until_it_is_released(held_out: HeldOut, tmp_path: Path) -> None:
+    """Whatever room there is; then it goes, and what came after it is still there."""
+    cache = FeatureCache(tmp_path, max_bytes=1)
+    first, second = (cache.get(Counting(f"n{number}"), held_out, "none", [0]) for number in range(2))
+    assert first.folder.exists()
+    assert second.folder.exists()
+    cache.release([first])
+    assert [one.folder.exists() for one in (first, second)] == [False, True]
+    assert len(second.layer(0)) > 1
 
 
 def test_noise_lies_below_speech_and_has_its_colour() -> None:

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from conftest import build_tiny_model, transformers
+from conftest import PLAIN, TINY, build_tiny_model, transformers
 from runyoro_ssl.batches.build import NORMALISATION_EPSILON
 from runyoro_ssl.config import MaskingConfig
-from runyoro_ssl.errors import EvaluationError, RunyoroError
+from runyoro_ssl.errors import CheckpointError, EvaluationError, RunyoroError
 from runyoro_ssl.evaluate.heard.subjects import LogMel, key_of, open_network
 from runyoro_ssl.evaluate.measures.fit import NUM_NEGATIVES, measure_clip, per_group, perplexity_of
 from runyoro_ssl.model.masking import make_masks
@@ -28,9 +28,9 @@ def waveform() -> np.ndarray:
 
 def test_features_are_the_hidden_states_of_transformers(tiny_model: Path, waveform: np.ndarray) -> None:
     """The input of each layer, and what the model gives at last."""
-    with open_network("base", tiny_model, device="cpu", dtype=None) as network:
-        found = network.features(waveform)
-        assert network.num_layers == len(found) == 3
+    network = open_network("base", tiny_model, PLAIN)
+    found = network.features(waveform)
+    assert network.num_layers == len(found) == 3
     plain = transformers.Wav2Vec2Model.from_pretrained(tiny_model).eval()
     normal = (waveform - waveform.mean()) / np.sqrt(waveform.var() + NORMALISATION_EPSILON)
     with torch.no_grad():
@@ -42,10 +42,10 @@ def test_features_are_the_hidden_states_of_transformers(tiny_model: Path, wavefo
 
 def test_the_loss_of_a_clip_is_that_of_transformers(tiny_model: Path, waveform: np.ndarray) -> None:
     """With the same mask and negatives; the codes of both add up to the masked frames."""
-    with open_network("base", tiny_model, device="cpu", dtype=None) as network:
-        found = measure_clip(network, waveform, "clip")
-        inputs = network.prepare(waveform)
-        frames = found_frames = network.features(waveform)[0].shape[0]
+    network = open_network("base", tiny_model, PLAIN)
+    found = measure_clip(network, waveform, "clip")
+    inputs = network.prepare(waveform)
+    frames = found_frames = network.features(waveform)[0].shape[0]
     masks = make_masks([frames], [("evaluate", "clip")], MaskingConfig(), num_negatives=NUM_NEGATIVES, hidden_size=32)
     places = masks.positions[0]
     negatives = torch.zeros(1, found_frames, NUM_NEGATIVES, dtype=torch.int64)
@@ -69,8 +69,8 @@ def test_masks_are_of_the_clip_and_not_of_the_model(tiny_model: Path, waveform: 
     other = build_tiny_model(tmp_path / "other", num_hidden_layers=1)
     numbers = []
     for folder, clip in ((tiny_model, "a"), (other, "a"), (tiny_model, "b"), (tiny_model, "c")):
-        with open_network("base", folder, device="cpu", dtype=None) as network:
-            numbers.append(measure_clip(network, waveform, clip).num_masked)
+        network = open_network("base", folder, PLAIN)
+        numbers.append(measure_clip(network, waveform, clip).num_masked)
     assert numbers[0] == numbers[1]
     assert len(set(numbers)) > 1
 
@@ -79,11 +79,11 @@ def test_random_weights_are_always_the_same_and_never_the_models(tiny_model: Pat
     """Of the same shape."""
     found = []
     for _ in range(2):
-        with open_network("random", tiny_model, device="cpu", dtype=None, is_random=True) as network:
-            assert network.head is None
-            found.append(network.features(waveform)[-1])
-    with open_network("base", tiny_model, device="cpu", dtype=None) as network:
-        assert np.abs(network.features(waveform)[-1] - found[0]).max() > 0.1
+        network = open_network("random", tiny_model, PLAIN, is_random=True)
+        assert network.head is None
+        found.append(network.features(waveform)[-1])
+    network = open_network("base", tiny_model, PLAIN)
+    assert np.abs(network.features(waveform)[-1] - found[0]).max() > 0.1
     assert (found[0] == found[1]).all()
 
 
@@ -102,8 +102,8 @@ def test_a_key_is_of_weights_and_settings(tiny_model: Path, tmp_path: Path) -> N
 def test_log_mel_has_the_frames_of_the_models(tiny_model: Path, waveform: np.ndarray) -> None:
     """As many, each normalised."""
     (found,) = LogMel(16_000).features(waveform)
-    with open_network("base", tiny_model, device="cpu", dtype=None) as network:
-        assert found.shape == (network.features(waveform)[0].shape[0], 80)
+    network = open_network("base", tiny_model, PLAIN)
+    assert found.shape == (network.features(waveform)[0].shape[0], 80)
     assert np.abs(found.mean(0)).max() < 1e-4
     tone = np.sin(2 * np.pi * 1000 * np.arange(16_000) / 16_000).astype(np.float32)
     bands = np.abs(np.fft.rfft(tone[:400] * np.hanning(400)))
@@ -112,13 +112,24 @@ def test_log_mel_has_the_frames_of_the_models(tiny_model: Path, waveform: np.nda
 
 def test_what_is_no_model_is_said(tmp_path: Path) -> None:
     """In a line."""
-    with pytest.raises(RunyoroError), open_network("base", tmp_path, device="cpu", dtype=None):
-        pass
+    with pytest.raises(RunyoroError):
+        open_network("base", tmp_path, PLAIN)
     whole = build_tiny_model(tmp_path / "whole")
     config = json.loads((whole / "config.json").read_text())
     (whole / "config.json").write_text(json.dumps(config | {"num_hidden_layers": 3}))
-    with (
-        pytest.raises(EvaluationError, match="weights are missing"),
-        open_network("b", whole, device="cpu", dtype=None),
-    ):
-        pass
+    with pytest.raises(CheckpointError, match=r"lacks \d+ weights of its own architecture"):
+        open_network("b", whole, PLAIN)
+    other = build_tiny_model(tmp_path / "other", conv_kernel=(10, 3, 3, 3, 3, 2, 4))
+    with pytest.raises(EvaluationError, match="frames are of 720 samples, 320 apart, at 16000 Hz"):
+        open_network("b", other, PLAIN)
+
+
+def test_another_kind_of_model_is_said(tmp_path: Path) -> None:
+    """Before anything of it is loaded: HuBERT and Data2Vec, with the same feature extractor."""
+    shape = {name: value for name, value in TINY.items() if name in ("hidden_size", "num_hidden_layers", "conv_dim")}
+    for config in (transformers.HubertConfig(**shape), transformers.Data2VecAudioConfig(**shape)):
+        folder = tmp_path / config.model_type
+        config.save_pretrained(folder)
+        transformers.Wav2Vec2FeatureExtractor().save_pretrained(folder)
+        with pytest.raises(CheckpointError, match=f'is of type "{config.model_type}"'):
+            open_network("base", folder, PLAIN)

@@ -29,23 +29,20 @@ def halves() -> tuple[LabelledFrames, LabelledFrames, np.random.Generator]:
 
 
 def test_phones_in_the_features_are_found_and_shuffled_ones_are_not() -> None:
-    """Shuffled labels give what always naming the most frequent phone gives, and 1 in 5 balanced."""
+    """Shuffled labels give what always naming the most frequent phone gives."""
     train, test, rng = halves()
     found = probe_phones(train, test, rng, num_groups=NUM_GROUPS)
-    ones = np.ones((1, NUM_GROUPS))
     assert found.accuracy().value > 0.9
-    assert found.balanced_accuracy(ones)[0] > 0.9
     assert found.has_converged
     shuffled = replace(train, phones=rng.permutation(train.phones).tolist())
     chance = probe_phones(shuffled, test, rng, num_groups=NUM_GROUPS)
     assert chance.accuracy().value == pytest.approx(0.6, abs=0.05)
-    assert chance.balanced_accuracy(ones)[0] == pytest.approx(0.2, abs=0.02)
 
 
 def test_counts_are_those_of_scikit_learn_by_phone_and_group() -> None:
     """An oracle: the same regression, standardiser and metrics of scikit-learn; a group drawn twice counts twice."""
     from sklearn.linear_model import LogisticRegression
-    from sklearn.metrics import accuracy_score, balanced_accuracy_score
+    from sklearn.metrics import accuracy_score
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
@@ -60,8 +57,6 @@ def test_counts_are_those_of_scikit_learn_by_phone_and_group() -> None:
     weights[0, [4, 6]] = 2, 1
     truth = np.array(test.phones)[twice]
     assert found.accuracy().weighted(weights)[0] == pytest.approx(accuracy_score(truth, named[twice]), abs=0.004)
-    balanced = balanced_accuracy_score(truth, named[twice])
-    assert found.balanced_accuracy(weights)[0] == pytest.approx(balanced, abs=0.004)
 
 
 def test_rare_phones_are_left_out_and_counted() -> None:

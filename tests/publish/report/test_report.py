@@ -188,6 +188,7 @@ def test_every_family_is_shown_and_explained(tmp_path: Path) -> None:
     assert "3.83 nats 3.74 to 3.92" in text
     assert "Adapted less base: \N{MINUS SIGN}0.230 nats (\N{MINUS SIGN}0.270 to \N{MINUS SIGN}0.190)" in text
     assert "text.cer_1 one minute of transcripts is not there" in text
+    assert "intervals come from drawing 6 to 12 speakers again and again" in text
 
 
 def of_difference(better: Any, low: float, high: float) -> ModelMeasure:
@@ -225,6 +226,7 @@ def test_what_was_left_out_says_why(tmp_path: Path) -> None:
     text = text_of(read(tmp_path, evaluation=bare_evaluation()))
     assert "base not measured" in text
     assert "Whether it changed was not measured." in text
+    assert "There are no intervals: 4 clips are too few." in text
     assert "geometry.rank under 1,000 frames were heard" in text
     assert "Layer by layer" not in text
     assert "Which model to keep" not in text
