@@ -60,6 +60,8 @@ HOT = (
 )
 """A small model learns in minutes so."""
 BASE_STEPS, MORE_STEPS, LONG_STEPS = 300, 60, 600
+HIGH_RATE = 3e-3
+"""From random weights; for longer it would lose codes."""
 SEEDS = 6
 NOISE = 0.002
 """Of each weight's own spread."""
@@ -132,8 +134,8 @@ def table(cases: Sequence[PlantedCase], found: Mapping[str, Sequence[str]]) -> l
 def make_cases(work: Path) -> list[PlantedCase]:
     """Every model that is needed, and the cases made of them."""
     start = make_start(work)
-    base = train(work, "base", start, "first", BASE_STEPS)
-    short = train(work, "short", start, "first", BASE_STEPS // 3)
+    base = train(work, "base", start, "first", BASE_STEPS, rate=HIGH_RATE)
+    short = train(work, "short", start, "first", BASE_STEPS // 3, rate=HIGH_RATE)
     halves = [train(work, f"half{half}", base, f"half{half}", MORE_STEPS) for half in range(2)]
     seeds = [train(work, f"seed{seed}", base, "target", MORE_STEPS, seed=seed) for seed in range(SEEDS)]
     longer = train(work, "longer", base, "target", LONG_STEPS)
@@ -220,13 +222,13 @@ def put(path: Path, folder: Path) -> None:
     shutil.copyfile(path, folder / path.name)
 
 
-def train(work: Path, name: str, base: Path, data: str, steps: int, *, seed: int = 0) -> Path:
+def train(work: Path, name: str, base: Path, data: str, steps: int, *, rate: float = 1e-3, seed: int = 0) -> Path:
     """A model that is continued on a dataset, as a plain folder: no run tells what it was trained on."""
     folder = work / "models" / name
     if not folder.exists():
         out = work / "runs" / name
         shutil.rmtree(out, ignore_errors=True)  # an unfinished one
-        settings = [f"train.seed={seed}", f"train.learning_rate={3e-3 if base.name == 'start' else 1e-3}", *HOT]
+        settings = [f"train.seed={seed}", f"train.learning_rate={rate}", *HOT]
         options = ["--model-name-or-path", str(base), "--processed-dataset-path", data, "--output-dir", str(out)]
         sets = [word for one in settings for word in ("--set", one)]
         call(work, "train", *options, "--max-steps", str(steps), *sets)
