@@ -158,6 +158,7 @@ def show(done: Evaluated, given: Mapping[str, Any]) -> None:  # noqa: ARG001 - a
         _show_candidates(evaluation)
     verdict = evaluation.verdict
     print_lines([verdict.sentence, *(f"  because {reason}" for reason in verdict.reasons)])
+    print_lines([f"  although {found}" for found in verdict.although])
     print_lines([f"  to settle it: {advice}" for advice in verdict.would_settle])
     from runyoro_ssl.publish.report.write import REPORT_PAGE
 

@@ -88,6 +88,8 @@ class Judgement:
     """Why, a sentence for each measure that decided."""
     would_settle: Sequence[str] = ()
     """What would make it clearer: how many more minutes, which labels."""
+    although: Sequence[str] = ()
+    """What was found besides, which speaks for another verdict or for none."""
 
 
 @dataclass(frozen=True)

@@ -142,7 +142,9 @@ def _evaluated(evaluation: Evaluation) -> str:
         f"{speech.seconds / 60:.1f} minutes of speech that neither model was trained on: {speech.clips} clips of "
         f"{speech.recordings} recordings; speakers: {speech.speakers or 'not known'}. {intervals}."
     )
-    reasons = [f"- {reason}" for reason in [*found.reasons, *found.would_settle]]
+    reasons = [f"- {reason}" for reason in found.reasons]
+    reasons += [f"- although: {reason}" for reason in found.although]
+    reasons += [f"- to settle it: {advice}" for advice in found.would_settle]
     head = ["| measure | base model | this model | difference |", "|---|---|---|---|"]
     return "\n".join([f"**{found.kind.capitalize()}.** {found.sentence}", "", *reasons, "", heard, "", *head, *rows])
 

@@ -60,7 +60,7 @@ def test_a_lower_loss_is_a_better_fit_and_no_more() -> None:
     assert verdict.kind == "fits better"
     assert "needs labels" in verdict.sentence
     assert "transcripts" in verdict.would_settle[0]
-    assert any("by 0.30 nats (0.29 to 0.31)" in reason for reason in verdict.reasons)
+    assert any("better by 0.30 (0.29 to 0.31)" in reason for reason in verdict.reasons)
 
 
 @pytest.mark.parametrize("better", ["lower", "higher"])
@@ -152,7 +152,42 @@ def test_the_case_that_was_measured() -> None:
         minutes=16,
     )
     assert verdict.kind == "fits better"
-    assert "do not tell" in verdict.sentence
+    assert "show no difference that counts" in verdict.sentence
+
+
+def test_a_second_label_may_say_it_where_the_first_is_better_for_certain() -> None:
+    """ABX better by 0.9 points, less than another seed may make, and the probe by 4.8; alone, the first fits only."""
+    abx = one("phones.abx_within", 0.16, 0.151, 0.003)
+    assert kind(abx=abx, probe=one("phones.probe", 0.44, 0.488, 0.008, better="higher")) == "helped"
+    assert kind(abx=abx, probe=one("phones.probe", 0.44, 0.45, 0.008, better="higher")) == "fits better"
+    alike = one("phones.abx_within", 0.16, 0.157, 0.006)
+    assert kind(abx=alike, probe=one("phones.probe", 0.44, 0.488, 0.008, better="higher")) == "fits better"
+    small = judge(usual(abx=abx), minutes=60)
+    assert "no more than another seed may make" in small.sentence
+    assert small.would_settle == ()
+
+
+def test_what_speaks_for_another_verdict_stands_apart() -> None:
+    """Why, and although; in points, worse or better, and in the measure's unit."""
+    verdict = judge(
+        usual(
+            phones=one("phones.probe", 0.4, 0.5, better="higher"),
+            stability=replace(one("units.stability", 0.5, 0.4, better="higher"), unit="%"),
+        ),
+        minutes=10,
+    )
+    assert verdict.kind == "helped"
+    assert "phones.probe: better by 10.0 points (9.0 to 11.0)" in verdict.reasons
+    assert list(verdict.although) == ["units are less steady: 50.0% to 40.0%"]
+    collapsed = judge(usual(codes=one("fit.hard_perplexity", 200, 2, better="neither")), minutes=10)
+    assert not any("below that of guessing" in reason for reason in [*collapsed.reasons, *collapsed.although])
+
+
+def test_labels_settle_only_by_what_decides() -> None:
+    """A probe that needs more minutes is no advice where ABX decides, and shows nothing."""
+    alike, wide = one("phones.abx_within", 0.16, 0.16, 0.02), one("phones.probe", 0.4, 0.45, 0.04, better="higher")
+    assert judge(usual(abx=alike, probe=wide), minutes=2).would_settle == ()
+    assert "where 2 were heard" in judge(usual(probe=wide), minutes=2).would_settle[0]
 
 
 def test_half_a_collapse_is_no_gain() -> None:

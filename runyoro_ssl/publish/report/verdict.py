@@ -23,12 +23,13 @@ IN_A_WORD: Mapping[JudgementKind, tuple[str, str]] = {
 
 @dataclass(frozen=True)
 class Opening:
-    """The head of the page: a word, a sentence, why, what would settle it; a command where there is no verdict."""
+    """The head of the page: a word, a sentence, why, what else, what would settle it; or a command for a verdict."""
 
     word: str
     mark: str
     sentence: str
     reasons: Sequence[str] = field(default=())
+    although: Sequence[str] = field(default=())
     would_settle: Sequence[str] = field(default=())
     command: str = ""
 
@@ -38,7 +39,7 @@ def opening(run: FoundRun | None, evaluation: Evaluation | None, folder: Path) -
     if evaluation is not None:
         verdict = evaluation.verdict
         word, mark = IN_A_WORD[verdict.kind]
-        return Opening(word, mark, _sentence(verdict.sentence), verdict.reasons, verdict.would_settle)
+        return Opening(word, mark, _sentence(verdict.sentence), verdict.reasons, verdict.although, verdict.would_settle)
     if run is None:
         return Opening(
             "Not judged yet", "open", "Nothing is known of this model yet: no run and no evaluation lies here."
