@@ -13,8 +13,8 @@ from runyoro_ssl.commands.smoke import MODEL
 from runyoro_ssl.plugin.manager import load_plugins
 from runyoro_ssl.resolve import load_config
 from runyoro_ssl.torchaudio_compat import import_transformers
-from runyoro_ssl.train.checkpoints.folder import list_checkpoints
 from runyoro_ssl.train.checkpoints.format import load_state
+from runyoro_ssl.train.checkpoints.listing import list_checkpoints
 from runyoro_ssl.train.health import journal
 from runyoro_ssl.train.run import TrainResult, train
 

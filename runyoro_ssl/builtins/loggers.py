@@ -15,11 +15,14 @@ from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING, Any, Literal
 
 from runyoro_ssl import hookimpl
+from runyoro_ssl.disk.durable import keep_copy, replacing
 from runyoro_ssl.errors import PluginError
-from runyoro_ssl.logs import console
+from runyoro_ssl.logs import console, get_logger
 
 if TYPE_CHECKING:
     from runyoro_ssl.plugin.spec import Register, Run
+
+log = get_logger()
 
 METRICS, TENSORBOARD = "metrics.jsonl", "tensorboard"
 """What the backends of these names write into a run's folder."""
@@ -70,8 +73,8 @@ class ConsoleLogger:
 class JsonlLogger:
     """Backend that appends every number to `metrics.jsonl` in the run's folder: an object a line, by name.
 
-    A resumed run first removes the lines past its checkpoint, so that each step stands there once. When the disk is
-    full, lines wait in memory until there is room.
+    A resumed run first removes the lines past its checkpoint, so that each step stands there once; and those that are
+    damaged, of which a copy is kept. When the disk is full, lines wait in memory until there is room.
     """
 
     file_name: str = METRICS
@@ -81,13 +84,17 @@ class JsonlLogger:
     def open(self, run: Run) -> None:
         """Open for appending, after `run.start_step`."""
         path = run.output_dir / self.file_name
+        lines = path.read_bytes().splitlines(keepends=True) if path.exists() and not run.is_new else []
+        steps = [_step_of(line) for line in lines]
+        if None in steps[:-1]:  # the last one was only cut short
+            kept = keep_copy(path)
+            log.warning("metrics_damaged", path=str(path), lines=steps[:-1].count(None), copy=str(kept))
+        left = [line for line, step in zip(lines, steps, strict=True) if step is not None and _is_done(run, step, line)]
+        if left != lines[: len(left)]:
+            with replacing(path) as temporary:
+                temporary.write_bytes(b"".join(left))
         self._file = path.open("ab", buffering=0)
-        kept = 0
-        for line in path.read_bytes().splitlines(keepends=True):
-            if run.is_new or not _is_part_of(run, line):
-                break
-            kept += len(line)
-        self._file.truncate(kept)
+        self._file.truncate(sum(map(len, left)))
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
         """Append one line. A number JSON cannot hold is written as null."""
@@ -112,15 +119,19 @@ class JsonlLogger:
                 raise
 
 
-def _is_part_of(run: Run, line: bytes) -> bool:
-    """Whether a line is of the steps that were done; not one that a crash cut short, nor a validation that follows."""
+def _step_of(line: bytes) -> int | None:
+    """The step of a line; None where it is none of this file: cut short by a crash, or damaged."""
     try:
-        numbers = json.loads(line)
-        step = int(numbers["step"])
-    except (ValueError, KeyError, TypeError):
-        return False
-    follows = step == run.start_step and not run.is_validated and any(name.startswith("eval/") for name in numbers)
-    return line.endswith(b"\n") and step <= run.start_step and not follows
+        step = json.loads(line)["step"]
+    except (ValueError, LookupError, TypeError, RecursionError):
+        return None
+    return step if type(step) is int and line.endswith(b"\n") else None
+
+
+def _is_done(run: Run, step: int, line: bytes) -> bool:
+    """Whether a line is of the steps that were done, and no validation that follows."""
+    follows = step == run.start_step and not run.is_validated and b'"eval/' in line
+    return step <= run.start_step and not follows
 
 
 class TensorBoardLogger:

@@ -6,16 +6,21 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from runyoro_ssl.config import Config
 from runyoro_ssl.devices import available_devices
 from runyoro_ssl.errors import ConfigError
 from runyoro_ssl.logs import get_logger
+from runyoro_ssl.model.source import RUN_FILE
 from runyoro_ssl.option import AUTO
-from runyoro_ssl.resolve import home_of_run, read_toml, section_type
+from runyoro_ssl.resolve import home_of_run, in_plain_words, read_toml, section_type
 
 log = get_logger()
 
 MAX_NAMED = 8
+MAX_SHOWN = 60
+"""Characters of a wrong value that are shown."""
 OF_ONE_CALL = ("resume_from_checkpoint", "override_mismatch", "stop_after")
 """Settings of `train` that say what one call does, and not what the run is."""
 
@@ -34,6 +39,8 @@ def settings_to_go_on_with(asked: Config, given: Mapping[str, Any]) -> dict[str,
         return {}
     folder = output_dir if wanted == "last" else Path(wanted).absolute().parent
     values = _read(folder)
+    if not values and wanted != "last" and "output_dir" in given.get("train", {}):
+        values = _read(output_dir)  # the checkpoint was moved out of its run's folder
     if not values:
         if wanted == "last" and "output_dir" not in given.get("train", {}):
             _refuse_to_begin(folder)
@@ -41,15 +48,34 @@ def settings_to_go_on_with(asked: Config, given: Mapping[str, Any]) -> dict[str,
     train, hardware = values.setdefault("train", {}), values.setdefault("hardware", {})
     for name in OF_ONE_CALL:
         train.pop(name, None)
+    _check(values, given, folder / RUN_FILE)
     _find_again(values, folder)
     train["output_dir"] = str(output_dir if "output_dir" in given.get("train", {}) else folder)
     if "num_train_epochs" in given.get("train", {}):
         train.pop("max_steps", None)
-    hardware |= dict.fromkeys(hardware.pop("fitted", ()), AUTO)
+    fitted = hardware.pop("fitted", ())
+    if isinstance(fitted, list):
+        hardware |= dict.fromkeys((name for name in fitted if name in hardware), AUTO)
     device = given.get("hardware", {}).get("device", hardware.get("device"))
     if device != hardware.get("device") or device not in available_devices():
         del values["hardware"]
     return values
+
+
+def _check(values: Mapping[str, Any], given: Mapping[str, Any], path: Path) -> None:
+    """Refuse what a run.toml holds and no run wrote, by its name, unless something else is given now."""
+    for section, fields in values.items():
+        own = {name: value for name, value in fields.items() if name not in given.get(section, {})}
+        try:
+            section_type(section).model_validate({name: value for name, value in own.items() if name != "fitted"})
+        except ValidationError as error:
+            first = error.errors()[0]
+            setting = ".".join(map(str, (section, *first["loc"][:1])))
+            shown = repr(first["input"])[:MAX_SHOWN]
+            raise ConfigError(
+                f"{path}: {setting} is {shown}: {in_plain_words(first)}; mend that line, or give what the run had by "
+                "--set"
+            ) from None
 
 
 def _find_again(values: dict[str, Any], folder: Path) -> None:
@@ -75,13 +101,17 @@ def _refuse_to_begin(folder: Path) -> None:
 
 def _read(folder: Path) -> dict[str, Any]:
     """The run.toml of a folder, without settings that this version does not have; nothing where it cannot be read."""
-    from runyoro_ssl.model.source import RUN_FILE
-
     path = folder / RUN_FILE
     if not path.is_file():
         return {}
     try:
+        path.read_bytes()
         read = read_toml(path)
+    except OSError as error:
+        raise ConfigError(
+            f"{path} cannot be read ({error.strerror}), and holds the settings of the run; give yourself the right to "
+            "read it, or see to the disk that it is on"
+        ) from None
     except ConfigError as error:
         log.warning("settings_of_the_run_are_lost", because=str(error), instead="what is given now, and defaults")
         return {}

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from itertools import accumulate, islice
 from pathlib import Path
@@ -18,6 +19,8 @@ from runyoro_ssl.errors import DatasetError
 
 STEP = 1 / 32768
 """Of int16 in [-1, 1]: a power of two, so that scaling is exact."""
+MAX_SHOWN = 60
+"""Characters of a wrong value that are shown."""
 
 
 def read_fingerprint(dataset_dir: Path) -> dict[str, Any]:
@@ -34,14 +37,45 @@ def read_fingerprint(dataset_dir: Path) -> dict[str, Any]:
         fingerprint = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise DatasetError(f"{dataset_dir}: not a prepared dataset (no {FINGERPRINT}); {remedy}") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DatasetError(f"{path}: damaged ({error}); {remedy} --overwrite") from None
     except OSError as error:
         raise DatasetError(_why_not_opened(path, error)) from None
     version = fingerprint.get("format") if isinstance(fingerprint, dict) else None
-    if version != FORMAT or not {"sampling_rate", "splits", "sha256", "content_sha256"} <= fingerprint.keys():
-        raise DatasetError(f"{path}: format {version}, this version reads {FORMAT}; {remedy} --overwrite")
+    if type(version) is int and version > FORMAT:
+        raise DatasetError(
+            f"{path}: format {version}, of a newer version of runyoro_ssl; this one reads {FORMAT}: take that version, "
+            "or prepare the recordings anew into another --output-dir"
+        )
+    if version != FORMAT:
+        raise DatasetError(f"{path}: format {_short(version)}, this version reads {FORMAT}; {remedy} --overwrite")
+    if problem := _find_nonsense(fingerprint):
+        raise DatasetError(f"{path}: {problem}; {remedy} --overwrite")
     return fingerprint  # type: ignore[no-any-return]
+
+
+def _find_nonsense(fingerprint: Mapping[str, Any]) -> str | None:
+    """What in a fingerprint cannot be, in words; what a newer version adds is not looked at."""
+    for name in ("sha256", "content_sha256"):
+        if not isinstance(fingerprint.get(name), str):
+            return f"{name} is {_short(fingerprint.get(name))}, expected the digits of a hash"
+    rate = fingerprint.get("sampling_rate")
+    if type(rate) is not int or rate <= 0:
+        return f"sampling_rate is {_short(rate)}, expected Hz"
+    splits = fingerprint.get("splits")
+    if not isinstance(splits, dict) or not splits:
+        return f"splits is {_short(splits)}, expected an object for each split"
+    for name, split in splits.items():
+        clips = split.get("clips") if isinstance(split, dict) else None
+        if type(clips) is not int or clips < 0:
+            return f"splits.{name} is {_short(split)}, expected its number of clips"
+    return None
+
+
+def _short(value: Any) -> str:
+    """A value as it may stand in a line, whatever it is."""
+    shown = repr(value)
+    return shown if len(shown) <= MAX_SHOWN else f"{shown[:MAX_SHOWN]}…"
 
 
 def _why_not_opened(path: Path, error: Exception) -> str:
@@ -51,6 +85,8 @@ def _why_not_opened(path: Path, error: Exception) -> str:
         return f"{path}: memory is short of opening it ({said}); close what else takes memory, or raise `ulimit -v`"
     if isinstance(error, PermissionError):
         return f"{path}: it may not be read ({said}); give yourself the right to"
+    if isinstance(error, OSError) and error.errno in (errno.EIO, errno.ESTALE):
+        return f"{path}: it could not be read ({said}); see to the disk or share that it is on"
     return f"{path}: damaged ({said}); run `invoke prepare --overwrite`"
 
 

@@ -7,8 +7,9 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+import stat
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ TEMPORARY = ".tmp-"
 TRASH = ".trash-"
 NO_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP}
 """Errors of file systems, some network shares among them, that flush files and cannot flush folders."""
+GONE = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG}
+"""Errors that tell what a folder holds. All others (rights, a disk or a share that fails) tell that it was not seen."""
 
 
 @contextmanager
@@ -54,44 +57,75 @@ def close_folder(final: Path) -> None:
 
 
 def seal(folder: Path) -> None:
-    """Flush every file of a folder to the disk, and write `MANIFEST.json` over them: bytes and SHA-256 of each."""
+    """Flush every file of a folder to the disk, and write `MANIFEST.json` over them: bytes and SHA-256 of each.
+
+    Files get the rights that the folder has, by the umask: safetensors makes its own readable to nobody else.
+    """
     files = {}
     for path in sorted(folder.iterdir()):
+        with suppress(OSError):  # file systems without rights
+            path.chmod(stat.S_IMODE(folder.stat().st_mode) & 0o666)
         flush(path)
         files[path.name] = {"bytes": path.stat().st_size, "sha256": sha256(path)}
     write_text(folder / MANIFEST, _manifest(files))
     flush(folder)
 
 
-def verify(folder: Path) -> str | None:
-    """Say what is wrong with a sealed folder; None if it holds the files its manifest names, byte for byte."""
-    if not folder.is_dir():
-        return "no such folder"
-    try:
-        text = (folder / MANIFEST).read_text(encoding="utf-8")
-        stated = json.loads(text)["files"]
-        wanted = {str(name): (int(file["bytes"]), str(file["sha256"])) for name, file in stated.items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        return f"no readable {MANIFEST} ({type(error).__name__})"
-    if text != _manifest(stated):
-        return f"{MANIFEST} is damaged"
+def verify(folder: Path, needs: Collection[str] = ()) -> str | None:
+    """Say what is wrong with a sealed folder; None if it holds the files its manifest names, byte for byte.
+
+    `needs`: files that the manifest must name. What a newer version adds to a manifest is not looked at.
+
+    Raises:
+        OSError: It could not be read: that says nothing of what is in it.
+    """
+    wanted = _read_manifest(folder)
+    if isinstance(wanted, str):
+        return wanted
+    if lacking := sorted({*needs} - wanted.keys()):
+        return f"{MANIFEST} does not name {lacking[0]}"
     for name, (num_bytes, digest) in wanted.items():
-        if problem := _compare(folder / name, num_bytes, digest):
+        if problem := _compare(folder, name, num_bytes, digest):
             return f"{name} {problem}"
     return None
+
+
+def _read_manifest(folder: Path) -> dict[str, tuple[int, str]] | str:
+    """Bytes and SHA-256 of each file by name; or, in words, what is wrong with the manifest. Raises OSError."""
+    try:
+        if not stat.S_ISDIR(folder.stat().st_mode):
+            return "no such folder"
+        text = (folder / MANIFEST).read_text(encoding="utf-8")
+        manifest = json.loads(text)
+        stated = manifest["files"]
+        wanted = {str(name): (int(file["bytes"]), str(file["sha256"])) for name, file in stated.items()}
+    except OSError as error:
+        if error.errno not in GONE:
+            raise
+        return f"no readable {MANIFEST} ({type(error).__name__})" if folder.is_dir() else "no such folder"
+    except (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+        return f"no readable {MANIFEST} ({type(error).__name__})"
+    if manifest.keys() == {"files"} and text != _manifest(stated):
+        return f"{MANIFEST} is damaged"
+    return wanted
 
 
 def _manifest(files: Any) -> str:
     return json.dumps({"files": files}, indent=2)
 
 
-def _compare(path: Path, num_bytes: int, digest: str) -> str | None:
+def _compare(folder: Path, name: str, num_bytes: int, digest: str) -> str | None:
+    path = folder / name
+    if path.name != name:
+        return f"is no file of the folder, though {MANIFEST} names it"
     try:
         if path.stat().st_size != num_bytes:
             return f"has {path.stat().st_size} bytes, {MANIFEST} says {num_bytes}"
         if sha256(path) != digest:
             return f"is damaged (its SHA-256 differs from {MANIFEST})"
     except OSError as error:
+        if error.errno not in GONE:
+            raise
         return f"cannot be read ({error.strerror})"
     return None
 
@@ -131,6 +165,14 @@ def copy_file(source: Path, path: Path) -> None:
         shutil.copyfile(source, temporary)
 
 
+def keep_copy(path: Path) -> Path:
+    """Copy a damaged file to `damaged-<name>` beside it, or to the next such name that is free. Returns it."""
+    names = (f"damaged-{path.name}", *(f"damaged-{number}-{path.name}" for number in range(2, 1000)))
+    copy = next(place for name in names if not (place := path.with_name(name)).exists())
+    copy_file(path, copy)
+    return copy
+
+
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
     """Write a JSON file for people, indented, UTF-8: whole or not at all."""
     replace_file(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
@@ -151,7 +193,10 @@ def write_text(path: Path, text: str) -> None:
 
 
 def remove_folder(folder: Path) -> None:
-    """Remove a folder; a kill on the way never leaves half of it under its name."""
+    """Remove a folder; a kill on the way never leaves half of it under its name. Of a link, only the link goes."""
+    if folder.is_symlink():
+        folder.unlink()
+        return
     trash = folder.with_name(f"{TRASH}{folder.name}")
     shutil.rmtree(trash, ignore_errors=True)
     folder.rename(trash)
@@ -161,7 +206,7 @@ def remove_folder(folder: Path) -> None:
 def sweep(parent: Path) -> None:
     """Remove what a kill left of `new_folder`, `replacing` and `remove_folder`."""
     for path in [*parent.glob(f"{TEMPORARY}*"), *parent.glob(f"{TRASH}*")]:
-        if path.is_dir():
+        if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
         else:
             path.unlink()

@@ -15,6 +15,7 @@ import errno
 import fcntl
 import itertools
 import os
+import stat
 import threading
 import time
 import uuid
@@ -25,6 +26,7 @@ from types import TracebackType
 from typing import Self
 
 from runyoro_ssl.disk.owner import Owner
+from runyoro_ssl.disk.whereabouts import belongs_to, free_place_beside, has_name, open_as_allowed, path_of, read_record
 from runyoro_ssl.errors import RunyoroError
 from runyoro_ssl.logs import get_logger
 
@@ -35,8 +37,8 @@ PATIENCE = 2.5
 """Beats without a change after which an owner on another machine is taken for dead."""
 SETTLE_SEC = 1.0
 """Two machines may take over at the same moment: after this time, the one that was replaced notices."""
-NO_FLOCK = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
-"""Errors of file systems without OS locks."""
+NO_FLOCK = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EBADF}
+"""Errors of file systems without OS locks; NFS has none for a file that may only be read."""
 
 
 @dataclass(frozen=True)
@@ -83,10 +85,16 @@ class FolderLock:
         if self._file is not None:
             return
         folder = self.path.parent
-        self._made_folders = [path for path in (folder, *folder.parents) if not path.exists()]
-        folder.mkdir(parents=True, exist_ok=True)
         owner, draft = Owner.here(), folder / f".{self.path.name}-{uuid.uuid4().hex}"
-        file = os.open(draft, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+        try:
+            self._made_folders = [path for path in (folder, *folder.parents) if not path.exists()]
+            folder.mkdir(parents=True, exist_ok=True)
+            file = os.open(draft, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+        except PermissionError as error:
+            raise self._words.error(
+                f"{self._words.place}: nothing may be written there ({error.strerror}{belongs_to(folder)}); give "
+                "yourself the right to, or give another --output-dir"
+            ) from None
         try:
             os.write(file, owner.record(0))
             os.fsync(file)
@@ -109,10 +117,12 @@ class FolderLock:
             RunyoroError: `words.error`: the folder is no longer this process's. It is not taken again, even if nobody
                 has it now: one that has ended since may have got further.
         """
-        if self._file is not None and _has_name(self._file, self.path):
+        if self._file is not None and has_name(self._file, self.path):
             return
-        content = _read(self.path)
-        if content is None:
+        content, now = read_record(self.path), self.folder_now()
+        if now is not None:
+            what = f"it was renamed during the run, and is now {now}"
+        elif content is None:
             what = f"{self.path.name} is gone: removed by hand, or by a run that took it over and has ended since"
         else:
             owner = Owner.read(content) or "its record is damaged"
@@ -122,6 +132,22 @@ class FolderLock:
             f"{self._words.if_lost}"
         )
 
+    def folder_now(self) -> Path | None:
+        """Where the folder is, by the open lock file, whatever it was renamed to. None: not known, or it is no more."""
+        path = None if self._file is None else path_of(self._file)
+        if path is None or self._file is None:
+            return None
+        folder = path.parent  # its name may be that of the draft, which is no more
+        return folder if has_name(self._file, folder / self.path.name) else None
+
+    def refuge(self) -> Path | None:
+        """Where to save what must not be lost, when `check` fails: the folder under its new name, or a new one beside.
+
+        None: nowhere, for another process has the folder, and may have got further.
+        """
+        now = self.folder_now()
+        return now if now is not None or read_record(self.path) is not None else free_place_beside(self.path.parent)
+
     def release(self) -> None:
         """Let others write; nothing if it is not held. Folders made for the lock and still empty go."""
         if self._file is None or self._beats is None:
@@ -130,7 +156,9 @@ class FolderLock:
         self._beats.join()
         # What cannot be removed has lost its OS lock and its beat: the next process takes it over.
         with suppress(OSError):
-            if _has_name(self._file, self.path):
+            if (folder := self.folder_now()) is not None:
+                (folder / self.path.name).unlink()
+            elif has_name(self._file, self.path):
                 self.path.unlink()
         os.close(self._file)
         self._file = None
@@ -141,27 +169,55 @@ class FolderLock:
     def _put_in_place(self, draft: Path, file: int, owner: Owner) -> bool:
         """Give the draft its name. False: what is there has just changed, look again."""
         try:
-            theirs = os.open(self.path, os.O_RDWR)
+            theirs = self._open_theirs()
         except FileNotFoundError:
             return self._create(draft, file)
         try:
             locked = _flock(theirs)
             if locked is False:
                 raise self._taken()
-            if not _has_name(theirs, self.path):
+            if not has_name(theirs, self.path):
                 return False
             content = os.pread(theirs, 4096, 0)
             found = Owner.read(content)
             same_kernel = found is not None and found.boot == owner.boot != ""
             if not (locked and same_kernel) and not self._is_still(content, found):
                 return False
-            draft.replace(self.path)
+            self._replace(draft, found)
         finally:
             os.close(theirs)
         if not (locked and same_kernel):
             self._settle(file)
         log.warning("stale_lock_taken", path=str(self.path), **Owner.names(found))
         return True
+
+    def _open_theirs(self) -> int:
+        """Open the record that is there; another user's may only be read, which is enough to ask for its OS lock.
+
+        Raises:
+            RunyoroError: `words.error`: it may not even be read, or is no file.
+        """
+        file = open_as_allowed(self.path)
+        if file is not None and stat.S_ISREG(os.fstat(file).st_mode):
+            return file
+        if file is not None:
+            os.close(file)
+            raise self._words.error(f"{self.path} is no file, as a lock is: remove it, and run again")
+        raise self._words.error(
+            f"{self.path} may not be read{belongs_to(self.path)}: whether its `{self._words.command}` is alive is not "
+            "known. If nothing writes into this folder any more, the file may be removed: do so, and run again"
+        )
+
+    def _replace(self, draft: Path, found: Owner | None) -> None:
+        """Put the draft in the place of a dead owner's record."""
+        try:
+            draft.replace(self.path)
+        except PermissionError:
+            raise self._words.error(
+                f"{self.path} was left by a `{self._words.command}` that is dead ({found or 'its record is damaged'}), "
+                f"and may not be replaced{belongs_to(self.path)}: the file may be removed; do so, or have it done, and "
+                "run again"
+            ) from None
 
     def _create(self, draft: Path, file: int) -> bool:
         """Give the draft a name that is free: no other machine can do it at the same moment. False: it was taken."""
@@ -190,7 +246,7 @@ class FolderLock:
         end = time.monotonic() + patience
         while time.monotonic() < end:
             time.sleep(self._beat_sec / 10)
-            now = _read(self.path)
+            now = read_record(self.path)
             if now is None:
                 return False
             if now != content:
@@ -199,11 +255,11 @@ class FolderLock:
 
     def _settle(self, file: int) -> None:
         time.sleep(min(SETTLE_SEC, self._beat_sec))
-        if not _has_name(file, self.path):
+        if not has_name(file, self.path):
             raise self._taken()
 
     def _taken(self) -> RunyoroError:
-        content = _read(self.path)
+        content = read_record(self.path)
         who = (Owner.read(content) if content else None) or "its record does not say which"
         return self._words.error(
             f"{self._words.place}: `{self._words.command}` is already writing here ({who}); wait for it, or stop it, "
@@ -242,25 +298,3 @@ def _flock(file: int, kind: int = fcntl.LOCK_EX) -> bool | None:
             return None
         raise
     return True
-
-
-def _has_name(file: int, path: Path) -> bool:
-    """Whether an open file is the one at `path`. Opens it, for only that makes NFS look."""
-    try:
-        there = os.open(path, os.O_RDONLY)
-        try:
-            return os.path.sameopenfile(there, file)
-        finally:
-            os.close(there)
-    except OSError as error:
-        if error.errno in (errno.ENOENT, errno.ESTALE):
-            return False
-        raise
-
-
-def _read(path: Path) -> bytes | None:
-    """The record at `path`; None if there is none."""
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        return None

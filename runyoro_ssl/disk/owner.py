@@ -35,7 +35,7 @@ class Owner:
         try:
             found = json.loads(content)
             return cls(found["host"], found["pid"], found["since"], found["boot"])
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, LookupError, TypeError, RecursionError):
             return None
 
     def record(self, beat: int) -> bytes:

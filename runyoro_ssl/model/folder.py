@@ -26,6 +26,7 @@ EXTRACTOR_SETTINGS = {
 }
 """The content of XLS-R's preprocessor_config.json; wav2vec2-base differs in `return_attention_mask`."""
 NAMES_SHOWN = 4
+SEE_TO_IT = "give yourself the right to read it, or see to the disk that it is on"
 
 
 def check_folder(model_name_or_path: str, *, weights: bool = False) -> None:
@@ -45,7 +46,7 @@ def check_folder(model_name_or_path: str, *, weights: bool = False) -> None:
         if path.is_dir() and (fault := _find_fault(path, weights=weights)):
             raise CheckpointError(f'model folder "{model_name_or_path}" {fault}')
     except OSError as error:
-        raise CheckpointError(f'model "{model_name_or_path}" cannot be read: {error}') from None
+        raise CheckpointError(f'model "{model_name_or_path}" cannot be read: {error}; {SEE_TO_IT}') from None
 
 
 def _describe_file(path: Path) -> str:
@@ -87,7 +88,7 @@ def _describe_without_config(folder: Path) -> str:
 def _how_late(folder: Path) -> tuple[int, float]:
     """Of the models of a run: its own checkpoints by step, before what it has set aside; of others, by time."""
     prefix, _, step = folder.name.rpartition("-")
-    return int(step) if prefix == "checkpoint" and step.isdigit() else -1, folder.stat().st_mtime
+    return int(step) if prefix == "checkpoint" and step.isascii() and step.isdigit() else -1, folder.stat().st_mtime
 
 
 def _read_object(path: Path) -> dict[str, Any] | str:

@@ -16,7 +16,7 @@ from runyoro_ssl.errors import CheckpointError
 from runyoro_ssl.model.attention import use_fast_attention
 from runyoro_ssl.model.checks import DROPOUTS, check_config, check_keys, mend_config
 from runyoro_ssl.model.draws import derive_seed
-from runyoro_ssl.model.folder import check_folder
+from runyoro_ssl.model.folder import SEE_TO_IT, check_folder
 from runyoro_ssl.model.precision import cast_once
 from runyoro_ssl.model.source import CONFIG, FROM_A_FOLDER, base_folder, cannot_load
 from runyoro_ssl.model.trial import check_forward, check_values
@@ -149,6 +149,8 @@ def set_up(model: Any, *, device: str, gradient_checkpointing: bool, compile_lay
 def _explain_weights(config: ModelConfig, error: Exception) -> str:
     """Why weights did not load; says so where it is for want of `--allow-pickle`."""
     name = config.model_name_or_path
+    if isinstance(error, OSError) and error.errno is not None:  # the system's: rights, a disk that fails
+        return f'model "{name}" cannot be read: {error}; {SEE_TO_IT}'
     if not config.allow_pickle and isinstance(error, OSError) and "safetensors" in str(error):
         return (
             f'model "{name}" has no model.safetensors, and model.allow_pickle is false: with --allow-pickle a '

@@ -17,8 +17,8 @@ from runyoro_ssl.errors import CheckpointError
 from runyoro_ssl.model.source import RESULT_FILE, RUN_FILE
 from runyoro_ssl.resolve import section_type
 from runyoro_ssl.setting import deciding
-from runyoro_ssl.train.checkpoints.folder import list_checkpoints
 from runyoro_ssl.train.checkpoints.format import PREFIX, load_state
+from runyoro_ssl.train.checkpoints.listing import list_checkpoints
 from runyoro_ssl.train.health import journal
 from runyoro_ssl.train.run_lock import LOCK
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 from runyoro_ssl.batches.plan import wasted_share
 from runyoro_ssl.batches.regroup import Regroup
@@ -106,9 +107,8 @@ def report_changes(run: TrainingRun, start: Start, regroup: Regroup) -> None:
         )
 
 
-def write_run_files(run: TrainingRun) -> None:
-    """Write run.toml, the resolved configuration; that of a resumed run replaces it."""
-    output_dir = run.config.train.output_dir
+def write_run_files(run: TrainingRun, output_dir: Path) -> None:
+    """Write run.toml, the resolved configuration, into a run's folder; that of a resumed run replaces it."""
     output_dir.mkdir(parents=True, exist_ok=True)
     header = f"# Resolved configuration of this run. Command: {redact_command(sys.argv[1:])}\n"
     replace_file(output_dir / RUN_FILE, header + run.config.to_toml())

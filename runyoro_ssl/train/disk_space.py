@@ -14,8 +14,8 @@ from runyoro_ssl.model.activations import FP32
 from runyoro_ssl.model.counts import count_trained, state_bytes
 from runyoro_ssl.page.amounts import plural, size
 from runyoro_ssl.processes import gather_over_processes
-from runyoro_ssl.train.checkpoints.folder import SUPERSEDED, list_checkpoints
 from runyoro_ssl.train.checkpoints.format import PREFIX, SPARE_BYTES
+from runyoro_ssl.train.checkpoints.listing import SUPERSEDED, list_checkpoints
 from runyoro_ssl.train.intervals import Intervals
 from runyoro_ssl.train.training_run import TrainingRun
 

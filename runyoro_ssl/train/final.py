@@ -15,8 +15,9 @@ from runyoro_ssl.logs import get_logger
 from runyoro_ssl.model.counts import count_trained
 from runyoro_ssl.model.source import CONFIG, EXTRACTOR, RESULT_FILE, WEIGHTS
 from runyoro_ssl.redaction import redact
-from runyoro_ssl.train.checkpoints.folder import find_healthy, list_checkpoints, step_of
+from runyoro_ssl.train.checkpoints.folder import find_healthy, step_of
 from runyoro_ssl.train.checkpoints.format import NOT_FINITE, checkpoint_of, load_state, verify_checkpoint
+from runyoro_ssl.train.checkpoints.listing import list_checkpoints
 from runyoro_ssl.train.health import journal
 from runyoro_ssl.train.training_run import TrainingRun
 

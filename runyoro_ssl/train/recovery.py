@@ -16,7 +16,7 @@ from runyoro_ssl.train.checkpoints.folder import set_aside_later
 from runyoro_ssl.train.checkpoints.resume import choose_healthy
 from runyoro_ssl.train.checkpoints.snapshot import restore
 from runyoro_ssl.train.health.alarms import NON_FINITE, Alarm, report_alarm
-from runyoro_ssl.train.health.journal import SLEPT, record
+from runyoro_ssl.train.health.journal import SLEPT, TO_THE_BEGINNING, record
 from runyoro_ssl.train.health.memory_growth import MemoryWatch
 from runyoro_ssl.train.health.remedies import Remedies
 from runyoro_ssl.train.training_run import TrainingRun
@@ -153,6 +153,6 @@ def go_back(run: TrainingRun, *, behind: int | None = None) -> str:
     if run.accelerator.is_main_process:
         set_aside_later(output_dir, run.step)
     run.accelerator.wait_for_everyone()
-    to = start.path.name if start.path else "the model as it came"
+    to = start.path.name if start.path else TO_THE_BEGINNING
     rate = run.config.train.learning_rate * run.stepper.rate_scale
     return f"went back to {to}; the learning rate's peak is now {rate:.3g}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from runyoro_ssl.config import Config
@@ -123,9 +124,9 @@ def _begin(run: TrainingRun, start: Start) -> None:
     if run.accelerator.is_main_process:
         sweep(output_dir)
         if start.path is not None:
-            bring_in(output_dir, start.path)
+            bring_in(output_dir, start.path, run.step)
         set_aside_later(output_dir, run.step)
-        write_run_files(run)
+        write_run_files(run, output_dir)
         journal.record_start(output_dir, step=run.step, total_steps=run.total_steps, learning_rate=config.learning_rate)
         print_table("Run", ["what", "value"], summary_rows(run))
         log.info(run.mask_summary.line())
@@ -154,6 +155,8 @@ def _enter_loop(
     stack.enter_context(keep_awake(config.train.keep_awake))
     signals = stack.enter_context(StopSignal())
     saver = stack.enter_context(saver_of(run, lock))
+    saver.furnish = partial(write_run_files, run)
+    saver.on_first = partial(journal.record_saved, config.train.output_dir)
     deadline = Deadline(config.train.stop_after, started=process_started())
     stopping = Stopping(run.accelerator, signals, deadline, lambda: saver.seconds)
     loggers = stack.enter_context(open_loggers(backends, run_for_loggers(run)))

@@ -16,6 +16,7 @@ from runyoro_ssl.commands.resuming import settings_to_go_on_with
 from runyoro_ssl.config import Config
 from runyoro_ssl.errors import CheckpointError, ConfigError, PluginError
 from runyoro_ssl.option import AUTO
+from support.rights import said_without_powers
 
 RunTask = Callable[[str], tuple[int, str, str]]
 STEPS = 4
@@ -191,3 +192,30 @@ def test_what_nobody_named_is_not_begun(tmp_path: Path, monkeypatch: pytest.Monk
     with pytest.raises(ConfigError, match=r"no run to go on with; give its --output-dir .*invoke runs --folder"):
         settings_to_go_on_with(asked, {})
     assert settings_to_go_on_with(asked, {"train": {"output_dir": asked.train.output_dir}}) == {}
+
+
+@pytest.mark.parametrize(
+    ("line", "complaint"),
+    [
+        ("[train]\nmax_steps = [1]", r"run.toml: train.max_steps is \[1\]"),
+        ("[train]\nprocessed_dataset_path = [1]", r"run.toml: train.processed_dataset_path is \[1\]"),
+        ("[model]\nmodel_name_or_path = {a = 1}", r"run.toml: model.model_name_or_path is \{'a': 1\}"),
+        ("[hardware]\ndevice = [1]", r"run.toml: hardware.device is \[1\]"),
+    ],
+)
+def test_absurd_settings_of_the_run_are_named(begun: Path, line: str, complaint: str) -> None:
+    """With the file that they stand in; what is given now is not looked at there."""
+    (begun / "run.toml").write_text(line)
+    with pytest.raises(ConfigError, match=complaint):
+        resolve("train", {"output_dir": begun, "resume_from_checkpoint": "last"})
+    (begun / "run.toml").write_text("[train]\nmax_steps = [1]\n[hardware]\nfitted = 3\n[future]\nx = 1")
+    config = resolve("train", {"output_dir": begun, "resume_from_checkpoint": "last", "max_steps": STEPS})
+    assert config.train.max_steps == STEPS
+
+
+def test_settings_of_the_run_that_may_not_be_read_are_not_lost(begun: Path) -> None:
+    """The start stops, where what is given now and defaults would be another run."""
+    (begun / "run.toml").chmod(0)
+    said = said_without_powers(lambda: resolve("train", {"output_dir": begun, "resume_from_checkpoint": "last"}))
+    assert said.startswith("ConfigError:")
+    assert "run.toml cannot be read (Permission denied), and holds the settings of the run" in said

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import pickle
 from pathlib import Path
@@ -12,7 +13,7 @@ import datasets
 import numpy as np
 import pytest
 
-from runyoro_ssl.dataset.read import Clips, load_splits
+from runyoro_ssl.dataset.read import Clips, load_splits, read_fingerprint
 from runyoro_ssl.errors import DatasetError
 
 
@@ -103,3 +104,43 @@ def test_want_of_memory_or_rights_is_no_damage(
     monkeypatch.setattr("datasets.load_from_disk", Mock(side_effect=error))
     with pytest.raises(DatasetError, match=said):
         load_splits(dataset, sampling_rate=16_000)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "complaint"),
+    [
+        ("splits", [1], r"splits is \[1\]"),
+        ("splits", {}, "splits is {}"),
+        ("splits", {"train": 3}, "splits.train is 3"),
+        ("splits", {"train": {}}, "splits.train is {}"),
+        ("splits", {"train": {"clips": -1}}, "splits.train is"),
+        ("splits", {"train": {"clips": "x" * 10_000}}, "splits.train is .{50,80}…"),
+        ("sampling_rate", "x", "sampling_rate is 'x'"),
+        ("sampling_rate", True, "sampling_rate is True"),
+        ("content_sha256", None, "content_sha256 is None"),
+        ("sha256", 3, "sha256 is 3"),
+        ("format", "\x1b[31m", r"format '\\x1b\[31m', this version reads 1"),
+    ],
+)
+def test_absurd_fingerprint_is_one_line(dataset: Path, tmp_path: Path, name: str, value: Any, complaint: str) -> None:
+    """The file, the value as it may be shown, and what to do."""
+    fingerprint = read_fingerprint(dataset)
+    (tmp_path / "fingerprint.json").write_text(json.dumps({**fingerprint, name: value}))
+    with pytest.raises(DatasetError, match=rf"fingerprint.json: {complaint}.*--overwrite") as raised:
+        read_fingerprint(tmp_path)
+    assert len(str(raised.value)) < 500
+
+
+def test_fingerprint_of_a_newer_version(dataset: Path, tmp_path: Path) -> None:
+    """What it adds is ignored; a newer format is refused, and the newer dataset is not to be overwritten."""
+    fingerprint = read_fingerprint(dataset)
+    path = tmp_path / "fingerprint.json"
+    path.write_text(json.dumps({**fingerprint, "future": 1}))
+    assert read_fingerprint(tmp_path)["future"] == 1
+    path.write_text(json.dumps({**fingerprint, "format": 2}))
+    with pytest.raises(DatasetError, match="format 2, of a newer version") as raised:
+        read_fingerprint(tmp_path)
+    assert "--overwrite" not in str(raised.value)
+    path.write_text("[" * 100_000)
+    with pytest.raises(DatasetError, match=r"fingerprint.json: damaged"):
+        read_fingerprint(tmp_path)

@@ -12,7 +12,17 @@ from typing import Any
 import pytest
 
 from runyoro_ssl.disk import durable
-from runyoro_ssl.disk.durable import copy_file, flush, flush_all, put_in_place, replace_file, write_json, write_jsonl
+from runyoro_ssl.disk.durable import (
+    copy_file,
+    flush,
+    flush_all,
+    put_in_place,
+    remove_folder,
+    replace_file,
+    sweep,
+    write_json,
+    write_jsonl,
+)
 
 
 @pytest.fixture
@@ -93,3 +103,15 @@ def test_folders_that_cannot_be_flushed_are_no_error(tmp_path: Path, monkeypatch
     flush(tmp_path)
     with pytest.raises(OSError, match="Invalid argument"):
         flush(tmp_path / "file")
+
+
+def test_removed_link_leaves_what_it_points_to(tmp_path: Path) -> None:
+    """Also one that a kill left under a passing name."""
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there" / "file").touch()
+    for name in ("link", ".trash-link"):
+        (tmp_path / name).symlink_to(tmp_path / "there")
+    remove_folder(tmp_path / "link")
+    sweep(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["there"]
+    assert (tmp_path / "there" / "file").exists()

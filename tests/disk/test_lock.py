@@ -23,6 +23,7 @@ from runyoro_ssl.disk.lock import PATIENCE, FolderLock, Words
 from runyoro_ssl.disk.owner import Owner
 from runyoro_ssl.errors import ConfigError, TrainingError
 from runyoro_ssl.train.run_lock import LOCK, lock_run
+from support.rights import said_without_powers
 
 BEAT_SEC = 0.1
 OBEY = """
@@ -198,7 +199,7 @@ def test_number_of_another_process_is_not_alive(tmp_path: Path) -> None:
     assert [line["event"] for line in lines] == ["stale_lock_taken"]
 
 
-@pytest.mark.parametrize("content", [None, b"", b'{"host": "x', b"\0" * 200])
+@pytest.mark.parametrize("content", [None, b"", b'{"host": "x', b"\0" * 200, b"[" * 4096, b"[]"])
 def test_still_record_of_another_machine_is_taken_over(tmp_path: Path, content: bytes | None) -> None:
     """After 2.5 beats, which is said before; a damaged record is nobody's and is treated the same."""
     leave_record(tmp_path, host="elsewhere", pid=7, boot="other")
@@ -376,3 +377,87 @@ def test_words_are_those_of_the_command(tmp_path: Path) -> None:
         (tmp_path / "prepare.lock").unlink()
         with pytest.raises(ConfigError, match=r"^data/set: prepare.lock is gone.*Run the same again$"):
             held.check()
+
+
+def test_dead_run_of_another_user_blocks_nobody(tmp_path: Path) -> None:
+    """Its record may only be read: that is enough to see that nobody holds it, and to put another in its place."""
+    leave_record(tmp_path, pid=4_000_000)
+    (tmp_path / LOCK).chmod(0o444)
+
+    def acquire() -> str:
+        with lock_run(tmp_path) as held:
+            held.check()
+            return str(Owner.read((tmp_path / LOCK).read_bytes()) == Owner.here())
+
+    assert said_without_powers(acquire) == "True"
+
+
+def test_living_run_of_another_user_is_named(tmp_path: Path, start: Callable[[], Peer]) -> None:
+    """A record that may only be read tells who writes."""
+    process = start()
+    tell(process, tmp_path)
+    assert answer(process) == "held\n"
+    (tmp_path / LOCK).chmod(0o444)
+    said = said_without_powers(lock_run(tmp_path).acquire)
+    assert f"is already writing here (pid {process.pid} on host" in said
+
+
+def test_record_that_may_not_be_read_or_replaced(tmp_path: Path) -> None:
+    """Whether its run is alive is said where it can be known; and that the file may be removed."""
+    leave_record(tmp_path, pid=4_000_000)
+    (tmp_path / LOCK).chmod(0)
+    said = said_without_powers(lock_run(tmp_path).acquire)
+    assert "run.lock may not be read" in said
+    assert "alive is not known. If nothing writes into this folder any more, the file may be removed" in said
+    assert [path.name for path in tmp_path.iterdir()] == [LOCK]
+    if os.geteuid() != 0:
+        pytest.skip("only root can make a file that is another user's")
+    (tmp_path / LOCK).chmod(0o644)
+    for path in (tmp_path / LOCK, tmp_path):
+        os.chown(path, 1, 1)
+    tmp_path.chmod(0o1777)  # sticky, as /tmp: nobody replaces what is another's
+    said = said_without_powers(lock_run(tmp_path).acquire)
+    os.chown(tmp_path, 0, 0)
+    assert "was left by a `invoke train` that is dead (pid 4000000" in said
+    assert "it belongs to" in said
+    assert "the file may be removed" in said
+
+
+def test_folder_that_may_not_be_written_is_named(tmp_path: Path) -> None:
+    """Not a draft of the lock, of which nobody has heard."""
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run").chmod(0o555)
+    said = said_without_powers(lock_run(tmp_path / "run").acquire)
+    assert f"{tmp_path / 'run'}: nothing may be written there (Permission denied" in said
+    said = said_without_powers(lock_run(tmp_path / "run" / "new").acquire)
+    assert f"{tmp_path / 'run' / 'new'}: nothing may be written there" in said
+
+
+@pytest.mark.parametrize("make", [os.mkdir, os.mkfifo])
+def test_what_is_no_file_is_no_lock(tmp_path: Path, make: Callable[[Path], None]) -> None:
+    """A folder or a pipe of that name is not waited for."""
+    make(tmp_path / LOCK)
+    with pytest.raises(TrainingError, match=r"run.lock is no file, as a lock is: remove it"):
+        lock_run(tmp_path).acquire()
+
+
+def test_renamed_folder_is_found_by_its_open_lock(tmp_path: Path) -> None:
+    """It is named, and released under its new name; a removed one has a refuge beside; one taken over has none."""
+    folder, renamed = tmp_path / "run", tmp_path / "renamed"
+    with lock_run(folder) as held:
+        assert held.folder_now() == folder
+        folder.rename(renamed)
+        with pytest.raises(TrainingError, match=rf"it was renamed during the run, and is now {renamed}"):
+            held.check()
+        assert held.refuge() == renamed
+        leave_record(folder, boot="other")  # another run under the old name
+        assert held.refuge() == renamed
+        (renamed / LOCK).unlink()
+        assert held.refuge() is None
+        (folder / LOCK).unlink()
+        assert held.refuge() == tmp_path / "run-rescued"
+        (tmp_path / "run-rescued").mkdir()
+        assert held.refuge() == tmp_path / "run-rescued-2"
+    with lock_run(folder):
+        folder.rename(tmp_path / "again")
+    assert list((tmp_path / "again").iterdir()) == []

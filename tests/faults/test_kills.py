@@ -12,7 +12,7 @@ import pytest
 
 from runyoro_ssl.config import Config
 from runyoro_ssl.model.source import RUN_FILE
-from runyoro_ssl.train.checkpoints.folder import list_checkpoints
+from runyoro_ssl.train.checkpoints.listing import list_checkpoints
 from runyoro_ssl.train.intervals import SAVE_APART_SEC
 from support.trainer import Trainer, damaged, equal, kill, metrics, weights
 

@@ -23,8 +23,8 @@ from runyoro_ssl.errors import TrainingError
 from runyoro_ssl.resolve import load_config
 from runyoro_ssl.train import loop
 from runyoro_ssl.train import step as step_module
-from runyoro_ssl.train.checkpoints.folder import list_checkpoints
 from runyoro_ssl.train.checkpoints.format import load_state
+from runyoro_ssl.train.checkpoints.listing import list_checkpoints
 from runyoro_ssl.train.health.journal import read
 from runyoro_ssl.train.run import TrainResult
 from runyoro_ssl.train.step import Stepper

@@ -124,3 +124,16 @@ def test_adapter_models_are_refused(tmp_path: Path) -> None:
     (folder / "config.json").write_text(json.dumps({**config, "add_adapter": True}))
     with pytest.raises(CheckpointError, match="adapter"):
         load(folder)
+
+
+def test_weights_that_may_not_be_read_ask_for_no_pickle(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever is allowed: what is wrong is said, and not how to lower a guard."""
+
+    def refuse(*_args: object, **_options: object) -> object:
+        raise PermissionError(13, "Permission denied", "/cache/model.safetensors")
+
+    monkeypatch.setattr(transformers.Wav2Vec2ForPreTraining, "from_pretrained", refuse)
+    for allow_pickle in (True, False):
+        with pytest.raises(CheckpointError, match=r"cannot be read: .*Permission denied.*the right to read") as raised:
+            load_model(ModelConfig(model_name_or_path=str(tiny_model), allow_pickle=allow_pickle), PLAIN)
+        assert "pickle" not in str(raised.value)

@@ -24,8 +24,8 @@ from safetensors.torch import load_file
 from runyoro_ssl.config import Config, TrainConfig
 from runyoro_ssl.plugin.manager import load_plugins
 from runyoro_ssl.torchaudio_compat import import_transformers
-from runyoro_ssl.train.checkpoints.folder import list_checkpoints
 from runyoro_ssl.train.checkpoints.format import Snapshot, take_snapshot, verify_checkpoint
+from runyoro_ssl.train.checkpoints.listing import list_checkpoints
 from runyoro_ssl.train.checkpoints.resume import choose
 from runyoro_ssl.train.fitting import fit_run, gather_material, join
 from runyoro_ssl.train.optim import build_optimizer

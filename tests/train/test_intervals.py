@@ -17,7 +17,7 @@ from structlog.testing import capture_logs
 from conftest import ROOT
 from runyoro_ssl.config import Config, TrainConfig
 from runyoro_ssl.train import intervals
-from runyoro_ssl.train.checkpoints.folder import list_checkpoints
+from runyoro_ssl.train.checkpoints.listing import list_checkpoints
 from runyoro_ssl.train.intervals import SAVE_APART_SEC, SAVE_SEC, Intervals, Schedule
 from runyoro_ssl.train.step import Stepper
 from runyoro_ssl.train.stopping import clock

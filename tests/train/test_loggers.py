@@ -21,6 +21,7 @@ from conftest import ROOT
 from runyoro_ssl.builtins.loggers import ConsoleLogger, JsonlLogger, TensorBoardLogger, TrackioLogger, WandbLogger
 from runyoro_ssl.errors import PluginError
 from runyoro_ssl.plugin.spec import Run
+from runyoro_ssl.publish.report.logged import read_logged
 from runyoro_ssl.train.loggers import open_loggers
 
 
@@ -45,6 +46,43 @@ def test_jsonl_holds_each_step_once(tmp_path: Path) -> None:
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert [(line["step"], line["train/objective"]) for line in lines] == [(1, 1.0), (2, 2.0), (3, 30.0)]
     assert lines[2]["train/grad_norm"] is None
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        b"\0" * 30,
+        b"\xff\xfe",
+        b"[]",
+        b'"x"',
+        b'{"step": null}',
+        b'{"step": "3"}',
+        b'{"step": 1e400}',
+        b'{"step": 3',
+        b"[" * 100_000,
+        b'{"step": ' + b"1" * 5000 + b"}",
+    ],
+)
+def test_bad_line_costs_that_line(tmp_path: Path, bad: bytes) -> None:
+    """Of a damaged file a copy is kept; a second time, another. What the report reads of it is the same."""
+    first = JsonlLogger()
+    first.open(make_run(tmp_path))
+    for step in range(1, 7):
+        first.log(step, {"train/contrastive_loss": float(step)})
+    first.close("failed")
+    path = tmp_path / "metrics.jsonl"
+    lines = path.read_bytes().split(b"\n")
+    path.write_bytes(damaged := b"\n".join([*lines[:2], bad, *lines[3:]]))
+    assert read_logged(tmp_path)["train/contrastive_loss"][0].tolist() == [1, 2, 4, 5, 6]
+    second = JsonlLogger()
+    second.open(make_run(tmp_path, start_step=5))
+    second.log(6, {"train/contrastive_loss": 60.0})
+    second.close("finished")
+    assert [json.loads(line)["step"] for line in path.read_text().splitlines()] == [1, 2, 4, 5, 6]
+    assert (tmp_path / "damaged-metrics.jsonl").read_bytes() == damaged
+    path.write_bytes(damaged)
+    JsonlLogger().open(make_run(tmp_path, start_step=5))
+    assert (tmp_path / "damaged-2-metrics.jsonl").read_bytes() == damaged
 
 
 def test_jsonl_waits_for_room(disk: Path) -> None:

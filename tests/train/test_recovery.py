@@ -13,7 +13,7 @@ import torch
 
 from runyoro_ssl.config import Config
 from runyoro_ssl.errors import TrainingError
-from runyoro_ssl.train.checkpoints.folder import list_checkpoints
+from runyoro_ssl.train.checkpoints.listing import list_checkpoints
 from runyoro_ssl.train.recovery import Recovery, go_back
 from runyoro_ssl.train.training_run import TrainingRun
 from support.trainer import build, equal, run, weights

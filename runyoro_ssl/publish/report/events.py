@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from runyoro_ssl.page.amounts import amount_of_time, number, plural
 from runyoro_ssl.page.lines import Mark
-from runyoro_ssl.train.checkpoints.folder import list_checkpoints
+from runyoro_ssl.train.checkpoints.listing import list_checkpoints
 from runyoro_ssl.train.health import journal
 
 MAX_SHOWN = 12

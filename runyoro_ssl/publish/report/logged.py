@@ -45,7 +45,9 @@ def _take(line: bytes, found: dict[str, dict[float, float]]) -> None:
     try:
         numbers = json.loads(line)
         step = float(numbers["step"])
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, LookupError, TypeError, OverflowError, RecursionError):
+        return
+    if not math.isfinite(step):
         return
     for name in DRAWN & numbers.keys():
         value = numbers[name]

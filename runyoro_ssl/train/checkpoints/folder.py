@@ -10,23 +10,19 @@ from runyoro_ssl.disk.durable import MANIFEST, new_folder, remove_folder
 from runyoro_ssl.errors import CheckpointError
 from runyoro_ssl.logs import get_logger
 from runyoro_ssl.model.source import RUN_FILE
-from runyoro_ssl.train.checkpoints.format import PREFIX, load_state, verify_checkpoint
+from runyoro_ssl.train.checkpoints.format import PREFIX, cannot_be_read, checkpoint_of, load_state, verify_checkpoint
+from runyoro_ssl.train.checkpoints.listing import (
+    DAMAGED,
+    NAME,
+    SUPERSEDED,
+    list_all,
+    list_checkpoints,
+    named,
+    own_step,
+)
+from runyoro_ssl.train.health import journal
 
 log = get_logger()
-
-SUPERSEDED = "superseded-"
-"""Checkpoints of a course that the run left; removed when space is short."""
-DAMAGED = "damaged-"
-
-
-def list_checkpoints(output_dir: Path) -> list[tuple[int, Path]]:
-    """Every checkpoint of a run as (step, folder), by step."""
-    found = []
-    for folder in output_dir.glob(f"{PREFIX}*"):
-        number = folder.name.removeprefix(PREFIX)
-        if number.isdigit() and folder.is_dir():
-            found.append((int(number), folder))
-    return sorted(found)
 
 
 def runs_beside(output_dir: Path) -> list[Path]:
@@ -35,28 +31,59 @@ def runs_beside(output_dir: Path) -> list[Path]:
 
 
 def find_newest(output_dir: Path, *, set_aside: bool = True) -> Path | None:
-    """The newest intact checkpoint, None if there is none at all; damaged newer ones are set aside, unless not wanted.
+    """The newest intact checkpoint, whatever its name, None if there is none at all.
+
+    Damaged newer ones are set aside, unless not wanted.
 
     Raises:
-        CheckpointError: There are checkpoints, and all are damaged.
+        CheckpointError: There are checkpoints, and all are damaged; or a newer one cannot be read, or is a link that
+            leads nowhere: nothing is known of it.
     """
-    checkpoints = list_checkpoints(output_dir)
+    newest: tuple[int, Path] | None = None
     problems: list[tuple[int, Path, str]] = []
-    for step, folder in reversed(checkpoints):
-        problem = verify_checkpoint(folder)
-        if problem is None:
-            for damaged_step, damaged, why in problems:
-                aside = _set_aside(damaged, DAMAGED) if set_aside else damaged
-                log.warning(
-                    "checkpoint_damaged", path=str(aside), why=why, going_on_from=str(folder),
-                    steps_lost=damaged_step - step,
-                )  # fmt: skip
-            return folder
-        problems.append((step, folder, problem))
+    for step, folder in reversed(list_all(output_dir)):
+        if newest is not None and step <= newest[0]:
+            break
+        if folder.is_symlink() and not folder.exists():
+            raise CheckpointError(
+                f"{folder} is a link to {folder.readlink()}, which is not there; bring that back (is its disk "
+                "mounted?), or, if it is lost, remove the link"
+            )
+        problem = verify_checkpoint(folder) or _why_not(folder, output_dir)
+        if problem is not None:
+            problems.append((step, folder, problem))
+            continue
+        own = own_step(folder)
+        if newest is None or (step if own is None else own) > newest[0]:
+            newest = (step if own is None else own), folder
+    if newest is not None:
+        _report_problems(problems, newest, set_aside=set_aside)
+        return newest[1]
     if problems:
         found = "; ".join(f"{folder.name}: {why}" for _, folder, why in problems)
         raise CheckpointError(f"{output_dir}: no checkpoint is intact ({found}); start a new run with --output-dir")
     return None
+
+
+def _report_problems(problems: list[tuple[int, Path, str]], newest: tuple[int, Path], *, set_aside: bool) -> None:
+    """Say which newer checkpoints are of no use; rename them where the run itself had named them."""
+    for step, folder, why in problems:
+        own = NAME.fullmatch(folder.name) is not None
+        aside = _set_aside(folder, DAMAGED) if set_aside and own else folder
+        event = "checkpoint_damaged" if own else "checkpoint_passed_over"
+        log.warning(event, path=str(aside), why=why, going_on_from=str(newest[1]), steps_lost=step - newest[0])
+
+
+def _why_not(folder: Path, output_dir: Path) -> str | None:
+    """Why a run does not go on from a checkpoint that has not the name it gave: it has gone back since, and left it."""
+    if NAME.fullmatch(folder.name):
+        return None
+    health = load_state(folder).get("health", {})
+    before = health.get("rollbacks", 0) if isinstance(health, dict) else 0
+    since = max((event.get("rollbacks", 0) for event in journal.read(output_dir)), default=0)
+    if type(before) is int and before >= since:
+        return None
+    return "is of a course that the run left when it went back; name it to --resume-from-checkpoint to take it"
 
 
 def find_named(output_dir: Path, folder: Path) -> Path:
@@ -68,6 +95,8 @@ def find_named(output_dir: Path, folder: Path) -> Path:
     problem = verify_checkpoint(folder)
     if problem is None:
         return folder
+    if folder.is_dir() and folder != output_dir and (inside := list_all(folder)):
+        raise CheckpointError(f"{folder} is no checkpoint, but has some; give its newest: {inside[-1][1]}")
     others = [path for _, path in reversed(list_checkpoints(output_dir)) if path.resolve() != folder.resolve()]
     intact = next((path for path in others if verify_checkpoint(path) is None), None)
     advice = f"resume from {intact}" if intact else f"there is no intact one in {output_dir}; start a new run"
@@ -86,24 +115,37 @@ def find_healthy(output_dir: Path, *, at_most: int | None = None) -> Path | None
 
 
 def _was_healthy(folder: Path) -> bool:
+    """Whether a checkpoint was healthy when it was written. Raises CheckpointError where it may not be read."""
     try:
         return not load_state(folder)["concerns"]
-    except (OSError, ValueError, KeyError, CheckpointError):  # damaged, or of another version
+    except (FileNotFoundError, KeyError, CheckpointError):  # damaged, or of another version
         return False
+    except OSError as error:
+        raise cannot_be_read(folder, error) from None
 
 
-def bring_in(output_dir: Path, checkpoint: Path) -> None:
-    """Copy a checkpoint of another run into the folder of the run that begins with it: it is that run's first."""
-    if checkpoint.resolve().parent != output_dir.resolve():
-        with new_folder(output_dir / checkpoint.name) as folder:
-            for path in checkpoint.iterdir():
-                if path.name != MANIFEST:
-                    shutil.copyfile(path, folder / path.name)
+def bring_in(output_dir: Path, checkpoint: Path, step: int) -> None:
+    """Copy a checkpoint to where a run has that of its step, if it is not there: one of another run, or renamed."""
+    final = checkpoint_of(output_dir, step)
+    if checkpoint.name == final.name and checkpoint.absolute().parent.resolve() == output_dir.resolve():
+        return
+    if final.is_dir() or final.is_symlink():
+        if final.exists() and (final / MANIFEST).exists() and verify_checkpoint(final) is None:
+            if (final / MANIFEST).read_bytes() == (checkpoint / MANIFEST).read_bytes():
+                return
+            _set_aside(final, SUPERSEDED)
+        else:
+            _set_aside(final, DAMAGED)
+    with new_folder(final) as folder:
+        for path in checkpoint.iterdir():
+            if path.name != MANIFEST and path.is_file():
+                shutil.copyfile(path, folder / path.name)
+    log.info("checkpoint_brought_in", path=str(checkpoint), copied_to=str(final))
 
 
 def set_aside_later(output_dir: Path, step: int) -> None:
     """Rename checkpoints past `step` to `superseded-checkpoint-<step>`: the run goes on from `step` without them."""
-    for number, folder in list_checkpoints(output_dir):
+    for number, folder in named(output_dir):
         if number > step:
             _set_aside(folder, SUPERSEDED)
 
@@ -113,6 +155,9 @@ def prune_checkpoints(output_dir: Path, limit: int) -> None:
 
     The best one never goes, nor the newest healthy one, to which the run would go back; nor the newest healthy one from
     before codes in use began to become fewer, to which it would go back if they went on so.
+
+    Raises:
+        CheckpointError: One of them may not be read: which are to be kept is not known.
     """
     checkpoints = list_checkpoints(output_dir)
     if not limit or not checkpoints:
@@ -155,13 +200,10 @@ def remove_superseded(output_dir: Path) -> list[str]:
 
 def _set_aside(folder: Path, prefix: str) -> Path:
     aside = folder.with_name(f"{prefix}{folder.name}")
+    if aside.is_symlink():
+        aside.unlink()
     shutil.rmtree(aside, ignore_errors=True)
     return folder.rename(aside)
-
-
-def checkpoint_of(output_dir: Path, step: int) -> Path:
-    """The folder of a step's checkpoint, whether it is there or not."""
-    return output_dir / f"{PREFIX}{step}"
 
 
 def step_of(checkpoint: Path) -> int:

@@ -149,34 +149,60 @@ def write_files(folder: Path, snapshot: Snapshot, model: Any, extractor: Any) ->
 
 
 def checkpoint_of(output_dir: Path, step: int) -> Path:
-    """Where the checkpoint of a step stands."""
+    """The folder of a step's checkpoint, whether it is there or not."""
     return output_dir / f"{PREFIX}{step}"
 
 
 def verify_checkpoint(folder: Path) -> str | None:
-    """What is wrong with a checkpoint, in words; None if it is intact."""
-    if not folder.is_dir():
-        return "no such checkpoint"
-    return verify(folder)
+    """What is wrong with a checkpoint, in words; None if it is intact.
+
+    Raises:
+        CheckpointError: It may not be read, or the disk or share that it is on fails: that is no damage.
+    """
+    try:
+        return verify(folder, needs=(STATE,))
+    except OSError as error:
+        raise cannot_be_read(folder, error) from None
+
+
+def cannot_be_read(folder: Path, error: OSError) -> CheckpointError:
+    """The error for a checkpoint that was not seen, and of which nothing is known."""
+    return CheckpointError(
+        f"{error.filename or folder} cannot be read ({error.strerror}); that is no damage, and nothing was renamed: "
+        "give yourself the right to read it, or see to the disk or share that it is on, and run again"
+    )
 
 
 def load_state(folder: Path) -> dict[str, Any]:
     """The content of trainer_state.json, of a verified checkpoint.
 
     Raises:
-        CheckpointError: Another version of this toolkit wrote it.
+        CheckpointError: Another version of this toolkit wrote it, or something else did.
     """
-    state: dict[str, Any] = json.loads((folder / STATE).read_text(encoding="utf-8"))
+    try:
+        state = json.loads((folder / STATE).read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{folder / STATE} is no JSON ({error}); {other_checkpoint(folder)}") from None
+    if not isinstance(state, dict):
+        raise CheckpointError(f"{folder / STATE} holds {type(state).__name__}, no object; {other_checkpoint(folder)}")
     if state.get("format") not in (FORMAT, SHARDED_FORMAT):
         raise written_otherwise(
-            folder, state, f"it has format {state.get('format')}, this version reads {FORMAT} and {SHARDED_FORMAT}"
+            folder, state, f"it has format {state.get('format')!r}, this version reads {FORMAT} and {SHARDED_FORMAT}"
         )
+    validations = state.get("validations", {})
+    if not isinstance(validations, dict) or not all(isinstance(numbers, dict) for numbers in validations.values()):
+        raise CheckpointError(f"{folder / STATE}: validations are no objects of numbers; {other_checkpoint(folder)}")
     if "validations" in state:
         state["validations"] = {
             kind: {RENAMED.get(name, name): value for name, value in numbers.items()}
-            for kind, numbers in state["validations"].items()
+            for kind, numbers in validations.items()
         }
     return state
+
+
+def other_checkpoint(folder: Path) -> str:
+    """What to do where a checkpoint is of no use, though it is as it was written."""
+    return f"give another one to --resume-from-checkpoint, or start a new run with --model-name-or-path {folder}"
 
 
 def written_otherwise(folder: Path, state: Mapping[str, Any], why: str) -> CheckpointError:

@@ -11,21 +11,16 @@ from runyoro_ssl.batches.plan import PlanSettings
 from runyoro_ssl.config import Config
 from runyoro_ssl.dataset.read import read_fingerprint
 from runyoro_ssl.errors import CheckpointError, ConfigError, RunyoroError
-from runyoro_ssl.model.source import RUN_FILE, WEIGHTS
+from runyoro_ssl.model.source import RESULT_FILE, RUN_FILE, WEIGHTS
 from runyoro_ssl.processes import gather_over_processes
 from runyoro_ssl.redaction import redact
 from runyoro_ssl.resolve import section_type
 from runyoro_ssl.setting import deciding
-from runyoro_ssl.train.checkpoints.folder import (
-    SUPERSEDED,
-    find_healthy,
-    find_named,
-    find_newest,
-    list_checkpoints,
-)
-from runyoro_ssl.train.checkpoints.format import PREFIX, load_state, written_otherwise
+from runyoro_ssl.train.checkpoints.folder import find_healthy, find_named, find_newest
+from runyoro_ssl.train.checkpoints.format import PREFIX, load_state
+from runyoro_ssl.train.checkpoints.listing import SUPERSEDED, list_all
+from runyoro_ssl.train.checkpoints.state import check_state
 from runyoro_ssl.train.health import journal
-from runyoro_ssl.train.health.state import HealthState
 from runyoro_ssl.train.run_lock import LOCK
 
 WAY_TO_TRAIN = (
@@ -65,27 +60,57 @@ def check_folder(config: Config) -> None:
         ConfigError: Says what is there, and how to go on.
     """
     output_dir, wanted = config.train.output_dir, config.train.resume_from_checkpoint
-    if wanted not in (None, "last") and not Path(str(wanted)).is_dir():
+    is_named = wanted not in (None, "last")
+    if is_named and not Path(str(wanted)).is_dir():
         raise ConfigError(
             f"--resume-from-checkpoint {wanted}: no such checkpoint; give `last`, or a folder like "
             f"{output_dir / PREFIX}500"
         )
     if not output_dir.is_dir() or not _content(output_dir):
         return
-    if _is_unsaved_run(output_dir) or (wanted == "last" and list_checkpoints(output_dir)):
+    if is_named and _is_in(Path(str(wanted)), output_dir):
         return
-    if wanted not in (None, "last") and Path(str(wanted)).resolve().parent == output_dir.resolve():
+    saved = list_all(output_dir)
+    if wanted == "last" and saved:
+        return
+    if _is_unsaved_run(output_dir):
+        if wanted == "last":
+            _refuse_to_begin_anew(output_dir)
         return
     another = f"give another --output-dir, e.g. {output_dir.with_name(f'{output_dir.name}-2')}"
     if not (output_dir / RUN_FILE).exists():
         raise ConfigError(f"{output_dir} already holds something that is no run: {another}")
-    if wanted is None and list_checkpoints(output_dir):
+    if wanted is None and saved:
         raise ConfigError(
             f"{output_dir} already holds a run: for a new one, {another}; to go on with this one, "
             "--resume-from-checkpoint last"
         )
-    found = "no complete checkpoint is left of it to go on from" if wanted in (None, "last") else "another one"
-    raise ConfigError(f"{output_dir} already holds a run, {found}; {another}")
+    if is_named:
+        raise ConfigError(
+            f"{output_dir} already holds a run, another one; {another}; or, if {wanted} is of this run, move or link "
+            "it into that folder, under any name, and give --resume-from-checkpoint last"
+        )
+    raise ConfigError(
+        f"{output_dir} already holds a run, no complete checkpoint is left of it to go on from; {another}"
+    )
+
+
+def _is_in(checkpoint: Path, output_dir: Path) -> bool:
+    """Whether a checkpoint is in a folder: itself, or a link to it."""
+    folder = output_dir.resolve()
+    return folder in (checkpoint.absolute().parent.resolve(), checkpoint.resolve().parent)
+
+
+def _refuse_to_begin_anew(output_dir: Path) -> None:
+    """Raise ConfigError where a run has come further than to its beginning: it is not begun anew unasked."""
+    step, finished = journal.step_kept(output_dir), (output_dir / RESULT_FILE).exists()
+    if step or finished:
+        had = f"by its {journal.NAME} the run had a checkpoint of step {step}" if step else "the run has ended once"
+        raise ConfigError(
+            f"{output_dir}: {had}, and no checkpoint is there now; put "
+            "it back into that folder, under any name, or give --resume-from-checkpoint FOLDER-OF-THE-CHECKPOINT; to "
+            "begin anew, from step 0, leave out --resume-from-checkpoint"
+        )
 
 
 def _content(output_dir: Path) -> list[str]:
@@ -173,10 +198,7 @@ def _refuse_another_way(path: Path, state: Mapping[str, Any], config: Config) ->
 def _read(path: Path) -> dict[str, Any]:
     """The state of a checkpoint, all of which this version understands."""
     state = load_state(path)
-    try:
-        HealthState.read(state["health"])
-    except ValueError as error:
-        raise written_otherwise(path, state, str(error)) from None
+    check_state(path, state)
     return state
 
 
@@ -187,7 +209,7 @@ def _rollbacks_since(config: Config) -> int:
 
 def _rollbacks_before(state: Mapping[str, Any], config: Config) -> int:
     """Times that the run went back before the checkpoint, where they were at this learning rate and on these clips."""
-    same_rate = state["config"]["train"]["learning_rate"] == config.train.learning_rate
+    same_rate = state["config"].get("train", {}).get("learning_rate") == config.train.learning_rate
     same_clips = state["dataset_sha256"] == _dataset_sha256(config)
     return int(state["health"]["rollbacks"]) if same_rate and same_clips else 0
 

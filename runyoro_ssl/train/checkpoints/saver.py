@@ -9,13 +9,13 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NoReturn, Self
 
 from safetensors import SafetensorError
 
 from runyoro_ssl.disk.durable import remove_folder
 from runyoro_ssl.disk.lock import FolderLock
-from runyoro_ssl.errors import TrainingError
+from runyoro_ssl.errors import CheckpointError, TrainingError
 from runyoro_ssl.logs import get_logger
 from runyoro_ssl.train.checkpoints.folder import prune_checkpoints, remove_superseded
 from runyoro_ssl.train.checkpoints.format import (
@@ -37,16 +37,26 @@ class Saver:
     """The only writer of a run's checkpoints.
 
     `model` and `extractor`: only their configuration is written. `limit`: checkpoints kept, 0 for all. `check` raises
-    if the folder is no longer this run's; it is asked before each write.
+    if the folder is no longer this run's; it is asked before each write. `refuge` then says where what was learned may
+    be saved, and `furnish` puts beside it what a run's folder needs. `on_first` is told of the first checkpoint's step.
     """
 
     next_try = f"in {RETRY_SEC:.0f} s, or with the next checkpoint"
 
     def __init__(
-        self, output_dir: Path, model: Any, extractor: Any, *, limit: int, check: Callable[[], None] = lambda: None
+        self,
+        output_dir: Path,
+        model: Any,
+        extractor: Any,
+        *,
+        limit: int,
+        check: Callable[[], None] = lambda: None,
+        refuge: Callable[[], Path | None] = lambda: None,
     ) -> None:
         self._output_dir, self._model, self._extractor, self._limit = output_dir, model, extractor, limit
-        self._check = check
+        self._check, self._refuge = check, refuge
+        self.furnish: Callable[[Path], None] = lambda _folder: None
+        self.on_first: Callable[[int], None] | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._stop_trying = threading.Event()
         self._writing: Future[str | None] | None = None
@@ -58,8 +68,9 @@ class Saver:
     def of(cls, run: TrainingRun, lock: FolderLock | None, **more: Any) -> Self:
         """The saver of a run; only the main process has a lock. `more`: what a subclass asks for."""
         config = run.config.train
-        check = lock.check if lock is not None else lambda: None
-        return cls(config.output_dir, run.model, run.extractor, limit=config.save_total_limit, check=check, **more)
+        if lock is not None:
+            more |= {"check": lock.check, "refuge": lock.refuge}
+        return cls(config.output_dir, run.model, run.extractor, limit=config.save_total_limit, **more)
 
     def __enter__(self) -> Self:
         return self
@@ -74,12 +85,16 @@ class Saver:
         """Write what `take` gives, in the background if that is a copy; then remove old checkpoints, but not the best.
 
         A save still being written is waited for; one that failed so far is given up for this newer one.
+
+        Raises:
+            TrainingError: The folder is no longer this run's; says where what was learned is saved instead.
         """
         self.settle()
         started = time.monotonic()
         snapshot = take()
         if not snapshot.is_finite():
             snapshot.state["concerns"] = [*snapshot.state["concerns"], NOT_FINITE]
+        self._look(snapshot)
         if snapshot.is_copy:
             self._stop_trying.clear()
             self._writing = self._thread.submit(self._keep_trying, snapshot, started)
@@ -112,7 +127,7 @@ class Saver:
 
     def _write(self, snapshot: Snapshot, started: float) -> str | None:
         """Write, verify, then remove old ones. What is in the way if it cannot be written, else None."""
-        self._check()
+        self._look(snapshot)
         try:
             problem = self._lack_of_space(snapshot)
             if problem is None:
@@ -122,16 +137,54 @@ class Saver:
             problem = str(error)
         return None if problem is None else self._say(snapshot, problem)
 
+    def _look(self, snapshot: Snapshot) -> None:
+        """Make sure that the folder is still this run's; else save elsewhere what was learned, and raise."""
+        try:
+            self._check()
+        except TrainingError as lost:
+            self._rescue(snapshot, lost)
+
+    def _rescue(self, snapshot: Snapshot, lost: TrainingError) -> NoReturn:
+        place = self._refuge()
+        if place is None:
+            raise lost
+        try:
+            place.mkdir(parents=True, exist_ok=True)
+            self.furnish(place)
+            saved = write_checkpoint(place, snapshot, self._model, self._extractor)
+        except (OSError, SafetensorError) as error:
+            raise TrainingError(
+                f"{lost}. What was learned since could not be saved in {place} either ({error})"
+            ) from None
+        raise TrainingError(
+            f"{self._output_dir} was renamed, moved or removed during the run, or its lock was; what was learned up to "
+            f"step {snapshot.step} is saved: {saved}; go on with --output-dir {place} --resume-from-checkpoint last"
+        )
+
     def _verify(self, snapshot: Snapshot, started: float) -> str | None:
         """Keep a checkpoint that is intact, and remove old ones; else remove it, and give what is wrong with it."""
         final = checkpoint_of(self._output_dir, snapshot.step)
-        if problem := verify_checkpoint(final):
+        try:
+            problem = verify_checkpoint(final)
+        except CheckpointError as error:
+            problem = str(error)
+        if problem is not None:
             remove_folder(final)
             return problem
-        prune_checkpoints(self._output_dir, self._limit)
+        self._tidy_up(snapshot.step)
         self.seconds = time.monotonic() - started
         log.info("checkpoint_saved", step=snapshot.step, path=str(final), seconds=round(self.seconds, 1))
         return None
+
+    def _tidy_up(self, step: int) -> None:
+        """Tell that there is a checkpoint, and remove old ones: neither failure costs the new one."""
+        try:
+            if self.on_first is not None:
+                self.on_first(step)
+                self.on_first = None
+            prune_checkpoints(self._output_dir, self._limit)
+        except (OSError, CheckpointError) as error:
+            log.warning("old_checkpoints_kept", because=str(error), next_try="with the next checkpoint")
 
     def _say(self, snapshot: Snapshot, problem: str) -> str:
         """Warn of a checkpoint that could not be written; in the words of the error, if it was the last."""

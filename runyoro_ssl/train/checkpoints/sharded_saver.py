@@ -40,6 +40,9 @@ class ShardedSaver(Saver):
         self._group = torch.distributed.new_group(backend="gloo")
         self._error: RunyoroError | None = None
 
+    def _look(self, snapshot: Snapshot) -> None:
+        """Nothing: the main process looks, in `_begin`, when the others wait for what it saw."""
+
     def _keep_trying(self, snapshot: Snapshot, started: float) -> str | None:
         """Write once: processes that try again for a while would have to agree on when."""
         return self._write(snapshot, started)

@@ -6,6 +6,7 @@ It only grows: going back to an earlier checkpoint does not undo it.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,17 @@ from typing import Any
 from runyoro_ssl.disk.durable import flush
 
 NAME = "journal.jsonl"
-BEGUN, SLEPT = "begun", "slept"
+BEGUN, SAVED, SLEPT = "begun", "saved", "slept"
+TO_THE_BEGINNING = "the model as it came"
+"""Where a run went back to that had no healthy checkpoint, in the words of an alarm."""
+MAX_ROLLBACKS = 64
+"""More often no learning rate can be halved."""
+KINDS: dict[str, tuple[type, ...]] = {
+    **dict.fromkeys(("event", "kind", "action", "seen", "means", "done", "try"), (str,)),
+    **dict.fromkeys(("step", "total_steps", "rollbacks"), (int,)),
+    **dict.fromkeys(("seconds", "learning_rate"), (int, float)),
+}
+"""What may stand under the names that are read again."""
 
 
 def record(output_dir: Path, event: Mapping[str, Any]) -> None:
@@ -30,17 +41,47 @@ def record_start(output_dir: Path, *, step: int, total_steps: int, learning_rate
     record(output_dir, {"event": BEGUN, "step": step, "total_steps": total_steps, "learning_rate": learning_rate})
 
 
+def record_saved(output_dir: Path, step: int) -> None:
+    """Append that a checkpoint of a step is there: the first of those that one process writes."""
+    record(output_dir, {"event": SAVED, "step": step})
+
+
 def read(output_dir: Path) -> list[dict[str, Any]]:
-    """The events so far; a line cut short by a crash is left out."""
+    """The events so far. A line that is none is left out: one cut short by a crash, or damaged, or not of this file."""
     path = output_dir / NAME
     events = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
+    for line in path.read_bytes().splitlines() if path.exists() else ():
         try:
             event = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
-        events += [event] if isinstance(event, dict) else []
+        events += [event] if isinstance(event, dict) and _is_sound(event) else []
     return events
+
+
+def _is_sound(event: Mapping[str, Any]) -> bool:
+    """Whether the values of an event are of the kinds that were written, and in their ranges."""
+    known = [(name, event[name]) for name in KINDS.keys() & event.keys()]
+    typed = all(isinstance(value, KINDS[name]) and not isinstance(value, bool) for name, value in known)
+    numbers = [value for _, value in known if typed and not isinstance(value, str)]
+    return typed and all(math.isfinite(value) and value >= 0 for value in numbers) and _in_range(event)
+
+
+def _in_range(event: Mapping[str, Any]) -> bool:
+    return int(event.get("rollbacks", 0)) <= MAX_ROLLBACKS
+
+
+def step_kept(output_dir: Path) -> int:
+    """The last step of which the journal tells that there was a checkpoint since the run was last at its beginning."""
+    step = 0
+    for event in read(output_dir):
+        if event.get("event") == BEGUN:
+            step = event.get("step", 0)
+        elif event.get("event") == SAVED:
+            step = max(step, event.get("step", 0))
+        elif TO_THE_BEGINNING in event.get("done", ""):
+            step = 0
+    return step
 
 
 def rollbacks_so_far(output_dir: Path, *, learning_rate: float) -> int:

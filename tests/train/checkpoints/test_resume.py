@@ -14,10 +14,11 @@ from runyoro_ssl.config import Config
 from runyoro_ssl.disk.durable import new_folder, seal
 from runyoro_ssl.errors import CheckpointError, ConfigError, LoaderError
 from runyoro_ssl.train import loop
-from runyoro_ssl.train.checkpoints.folder import find_healthy, list_checkpoints, prune_checkpoints
+from runyoro_ssl.train.checkpoints.folder import find_healthy, prune_checkpoints
 from runyoro_ssl.train.checkpoints.format import STATE, load_state
+from runyoro_ssl.train.checkpoints.listing import list_checkpoints
 from runyoro_ssl.train.checkpoints.resume import differing_settings
-from runyoro_ssl.train.health.journal import BEGUN, read, record, rollbacks_so_far
+from runyoro_ssl.train.health.journal import BEGUN, TO_THE_BEGINNING, read, record, rollbacks_so_far
 from support.trainer import build, metrics, run
 
 MakeConfig = Callable[..., Config]
@@ -178,6 +179,39 @@ def test_rollbacks_outlive_older_checkpoints_but_not_another_rate(tmp_path: Path
     assert rollbacks_so_far(tmp_path, learning_rate=1e-4) == 0
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"\xff\xfe",
+        b"[]",
+        b'"x"',
+        b"\0" * 40,
+        b'{"event": "alarm", "rollbacks": null}',
+        b'{"kind": "x", "rollbacks": 1e9}',
+        b'{"kind": "x", "rollbacks": 1000000000}',
+        b'{"kind": "x", "rollbacks": [1]}',
+        b'{"kind": "x", "rollbacks": true}',
+        b'{"kind": "x", "rollbacks": -1}',
+        b'{"event": "slept", "step": 3, "seconds": null}',
+        b'{"event": "begun", "step": "x"}',
+        b'{"event": "begun", "learning_rate": NaN}',
+        b"[" * 100_000,
+        b"1" * 5000,
+        b'{"kind": "x", "roll',
+    ],
+)
+def test_bad_line_of_the_journal_costs_that_line(tmp_path: Path, line: bytes) -> None:
+    """Wherever it stands: what is before and after it counts, and the file keeps it."""
+    record(tmp_path, {"kind": "x", "rollbacks": 1})
+    with (tmp_path / "journal.jsonl").open("ab") as file:
+        file.write(line + b"\n")
+    record(tmp_path, {"event": BEGUN, "step": 10, "learning_rate": 1e-4})
+    assert [event.get("step") for event in read(tmp_path)] == [None, 10]
+    record(tmp_path, {"kind": "x", "rollbacks": 2})
+    assert rollbacks_so_far(tmp_path, learning_rate=1e-4) == 2
+    assert line in (tmp_path / "journal.jsonl").read_bytes()
+
+
 def test_optimizer_without_what_is_trained_now_is_refused(train_config: MakeConfig) -> None:
     """A run that froze the feature encoder has no moments for it; with them, it could not go on."""
     run(train_config("run", "train.max_steps=2", "train.freeze_feature_encoder=true"))
@@ -242,12 +276,16 @@ def test_begun_with_a_checkpoint_of_another_run(train_config: MakeConfig) -> Non
 
 
 def test_run_that_went_back_to_its_start_can_be_resumed(train_config: MakeConfig) -> None:
-    """All its checkpoints are of a course that it left; a damaged one is another matter."""
+    """All its checkpoints are of a course that it left, as its journal tells; a damaged one is another matter."""
     config = train_config("run", "train.max_steps=2", RESUME)
     run(config)
     out = config.train.output_dir
-    (out / "model.safetensors").unlink()
+    for name in ("model.safetensors", "result.json"):
+        (out / name).unlink()
     (out / "checkpoint-2").rename(out / "superseded-checkpoint-2")
+    with pytest.raises(ConfigError, match="had a checkpoint of step 2"):
+        run(config)
+    record(out, {"kind": "x", "action": "go_back", "done": f"went back to {TO_THE_BEGINNING}; …", "rollbacks": 1})
     assert run(config).step == 2
     (out / "model.safetensors").unlink()
     (out / "checkpoint-2").rename(out / "damaged-checkpoint-2")
