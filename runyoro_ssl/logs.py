@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import sys
 import warnings
 from collections.abc import Collection, Iterable, MutableMapping
@@ -23,6 +24,10 @@ QUIETED = (
 )
 WIDTH_IN_FILES = 120
 """Columns of a table that goes to a file and not to a terminal."""
+LEAST_WIDTH = 20
+"""Fewer columns are none."""
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+"""What moves a cursor, colours, renames a window or turns the writing round; not the end of a line, nor a tab."""
 
 
 class OneWriter(Console):
@@ -43,12 +48,25 @@ class OneWriter(Console):
             super().print(*objects, **options)
 
 
-console = OneWriter(stderr=True, highlight=False, emoji=False)
+def _environment() -> dict[str, str]:
+    """The environment, without a width that no line fits into: some terminals say 0 columns."""
+    columns = os.environ.get("COLUMNS", "")
+    too_narrow = columns.isdecimal() and int(columns) < LEAST_WIDTH
+    return {name: value for name, value in os.environ.items() if not (too_narrow and name == "COLUMNS")}
+
+
+console = OneWriter(stderr=True, highlight=False, emoji=False, _environ=_environment())
 """Progress bars (`bars`) and log lines share it, so that neither erases the other."""
 
 
-def _redact_event(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    return dict(redact(event))
+def printable(text: str) -> str:
+    """A text as a terminal may show it: without secrets, and control characters, which may be a stranger's, escaped."""
+    return _CONTROLS.sub(lambda found: found[0].encode("unicode_escape").decode(), str(redact(text)))
+
+
+def _printable_event(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    shown = dict(redact(event))
+    return {name: printable(value) if isinstance(value, str) else value for name, value in shown.items()}
 
 
 def configure() -> None:
@@ -57,7 +75,7 @@ def configure() -> None:
         processors=[
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="%H:%M:%S", utc=False),
-            _redact_event,
+            _printable_event,
             structlog.dev.ConsoleRenderer(colors=console.is_terminal, pad_event_to=0, sort_keys=False),
         ],
         # Not print: it writes a line and its end one after the other, and a bar that is shown comes between.
@@ -99,18 +117,19 @@ def print_table(title: str, columns: list[str], rows: list[list[str]], *, whole:
 
     Columns in `whole` are never broken; where the terminal is narrow, the others are.
     """
-    table = Table(title=Text(redact(title)), title_justify="left", title_style="bold")
+    table = Table(title=Text(printable(title)), title_justify="left", title_style="bold")
     for index, column in enumerate(columns):
         table.add_column(column, justify="left", overflow="fold", no_wrap=index in whole)
     for row in rows:
-        table.add_row(*map(Text, redact(row)))
-    Console(highlight=False, emoji=False, width=None if sys.stdout.isatty() else WIDTH_IN_FILES).print(table)
+        table.add_row(*(Text(printable(cell)) for cell in row))
+    width = None if sys.stdout.isatty() else WIDTH_IN_FILES
+    Console(highlight=False, emoji=False, width=width, _environ=_environment()).print(table)
 
 
 def print_lines(lines: Iterable[str]) -> None:
     """Lines on stdout, without secrets and never broken: what stands in them can be copied."""
     for line in lines:
-        Console(highlight=False, emoji=False, markup=False).print(redact(line), soft_wrap=True)
+        Console(highlight=False, emoji=False, markup=False).print(printable(line), soft_wrap=True)
 
 
 class _ConsoleFile:

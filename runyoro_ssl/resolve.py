@@ -76,7 +76,7 @@ def load_config(
     values: dict[str, Any] = {}
     _merge(values, base or {})
     _merge(values, gather_given(profile=profile, config_file=config_file, settings=settings, flags=flags))
-    _refuse_redacted(values)
+    _refuse_unwritable(values)
     try:
         config = Config.model_validate(values)
         if "output_dir" in config.train.model_fields_set:
@@ -107,13 +107,21 @@ def gather_given(
     return values
 
 
-def _refuse_redacted(value: Any, name: str = "") -> None:
-    """A run.toml has no secrets: used again, it must not pass on what stands in their place."""
+def _refuse_unwritable(value: Any, name: str = "") -> None:
+    """Refuse what a run.toml cannot say: what stands in a secret's place, and bytes that are no UTF-8."""
     if isinstance(value, Mapping):
         for key, inner in value.items():
-            _refuse_redacted(inner, f"{name}.{key}" if name else str(key))
+            _refuse_unwritable(inner, f"{name}.{key}" if name else str(key))
     elif isinstance(value, str) and REDACTED in value:
         raise ConfigError(f'{name} is "{value}": the file does not hold this secret; give it with --set {name}=...')
+    else:
+        refuse_undecodable(value, name)
+
+
+def refuse_undecodable(value: Any, name: str) -> None:
+    """Refuse a name whose bytes are no UTF-8: no file that a task writes could say it."""
+    if isinstance(value, str | Path) and any("\ud800" <= character <= "\udfff" for character in str(value)):
+        raise ConfigError(f'{name} is "{value}": this name is not UTF-8; rename it, or give another')
 
 
 def _find_profile(profile: str) -> Path:

@@ -13,6 +13,7 @@ from typing import Any, NoReturn, ParamSpec, TypeVar
 from runyoro_ssl.errors import RunyoroError
 from runyoro_ssl.processes import SIGNAL_EXIT
 from runyoro_ssl.redaction import redact
+from runyoro_ssl.streams import outlast_readers
 
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
@@ -38,6 +39,7 @@ def command(function: Callable[Parameters, Result]) -> Callable[Parameters, Resu
 
     @functools.wraps(function)
     def run(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
+        outlast_readers()
         from runyoro_ssl import logs  # rich and structlog: a tenth of a second that --list and --help need not wait for
 
         logs.configure()
@@ -100,4 +102,6 @@ def _plain(message: str) -> str:
     """Redacted, on one line, with nothing that rich would take for markup."""
     from rich.markup import escape
 
-    return escape(str(redact(" ".join(message.split()))))
+    from runyoro_ssl.logs import printable
+
+    return escape(printable(" ".join(message.split())))

@@ -18,7 +18,14 @@ from runyoro_ssl.config import Config
 from runyoro_ssl.errors import ConfigError, did_you_mean, did_you_mean_option
 from runyoro_ssl.logs import get_logger
 from runyoro_ssl.redaction import hide
-from runyoro_ssl.resolve import best_profile, gather_given, in_plain_words, load_config, section_type
+from runyoro_ssl.resolve import (
+    best_profile,
+    gather_given,
+    in_plain_words,
+    load_config,
+    refuse_undecodable,
+    section_type,
+)
 from runyoro_ssl.setting import Section, marks_of
 
 Own = TypeVar("Own", bound=Section)
@@ -35,6 +42,8 @@ def own_options(schema: type[Own], given: Mapping[str, Any], *, alone: bool = Fa
     if alone:
         _refuse_unknown(given, schema.model_fields)
     chosen = {name: value for name, value in given.items() if name in schema.model_fields and value is not None}
+    for name, value in chosen.items():
+        refuse_undecodable(value, f"--{name.replace('_', '-')}")
     try:
         return schema.model_validate(chosen)
     except ValidationError as error:
