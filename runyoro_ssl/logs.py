@@ -104,7 +104,12 @@ def print_table(title: str, columns: list[str], rows: list[list[str]], *, whole:
         table.add_column(column, justify="left", overflow="fold", no_wrap=index in whole)
     for row in rows:
         table.add_row(*map(Text, redact(row)))
-    Console(highlight=False, emoji=False, width=None if sys.stdout.isatty() else WIDTH_IN_FILES).print(table)
+    Console(highlight=False, emoji=False, width=table_width()).print(table)
+
+
+def table_width() -> int:
+    """Columns that a table on stdout may have: those of the terminal, if it goes to one."""
+    return Console().width if sys.stdout.isatty() else WIDTH_IN_FILES
 
 
 def print_lines(lines: Iterable[str]) -> None:
