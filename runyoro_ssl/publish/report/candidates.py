@@ -24,7 +24,7 @@ from runyoro_ssl.page.amounts import figure, number
 from runyoro_ssl.page.axes import Axis, nice_step, ticks
 from runyoro_ssl.page.dots import DotPlot, DotValue, dot_plot
 from runyoro_ssl.page.lines import Curve, LineChart, Mark, Style, line_chart
-from runyoro_ssl.publish.report.measured import BETTER
+from runyoro_ssl.publish.changes import BETTER, way_of
 
 STYLES: Mapping[str, Style] = {ADAPTED: "first", BASE: "second", LOG_MEL: "third", RANDOM: "fourth"}
 MAX_MEASURES = 12
@@ -69,7 +69,7 @@ def _by_layer(curve: LayerCurve) -> LineChart:
     ]
     write = partial(figure, unit=curve.unit)
     return line_chart(
-        *(curve.words, "" if curve.unit == "%" else curve.unit, BETTER[curve.better], drawn),
+        *(curve.words, "" if curve.unit == "%" else curve.unit, BETTER[way_of(curve.key, curve.better)], drawn),
         figure=write,
         x_name="layer",
         x_axis=axis,
@@ -107,20 +107,25 @@ def _compare(evaluation: Evaluation, key: str) -> Compared:
     if steps:
         x, y = (np.array(part, dtype=np.float64) for part in zip(*steps, strict=True))
         chart = line_chart(
-            *(words, "" if unit == "%" else unit, BETTER[better], [Curve("checkpoints", x, y, has_dots=True)]),
+            *(
+                words,
+                "" if unit == "%" else unit,
+                BETTER[way_of(key, better)],
+                [Curve("checkpoints", x, y, has_dots=True)],
+            ),
             figure=write,
             marks=_stars(evaluation),
             scale=scale,
         )
     dots = [DotValue(one.name, "diamond", one.values.get(key)) for one in mixtures]
-    return Compared(words, BETTER[better], chart, dot_plot(dots, unit) if dots else None)
+    return Compared(words, BETTER[way_of(key, better)], chart, dot_plot(dots, unit) if dots else None)
 
 
 def _about(evaluation: Evaluation, key: str) -> tuple[str, str, Better]:
     """The words, the unit and the good way of a measure, by its key."""
     for known in (evaluation.get(key), next((curve for curve in evaluation.curves if curve.key == key), None)):
         if known is not None:
-            return known.words, known.unit, known.better
+            return known.words, known.unit, way_of(key, known.better)
     return key.replace(".", ": ").replace("_", " "), "", "neither"
 
 

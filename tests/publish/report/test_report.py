@@ -16,9 +16,10 @@ import pytest
 from conftest import short_run
 from runyoro_ssl.evaluate.record import Evaluation, Interval, Judgement, MeasureFamily, ModelMeasure, write_evaluation
 from runyoro_ssl.page.amounts import amount_of_time
+from runyoro_ssl.publish.changes import RANK, change_of
 from runyoro_ssl.publish.report.events import MAX_SHOWN
 from runyoro_ssl.publish.report.keep import PageKeeper
-from runyoro_ssl.publish.report.measured import FAMILIES, change_of
+from runyoro_ssl.publish.report.measured import FAMILIES
 from runyoro_ssl.publish.report.write import REPORT_PAGE, write_report
 from runyoro_ssl.train.health import journal
 from runyoro_ssl.train.run_lock import lock_run
@@ -219,6 +220,35 @@ def test_changed_is_said_only_where_the_interval_excludes_0(
     assert change_of(one) == change
     text = text_of(read(tmp_path, evaluation=full_evaluation(measures=[one])))
     assert ("The interval does not hold 0" in text) == (change in ("better", "worse", "changed"))
+
+
+@pytest.mark.parametrize(
+    ("key", "base", "interval", "change"),
+    [
+        ("phones.abx_within", 0.2, (-0.03, -0.02), "better"),
+        ("phones.abx_within", 0.2, (-0.03, -0.009), "small"),
+        ("phones.abx_across", 0.2, (0.002, 0.02), "small"),
+        ("phones.probe", 0.5, (-0.05, -0.01), "small"),
+        ("text.cer", 0.5, (0.021, 0.05), "worse"),
+        ("fit.below_guessing", 0.5, (-0.04, -0.02), "small"),
+        ("forgetting.contrastive_loss", 4.0, (0.09, 0.3), "small"),
+        ("geometry.davies_bouldin", 2.0, (0.2, 0.4), "small"),
+        ("geometry.davies_bouldin", 1.0, (0.2, 0.4), "worse"),
+        ("units.stability", 0.3, (0.02, 0.05), "small"),
+        ("geometry.effective_rank", 60.0, (-30.0, -28.0), "changed"),
+    ],
+)
+def test_badges_know_what_another_seed_makes(
+    key: str, base: float, interval: tuple[float, float], change: str, tmp_path: Path
+) -> None:
+    """By the margins of the verdict; of the rank, neither way is good."""
+    is_higher = key in ("phones.probe", "fit.below_guessing", "units.stability", RANK)
+    one = of_difference("higher" if is_higher else "lower", *interval)
+    one = replace(one, key=key, values={"base": base, "adapted": base + sum(interval) / 2})
+    assert change_of(one) == change
+    text = text_of(read(tmp_path, evaluation=full_evaluation(measures=[one])))
+    assert ("another seed may make as much." in text) == (change == "small")
+    assert text.count("Neither way is good in itself.") >= (change == "changed")
 
 
 def test_what_was_left_out_says_why(tmp_path: Path) -> None:
