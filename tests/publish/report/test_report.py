@@ -14,9 +14,18 @@ from typing import Any, get_args
 import pytest
 
 from conftest import short_run
-from runyoro_ssl.evaluate.record import Evaluation, Interval, Judgement, MeasureFamily, ModelMeasure, write_evaluation
+from runyoro_ssl.evaluate.record import (
+    Evaluation,
+    Interval,
+    Judgement,
+    LayerCurve,
+    MeasureFamily,
+    ModelMeasure,
+    write_evaluation,
+)
 from runyoro_ssl.page.amounts import amount_of_time
 from runyoro_ssl.publish.changes import RANK, change_of
+from runyoro_ssl.publish.report.candidates import choice_of, layer_charts
 from runyoro_ssl.publish.report.events import MAX_SHOWN
 from runyoro_ssl.publish.report.keep import PageKeeper
 from runyoro_ssl.publish.report.measured import FAMILIES
@@ -272,6 +281,30 @@ def test_best_by_loss_and_by_the_rest_are_told_apart(tmp_path: Path) -> None:
     assert "Best both by held-out loss and by the other measures: checkpoint-400." in text_of(
         read(tmp_path, evaluation=agreed)
     )
+
+
+def test_the_star_stands_on_the_best_point_of_the_loss() -> None:
+    """In that picture alone, whatever is best by other measures; checkpoints fill the width of a picture."""
+    shown = choice_of(full_evaluation())
+    assert shown is not None
+    charts = {one.words: one.chart for one in shown.compared if one.chart}
+    (star,) = charts["contrastive loss"].marks
+    assert (star.at, star.top) == min(charts["contrastive loss"].lines[0].dots, key=lambda dot: abs(dot[0] - star.at))
+    assert star.mark.x == 900
+    assert not any(chart.marks for words, chart in charts.items() if words != "contrastive loss")
+    late = [replace(one, step=one.step + 10_000) for one in full_evaluation().candidates if one.step]
+    late_chart = choice_of(full_evaluation(candidates=late)).compared[0].chart  # type: ignore[union-attr]  # it is there
+    assert late_chart is not None
+    places = [at for at, _ in late_chart.lines[0].dots]
+    assert (places[0] < 10, places[-1] > 90) == (True, True)
+
+
+def test_likeness_has_an_axis_from_0_to_1(tmp_path: Path) -> None:
+    """A dip by three thousandths is none."""
+    flat = LayerCurve("change.cka", "likeness", "", "neither", {"adapted": [0.974, 0.971, 0.973]})
+    (chart,) = layer_charts(full_evaluation(curves=[flat]))
+    assert {"0.0", "1.0"} <= {tick.text for tick in chart.y_ticks}
+    assert "a line across" not in text_of(read(tmp_path, evaluation=full_evaluation(curves=[flat])))
 
 
 def test_model_below_log_mel_is_called_so(tmp_path: Path) -> None:
