@@ -153,7 +153,10 @@ def show(done: Evaluated, given: Mapping[str, Any]) -> None:  # noqa: ARG001 - a
     if evaluation.candidates:
         _show_candidates(evaluation)
     verdict = evaluation.verdict
-    print_lines([verdict.sentence, *(f"  because {reason}" for reason in verdict.reasons)])
+    from runyoro_ssl.publish.changes import beaten_by_log_mel
+
+    warning = filter(None, [beaten_by_log_mel(evaluation)])
+    print_lines([verdict.sentence, *warning, *(f"  because {reason}" for reason in verdict.reasons)])
     print_lines([f"  to settle it: {advice}" for advice in verdict.would_settle])
     from runyoro_ssl.publish.report.write import REPORT_PAGE
 

@@ -10,7 +10,7 @@ from runyoro_ssl.evaluate.record import ADAPTED, BASE, Evaluation, Interval, Mod
 from runyoro_ssl.evaluate.words import IN_WORDS, number, verdict
 from runyoro_ssl.model.load import load_model_config
 from runyoro_ssl.model.objective import Chance, chance
-from runyoro_ssl.publish.changes import way_of
+from runyoro_ssl.publish.changes import beaten_by_log_mel, way_of
 from runyoro_ssl.publish.facts import LOCAL_BASE, Facts, recipe
 from runyoro_ssl.publish.licences import find_licence
 
@@ -143,7 +143,8 @@ def _evaluated(evaluation: Evaluation) -> str:
         f"{speech.seconds / 60:.1f} minutes of speech that neither model was trained on: {speech.clips} clips of "
         f"{speech.recordings} recordings; speakers: {speech.speakers or 'not known'}. {intervals}."
     )
-    reasons = [f"- {reason}" for reason in [*found.reasons, *found.would_settle]]
+    warning = [beaten_by_log_mel(evaluation)]
+    reasons = [f"- {reason}" for reason in [*filter(None, warning), *found.reasons, *found.would_settle]]
     head = ["| measure | base model | this model | difference |", "|---|---|---|---|"]
     return "\n".join([f"**{found.kind.capitalize()}.** {found.sentence}", "", *reasons, "", heard, "", *head, *rows])
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Literal
 
-from runyoro_ssl.evaluate.record import BASE, Better, ModelMeasure
+from runyoro_ssl.evaluate.record import ADAPTED, BASE, LOG_MEL, Better, Evaluation, ModelMeasure
 from runyoro_ssl.evaluate.verdict import CLUSTER_MARGIN, FIT_MARGIN, FORGETTING_MARGIN, LABELLED, STABILITY_MARGIN
 
 BETTER: Mapping[Better, str] = {
@@ -63,3 +63,20 @@ def change_of(measure: ModelMeasure) -> ChangeOf:
 def _margin(measure: ModelMeasure) -> float:
     share = SHARES_OF_BASE.get(measure.key, 0.0) * abs(measure.values.get(BASE, 0.0))
     return max(MARGINS.get(measure.key, 0.0), share)
+
+
+def beaten_by_log_mel(evaluation: Evaluation) -> str:
+    """A sentence, where plain log-mel spectra beat both models on labels or query by example; else nothing."""
+    words = [one.words for one in evaluation.measures if _is_beaten(one)]
+    if not words:
+        return ""
+    return f"Plain log-mel spectra do better than both models on: {', '.join(words)}; judge no recipe by such models."
+
+
+def _is_beaten(measure: ModelMeasure) -> bool:
+    if not (measure.is_labelled or measure.family == "retrieval") or measure.better == "neither":
+        return False
+    if not {BASE, ADAPTED, LOG_MEL} <= measure.values.keys():
+        return False
+    base, adapted, plain = (measure.values[name] for name in (BASE, ADAPTED, LOG_MEL))
+    return plain < min(base, adapted) if measure.better == "lower" else plain > max(base, adapted)

@@ -43,5 +43,6 @@ def test_no_number_is_broken(
     laid_out = lay_out(evaluation.measures, width)
     wanted = {line for _, rows in laid_out for row in rows for cell in row[1:] for line in cell.split("\n")}
     assert {cell for _, *numbers in cells for cell in numbers if cell} == wanted
+    assert "\nPlain log-mel spectra do better than both models on: " in out
     assert LONG in " ".join(name for name, *_ in cells if name)
     assert len(lines) < 4 * len(evaluation.measures)
