@@ -122,8 +122,12 @@ def print_table(title: str, columns: list[str], rows: list[list[str]], *, whole:
         table.add_column(column, justify="left", overflow="fold", no_wrap=index in whole)
     for row in rows:
         table.add_row(*(Text(printable(cell)) for cell in row))
-    width = None if sys.stdout.isatty() else WIDTH_IN_FILES
-    Console(highlight=False, emoji=False, width=width, _environ=_environment()).print(table)
+    Console(highlight=False, emoji=False, width=table_width(), _environ=_environment()).print(table)
+
+
+def table_width() -> int:
+    """Columns that a table on stdout may have: those of the terminal, if it goes to one."""
+    return Console(_environ=_environment()).width if sys.stdout.isatty() else WIDTH_IN_FILES
 
 
 def print_lines(lines: Iterable[str]) -> None:

@@ -13,17 +13,12 @@ from runyoro_ssl.commands.compared import adapted_folder, base_folder, hardware_
 from runyoro_ssl.commands.given import own_options, resolve
 from runyoro_ssl.commands.own import EvaluateOptions
 from runyoro_ssl.errors import ConfigError
-from runyoro_ssl.logs import print_lines, print_table
+from runyoro_ssl.logs import print_lines, print_table, table_width
 
 if TYPE_CHECKING:
     from runyoro_ssl.evaluate.examples import HeardUnit
-    from runyoro_ssl.evaluate.record import Evaluation, Interval, ModelMeasure
+    from runyoro_ssl.evaluate.record import Evaluation
     from runyoro_ssl.publish.report.units import UnitExample
-
-
-NONE = "-"
-LARGE = 100
-"""Larger values are shown without decimals."""
 
 
 @dataclass(frozen=True)
@@ -143,21 +138,25 @@ def _last(text: str | None) -> int:
 
 def show(done: Evaluated, given: Mapping[str, Any]) -> None:  # noqa: ARG001 - as every task's
     """Print the verdict, the measures with their intervals, and what was made."""
+    from runyoro_ssl.commands.measures_table import lay_out
     from runyoro_ssl.evaluate.record import EVALUATION
 
     evaluation = done.evaluation
-    rows = [_row(measure) for measure in evaluation.measures]
     speech = evaluation.speech
     over = evaluation.drawn
     drawn = f"95 % intervals over {over}" if over else f"too few {speech.intervals_over} for intervals"
     title = f"{evaluation.adapted} beside {evaluation.base}: {speech.seconds / 60:.1f} min of held-out speech, {drawn}"
-    print_table(title, ["measure", "base", "adapted", "difference", "log-mel", "random"], rows)
+    for index, (columns, rows) in enumerate(lay_out(evaluation.measures, table_width())):
+        print_table("" if index else title, columns, rows, whole=range(1, len(columns)))
     for what, why in evaluation.left_out.items():
         print_lines([f"left out: {what}: {why}"])
     if evaluation.candidates:
         _show_candidates(evaluation)
     verdict = evaluation.verdict
-    print_lines([verdict.sentence, *(f"  because {reason}" for reason in verdict.reasons)])
+    from runyoro_ssl.publish.changes import beaten_by_log_mel
+
+    warning = filter(None, [beaten_by_log_mel(evaluation)])
+    print_lines([verdict.sentence, *warning, *(f"  because {reason}" for reason in verdict.reasons)])
     print_lines([f"  although {found}" for found in verdict.although])
     print_lines([f"  to settle it: {advice}" for advice in verdict.would_settle])
     from runyoro_ssl.publish.report.write import REPORT_PAGE
@@ -169,13 +168,14 @@ def show(done: Evaluated, given: Mapping[str, Any]) -> None:  # noqa: ARG001 - a
 
 def _show_candidates(evaluation: Evaluation) -> None:
     """Print what could be kept, and which is best by what."""
+    from runyoro_ssl.commands.measures_table import name_of, value_of
     from runyoro_ssl.evaluate.candidates import FORGETTING, LOSS, OTHERS
     from runyoro_ssl.evaluate.record import BY_LOSS, BY_OTHERS
 
     keys = [key for key in (LOSS, *OTHERS, FORGETTING) if any(key in one.values for one in evaluation.candidates)]
     kinds = [measure for key in keys if (measure := evaluation.get(key))]
-    rows = [[one.name, *(_value(kind, one.values.get(kind.key)) for kind in kinds)] for one in evaluation.candidates]
-    print_table("What could be kept", ["model", *(f"{kind.words}{_unit(kind)}" for kind in kinds)], rows)
+    rows = [[one.name, *(value_of(kind, one.values.get(kind.key)) for kind in kinds)] for one in evaluation.candidates]
+    print_table("What could be kept", ["model", *map(name_of, kinds)], rows)
     by_loss, by_others = evaluation.best.get(BY_LOSS), evaluation.best.get(BY_OTHERS)
     if by_loss is None:
         print_lines([f"best by all but the loss, which is not known: {by_others}"])
@@ -183,33 +183,3 @@ def _show_candidates(evaluation: Evaluation) -> None:
         print_lines([f"best by held-out loss and by the other measures: {by_loss}"])
     else:
         print_lines([f"best by held-out loss: {by_loss}; by the other measures, which follow use better: {by_others}"])
-
-
-def _row(measure: ModelMeasure) -> list[str]:
-    from runyoro_ssl.evaluate.record import SUBJECTS
-
-    base, adapted, mel, random = (_value(measure, measure.values.get(name)) for name in SUBJECTS)
-    return [f"{measure.words}{_unit(measure)}", base, adapted, _difference(measure), mel, random]
-
-
-def _unit(measure: ModelMeasure) -> str:
-    return f", {measure.unit}" if measure.unit and measure.unit != "%" else ""
-
-
-def _value(measure: ModelMeasure, value: float | None, *, signed: bool = False) -> str:
-    if value is None:
-        return NONE
-    return format(
-        value, f"{'+' if signed else ''}.{'1%' if measure.unit == '%' else '3f' if abs(value) < LARGE else '0f'}"
-    )
-
-
-def _difference(measure: ModelMeasure) -> str:
-    if measure.difference is None:
-        return NONE
-    said = _value(measure, measure.difference, signed=True)
-    interval: Interval | None = measure.difference_interval
-    if interval is None:
-        return said
-    low, high = (_value(measure, edge, signed=True) for edge in (interval.low, interval.high))
-    return f"{said} ({low} to {high})"

@@ -13,6 +13,9 @@ from runyoro_ssl.page.amounts import number
 WIDE_DECADES = 0.7
 """Powers of ten that a logarithmic axis spans at least: under that, it has too few round labels."""
 
+LEAST_SPAN = 0.05
+"""Of the largest value, that an axis spans at least: a thousandth more is no steep rise."""
+
 
 @dataclass(frozen=True)
 class Tick:
@@ -78,7 +81,8 @@ def axis_of(
 ) -> Axis:
     """Choose an axis that holds all finite values of a float64 (N,), with some `margin`, a share of the range.
 
-    One without any finite value, or with a single one, is as wide as can be read. `scale`: what labels are multiplied
+    One without any finite value, or with a single one, is as wide as can be read; one of values that hardly differ is
+    LEAST_SPAN wide. `scale`: what labels are multiplied
     by, 100 for per cent. A logarithmic axis takes only values above 0, and needs a range of WIDE_DECADES; else it is
     linear.
     """
@@ -87,13 +91,18 @@ def axis_of(
         return _log_axis(float(known.min()), float(known.max()))
     known = values[np.isfinite(values)]
     low, high = (float(known.min()), float(known.max())) if known.size else (0.0, 1.0)
+    floor = 0.0 if low >= 0 else -math.inf  # what cannot be negative has no axis below 0
+    least = LEAST_SPAN * max(abs(low), abs(high))
     if high - low <= 1e-9 * max(abs(low), abs(high)):
         half = abs(high) / 2 or 0.5
         low, high = low - half, high + half
+    elif high - low < least:
+        middle = (low + high) / 2
+        low, high = middle - least / 2, middle + least / 2
     pad = margin * (high - low)
-    floor = 0.0 if low >= 0 else -math.inf  # what cannot be negative has no axis below 0
     low, high = max(low - pad, floor), high + pad
-    return Axis(low, high, ticks(low, high, nice_step(high - low, parts), scale))
+    labels = ticks(low, high, nice_step(high - low, parts), scale)
+    return Axis(low, high, labels if len(labels) > 1 else ticks(low, high, nice_step(high - low, 2 * parts), scale))
 
 
 def steps_axis(last: float) -> Axis:

@@ -42,12 +42,16 @@ class Curve:
 
 @dataclass(frozen=True)
 class Mark:
-    """Something that happened at a place of the horizontal axis: a line with a label, or a shape on the axis."""
+    """Something that happened at a place of the horizontal axis: a line with a label, or a shape.
+
+    A shape stands on the axis, or at the value `y`, where that is given.
+    """
 
     x: float
     label: str
     words: str
     kind: Literal["event", "point", "star"] = "event"
+    y: float | None = None
 
 
 @dataclass(frozen=True)
@@ -63,12 +67,16 @@ class DrawnCurve:
 
 @dataclass(frozen=True)
 class PlacedMark:
-    """A mark where it is drawn; `row` is 0 at the top. `label` is empty where another one speaks for it."""
+    """A mark where it is drawn; `row` is 0 at the top. `label` is empty where another one speaks for it.
+
+    `top`: how far from the top a shape stands, in per cent; None: on the axis.
+    """
 
     at: float
     row: int
     label: str
     mark: Mark
+    top: float | None = None
 
 
 @dataclass(frozen=True)
@@ -100,6 +108,7 @@ def line_chart(
     marks: Sequence[Mark] = (),
     scale: float = 1.0,
     is_log: bool = False,
+    also: Sequence[float] = (),
 ) -> LineChart:
     """Draw curves over one axis; curves without any value are left out.
 
@@ -114,12 +123,13 @@ def line_chart(
         marks: What happened on the way.
         scale: What the labels of the vertical axis are multiplied by: 100 for per cent.
         is_log: The vertical axis shows ratios, where the range is wide enough.
+        also: Values that the vertical axis holds, too: 0 and 1, for shares that are near each other.
     """
     known = [curve for curve in curves if np.isfinite(curve.y).any()]
     if not known:
         return LineChart(title, unit, hint, x_name)
     x_axis = x_axis or steps_axis(max(float(curve.x[-1]) for curve in known))
-    y_axis = axis_of(np.concatenate([curve.y for curve in known]), scale=scale, is_log=is_log)
+    y_axis = axis_of(np.concatenate([*(curve.y for curve in known), also]), scale=scale, is_log=is_log)
     lines = [_line(curve, x_axis, y_axis, figure, x_name) for curve in known]
     return LineChart(
         title,
@@ -128,7 +138,7 @@ def line_chart(
         x_name,
         summary=" ".join(f"{line.name[:1].upper()}{line.name[1:]}: {line.summary}." for line in lines),
         lines=lines,
-        marks=_place_marks(marks, x_axis),
+        marks=_place_marks(marks, x_axis, y_axis),
         x_ticks=x_axis.ticks,
         y_ticks=y_axis.ticks,
         header=[x_name, *(curve.name for curve in known)],
@@ -193,9 +203,12 @@ def _line(curve: Curve, x_axis: Axis, y_axis: Axis, figure: Callable[[float], st
     return DrawnCurve(curve.name, curve.style, "".join(parts), dots, describe(curve, figure, x_name))
 
 
-def _place_marks(marks: Sequence[Mark], axis: Axis) -> list[PlacedMark]:
+def _place_marks(marks: Sequence[Mark], axis: Axis, y_axis: Axis) -> list[PlacedMark]:
     """Marks from the left. Events that nearly touch share a label, "3-5"; labels that would stand in other rows."""
-    placed = [PlacedMark(round(axis.place(mark.x), 2), 0, mark.label, mark) for mark in sorted(marks, key=_by_place)]
+    placed = [
+        PlacedMark(round(axis.place(mark.x), 2), 0, mark.label, mark, _top(mark, y_axis))
+        for mark in sorted(marks, key=_by_place)
+    ]
     events = [one for one in placed if one.mark.kind == "event"]
     others, ends, told = [one for one in placed if one not in events], [-LABEL_PERCENT] * NUM_ROWS, []
     while events:
@@ -207,6 +220,10 @@ def _place_marks(marks: Sequence[Mark], axis: Axis) -> list[PlacedMark]:
         events = events[len(near) :]
     told.sort(key=lambda one: bool(one.label))  # no line is drawn over a label
     return told + others
+
+
+def _top(mark: Mark, axis: Axis) -> float | None:
+    return None if mark.y is None else round(100 - axis.place(mark.y), 2)
 
 
 def _by_place(mark: Mark) -> float:

@@ -10,6 +10,7 @@ from runyoro_ssl.evaluate.record import ADAPTED, BASE, Evaluation, Interval, Mod
 from runyoro_ssl.evaluate.words import IN_WORDS, number, verdict
 from runyoro_ssl.model.load import load_model_config
 from runyoro_ssl.model.objective import Chance, chance
+from runyoro_ssl.publish.changes import beaten_by_log_mel, way_of
 from runyoro_ssl.publish.facts import LOCAL_BASE, Facts, recipe
 from runyoro_ssl.publish.licences import find_licence
 
@@ -142,7 +143,7 @@ def _evaluated(evaluation: Evaluation) -> str:
         f"{speech.seconds / 60:.1f} minutes of speech that neither model was trained on: {speech.clips} clips of "
         f"{speech.recordings} recordings; speakers: {speech.speakers or 'not known'}. {intervals}."
     )
-    reasons = [f"- {reason}" for reason in found.reasons]
+    reasons = [f"- {reason}" for reason in [*filter(None, [beaten_by_log_mel(evaluation)]), *found.reasons]]
     reasons += [f"- although: {reason}" for reason in found.although]
     reasons += [f"- to settle it: {advice}" for advice in found.would_settle]
     head = ["| measure | base model | this model | difference |", "|---|---|---|---|"]
@@ -152,7 +153,8 @@ def _evaluated(evaluation: Evaluation) -> str:
 def _row(measure: ModelMeasure) -> str:
     base, adapted = (_cell(measure, measure.values.get(who), measure.intervals.get(who)) for who in (BASE, ADAPTED))
     difference = _cell(measure, measure.difference, measure.difference_interval)
-    better = "" if measure.better == "neither" else f" ({measure.better} is better)"
+    way = way_of(measure.key, measure.better)
+    better = "" if way == "neither" else f" ({way} is better)"
     unit = f", {measure.unit}" if measure.unit not in ("", "%") else ""
     return f"| {measure.words}{unit}{better} | {base} | {adapted} | {difference} |"
 

@@ -57,6 +57,7 @@ def test_a_run_beside_its_base(trained: Path, run_task: RunTask) -> None:
         assert one.source
     assert {"log-mel", "random"} <= set(found.get("retrieval.dtw").values)  # type: ignore[union-attr]  # it is there
     assert {curve.key for curve in found.curves} >= {"change.cka", "geometry.effective_rank"}
+    assert all(len(curve.values["log-mel"]) == 1 for curve in found.curves if curve.key != "change.cka")
     assert "forgetting" in found.left_out
     kept = sorted(Path("data/features").iterdir())
     assert run_task(f"evaluate --adapted {trained}")[0] == 0

@@ -112,6 +112,19 @@ def test_shares_have_labels_in_per_cent() -> None:
     assert {"0", "20", "40"} <= {tick.text for tick in axis.ticks}
 
 
+@pytest.mark.parametrize(("low", "high"), [(0.971, 0.974), (4.5820, 4.5830), (-4.583, -4.582)])
+def test_values_that_hardly_differ_do_not_fill_the_height(low: float, high: float) -> None:
+    """A difference of some thousandths is a small part of the axis; both values are on it."""
+    axis = axis_of(np.array([low, high]))
+    assert 0 < axis.place(high) - axis.place(low) < 10
+    assert len(axis.ticks) > 1
+
+
+def test_an_axis_has_two_labels_at_least() -> None:
+    """Though only one round number of the usual step is on it."""
+    assert len(axis_of(np.array([0.42, 0.59]), parts=3, scale=100.0, margin=0.0).ticks) > 1
+
+
 def test_labels_of_events_do_not_touch() -> None:
     """Those that nearly touch share one, near ones stand below each other; checkpoints stand on the axis."""
     marks = tuple(Mark(float(step), str(place), "") for place, step in enumerate((0, 1, 2, 7, 13, 50), 1))

@@ -14,7 +14,7 @@ from runyoro_ssl.evaluate.heard.material import CHANGES, HeardMaterial
 from runyoro_ssl.evaluate.intervals import REPLICATES, PerGroup
 from runyoro_ssl.evaluate.measures import geometry, retrieval, units
 from runyoro_ssl.evaluate.measures.change import linear_cka
-from runyoro_ssl.evaluate.record import ADAPTED, BASE, LOG_MEL, LayerCurve, ModelMeasure
+from runyoro_ssl.evaluate.record import ADAPTED, BASE, LayerCurve, ModelMeasure
 from runyoro_ssl.model.draws import derive_seed
 
 SLOW_REPLICATES = 200
@@ -94,8 +94,8 @@ class FeatureMeasures:
             self.left_out["query by example"] = f"no clip is as long as a snippet, {SNIPPET_SEC} s"
 
     def curves(self) -> Iterator[LayerCurve]:
-        """Ranks, query by example and change, by layer."""
-        subjects = [name for name in self.material.subjects if name != LOG_MEL]
+        """Ranks, query by example and change, by layer; log-mel spectra have one."""
+        subjects = list(self.material.subjects)
         ranks = {name: [self._rank(name, layer) for layer in range(self._depth(name))] for name in subjects}
         yield _curve(RANK, ranks)
         if len(self._snippets(half=False)[1].clips):

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from runyoro_ssl.evaluate.judged import FEW_SEC
 from runyoro_ssl.evaluate.record import ADAPTED, BY_LOSS, BY_OTHERS, LOG_MEL, Evaluation
 from runyoro_ssl.page.amounts import amount_of_time, number
+from runyoro_ssl.publish.changes import change_of
 from runyoro_ssl.publish.report.data import TrainedOn
 from runyoro_ssl.publish.report.found import FoundRun
-from runyoro_ssl.publish.report.measured import change_of
 
 LITTLE_SEC = 3600.0
 """Less speech than this is little: published gains are of ten hours."""

@@ -24,13 +24,15 @@ from runyoro_ssl.page.amounts import figure, number
 from runyoro_ssl.page.axes import Axis, nice_step, ticks
 from runyoro_ssl.page.dots import DotPlot, DotValue, dot_plot
 from runyoro_ssl.page.lines import Curve, LineChart, Mark, Style, line_chart
-from runyoro_ssl.publish.report.measured import BETTER
+from runyoro_ssl.publish.changes import BETTER, way_of
 
 STYLES: Mapping[str, Style] = {ADAPTED: "first", BASE: "second", LOG_MEL: "third", RANDOM: "fourth"}
 MAX_MEASURES = 12
 MAX_MIXTURES = 24
 """What more there is stands in the table alone."""
 MAX_LISTED = 200
+LOSSES = ("fit.below_guessing", "fit.contrastive_loss")
+LIKENESS = "change.cka"
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,7 @@ class CandidatesShown:
     sentences: Sequence[str]
     header: Sequence[str]
     rows: Sequence[Sequence[str]] = field(default=())
+    has_star: bool = False
 
 
 def layer_charts(evaluation: Evaluation) -> list[LineChart]:
@@ -69,11 +72,12 @@ def _by_layer(curve: LayerCurve) -> LineChart:
     ]
     write = partial(figure, unit=curve.unit)
     return line_chart(
-        *(curve.words, "" if curve.unit == "%" else curve.unit, BETTER[curve.better], drawn),
+        *(curve.words, "" if curve.unit == "%" else curve.unit, BETTER[way_of(curve.key, curve.better)], drawn),
         figure=write,
         x_name="layer",
         x_axis=axis,
         scale=100.0 if curve.unit == "%" else 1.0,
+        also=(0.0, 1.0) if curve.key == LIKENESS else (),
     )
 
 
@@ -94,7 +98,8 @@ def choice_of(evaluation: Evaluation) -> CandidatesShown | None:
         [one.name, *(figure(one.values.get(key), _about(evaluation, key)[1]) for key in keys)] for one in candidates
     ]
     header = ["model", *(_about(evaluation, key)[0] for key in keys)]
-    return CandidatesShown(compared, _which_is_best(evaluation), header, rows[:MAX_LISTED])
+    has_star = any(_star(evaluation, key) for key in keys)
+    return CandidatesShown(compared, _which_is_best(evaluation), header, rows[:MAX_LISTED], has_star)
 
 
 def _compare(evaluation: Evaluation, key: str) -> Compared:
@@ -107,28 +112,53 @@ def _compare(evaluation: Evaluation, key: str) -> Compared:
     if steps:
         x, y = (np.array(part, dtype=np.float64) for part in zip(*steps, strict=True))
         chart = line_chart(
-            *(words, "" if unit == "%" else unit, BETTER[better], [Curve("checkpoints", x, y, has_dots=True)]),
+            *(
+                words,
+                "" if unit == "%" else unit,
+                BETTER[way_of(key, better)],
+                [Curve("checkpoints", x, y, has_dots=True)],
+            ),
             figure=write,
-            marks=_stars(evaluation),
+            x_axis=_steps(x),
+            marks=_star(evaluation, key),
             scale=scale,
         )
     dots = [DotValue(one.name, "diamond", one.values.get(key)) for one in mixtures]
-    return Compared(words, BETTER[better], chart, dot_plot(dots, unit) if dots else None)
+    return Compared(words, BETTER[way_of(key, better)], chart, dot_plot(dots, unit) if dots else None)
 
 
 def _about(evaluation: Evaluation, key: str) -> tuple[str, str, Better]:
     """The words, the unit and the good way of a measure, by its key."""
     for known in (evaluation.get(key), next((curve for curve in evaluation.curves if curve.key == key), None)):
         if known is not None:
-            return known.words, known.unit, known.better
+            return known.words, known.unit, way_of(key, known.better)
     return key.replace(".", ": ").replace("_", " "), "", "neither"
 
 
-def _stars(evaluation: Evaluation) -> list[Mark]:
-    """A star at the step of each best checkpoint."""
-    steps = {one.name: one.step for one in evaluation.candidates}
-    best = [(what, step) for what, name in evaluation.best.items() if (step := steps.get(name)) is not None]
-    return [Mark(float(step), "", f"Step {number(step)}: best by {what}", "star") for what, step in best]
+def _steps(x: np.ndarray) -> Axis:
+    """From the first to the last checkpoint, with room on both sides."""
+    room = 0.06 * float(x[-1] - x[0]) or 1.0
+    low, high = max(float(x[0]) - room, 0.0), float(x[-1]) + room
+    return Axis(low, high, ticks(low, high, nice_step(high - low, 5, least=1.0)))
+
+
+def _star(evaluation: Evaluation, key: str) -> list[Mark]:
+    """A star on the checkpoint with the best held-out loss, in the picture of that loss alone."""
+    if key != loss_of(evaluation):
+        return []
+    name = evaluation.best.get(BY_LOSS)
+    best = [one for one in evaluation.candidates if one.name == name and one.step is not None and key in one.values]
+    return [
+        Mark(float(one.step or 0), "", f"Step {number(one.step or 0)}: best by {BY_LOSS}", "star", one.values[key])
+        for one in best
+        if one.kind == "checkpoint"
+    ]
+
+
+def loss_of(evaluation: Evaluation) -> str:
+    """The measure by which candidates have their held-out loss: beside guessing, where that is known."""
+    known = {key for one in evaluation.candidates for key in one.values}
+    return next((key for key in LOSSES if key in known), "")
 
 
 def _which_is_best(evaluation: Evaluation) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import get_args
 
 from runyoro_ssl.evaluate.record import (
     ADAPTED,
@@ -13,13 +13,13 @@ from runyoro_ssl.evaluate.record import (
     LOG_MEL,
     RANDOM,
     SUBJECTS,
-    Better,
     Evaluation,
     MeasureFamily,
     ModelMeasure,
 )
 from runyoro_ssl.page.amounts import amount_of_time, figure, figures, number, plural
 from runyoro_ssl.page.dots import DotPlot, DotValue, Shape, dot_plot
+from runyoro_ssl.publish.changes import BETTER, LABELS, ChangeOf, change_of, way_of
 
 SHAPES: Mapping[str, Shape] = {BASE: "circle", ADAPTED: "disc", LOG_MEL: "square", RANDOM: "diamond"}
 FAMILIES: Mapping[MeasureFamily, tuple[str, str]] = {
@@ -45,24 +45,11 @@ FAMILIES: Mapping[MeasureFamily, tuple[str, str]] = {
     ),
     "change": ("How much did it change?", "Shown, and never judged: a change is neither good nor bad."),
 }
-BETTER: Mapping[Better, str] = {
-    "lower": "Lower is better.",
-    "higher": "Higher is better.",
-    "neither": "Neither way is good in itself.",
-}
-ChangeOf = Literal["better", "worse", "changed", "unclear", "unknown"]
-LABELS: Mapping[ChangeOf, str] = {
-    "better": "changed, for the better",
-    "worse": "changed, for the worse",
-    "changed": "changed",
-    "unclear": "no clear change",
-    "unknown": "change not measured",
-}
 
 
 @dataclass(frozen=True)
 class ShownMeasure:
-    """A measure as it is drawn, and whether it changed: only where the interval of the difference excludes 0."""
+    """A measure as it is drawn, and how it changed."""
 
     key: str
     words: str
@@ -99,18 +86,6 @@ def shown_families(evaluation: Evaluation) -> list[ShownFamily]:
     return found
 
 
-def change_of(measure: ModelMeasure) -> ChangeOf:
-    """Whether the adapted model differs from the base in a measure, by the interval of their difference."""
-    interval, difference = measure.difference_interval, measure.difference
-    if interval is None or difference is None or not all(map(math.isfinite, (interval.low, interval.high))):
-        return "unknown"
-    if interval.low <= 0 <= interval.high:
-        return "unclear"
-    if measure.better == "neither":
-        return "changed"
-    return "better" if (interval.low > 0) == (measure.better == "higher") else "worse"
-
-
 def _show(measure: ModelMeasure) -> ShownMeasure:
     change = change_of(measure)
     values = [
@@ -119,8 +94,9 @@ def _show(measure: ModelMeasure) -> ShownMeasure:
         if subject in measure.values or subject in (BASE, ADAPTED)
     ]  # fmt: skip
     plot, sentence = dot_plot(values, measure.unit), _sentence(measure, change)
+    better = BETTER[way_of(measure.key, measure.better)]
     return ShownMeasure(
-        *(measure.key, measure.words, BETTER[measure.better], plot, change, LABELS[change], sentence),
+        *(measure.key, measure.words, better, plot, change, LABELS[change], sentence),
         is_labelled=measure.is_labelled,
         source=measure.source,
     )
@@ -140,6 +116,8 @@ def _sentence(measure: ModelMeasure, change: ChangeOf) -> str:
     said = f"Adapted less base: {_difference(measure)}."
     if change == "unclear":
         return f"{said} The interval holds 0: chance alone may give as much."
+    if change == "small":
+        return f"{said} The interval does not hold 0, but another seed may make as much."
     how = {"better": "it changed, for the better", "worse": "it changed, for the worse", "changed": "it changed"}[
         change
     ]

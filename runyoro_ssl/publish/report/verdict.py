@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from runyoro_ssl.evaluate.record import Evaluation, JudgementKind
+from runyoro_ssl.publish.changes import beaten_by_log_mel
 from runyoro_ssl.publish.facts import LOCAL_BASE
 from runyoro_ssl.publish.report.found import FoundRun
 
@@ -32,6 +33,7 @@ class Opening:
     although: Sequence[str] = field(default=())
     would_settle: Sequence[str] = field(default=())
     command: str = ""
+    warning: str = ""
 
 
 def opening(run: FoundRun | None, evaluation: Evaluation | None, folder: Path) -> Opening:
@@ -39,7 +41,10 @@ def opening(run: FoundRun | None, evaluation: Evaluation | None, folder: Path) -
     if evaluation is not None:
         verdict = evaluation.verdict
         word, mark = IN_A_WORD[verdict.kind]
-        return Opening(word, mark, _sentence(verdict.sentence), verdict.reasons, verdict.although, verdict.would_settle)
+        sentence, warning = _sentence(verdict.sentence), beaten_by_log_mel(evaluation)
+        return Opening(
+            *(word, mark, sentence, verdict.reasons, verdict.although, verdict.would_settle), warning=warning
+        )
     if run is None:
         return Opening(
             "Not judged yet", "open", "Nothing is known of this model yet: no run and no evaluation lies here."

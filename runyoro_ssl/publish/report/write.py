@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from runyoro_ssl.disk.durable import replace_file
-from runyoro_ssl.evaluate.record import Evaluation, read_evaluation
+from runyoro_ssl.evaluate.record import LOG_MEL, Evaluation, read_evaluation
 from runyoro_ssl.evaluate.words import verdict as course_of_loss
 from runyoro_ssl.page.amounts import amount_of_time, figure, number, plural
 from runyoro_ssl.page.render import Tile, render_page
@@ -161,12 +161,21 @@ def _of_run(run: FoundRun | None) -> dict[str, Any]:
 
 def _of_evaluation(evaluation: Evaluation | None) -> dict[str, Any]:
     if evaluation is None:
-        return {"families": [], "heard": [], "left_out": {}, "layers": [], "choice": None, "versions": {}}
+        return {
+            "families": [],
+            "heard": [],
+            "left_out": {},
+            "layers": [],
+            "has_log_mel": False,
+            "choice": None,
+            "versions": {},
+        }
     return {
         "families": shown_families(evaluation),
         "heard": what_was_heard(evaluation),
         "left_out": evaluation.left_out,
         "layers": layer_charts(evaluation),
+        "has_log_mel": any(LOG_MEL in curve.values for curve in evaluation.curves),
         "choice": choice_of(evaluation),
         "versions": evaluation.versions,
     }

@@ -14,11 +14,21 @@ from typing import Any, get_args
 import pytest
 
 from conftest import short_run
-from runyoro_ssl.evaluate.record import Evaluation, Interval, Judgement, MeasureFamily, ModelMeasure, write_evaluation
+from runyoro_ssl.evaluate.record import (
+    Evaluation,
+    Interval,
+    Judgement,
+    LayerCurve,
+    MeasureFamily,
+    ModelMeasure,
+    write_evaluation,
+)
 from runyoro_ssl.page.amounts import amount_of_time
+from runyoro_ssl.publish.changes import RANK, beaten_by_log_mel, change_of
+from runyoro_ssl.publish.report.candidates import choice_of, layer_charts
 from runyoro_ssl.publish.report.events import MAX_SHOWN
 from runyoro_ssl.publish.report.keep import PageKeeper
-from runyoro_ssl.publish.report.measured import FAMILIES, change_of
+from runyoro_ssl.publish.report.measured import FAMILIES
 from runyoro_ssl.publish.report.write import REPORT_PAGE, write_report
 from runyoro_ssl.train.health import journal
 from runyoro_ssl.train.run_lock import lock_run
@@ -221,6 +231,35 @@ def test_changed_is_said_only_where_the_interval_excludes_0(
     assert ("The interval does not hold 0" in text) == (change in ("better", "worse", "changed"))
 
 
+@pytest.mark.parametrize(
+    ("key", "base", "interval", "change"),
+    [
+        ("phones.abx_within", 0.2, (-0.03, -0.02), "better"),
+        ("phones.abx_within", 0.2, (-0.03, -0.009), "small"),
+        ("phones.abx_across", 0.2, (0.002, 0.02), "small"),
+        ("phones.probe", 0.5, (-0.05, -0.01), "small"),
+        ("text.cer", 0.5, (0.021, 0.05), "worse"),
+        ("fit.below_guessing", 0.5, (-0.04, -0.02), "small"),
+        ("forgetting.contrastive_loss", 4.0, (0.09, 0.3), "small"),
+        ("geometry.davies_bouldin", 2.0, (0.2, 0.4), "small"),
+        ("geometry.davies_bouldin", 1.0, (0.2, 0.4), "worse"),
+        ("units.stability", 0.3, (0.02, 0.05), "small"),
+        ("geometry.effective_rank", 60.0, (-30.0, -28.0), "changed"),
+    ],
+)
+def test_badges_know_what_another_seed_makes(
+    key: str, base: float, interval: tuple[float, float], change: str, tmp_path: Path
+) -> None:
+    """By the margins of the verdict; of the rank, neither way is good."""
+    is_higher = key in ("phones.probe", "fit.below_guessing", "units.stability", RANK)
+    one = of_difference("higher" if is_higher else "lower", *interval)
+    one = replace(one, key=key, values={"base": base, "adapted": base + sum(interval) / 2})
+    assert change_of(one) == change
+    text = text_of(read(tmp_path, evaluation=full_evaluation(measures=[one])))
+    assert ("another seed may make as much." in text) == (change == "small")
+    assert text.count("Neither way is good in itself.") >= (change == "changed")
+
+
 def test_what_was_left_out_says_why(tmp_path: Path) -> None:
     """A measure of one model alone, without interval: what is missing is named, not drawn."""
     text = text_of(read(tmp_path, evaluation=bare_evaluation()))
@@ -244,10 +283,45 @@ def test_best_by_loss_and_by_the_rest_are_told_apart(tmp_path: Path) -> None:
     )
 
 
+def test_the_star_stands_on_the_best_point_of_the_loss() -> None:
+    """In that picture alone, whatever is best by other measures; checkpoints fill the width of a picture."""
+    shown = choice_of(full_evaluation())
+    assert shown is not None
+    charts = {one.words: one.chart for one in shown.compared if one.chart}
+    (star,) = charts["contrastive loss"].marks
+    assert (star.at, star.top) == min(charts["contrastive loss"].lines[0].dots, key=lambda dot: abs(dot[0] - star.at))
+    assert star.mark.x == 900
+    assert not any(chart.marks for words, chart in charts.items() if words != "contrastive loss")
+    late = [replace(one, step=one.step + 10_000) for one in full_evaluation().candidates if one.step]
+    late_chart = choice_of(full_evaluation(candidates=late)).compared[0].chart  # type: ignore[union-attr]  # it is there
+    assert late_chart is not None
+    places = [at for at, _ in late_chart.lines[0].dots]
+    assert (places[0] < 10, places[-1] > 90) == (True, True)
+
+
+def test_likeness_has_an_axis_from_0_to_1(tmp_path: Path) -> None:
+    """A dip by three thousandths is none."""
+    flat = LayerCurve("change.cka", "likeness", "", "neither", {"adapted": [0.974, 0.971, 0.973]})
+    (chart,) = layer_charts(full_evaluation(curves=[flat]))
+    assert {"0.0", "1.0"} <= {tick.text for tick in chart.y_ticks}
+    assert "a line across" not in text_of(read(tmp_path, evaluation=full_evaluation(curves=[flat])))
+
+
 def test_model_below_log_mel_is_called_so(tmp_path: Path) -> None:
     """No recipe is judged by a model that plain spectra beat."""
     text = text_of(read(tmp_path, evaluation=full_evaluation()))
     assert "Plain log-mel spectra do better than this model on: ABX error within, linear phone probe." in text
+
+
+def test_models_that_log_mel_beats_are_called_so_under_the_verdict(tmp_path: Path) -> None:
+    """On labels or query by example, where both are worse: on the page before all measures, in the same words."""
+    told = beaten_by_log_mel(full_evaluation())
+    assert told.startswith("Plain log-mel spectra do better than both models on: ABX error within, linear phone probe;")
+    assert before(text_of(read(tmp_path, evaluation=full_evaluation())), told, "What was measured")
+    (found,) = [one for one in full_evaluation().measures if one.key == "retrieval.mean"]
+    for plain, is_told in ((0.9, True), (0.72, False)):
+        one = replace(found, values={"base": 0.71, "adapted": 0.74, "log-mel": plain})
+        assert bool(beaten_by_log_mel(full_evaluation(measures=[one]))) == is_told
 
 
 def test_audio_can_be_left_out(tmp_path: Path) -> None:
