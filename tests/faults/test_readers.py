@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from runyoro_ssl.config import Config
-from runyoro_ssl.train.checkpoints.folder import list_checkpoints
+from runyoro_ssl.train.checkpoints.listing import list_checkpoints
 
 LATE_LINES = ("train.max_steps=100000", "train.save_steps=50000", "train.eval_steps=50000", "train.logging_steps=5000")
 """So that the first line after the start is that on stopping."""
