@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +22,11 @@ if TYPE_CHECKING:
 
 
 NONE = "-"
+SHOWN_OF_CANDIDATES = (
+    *("phones.abx_within", "phones.probe", "text.cer", "fit.below_guessing", "geometry.effective_rank"),
+    *("geometry.davies_bouldin", "units.stability", "retrieval.dtw", "forgetting.below_guessing"),
+)
+"""What the table of models that could be kept shows; evaluation.json has all."""
 LARGE = 100
 """Larger values are shown without decimals."""
 
@@ -54,7 +59,7 @@ def evaluate(**given: Any) -> Evaluated:
     config = resolve("evaluate", given)
     from runyoro_ssl.evaluate.candidates import save_best
     from runyoro_ssl.evaluate.heard.features import FeatureCache
-    from runyoro_ssl.evaluate.record import BY_OTHERS, write_evaluation
+    from runyoro_ssl.evaluate.record import TO_KEEP, write_evaluation
     from runyoro_ssl.evaluate.run import EvaluationRequest
     from runyoro_ssl.evaluate.run import evaluate as compare
     from runyoro_ssl.model.source import load_sampling_rate
@@ -86,8 +91,8 @@ def evaluate(**given: Any) -> Evaluated:
     units = [_example(unit, load_sampling_rate(str(adapted))) for unit in outcome.units]
     write_report(folder, evaluation=evaluation, units=units, with_audio=not options.no_audio)
     if options.save_best:
-        save_best(outcome.choices, evaluation.best[BY_OTHERS], options.save_best)
-    _write_cards(folder, adapted, options.save_best, evaluation.best.get(BY_OTHERS))
+        save_best(outcome.choices, evaluation.best[TO_KEEP], options.save_best)
+    _write_cards(folder, adapted, options.save_best, evaluation.best.get(TO_KEEP))
     return Evaluated(evaluation, folder, options.save_best)
 
 
@@ -167,21 +172,25 @@ def show(done: Evaluated, given: Mapping[str, Any]) -> None:  # noqa: ARG001 - a
 
 
 def _show_candidates(evaluation: Evaluation) -> None:
-    """Print what could be kept, and which is best by what."""
-    from runyoro_ssl.evaluate.candidates import FORGETTING, LOSS, OTHERS
-    from runyoro_ssl.evaluate.record import BY_LOSS, BY_OTHERS
+    """Print what could be kept, base and adapted model among it, which of it is to be kept, and why."""
+    from runyoro_ssl.evaluate.candidates import values_of
+    from runyoro_ssl.evaluate.record import ADAPTED, BASE, BY_LOSS, TO_KEEP
 
-    keys = [key for key in (LOSS, *OTHERS, FORGETTING) if any(key in one.values for one in evaluation.candidates)]
-    kinds = [measure for key in keys if (measure := evaluation.get(key))]
-    rows = [[one.name, *(_value(kind, one.values.get(kind.key)) for kind in kinds)] for one in evaluation.candidates]
-    print_table("What could be kept", ["model", *(f"{kind.words}{_unit(kind)}" for kind in kinds)], rows)
-    by_loss, by_others = evaluation.best.get(BY_LOSS), evaluation.best.get(BY_OTHERS)
-    if by_loss is None:
-        print_lines([f"best by all but the loss, which is not known: {by_others}"])
-    elif by_loss == by_others:
-        print_lines([f"best by held-out loss and by the other measures: {by_loss}"])
-    else:
-        print_lines([f"best by held-out loss: {by_loss}; by the other measures, which follow use better: {by_others}"])
+    kinds = [measure for key in SHOWN_OF_CANDIDATES if (measure := evaluation.get(key))]
+    rows = [[name, NONE, *_of(kinds, values_of(evaluation.measures, name))] for name in (BASE, ADAPTED)]
+    rows += [
+        [one.name, f"is {one.same_as}" if one.same_as else one.verdict or NONE, *_of(kinds, one.values)]
+        for one in evaluation.candidates
+    ]
+    header = ["model", "beside what is kept else", *(f"{kind.words}{_unit(kind)}" for kind in kinds)]
+    print_table("What could be kept", header, rows)
+    by_loss = evaluation.best.get(BY_LOSS)
+    print_lines([f"least held-out loss: {by_loss}"] if by_loss else [])
+    print_lines([f"to keep: {evaluation.best.get(TO_KEEP)}; {evaluation.why_kept}"])
+
+
+def _of(kinds: Sequence[ModelMeasure], values: Mapping[str, float]) -> list[str]:
+    return [_value(kind, values.get(kind.key)) for kind in kinds]
 
 
 def _row(measure: ModelMeasure) -> list[str]:

@@ -12,12 +12,14 @@ from runyoro_ssl.config import FittedHardware
 from runyoro_ssl.errors import DatasetError, EvaluationError, TooLittleSpeechError
 from runyoro_ssl.evaluate.candidates import (
     ModelChoice,
-    best,
+    Sides,
+    best_by_loss,
     checkpoints,
     interpolations,
     last_averaged,
     measure_candidates,
 )
+from runyoro_ssl.evaluate.choice import ChosenModel, choose, kept_else
 from runyoro_ssl.evaluate.compared.of_features import FeatureMeasures
 from runyoro_ssl.evaluate.compared.of_fit import measure_fit
 from runyoro_ssl.evaluate.compared.of_labels import LabelMeasures, Labels, read_labels
@@ -25,7 +27,18 @@ from runyoro_ssl.evaluate.examples import HeardUnit, heard_units
 from runyoro_ssl.evaluate.heard.clips import HeldOut, check_dataset_is_that_of, choose_clips, choose_trained, dataset_of
 from runyoro_ssl.evaluate.heard.features import FeatureCache
 from runyoro_ssl.evaluate.heard.material import HeardMaterial, gather
-from runyoro_ssl.evaluate.record import ADAPTED, BASE, LOG_MEL, RANDOM, Evaluation, ModelMeasure, Speech
+from runyoro_ssl.evaluate.record import (
+    ADAPTED,
+    BASE,
+    BY_LOSS,
+    LOG_MEL,
+    RANDOM,
+    TO_KEEP,
+    Evaluation,
+    KeepableModel,
+    ModelMeasure,
+    Speech,
+)
 from runyoro_ssl.evaluate.verdict import judge
 from runyoro_ssl.hub.known import SAMPLING_RATE
 from runyoro_ssl.logs import get_logger
@@ -116,18 +129,33 @@ def evaluate(request: EvaluationRequest) -> EvaluationOutcome:
     measures: list[ModelMeasure] = [*measure_fit(material, heard), *features.all(), *labels.all()]
     held_out = heard["fit"]
     curves = list(features.curves())
-    request.cache.release(material.features_of(ADAPTED, LOG_MEL, RANDOM))
-    candidates = list(measure_candidates(could_be_kept, request.base, heard, request.cache, request.hardware))
-    request.cache.release(material.features_of(BASE))
+    verdict = judge(measures, minutes=held_out.seconds / 60, num_codes=material.num_codes)
+    kept = kept_else(measures, verdict)
+    request.cache.release(material.features_of(*({ADAPTED, BASE, LOG_MEL, RANDOM} - {kept})))
+    sides = Sides(
+        models,
+        heard,
+        labels.labels,
+        request.cache,
+        request.hardware,
+        material,
+        measures,
+        kept,
+        features.layers[ADAPTED],
+    )
+    beside = list(measure_candidates(could_be_kept, sides))
+    request.cache.release(material.features_of(kept))
+    candidates, choice = [one.model for one in beside], choose(kept, beside)
     evaluation = Evaluation(
         base=request.base_name or request.base.resolve().name,
         adapted=request.adapted.resolve().name,
         speech=describe(held_out),
-        verdict=judge(measures, minutes=held_out.seconds / 60, num_codes=material.num_codes),
+        verdict=verdict,
         measures=measures,
         curves=curves,
         candidates=candidates,
-        best=best(candidates, measures),
+        best=_best(candidates, measures, choice),
+        why_kept=choice.why if candidates else "",
         left_out={
             **_left_out(request, material, measures),
             **features.left_out,
@@ -139,9 +167,15 @@ def evaluate(request: EvaluationRequest) -> EvaluationOutcome:
         seconds=round(time.monotonic() - started, 1),
     )
     units = heard_units(features.units_of_b, held_out, labels.labels.phones)
-    both = {BASE: request.base, ADAPTED: request.adapted}
-    sides = [ModelChoice(name, "checkpoint", None, [(folder, 1.0)]) for name, folder in both.items()]
-    return EvaluationOutcome(evaluation, units, [*could_be_kept, *sides])
+    ends = [ModelChoice(name, "checkpoint", None, [(folder, 1.0)]) for name, folder in models.items()]
+    return EvaluationOutcome(evaluation, units, [*could_be_kept, *ends])
+
+
+def _best(candidates: list[KeepableModel], measures: list[ModelMeasure], choice: ChosenModel) -> dict[str, str]:
+    if not candidates:
+        return {}
+    by_loss = best_by_loss(candidates, measures)
+    return {**({BY_LOSS: by_loss} if by_loss else {}), TO_KEEP: choice.name}
 
 
 def _choose(request: EvaluationRequest) -> dict[str, HeldOut]:

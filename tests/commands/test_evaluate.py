@@ -101,8 +101,10 @@ def test_which_model_to_keep(trained: Path, run_task: RunTask) -> None:
     names = [one.name for one in found.candidates]
     assert names == ["checkpoint-2", "checkpoint-4", "0.5 adapted, 0.5 base", "1 adapted, 0 base", "mean of the last 2"]
     assert set(found.best.values()) <= {*names, "base", "adapted"}
-    assert "best by held-out loss" in out
-    assert f"this is: {found.best['other measures']}" in Path("kept/best/README.md").read_text()
+    assert [one.same_as for one in found.candidates] == [None, "adapted", None, "adapted", None]
+    shown = " ".join(out.split())
+    assert f"to keep: {found.best['to keep']}; none of the others is better than base" in shown
+    assert f"this is: {found.best['to keep']}" in Path("kept/best/README.md").read_text()
     assert "model-index" not in Path("kept/best/README.md").read_text()
     loaded = load_file("kept/best/model.safetensors")
     assert loaded.keys() == load_file(trained / "model.safetensors").keys()

@@ -232,16 +232,16 @@ def test_what_was_left_out_says_why(tmp_path: Path) -> None:
     assert "Which model to keep" not in text
 
 
-def test_best_by_loss_and_by_the_rest_are_told_apart(tmp_path: Path) -> None:
-    """Where they differ, and where they agree; both have a star in every picture."""
-    html = read(tmp_path, evaluation=full_evaluation())
-    text = text_of(html)
-    assert "Best by held-out loss: checkpoint-900. Best by other measures: checkpoint-400. They differ." in text
-    assert "Keep checkpoint-400" in text
-    agreed = full_evaluation(best={"held-out loss": "checkpoint-400", "other measures": "checkpoint-400"})
-    assert "Best both by held-out loss and by the other measures: checkpoint-400." in text_of(
-        read(tmp_path, evaluation=agreed)
-    )
+def test_which_to_keep_is_said_with_why(tmp_path: Path) -> None:
+    """Beside which has the least loss, and which are the same model; the adapted model needs no advice."""
+    text = text_of(read(tmp_path, evaluation=full_evaluation(why_kept="beside adapted: phones are told apart")))
+    assert "To keep: checkpoint-400; beside adapted: phones are told apart. Least held-out loss: checkpoint-9" in text
+    assert "Keep checkpoint-400; invoke evaluate with --save-best FOLDER saves it. Beside adapted: phones" in text
+    same = [replace(one, same_as="adapted") for one in full_evaluation().candidates[:1]]
+    kept = full_evaluation(candidates=same, best={"to keep": "adapted"}, why_kept="none is better")
+    text = text_of(read(tmp_path, evaluation=kept))
+    assert "To keep: adapted; none is better. checkpoint-100 has the weights of adapted." in text
+    assert "--save-best" not in text
 
 
 def test_model_below_log_mel_is_called_so(tmp_path: Path) -> None:
