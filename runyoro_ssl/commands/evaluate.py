@@ -89,7 +89,7 @@ def evaluate(**given: Any) -> Evaluated:
     folder.mkdir(parents=True, exist_ok=True)
     write_evaluation(evaluation, folder)
     units = [_example(unit, load_sampling_rate(str(adapted))) for unit in outcome.units]
-    write_report(folder, evaluation=evaluation, units=units, with_audio=not options.no_audio)
+    write_report(folder, evaluation=evaluation, units=units, with_audio=not options.no_audio, dataset=options.data)
     if options.save_best:
         save_best(outcome.choices, evaluation.best[TO_KEEP], options.save_best)
     _write_cards(folder, adapted, options.save_best, evaluation.best.get(TO_KEEP))

@@ -119,8 +119,8 @@ class Speech:
     speakers: int
     intervals_over: Literal["speakers", "recordings", "clips"]
     num_groups: int
-    refused: int = 0
-    """Clips left out, as one of the models was trained on them."""
+    refused: int | None = 0
+    """Clips left out, as one of the models was trained on them; None: that could not be checked."""
     languages: Sequence[str] = ()
 
 
