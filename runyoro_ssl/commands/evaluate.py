@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,6 +67,11 @@ def evaluate(**given: Any) -> Evaluated:
     from runyoro_ssl.publish.report.write import write_report
 
     adapted = adapted_folder(options, is_given=bool(given.get("adapted")))
+    folder = options.output_dir or adapted
+    _check_folder(folder)
+    for name, data in (("--data", options.data), ("--other-data", options.other_data)):
+        if data is not None and not data.is_dir():
+            raise ConfigError(f"{name} {data}: no such dataset; give the folder that `invoke prepare` has written")
     base = base_folder(options.base, adapted)
     request = EvaluationRequest(
         base,
@@ -85,7 +91,6 @@ def evaluate(**given: Any) -> Evaluated:
     )
     outcome = compare(request)
     evaluation = outcome.evaluation
-    folder = options.output_dir or adapted
     folder.mkdir(parents=True, exist_ok=True)
     write_evaluation(evaluation, folder)
     units = [_example(unit, load_sampling_rate(str(adapted))) for unit in outcome.units]
@@ -94,6 +99,15 @@ def evaluate(**given: Any) -> Evaluated:
         save_best(outcome.choices, evaluation.best[TO_KEEP], options.save_best)
     _write_cards(folder, adapted, options.save_best, evaluation.best.get(TO_KEEP))
     return Evaluated(evaluation, folder, options.save_best)
+
+
+def _check_folder(folder: Path) -> None:
+    """Check that what is found can be written there, before it is looked for."""
+    there = next(one for one in (folder, *folder.absolute().parents) if one.exists())
+    if not there.is_dir():
+        raise ConfigError(f"--output-dir {folder}: {there} is a file; give a folder")
+    if not os.access(there, os.W_OK):
+        raise ConfigError(f"{folder}: {there} may not be written to; give another folder as --output-dir")
 
 
 def _write_cards(folder: Path, adapted: Path, kept: Path | None, which: str | None) -> None:

@@ -88,6 +88,7 @@ def test_a_model_beside_itself_differs_in_nothing(trained: Path, dataset: Path, 
     assert status == 0, err
     found = json.loads(Path("out", EVALUATION).read_text())
     assert found["verdict"]["kind"] == "no evidence"
+    assert found["verdict"]["sentence"].startswith("Both models are the same")
     assert {one["difference"] for one in found["measures"]} == {0.0}
     assert not (trained / EVALUATION).exists()
 
@@ -187,7 +188,7 @@ def test_a_model_without_a_head_has_no_loss(trained: Path, run_task: RunTask) ->
         ("--adapted {run} --base {model}/config.json", "is a file; give its folder"),
         ("--adapted {run} --base empty", "is empty; give a folder with config.json"),
         ("--adapted {hubert} --base {model}", 'is of type "hubert"'),
-        ("--adapted {run} --other-data nothing", "no such dataset"),
+        ("--adapted {run} --other-data nothing", "--other-data nothing: no such dataset; give the folder that"),
         ("--adapted {run} --other-data empty", "not a prepared dataset"),
         ("--adapted {run} --data empty", "not a prepared dataset"),
         ("--run nothing", "--run nothing: no such folder"),
@@ -202,24 +203,34 @@ def test_a_model_without_a_head_has_no_loss(trained: Path, run_task: RunTask) ->
         ("--run {run} --average last-9", "it has 2 checkpoints"),
         ("--adapted {run} --save-best x", "needs something to choose from"),
         ("--base {model} --adapted {model}", "is no run that tells its dataset"),
+        ("--adapted {run} --other-data {data}", "of its clips are heard as --data, too"),
+        ("--adapted {run} --max-minutes 0.01", "--max-minutes 0.01 is of 1 clips, which are too few"),
+        ("--adapted {run} --alignments nowhere", "no such folder of alignments"),
+        ("--adapted {run} --output-dir {model}/config.json", "config.json is a file; give a folder"),
+        ("--adapted {run} --output-dir {model}/config.json/below", "config.json is a file; give a folder"),
+        ("--adapted {run} --base {wide} --interpolate 0.5", "they do not mix"),
     ],
 )
 def test_wrong_input_is_a_line(
     *,
     one_run: Path,
     tiny_model: Path,
+    dataset: Path,
     run_task: RunTask,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     given: str,
     said: str,
 ) -> None:
-    """With what to give instead."""
+    """With what to give instead, before anything is heard."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("runyoro_ssl.evaluate.run.gather", None)
     Path("empty").mkdir()
     rate = build_tiny_model(Path("8k"), sampling_rate=8_000) if "{rate}" in given else Path()
+    wide = build_tiny_model(Path("wide"), intermediate_size=128) if "{wide}" in given else Path()
     transformers.HubertConfig().save_pretrained("hubert")
-    status, _, err = run_task("evaluate " + given.format(run=one_run, model=tiny_model, rate=rate, hubert="hubert"))
+    places = {"run": one_run, "model": tiny_model, "rate": rate, "wide": wide, "hubert": "hubert", "data": dataset}
+    status, _, err = run_task("evaluate " + given.format(**places))
     lines = [line for line in err.splitlines() if "profile_chosen" not in line]
     assert (status, len(lines), said in lines[-1]) == (1, 1, True), err
 

@@ -63,6 +63,13 @@ class HeldOut:
     refused: int | None = 0
     """Clips left out, as a model was trained on them; None: not known, for `not_known`."""
     not_known: str = ""
+    of_clips: int = 0
+    """So many there are to choose from."""
+
+    @property
+    def samples(self) -> set[tuple[int, int]]:
+        """The clips by length and checksum: the same for the same sound, whatever it is called."""
+        return {(clip.num_samples, clip.crc32) for clip in self.clips}
 
     @property
     def num_groups(self) -> int:
@@ -172,7 +179,8 @@ def choose_clips(
         )
     chosen = _spread(long_enough, round(max_seconds * sampling_rate), seed)
     refused = None if not_known else len(found) - len(left)
-    return replace(_held_out(chosen, waveforms, sampling_rate), refused=refused, not_known=not_known)
+    held_out = _held_out(chosen, waveforms, sampling_rate)
+    return replace(held_out, refused=refused, not_known=not_known, of_clips=len(long_enough))
 
 
 def choose_trained(dataset: Path, *, sampling_rate: int, max_seconds: float, seed: int = 0) -> HeldOut:
