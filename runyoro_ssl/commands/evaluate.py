@@ -60,7 +60,7 @@ def evaluate(**given: Any) -> Evaluated:
     config = resolve("evaluate", given)
     from runyoro_ssl.evaluate.candidates import save_best
     from runyoro_ssl.evaluate.heard.features import FeatureCache
-    from runyoro_ssl.evaluate.record import TO_KEEP, write_evaluation
+    from runyoro_ssl.evaluate.record import ADAPTED, TO_KEEP, write_evaluation
     from runyoro_ssl.evaluate.run import EvaluationRequest
     from runyoro_ssl.evaluate.run import evaluate as compare
     from runyoro_ssl.model.source import load_sampling_rate
@@ -97,7 +97,8 @@ def evaluate(**given: Any) -> Evaluated:
     write_report(folder, evaluation=evaluation, units=units, with_audio=not options.no_audio, dataset=options.data)
     if options.save_best:
         save_best(outcome.choices, evaluation.best[TO_KEEP], options.save_best)
-    _write_cards(folder, adapted, options.save_best, evaluation.best.get(TO_KEEP))
+    which = evaluation.best.get(TO_KEEP)
+    _write_cards(folder, adapted, options.save_best, None if which == ADAPTED else which)
     return Evaluated(evaluation, folder, options.save_best)
 
 
@@ -178,9 +179,12 @@ def show(done: Evaluated, given: Mapping[str, Any]) -> None:  # noqa: ARG001 - a
     verdict = evaluation.verdict
     print_lines([verdict.sentence, *(f"  because {reason}" for reason in verdict.reasons)])
     print_lines([f"  to settle it: {advice}" for advice in verdict.would_settle])
+    from runyoro_ssl.publish.card import CARD
     from runyoro_ssl.publish.report.write import REPORT_PAGE
 
-    kept = [("the best, saved", done.kept)] if done.kept else []
+    kept = [("the model to keep, saved", done.kept)] if done.kept else []
+    if done.kept and not (done.kept / CARD).is_file():
+        print_lines([f"{done.kept} has no {CARD}, as no run is known: `invoke publish` asks for one"])
     page = ("look at it and listen, in a browser", done.folder / REPORT_PAGE)
     close([("verdict", verdict.kind), page, ("every number", done.folder / EVALUATION), *kept])
 

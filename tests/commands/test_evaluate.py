@@ -115,6 +115,18 @@ def test_which_model_to_keep(trained: Path, run_task: RunTask) -> None:
     assert (status, "kept/best is there" in err) == (1, True)
 
 
+def test_a_model_that_is_saved_without_a_run_has_no_card(
+    trained: Path, tiny_model: Path, dataset: Path, run_task: RunTask
+) -> None:
+    """That is said, as publishing asks for one."""
+    plain = trained.parent / "plain"
+    shutil.copytree(trained / "checkpoint-4", plain)
+    given = f"--adapted {plain} --base {tiny_model} --data {dataset} --interpolate 0.5 --save-best kept"
+    status, out, err = run_task(f"evaluate {given}")
+    assert status == 0, err
+    assert "kept has no README.md, as no run is known" in " ".join(out.split())
+
+
 def test_candidates_leave_the_cache_as_small_as_it_was(
     trained: Path, run_task: RunTask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
