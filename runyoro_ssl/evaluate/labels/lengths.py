@@ -19,8 +19,8 @@ def in_seconds(labels: TimedLabels, place: Place) -> TimedLabels:
 
     Whole numbers that reach past the end of the recording count samples: at the rate of the recording, if the manifest
     says it, or else at the usual rate by which they end nearest to where the recording does; at 16 kHz, where that is
-    not known. Lines whose times are milliseconds are told by where they end, too. Of a recording that the manifest has in
-    part, an alignment may be longer.
+    not known. Lines whose times are milliseconds are told by where they end, too. Of a recording that the manifest has
+    in part, an alignment may be longer.
 
     Raises:
         EvaluationError: The lengths differ by more than 0.5 s.
