@@ -99,8 +99,8 @@ def probe(
         flaws = list(source.flaws)
     if info.duration_sec > max_seconds:
         raise AudioError(Reason.TOO_LONG, f"more decodes than is allowed: {limit}")
-    if broken is None and stated_sec is not None and is_shorter(info.duration_sec, stated_sec):
-        broken = AudioError(Reason.TRUNCATED, f"{info.duration_sec:.2f} s decode, its header says {stated_sec:.2f} s")
+    if broken is None and stated_sec is not None:
+        broken = find_cut(path, info.duration_sec)
     if broken is not None and info.duration_sec < USEFUL_SEC:
         raise broken
     if num_frames == 0:
@@ -108,6 +108,19 @@ def probe(
     if notes.gap_flaw is not None and notes.lost_sec >= info.duration_sec:
         raise notes.gap_flaw
     return replace(info, flaws=tuple(flaw for flaw in (*flaws, notes.gap_flaw, broken) if flaw is not None))
+
+
+def find_cut(path: Path, duration_sec: float) -> AudioError | None:
+    """What is missing of a file of which so many seconds decode, by its header; None: nothing, or that tells nothing.
+
+    Raises:
+        AudioError: As `stream`.
+    """
+    with _open(path) as source:
+        stated_sec = _plausible(source.stated_sec, path)
+    if stated_sec is None or not is_shorter(duration_sec, stated_sec):
+        return None
+    return AudioError(Reason.TRUNCATED, f"{duration_sec:.2f} s decode, its header says {stated_sec:.2f} s")
 
 
 def _plausible(stated_sec: float | None, path: Path) -> float | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,13 @@ if TYPE_CHECKING:
     from runyoro_ssl.evaluate.examples import HeardUnit
     from runyoro_ssl.evaluate.record import Evaluation
     from runyoro_ssl.publish.report.units import UnitExample
+
+
+SHOWN_OF_CANDIDATES = (
+    *("phones.abx_within", "phones.probe", "text.cer", "fit.below_guessing", "geometry.effective_rank"),
+    *("geometry.davies_bouldin", "units.stability", "retrieval.dtw", "forgetting.below_guessing"),
+)
+"""What the table of models that could be kept shows; evaluation.json has all."""
 
 
 @dataclass(frozen=True)
@@ -49,13 +57,18 @@ def evaluate(**given: Any) -> Evaluated:
     config = resolve("evaluate", given)
     from runyoro_ssl.evaluate.candidates import save_best
     from runyoro_ssl.evaluate.heard.features import FeatureCache
-    from runyoro_ssl.evaluate.record import BY_OTHERS, write_evaluation
+    from runyoro_ssl.evaluate.record import ADAPTED, TO_KEEP, write_evaluation
     from runyoro_ssl.evaluate.run import EvaluationRequest
     from runyoro_ssl.evaluate.run import evaluate as compare
     from runyoro_ssl.model.source import load_sampling_rate
     from runyoro_ssl.publish.report.write import write_report
 
     adapted = adapted_folder(options, is_given=bool(given.get("adapted")))
+    folder = options.output_dir or adapted
+    _check_folder(folder)
+    for name, data in (("--data", options.data), ("--other-data", options.other_data)):
+        if data is not None and not data.is_dir():
+            raise ConfigError(f"{name} {data}: no such dataset; give the folder that `invoke prepare` has written")
     base = base_folder(options.base, adapted)
     request = EvaluationRequest(
         base,
@@ -75,15 +88,24 @@ def evaluate(**given: Any) -> Evaluated:
     )
     outcome = compare(request)
     evaluation = outcome.evaluation
-    folder = options.output_dir or adapted
     folder.mkdir(parents=True, exist_ok=True)
     write_evaluation(evaluation, folder)
     units = [_example(unit, load_sampling_rate(str(adapted))) for unit in outcome.units]
-    write_report(folder, evaluation=evaluation, units=units, with_audio=not options.no_audio)
+    write_report(folder, evaluation=evaluation, units=units, with_audio=not options.no_audio, dataset=options.data)
     if options.save_best:
-        save_best(outcome.choices, evaluation.best[BY_OTHERS], options.save_best)
-    _write_cards(folder, adapted, options.save_best, evaluation.best.get(BY_OTHERS))
+        save_best(outcome.choices, evaluation.best[TO_KEEP], options.save_best)
+    which = evaluation.best.get(TO_KEEP)
+    _write_cards(folder, adapted, options.save_best, None if which == ADAPTED else which)
     return Evaluated(evaluation, folder, options.save_best)
+
+
+def _check_folder(folder: Path) -> None:
+    """Check that what is found can be written there, before it is looked for."""
+    there = next(one for one in (folder, *folder.absolute().parents) if one.exists())
+    if not there.is_dir():
+        raise ConfigError(f"--output-dir {folder}: {there} is a file; give a folder")
+    if not os.access(there, os.W_OK):
+        raise ConfigError(f"{folder}: {there} may not be written to; give another folder as --output-dir")
 
 
 def _write_cards(folder: Path, adapted: Path, kept: Path | None, which: str | None) -> None:
@@ -159,27 +181,32 @@ def show(done: Evaluated, given: Mapping[str, Any]) -> None:  # noqa: ARG001 - a
     print_lines([verdict.sentence, *warning, *(f"  because {reason}" for reason in verdict.reasons)])
     print_lines([f"  although {found}" for found in verdict.although])
     print_lines([f"  to settle it: {advice}" for advice in verdict.would_settle])
+    from runyoro_ssl.publish.card import CARD
     from runyoro_ssl.publish.report.write import REPORT_PAGE
 
-    kept = [("the best, saved", done.kept)] if done.kept else []
+    kept = [("the model to keep, saved", done.kept)] if done.kept else []
+    if done.kept and not (done.kept / CARD).is_file():
+        print_lines([f"{done.kept} has no {CARD}, as no run is known: `invoke publish` asks for one"])
     page = ("look at it and listen, in a browser", done.folder / REPORT_PAGE)
     close([("verdict", verdict.kind), page, ("every number", done.folder / EVALUATION), *kept])
 
 
 def _show_candidates(evaluation: Evaluation) -> None:
-    """Print what could be kept, and which is best by what."""
-    from runyoro_ssl.commands.measures_table import name_of, value_of
-    from runyoro_ssl.evaluate.candidates import FORGETTING, LOSS, OTHERS
-    from runyoro_ssl.evaluate.record import BY_LOSS, BY_OTHERS
+    """Print what could be kept, base and adapted model among it, which of it is to be kept, and why."""
+    from runyoro_ssl.commands.measures_table import NONE, lay_out_models
+    from runyoro_ssl.evaluate.candidates import values_of
+    from runyoro_ssl.evaluate.record import ADAPTED, BASE, BY_LOSS, TO_KEEP
 
-    keys = [key for key in (LOSS, *OTHERS, FORGETTING) if any(key in one.values for one in evaluation.candidates)]
-    kinds = [measure for key in keys if (measure := evaluation.get(key))]
-    rows = [[one.name, *(value_of(kind, one.values.get(kind.key)) for kind in kinds)] for one in evaluation.candidates]
-    print_table("What could be kept", ["model", *map(name_of, kinds)], rows)
-    by_loss, by_others = evaluation.best.get(BY_LOSS), evaluation.best.get(BY_OTHERS)
-    if by_loss is None:
-        print_lines([f"best by all but the loss, which is not known: {by_others}"])
-    elif by_loss == by_others:
-        print_lines([f"best by held-out loss and by the other measures: {by_loss}"])
-    else:
-        print_lines([f"best by held-out loss: {by_loss}; by the other measures, which follow use better: {by_others}"])
+    kinds = [measure for key in SHOWN_OF_CANDIDATES if (measure := evaluation.get(key))]
+    models: dict[tuple[str, str], Mapping[str, float]] = {
+        (name, NONE): values_of(evaluation.measures, name) for name in (BASE, ADAPTED)
+    }
+    models |= {
+        (one.name, f"is {one.same_as}" if one.same_as else one.verdict or NONE): one.values
+        for one in evaluation.candidates
+    }
+    for columns, rows in lay_out_models(models, kinds, table_width()):
+        print_table("What could be kept", columns, rows)
+    by_loss = evaluation.best.get(BY_LOSS)
+    print_lines([f"least held-out loss: {by_loss}"] if by_loss else [])
+    print_lines([f"to keep: {evaluation.best.get(TO_KEEP)}; {evaluation.why_kept}"])

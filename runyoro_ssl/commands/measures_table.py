@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from runyoro_ssl.evaluate.record import ADAPTED, BASE, LOG_MEL, RANDOM, ModelMeasure
@@ -11,6 +11,8 @@ from runyoro_ssl.page.amounts import figure, figures
 NONE = "-"
 EDGES = 3
 """Columns that the frame takes for each column of the table; one more at the end."""
+NARROWEST = 10
+"""Columns of a short name."""
 WIDE_NAMES, NARROW_NAMES = 40, 28
 """Columns that names of measures need, unless the longest is shorter, for intervals to stand beside their difference,
 and for log-mel and random to stand beside the two models."""
@@ -37,6 +39,37 @@ def lay_out(measures: Sequence[ModelMeasure], width: int) -> list[LaidOut]:
         return [below]
     others = [one for one in measures if one.values.keys() & {LOG_MEL, RANDOM}]
     return [_table(measures, both, "\n"), *([_table(others, [LOG_MEL, RANDOM], "\n")] if others else [])]
+
+
+def lay_out_models(
+    models: Mapping[tuple[str, str], Mapping[str, float]], measures: Sequence[ModelMeasure], width: int
+) -> Iterator[LaidOut]:
+    """A row for each model: its name, what is said of it, its measures; a further table where these do not fit.
+
+    `models`: by name and what is said of it, their values by key of the measure.
+    """
+    names = max([len(name) for name, _ in models] + [NARROWEST]) + EDGES
+    said = max([len(text) for _, text in models] + [len("beside")]) + EDGES
+    left, chosen = list(measures), list[ModelMeasure]()
+    while left:
+        room = width - names - said - 1
+        while left and (not chosen or room >= _column(left[0], models)):
+            room -= _column(left[0], models)
+            chosen.append(left.pop(0))
+        yield LaidOut(
+            ["model", "beside what is kept else", *map(name_of, chosen)],
+            [
+                [name, text, *(value_of(one, values.get(one.key)) for one in chosen)]
+                for (name, text), values in models.items()
+            ],
+        )
+        chosen = []
+
+
+def _column(measure: ModelMeasure, models: Mapping[tuple[str, str], Mapping[str, float]]) -> int:
+    """Columns that a measure needs for its values, and for the longest word of its name."""
+    values = [value_of(measure, values.get(measure.key)) for values in models.values()]
+    return max(map(len, [*values, *name_of(measure).split()])) + EDGES
 
 
 def value_of(measure: ModelMeasure, value: float | None) -> str:

@@ -30,6 +30,8 @@ class Published:
     licence: str | None
     address: str | None = None
     commit: str | None = None
+    must_decide: str | None = None
+    """What has to be found out about the licence before it can be sent."""
 
 
 def publish(**given: Any) -> Published:
@@ -47,13 +49,13 @@ def publish(**given: Any) -> Published:
     """
     options = own_options(PublishOptions, given, alone=True)
     from runyoro_ssl.publish.parcel import pack
-    from runyoro_ssl.publish.upload import check_licence, check_place, check_target, check_token, look, send
+    from runyoro_ssl.publish.upload import check_place, check_target, check_token, look, send
 
     target = check_target(options.repo_id, options.branch)
     parcel = pack(options.run, target.repo_id, licence=options.licence)
     if options.dry_run:
-        check_licence(parcel, is_public=not options.private)
-        return Published(target.repo_id, parcel.sizes, parcel.licence)
+        missing = None if options.private else parcel.must_decide
+        return Published(target.repo_id, parcel.sizes, parcel.licence, must_decide=missing)
     check_token(target)
     place = look(target)
     check_place(target, place, parcel, private=options.private, overwrite=options.overwrite)
@@ -88,6 +90,10 @@ def show(result: Published, given: Mapping[str, Any]) -> None:
     """Print what would be sent, and how; or where it now is."""
     if result.address is None:
         _show_files(f"For {result.repo_id}", result.sizes, result.licence)
+        if result.must_decide:
+            logs.print_lines(
+                [f"to send it, its licence must be settled (--licence), or --private: {result.must_decide}"]
+            )
         close(then=[("publish", command("publish", **{**given, "dry_run": None}))])
         return
     close(

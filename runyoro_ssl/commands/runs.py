@@ -67,6 +67,7 @@ def show(found: list[RunRecord], given: Mapping[str, Any]) -> None:
             for name, values in others.items()
             if values[index] != usual(values)
         ]
+        unlike += [f"  verdict: {run.verdict}"] if run.verdict else []
         course = _course(run, "contrastive_loss"), _course(run, "accuracy")
         rows.append(["\n".join([_name(run.folder, folder), *unlike]), run.state, _steps(run), *course])
     columns = ["run, and what is unlike the others", "state", "steps", "held-out loss", "accuracy"]
@@ -96,6 +97,8 @@ def _show_two(found: Sequence[RunRecord]) -> None:
     names = [run.folder.name for run in found]
     rows = [["folder", *(str(run.folder) for run in found)], ["state", *(run.state for run in found)]]
     rows.append(["steps", *map(_steps, found)])
+    if any(run.verdict for run in found):
+        rows.append(["verdict, beside its base", *(run.verdict or "not evaluated" for run in found)])
     datasets = {run.dataset for run in found if run.dataset}
     if len(datasets) > 1:
         rows.append(["datasets", *["not the same: their losses cannot be compared"] * len(found)])

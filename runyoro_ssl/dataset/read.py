@@ -36,7 +36,9 @@ def read_fingerprint(dataset_dir: Path) -> dict[str, Any]:
     try:
         fingerprint = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise DatasetError(f"{dataset_dir}: not a prepared dataset (no {FINGERPRINT}); {remedy}") from None
+        raise DatasetError(
+            f"{dataset_dir}: not a prepared dataset (no {FINGERPRINT}); give the folder that `invoke prepare` wrote"
+        ) from None
     except (ValueError, RecursionError) as error:
         raise DatasetError(f"{path}: damaged ({error}); {remedy} --overwrite") from None
     except OSError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 
 import numpy as np
@@ -25,6 +26,16 @@ def load_encoder(config: Config) -> Listener:
         CheckpointError: It cannot be had, or is no wav2vec 2.0 model.
     """
     return load_listener(pin_base(config.model), to_listen(config.hardware))
+
+
+def key_of_weights(encoder: Listener) -> str:
+    """What the features of a model depend on, but for its precision: all that it has learned, wherever it lies."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(encoder.model.wav2vec2.state_dict().items()):
+        if name != "masked_spec_embed":  # drawn where a file lacks it, and nothing is masked here
+            digest.update(name.encode())
+            digest.update(tensor.detach().float().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]
 
 
 def features_of(encoder: Listener, samples: np.ndarray, layers: Sequence[int]) -> np.ndarray:

@@ -11,7 +11,7 @@ import numpy as np
 from rich.progress import Progress
 
 from runyoro_ssl.bars import progress
-from runyoro_ssl.embed.encoder import choose_layers, features_of
+from runyoro_ssl.embed.encoder import choose_layers, features_of, key_of_weights
 from runyoro_ssl.embed.units import Sample, Units, UnitSpan, find_units, stretches
 from runyoro_ssl.embed.windows import Decoded, cut, listen
 from runyoro_ssl.embed.write import CSV, NPZ, PARQUET, check_new, opened, write_csv, write_text_grid
@@ -120,14 +120,16 @@ def _choose(request: Request, encoder: Listener) -> tuple[list[int], Units | Non
             raise EmbedError("--units are of one layer: give its number as --layer")
         return layers, None
     units = Units.load(request.units)
-    layers = choose_layers(str(units.layer) if request.layer is None else request.layer, encoder.num_layers)
-    if layers != [units.layer]:
-        raise EmbedError(f"--units {request.units} are of layer {units.layer}; leave --layer out")
     if units.centres.shape[1] != encoder.hidden_size:
         raise EmbedError(
             f"--units {request.units} are of a model with {units.centres.shape[1]} numbers a frame, this one has "
             f"{encoder.hidden_size}; give that as --model"
         )
+    if units.model != key_of_weights(encoder):
+        raise EmbedError(f"--units {request.units} were found with another model, and mean nothing here; give that one")
+    layers = choose_layers(str(units.layer) if request.layer is None else request.layer, encoder.num_layers)
+    if layers != [units.layer]:
+        raise EmbedError(f"--units {request.units} are of layer {units.layer}; leave --layer out")
     return layers, units
 
 
@@ -160,7 +162,7 @@ class _Run:
         for name in self.heard:
             for features in self.features(name):
                 sample.show(features[:, 0])
-        return find_units(sample, num_units, self.layers[0], seed=self.request.seed)
+        return find_units(sample, num_units, self.layers[0], seed=self.request.seed, model=key_of_weights(self.encoder))
 
     def write(self, units: Units | None) -> dict[str, np.ndarray]:
         """Write the features, if they are wanted; the labels by recording, if there are units."""

@@ -28,10 +28,11 @@ class UnitSpan(NamedTuple):
 
 @dataclass(frozen=True)
 class Units:
-    """Centres float32 (K, H) of features of a layer."""
+    """Centres float32 (K, H) of features of a layer. `model`: the key of the weights that gave these."""
 
     centres: np.ndarray
     layer: int
+    model: str
 
     def label(self, features: np.ndarray) -> np.ndarray:
         """The nearest unit of each frame. float32 (F, H) -> int64 (F,)."""
@@ -42,7 +43,7 @@ class Units:
     def save(self, path: Path) -> None:
         """Write them, so that other recordings can be labelled with the same."""
         with replacing(path) as temporary, temporary.open("wb") as file:
-            np.savez(file, centres=self.centres, layer=np.int64(self.layer))
+            np.savez(file, centres=self.centres, layer=np.int64(self.layer), model=self.model)
 
     @classmethod
     def load(cls, path: Path) -> Units:
@@ -55,13 +56,14 @@ class Units:
         try:
             with np.load(path, allow_pickle=False) as found:
                 centres, layer = found["centres"].astype(np.float32), int(found["layer"])
+                model = str(found["model"])
         except FileNotFoundError:
             raise EmbedError(f"--units {path}: no such file; {remedy}") from None
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise EmbedError(f"--units {path} holds no units ({type(error).__name__}); {remedy}") from None
         if centres.ndim != 2 or not np.isfinite(centres).all():  # noqa: PLR2004 - (K, H)
             raise EmbedError(f"--units {path} holds no units (centres {centres.shape}); {remedy}")
-        return cls(centres, layer)
+        return cls(centres, layer, model)
 
 
 class Sample:
@@ -89,7 +91,7 @@ class Sample:
         return self._frames[0]
 
 
-def find_units(sample: Sample, num_units: int, layer: int, *, seed: int) -> Units:
+def find_units(sample: Sample, num_units: int, layer: int, *, seed: int, model: str) -> Units:
     """Cluster frames by mini-batch k-means, as an evaluation does, and as HuBERT's units are found.
 
     Raises:
@@ -101,7 +103,7 @@ def find_units(sample: Sample, num_units: int, layer: int, *, seed: int) -> Unit
             f"more recordings, or at most {sample.num_shown // MIN_FRAMES_A_UNIT} units"
         )
     means = fit_units(sample.frames, np.random.default_rng(seed), num_units)
-    return Units(means.cluster_centers_.astype(np.float32), layer)
+    return Units(means.cluster_centers_.astype(np.float32), layer, model)
 
 
 def stretches(labels: np.ndarray, frame_sec: float, length_sec: float) -> Iterator[UnitSpan]:

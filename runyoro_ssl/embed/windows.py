@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from runyoro_ssl.audio.blocks import SampleQueue
-from runyoro_ssl.audio.decode import stream
+from runyoro_ssl.audio.decode import find_cut, stream
 from runyoro_ssl.audio.notes import Notes
 from runyoro_ssl.batches.build import NORMALISATION_EPSILON
 from runyoro_ssl.errors import AudioError, EmbedError
@@ -65,6 +65,8 @@ def listen(path: Path, frames: Frames, *, normalize: bool) -> tuple[Decoded, Not
         samples = block.astype(np.float64)
         num_samples += len(block)
         total, squares = total + float(samples.sum()), squares + float(samples @ samples)
+    if (missing := find_cut(path, num_samples / frames.sample_rate)) is not None:
+        notes.flaws.append(missing)
     if frames.count(num_samples) == 0:
         length, least = num_samples / frames.sample_rate, frames.receptive / frames.sample_rate
         raise EmbedError(f"{path}: {length:.3f} s is too short for a frame, which takes {least:.3f} s; leave it out")

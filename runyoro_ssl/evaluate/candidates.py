@@ -6,32 +6,48 @@ import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
-
-import numpy as np
 
 from runyoro_ssl.config import FittedHardware
 from runyoro_ssl.disk.durable import new_folder
 from runyoro_ssl.errors import EvaluationError
+from runyoro_ssl.evaluate.choice import Beside
 from runyoro_ssl.evaluate.compared.of_features import FeatureMeasures
 from runyoro_ssl.evaluate.compared.of_fit import measure_fit
+from runyoro_ssl.evaluate.compared.of_labels import LabelMeasures, Labels
 from runyoro_ssl.evaluate.heard.clips import HeldOut
 from runyoro_ssl.evaluate.heard.features import FeatureCache
-from runyoro_ssl.evaluate.heard.material import gather
+from runyoro_ssl.evaluate.heard.material import HeardMaterial, gather
+from runyoro_ssl.evaluate.heard.subjects import key_of
 from runyoro_ssl.evaluate.mixtures import average, interpolation, mixed, write_mixture
-from runyoro_ssl.evaluate.record import ADAPTED, BASE, BY_LOSS, BY_OTHERS, KeepableModel, ModelMeasure
-from runyoro_ssl.evaluate.verdict import CODES_KEPT
+from runyoro_ssl.evaluate.record import ADAPTED, BASE, Judgement, KeepableModel, ModelMeasure
+from runyoro_ssl.evaluate.verdict import FIT, judge
 from runyoro_ssl.model.source import CONFIG, EXTRACTOR, WEIGHTS
 
 ModelKind = Literal["checkpoint", "interpolation", "average"]
 NUMBERED = re.compile(r"checkpoint-(\d+)")
-LOSS, CODES = "fit.below_guessing", "fit.hard_perplexity"
-OTHERS = {"geometry.effective_rank": 1, "geometry.davies_bouldin": -1, "units.stability": 1, "retrieval.dtw": 1}
-"""What ranks candidates besides the loss, and which way is good: Whetten et al., 2025, arXiv 2501.05966, found the loss
-to rank models badly, and ranks and clusters to follow what they are good for."""
-FORGETTING = "forgetting.below_guessing"
+NOTHING_NEW = Judgement("no evidence", "It has the weights of another model that was measured.")
+
+
+@dataclass(frozen=True)
+class Sides:
+    """The base and the adapted model, as they were measured beside each other; with what others are to be measured.
+
+    `kept`: which of them is kept where nothing is better. `layer`: at which geometry and units of models like the
+    adapted one are measured. `heard`: the clips, by family.
+    """
+
+    folders: Mapping[str, Path]
+    heard: Mapping[str, HeldOut]
+    labels: Labels
+    cache: FeatureCache
+    hardware: FittedHardware
+    material: HeardMaterial
+    measures: Sequence[ModelMeasure]
+    kept: str
+    layer: int
 
 
 @dataclass(frozen=True)
@@ -84,51 +100,65 @@ def last_averaged(run: Path, number: int) -> ModelChoice:
     )
 
 
-def measure_candidates(
-    options: Sequence[ModelChoice],
-    base: Path,
-    heard: Mapping[str, HeldOut],
-    cache: FeatureCache,
-    hardware: FittedHardware,
-) -> Iterator[KeepableModel]:
-    """Measure each as the adapted model is measured; features at the base's layer."""
-    for option in options:
-        (first, _), *more = option.parts
-        with mixed(option.parts) if more else nullcontext(first) as folder:
-            others = {family: one for family, one in heard.items() if family != "fit"}
-            models = {BASE: base, ADAPTED: folder}
-            material = gather(
-                models, heard["fit"], cache, hardware, others=others, with_context=False, fits_of=[ADAPTED]
-            )
-            measures = [
-                *measure_fit(material, dict(heard), replicates=0),
-                *FeatureMeasures(material, replicates=0).all(),
-            ]
-        values = {one.key: one.values[ADAPTED] for one in measures if ADAPTED in one.values}
-        cache.release(material.features_of(ADAPTED))  # the base's are the next one's, too
-        yield KeepableModel(option.name, option.kind, option.step, values)
+def measure_candidates(options: Sequence[ModelChoice], sides: Sides) -> Iterator[Beside]:
+    """Measure each beside the model that is kept else, as the adapted model is beside its base.
 
-
-def best(candidates: Sequence[KeepableModel], measures: Sequence[ModelMeasure]) -> dict[str, str]:
-    """The name of the best by the loss, and by the other measures: the least mean place among those not collapsed.
-
-    The base and the adapted model of the evaluation, whose measures are given, take part: none may be better.
+    One of the same weights as another that was measured is not heard again: it is that model.
     """
-    if not candidates:
-        return {}
-    sides = {name: {one.key: one.values[name] for one in measures if name in one.values} for name in (BASE, ADAPTED)}
-    every = [*(KeepableModel(name, "checkpoint", None, values) for name, values in sides.items()), *candidates]
-    found: dict[str, str] = {}
-    if with_loss := [one for one in every if LOSS in one.values]:
-        found[BY_LOSS] = max(with_loss, key=lambda one: one.values[LOSS]).name
-    least = CODES_KEPT * sides[BASE].get(CODES, 0.0)
-    healthy = [one for one in every if one.name == BASE or one.values.get(CODES, np.inf) >= least]
-    places = np.zeros(len(healthy))
-    for key, sign in {**OTHERS, FORGETTING: 1}.items():
-        if all(key in one.values for one in healthy):
-            places += np.argsort(np.argsort([-sign * one.values[key] for one in healthy], kind="stable"))
-    found[BY_OTHERS] = healthy[int(np.argmin(places))].name
-    return found
+    known: dict[str, KeepableModel] = {}
+    for name in (ADAPTED, BASE):
+        known[key_of(sides.folders[name])] = KeepableModel(name, "checkpoint", None, values_of(sides.measures, name))
+    for option in options:
+        with mixed(option.parts) if len(option.parts) > 1 else nullcontext(option.parts[0][0]) as folder:
+            key = key_of(_end(option) or folder)
+            if (same := known.get(key)) is not None:
+                which = same.same_as or same.name
+                model = KeepableModel(option.name, option.kind, option.step, same.values, same_as=which)
+                yield Beside(model, (), NOTHING_NEW)
+                continue
+            found = _measure_beside(option, folder, sides)
+        known[key] = found.model
+        yield found
+
+
+def _end(option: ModelChoice) -> Path | None:
+    """The model that a mixture is, where all of it is of one; None where it is none."""
+    shares = [(folder, share) for folder, share in option.parts if share]
+    return shares[0][0] if len(shares) == 1 else None
+
+
+def _measure_beside(option: ModelChoice, folder: Path, sides: Sides) -> Beside:
+    heard = sides.heard
+    others = {family: one for family, one in heard.items() if family != "fit"}
+    own = gather({ADAPTED: folder}, heard["fit"], sides.cache, sides.hardware, others=others, with_context=False)
+    fits = sides.material.fits.get(sides.kept)
+    material = replace(
+        own,
+        features={BASE: sides.material.features[sides.kept], **own.features},
+        fits={**({BASE: fits} if fits else {}), **own.fits},
+    )
+    features = FeatureMeasures(material, at=sides.layer)
+    measures = [
+        *LabelMeasures(material, sides.labels, features.own_layers).all(),
+        *measure_fit(material, dict(heard)),
+        *features.all(),
+    ]
+    sides.cache.release(own.features_of(ADAPTED))  # those of the model that is kept else are the next one's, too
+    verdict = judge(measures, minutes=heard["fit"].seconds / 60, num_codes=material.num_codes)
+    values = values_of(measures, ADAPTED)
+    return Beside(KeepableModel(option.name, option.kind, option.step, values, verdict.kind), measures, verdict)
+
+
+def values_of(measures: Sequence[ModelMeasure], name: str) -> dict[str, float]:
+    """The value of each measure of a subject, by key; of change, which is of two models, none."""
+    return {one.key: one.values[name] for one in measures if name in one.values}
+
+
+def best_by_loss(candidates: Sequence[KeepableModel], measures: Sequence[ModelMeasure]) -> str | None:
+    """The name of the model with the least held-out loss beside that of guessing; None where no loss is known."""
+    sides = [KeepableModel(name, "checkpoint", None, values_of(measures, name)) for name in (ADAPTED, BASE)]
+    with_loss = [one for one in (*sides, *candidates) if FIT in one.values and one.same_as is None]
+    return max(with_loss, key=lambda one: one.values[FIT]).name if with_loss else None
 
 
 def save_best(options: Sequence[ModelChoice], name: str, folder: Path) -> Path:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -40,16 +40,40 @@ def write_mixture(parts: Sequence[tuple[Path, float]], folder: Path) -> None:
     """
     states = [_load(model).state_dict() for model, _ in parts]
     target = _load(parts[-1][0])
-    for (model, _), state in zip(parts, states, strict=True):
-        for name, tensor in target.state_dict().items():
-            if name not in state or state[name].shape != tensor.shape:
-                raise EvaluationError(f"{parts[-1][0]} and {model} have other weights, {name} first; they do not mix")
+    _compare(parts, states)
     for name, tensor in target.state_dict().items():
         if tensor.is_floating_point():
             sums = (share * state[name].double() for (_, share), state in zip(parts, states, strict=True))
             tensor.copy_(sum(sums))
     target.save_pretrained(folder)
     shutil.copyfile(parts[-1][0] / EXTRACTOR, folder / EXTRACTOR)
+
+
+def check_alike(parts: Sequence[tuple[Path, float]]) -> None:
+    """Check by their settings alone, before anything is heard, that models are of shapes that mix.
+
+    Raises:
+        EvaluationError: They are not, or have no settings that can be read.
+    """
+    _compare(parts, [_shape(model).state_dict() for model, _ in parts])
+
+
+def _compare(parts: Sequence[tuple[Path, float]], states: Sequence[Mapping[str, torch.Tensor]]) -> None:
+    for (model, _), state in zip(parts, states, strict=True):
+        for name, tensor in states[-1].items():
+            if name not in state or state[name].shape != tensor.shape:
+                raise EvaluationError(f"{parts[-1][0]} and {model} have other weights, {name} first; they do not mix")
+
+
+def _shape(folder: Path) -> Any:
+    """A model of a folder's settings, without weights."""
+    transformers = import_transformers()
+    try:
+        settings = transformers.Wav2Vec2Config.from_pretrained(folder, **FROM_A_FOLDER)
+        with torch.device("meta"):
+            return transformers.Wav2Vec2ForPreTraining(settings)
+    except UNREADABLE as error:
+        raise EvaluationError(cannot_load(str(folder), "the model", error)) from None
 
 
 def _load(folder: Path) -> Any:

@@ -16,7 +16,7 @@ VERSION = 1
 BASE, ADAPTED, LOG_MEL, RANDOM = SUBJECTS = ("base", "adapted", "log-mel", "random")
 """What is measured: the two models, log-mel spectra, and random weights of the same shape."""
 MeasureFamily = Literal["fit", "forgetting", "memory", "geometry", "units", "retrieval", "phones", "text", "change"]
-BY_LOSS, BY_OTHERS = "held-out loss", "other measures"
+BY_LOSS, TO_KEEP = "held-out loss", "to keep"
 """The keys of `Evaluation.best`."""
 OF_OTHER_SPEECH: tuple[MeasureFamily, ...] = ("forgetting", "memory")
 """What was measured on other clips than the held-out ones."""
@@ -94,12 +94,17 @@ class Judgement:
 
 @dataclass(frozen=True)
 class KeepableModel:
-    """A model that could be kept: a checkpoint, or a mixture; its measures by key."""
+    """A model that could be kept: a checkpoint, or a mixture; its measures by key.
+
+    `verdict`: on it beside the model that is kept else. `same_as`: the name of the model that has the same weights.
+    """
 
     name: str
     kind: Literal["checkpoint", "interpolation", "average"]
     step: int | None
     values: Mapping[str, float]
+    verdict: JudgementKind | None = None
+    same_as: str | None = None
 
 
 @dataclass(frozen=True)
@@ -116,8 +121,8 @@ class Speech:
     speakers: int
     intervals_over: Literal["speakers", "recordings", "clips"]
     num_groups: int
-    refused: int = 0
-    """Clips left out, as one of the models was trained on them."""
+    refused: int | None = 0
+    """Clips left out, as one of the models was trained on them; None: that could not be checked."""
     languages: Sequence[str] = ()
 
 
@@ -135,7 +140,8 @@ class Evaluation:
     """Measures that could not be made, and why."""
     candidates: Sequence[KeepableModel] = ()
     best: Mapping[str, str] = field(default_factory=dict)
-    """The best candidate, by "held-out loss" and by "other measures"."""
+    """The name of the model with the least "held-out loss", and of that "to keep" by the written rule."""
+    why_kept: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)
     seconds: float = 0.0
     """How long it took."""

@@ -139,8 +139,9 @@ def _evaluated(evaluation: Evaluation) -> str:
     intervals = (
         f"Intervals are of 95 %, over {over}" if over else f"For intervals the {speech.intervals_over} are too few"
     )
+    new = "that neither model was trained on" if speech.refused is not None else "(not checked: trained on or not)"
     heard = (
-        f"{speech.seconds / 60:.1f} minutes of speech that neither model was trained on: {speech.clips} clips of "
+        f"{speech.seconds / 60:.1f} minutes of speech {new}: {speech.clips} clips of "
         f"{speech.recordings} recordings; speakers: {speech.speakers or 'not known'}. {intervals}."
     )
     reasons = [f"- {reason}" for reason in [*filter(None, [beaten_by_log_mel(evaluation)]), *found.reasons]]

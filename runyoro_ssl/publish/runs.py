@@ -13,7 +13,8 @@ from typing import Any
 
 from runyoro_ssl.config import Config
 from runyoro_ssl.disk.lock import is_held
-from runyoro_ssl.errors import CheckpointError
+from runyoro_ssl.errors import CheckpointError, EvaluationError
+from runyoro_ssl.evaluate.record import read_evaluation
 from runyoro_ssl.model.source import RESULT_FILE, RUN_FILE
 from runyoro_ssl.resolve import section_type
 from runyoro_ssl.setting import deciding
@@ -41,6 +42,14 @@ class RunRecord:
     validations: Mapping[str, Mapping[str, float | None]] = field(default_factory=dict)
     dataset: str | None = None
     """The hash of its dataset's content, where a checkpoint tells."""
+
+    @property
+    def verdict(self) -> str | None:
+        """What its evaluation says; None where there is none that can be read."""
+        with suppress(EvaluationError):
+            found = read_evaluation(self.folder)
+            return found.verdict.kind if found else None
+        return None
 
 
 def find_runs(folder: Path) -> list[RunRecord]:

@@ -89,6 +89,7 @@ def test_a_model_beside_itself_differs_in_nothing(trained: Path, dataset: Path, 
     assert status == 0, err
     found = json.loads(Path("out", EVALUATION).read_text())
     assert found["verdict"]["kind"] == "no evidence"
+    assert found["verdict"]["sentence"].startswith("Both models are the same")
     assert {one["difference"] for one in found["measures"]} == {0.0}
     assert not (trained / EVALUATION).exists()
 
@@ -102,8 +103,10 @@ def test_which_model_to_keep(trained: Path, run_task: RunTask) -> None:
     names = [one.name for one in found.candidates]
     assert names == ["checkpoint-2", "checkpoint-4", "0.5 adapted, 0.5 base", "1 adapted, 0 base", "mean of the last 2"]
     assert set(found.best.values()) <= {*names, "base", "adapted"}
-    assert "best by held-out loss" in out
-    assert f"this is: {found.best['other measures']}" in Path("kept/best/README.md").read_text()
+    assert [one.same_as for one in found.candidates] == [None, "adapted", None, "adapted", None]
+    shown = " ".join(out.split())
+    assert f"to keep: {found.best['to keep']}; none of the others is better than base" in shown
+    assert f"this is: {found.best['to keep']}" in Path("kept/best/README.md").read_text()
     assert "model-index" not in Path("kept/best/README.md").read_text()
     loaded = load_file("kept/best/model.safetensors")
     assert loaded.keys() == load_file(trained / "model.safetensors").keys()
@@ -111,6 +114,18 @@ def test_which_model_to_keep(trained: Path, run_task: RunTask) -> None:
     assert whole == pytest.approx(found.get("fit.contrastive_loss").values["adapted"])  # type: ignore[union-attr]
     status, _, err = run_task(f"evaluate --run {trained} --interpolate 0.5 --save-best kept/best")
     assert (status, "kept/best is there" in err) == (1, True)
+
+
+def test_a_model_that_is_saved_without_a_run_has_no_card(
+    trained: Path, tiny_model: Path, dataset: Path, run_task: RunTask
+) -> None:
+    """That is said, as publishing asks for one."""
+    plain = trained.parent / "plain"
+    shutil.copytree(trained / "checkpoint-4", plain)
+    given = f"--adapted {plain} --base {tiny_model} --data {dataset} --interpolate 0.5 --save-best kept"
+    status, out, err = run_task(f"evaluate {given}")
+    assert status == 0, err
+    assert "kept has no README.md, as no run is known" in " ".join(out.split())
 
 
 def test_candidates_leave_the_cache_as_small_as_it_was(
@@ -186,7 +201,7 @@ def test_a_model_without_a_head_has_no_loss(trained: Path, run_task: RunTask) ->
         ("--adapted {run} --base {model}/config.json", "is a file; give its folder"),
         ("--adapted {run} --base empty", "is empty; give a folder with config.json"),
         ("--adapted {hubert} --base {model}", 'is of type "hubert"'),
-        ("--adapted {run} --other-data nothing", "no such dataset"),
+        ("--adapted {run} --other-data nothing", "--other-data nothing: no such dataset; give the folder that"),
         ("--adapted {run} --other-data empty", "not a prepared dataset"),
         ("--adapted {run} --data empty", "not a prepared dataset"),
         ("--run nothing", "--run nothing: no such folder"),
@@ -201,24 +216,34 @@ def test_a_model_without_a_head_has_no_loss(trained: Path, run_task: RunTask) ->
         ("--run {run} --average last-9", "it has 2 checkpoints"),
         ("--adapted {run} --save-best x", "needs something to choose from"),
         ("--base {model} --adapted {model}", "is no run that tells its dataset"),
+        ("--adapted {run} --other-data {data}", "of its clips are heard as --data, too"),
+        ("--adapted {run} --max-minutes 0.01", "--max-minutes 0.01 is of 1 clips, which are too few"),
+        ("--adapted {run} --alignments nowhere", "no such folder of alignments"),
+        ("--adapted {run} --output-dir {model}/config.json", "config.json is a file; give a folder"),
+        ("--adapted {run} --output-dir {model}/config.json/below", "config.json is a file; give a folder"),
+        ("--adapted {run} --base {wide} --interpolate 0.5", "they do not mix"),
     ],
 )
 def test_wrong_input_is_a_line(
     *,
     one_run: Path,
     tiny_model: Path,
+    dataset: Path,
     run_task: RunTask,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     given: str,
     said: str,
 ) -> None:
-    """With what to give instead."""
+    """With what to give instead, before anything is heard."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("runyoro_ssl.evaluate.run.gather", None)
     Path("empty").mkdir()
     rate = build_tiny_model(Path("8k"), sampling_rate=8_000) if "{rate}" in given else Path()
+    wide = build_tiny_model(Path("wide"), intermediate_size=128) if "{wide}" in given else Path()
     transformers.HubertConfig().save_pretrained("hubert")
-    status, _, err = run_task("evaluate " + given.format(run=one_run, model=tiny_model, rate=rate, hubert="hubert"))
+    places = {"run": one_run, "model": tiny_model, "rate": rate, "wide": wide, "hubert": "hubert", "data": dataset}
+    status, _, err = run_task("evaluate " + given.format(**places))
     lines = [line for line in err.splitlines() if "profile_chosen" not in line]
     assert (status, len(lines), said in lines[-1]) == (1, 1, True), err
 

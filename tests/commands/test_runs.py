@@ -13,6 +13,7 @@ import pytest
 from conftest import short_run
 from runyoro_ssl import runs
 from runyoro_ssl.disk.lock import is_held
+from runyoro_ssl.evaluate.record import EVALUATION, Evaluation, Judgement, Speech, write_evaluation
 from runyoro_ssl.publish.runs import differing, find_runs, read_run
 from runyoro_ssl.train.health import journal
 from runyoro_ssl.train.run_lock import LOCK, lock_run
@@ -49,6 +50,18 @@ def test_list_says_what_each_is_and_how_it_differs(two: Path, run_task: RunTask)
     best = json.loads((two / "one" / "result.json").read_text())["validations"]["best"]
     assert one.validations["best"] == best
     assert f"{best['eval/contrastive_loss']:.3f}" in out
+
+
+def test_the_verdict_of_an_evaluation_is_shown(two: Path, run_task: RunTask) -> None:
+    """In the list, and beside another that has none; a damaged one is as if it were not there."""
+    verdict = Judgement("fits better", "It fits.")
+    write_evaluation(Evaluation("a", "b", Speech(4, 21.0, 1, 0, "clips", 4), verdict, []), two / "one")
+    assert "verdict: fits better" in run_task(f"runs --folder {two}")[1]
+    text = " ".join(run_task(f"runs {two / 'one'} {two / 'below' / 'other'}")[1].split())
+    assert "verdict, beside its base │ fits better │ not evaluated" in text
+    (two / "one" / EVALUATION).write_text("{}")
+    assert "verdict:" not in run_task(f"runs --folder {two}")[1]
+    (two / "one" / EVALUATION).unlink()
 
 
 def test_two_runs_stand_side_by_side(two: Path, run_task: RunTask) -> None:

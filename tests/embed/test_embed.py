@@ -14,6 +14,7 @@ import soundfile as sf
 import torch
 from praatio import textgrid
 from pyarrow import parquet
+from safetensors.torch import load_file, save_file
 
 from conftest import build_tiny_model, transformers
 from runyoro_ssl import embed
@@ -194,6 +195,21 @@ def test_others_are_labelled_with_the_same_units(files: list[Path], tiny_model: 
     other = build_tiny_model(tmp_path / "wider", hidden_size=64)
     with pytest.raises(EmbedError, match="32 numbers a frame, this one has 64"):
         embed(files=files, model=other, units=tmp_path / "a.centres.npz", output=tmp_path / "c.csv")
+    for alike in (build_tiny_model(tmp_path / "alike"), build_tiny_model(tmp_path / "flat", num_hidden_layers=1)):
+        weights = load_file(alike / "model.safetensors")
+        save_file({name: 2 * tensor for name, tensor in weights.items()}, alike / "model.safetensors", {"format": "pt"})
+        with pytest.raises(EmbedError, match="were found with another model"):
+            embed(files=files, model=alike, units=tmp_path / "a.centres.npz", output=tmp_path / "c.csv")
+
+
+def test_a_recording_that_was_cut_off_is_said(encoder: Listener, long: Path, tmp_path: Path) -> None:
+    """By its header; it is used as far as it goes."""
+    whole = long.read_bytes()
+    (tmp_path / "cut.flac").write_bytes(whole[: len(whole) // 2])
+    heard, notes = listen(tmp_path / "cut.flac", encoder.frames, normalize=True)
+    assert heard.num_samples > 0
+    assert "its header says" in " ".join(map(str, notes.flaws))
+    assert listen(long, encoder.frames, normalize=True)[1].flaws == []
 
 
 def test_same_units_every_time(files: list[Path], tiny_model: Path, tmp_path: Path) -> None:
@@ -217,7 +233,9 @@ def test_sample_is_drawn_evenly() -> None:
     few = Sample(100_000, np.random.default_rng(0))
     few.show(frames)
     means = fit_units(frames, np.random.default_rng(0), 4)
-    np.testing.assert_array_equal(find_units(few, 4, 1, seed=0).centres, means.cluster_centers_.astype(np.float32))
+    np.testing.assert_array_equal(
+        find_units(few, 4, 1, seed=0, model="").centres, means.cluster_centers_.astype(np.float32)
+    )
 
 
 def test_stretches() -> None:

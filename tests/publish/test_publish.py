@@ -119,6 +119,14 @@ def test_dry_run_asks_nothing(member: HubDouble, folder: Path) -> None:
     assert member.requests == []
 
 
+def test_dry_run_says_that_a_licence_is_to_be_settled(member: HubDouble, tmp_path: Path) -> None:
+    """Beside what would be sent."""
+    found = publish(run=finished(tmp_path / "run", "facebook/mms-300m", COMMIT), repo_id=NAME, dry_run=True)
+    assert found.must_decide
+    assert found.sizes.keys() == FILES
+    assert member.requests == []
+
+
 def test_branch_is_made(member: HubDouble, folder: Path) -> None:
     """And main is left as it is."""
     publish(run=folder, repo_id=NAME, yes=True)

@@ -97,7 +97,7 @@ def full_evaluation(**changed: Any) -> Evaluation:
             KeepableModel(f"interpolation {part}", "interpolation", None, candidate(500).values)
             for part in (0.25, 0.5, 0.75)
         ],
-        "best": {"held-out loss": "checkpoint-900", "other measures": "checkpoint-400"},
+        "best": {"held-out loss": "checkpoint-900", "to keep": "checkpoint-400"},
         "versions": {"runyoro_ssl": "0.9", "torch": "2.13"},
         "seconds": 96.0,
     }

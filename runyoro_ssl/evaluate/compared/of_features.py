@@ -58,6 +58,8 @@ class FeatureMeasures:
 
     material: HeardMaterial
     replicates: int = REPLICATES
+    at: int | None = None
+    """The layer of geometry and units, where it is given; None: that at which the base is best."""
     left_out: dict[str, str] = field(default_factory=dict)
     """What could not be measured, and why."""
     units_of_b: dict[int, np.ndarray] = field(default_factory=dict)
@@ -76,7 +78,8 @@ class FeatureMeasures:
         """The same, but for the adapted model the base's, where it has as many: ranks compare within a layer only."""
         if not self._are_alike:
             return self.own_layers
-        return {**self.own_layers, ADAPTED: self.own_layers[BASE]}
+        layer = self.own_layers[BASE] if self.at is None else self.at
+        return {**self.own_layers, BASE: layer, ADAPTED: layer}
 
     @cached_property
     def _are_alike(self) -> bool:

@@ -8,7 +8,7 @@ import zlib
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain, zip_longest
 from pathlib import Path
 from typing import Any, Literal
@@ -19,12 +19,9 @@ from runyoro_ssl.dataset.layout import TRAIN, VALIDATION
 from runyoro_ssl.dataset.read import Clips, load_splits, read_fingerprint
 from runyoro_ssl.errors import DatasetError, EvaluationError, TooLittleSpeechError
 from runyoro_ssl.evaluate.judged import MIN_CLIP_SEC
-from runyoro_ssl.logs import get_logger
 from runyoro_ssl.model.draws import derive_seed
 from runyoro_ssl.model.source import RESULT_FILE, RUN_FILE
 from runyoro_ssl.resolve import home_of_run
-
-log = get_logger()
 
 MIN_GROUPS = 16
 """Fewer speakers, or recordings, say too little of others, for half of them is reported: then what is in them is drawn
@@ -63,7 +60,16 @@ class HeldOut:
     groups: np.ndarray
     kind: GroupKind
     in_a: np.ndarray
-    refused: int = 0
+    refused: int | None = 0
+    """Clips left out, as a model was trained on them; None: not known, for `not_known`."""
+    not_known: str = ""
+    of_clips: int = 0
+    """So many there are to choose from."""
+
+    @property
+    def samples(self) -> set[tuple[int, int]]:
+        """The clips by length and checksum: the same for the same sound, whatever it is called."""
+        return {(clip.num_samples, clip.crc32) for clip in self.clips}
 
     @property
     def num_groups(self) -> int:
@@ -98,6 +104,27 @@ def run_setting(model: Path, section: str, name: str) -> str | None:
             value = str(settings[section][name])
             home = home_of_run(folder, str(settings["train"].get("output_dir", "")))
             return str(home / value) if home is not None and (home / value).exists() else value
+    return None
+
+
+def dataset_at_hand(model: Path, at_hand: Path | None) -> Path | None:
+    """The dataset of the run that a model belongs to, where it is; or one at hand with the same clips.
+
+    None where there is no run, or its dataset is not found.
+    """
+    place = dataset_of(model)
+    if place is None or place.is_dir() or at_hand is None:
+        return place if place is not None and place.is_dir() else None
+    with suppress(DatasetError):
+        return at_hand if read_fingerprint(at_hand)["content_sha256"] == _trained_on_sha256(model) else None
+    return None
+
+
+def _trained_on_sha256(model: Path) -> str | None:
+    """What the dataset of a run held, by its result; None where it does not tell."""
+    for folder in (model, model.parent):
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            return str(json.loads((folder / RESULT_FILE).read_text(encoding="utf-8"))["dataset_sha256"])
     return None
 
 
@@ -141,7 +168,8 @@ def choose_clips(
         raise EvaluationError(f"{dataset}: it has no split {VALIDATION}, of clips that are held out; prepare it again")
     waveforms = Clips(splits[VALIDATION])
     found = list(_clips_of(splits[VALIDATION], waveforms))
-    trained = _trained_on({(clip.num_samples, clip.crc32) for clip in found}, models, sampling_rate)
+    samples = {(clip.num_samples, clip.crc32) for clip in found}
+    trained, not_known = _trained_on(samples, models, sampling_rate, at_hand=dataset)
     left = [clip for clip in found if (clip.num_samples, clip.crc32) not in trained]
     long_enough = [clip for clip in left if clip.num_samples >= MIN_CLIP_SEC * sampling_rate]
     if not long_enough:
@@ -150,7 +178,9 @@ def choose_clips(
             f"{dataset}: of its {len(found)} held-out clips none can be heard: {why}; give others with --data"
         )
     chosen = _spread(long_enough, round(max_seconds * sampling_rate), seed)
-    return _held_out(chosen, waveforms, sampling_rate, refused=len(found) - len(left))
+    refused = None if not_known else len(found) - len(left)
+    held_out = _held_out(chosen, waveforms, sampling_rate)
+    return replace(held_out, refused=refused, not_known=not_known, of_clips=len(long_enough))
 
 
 def choose_trained(dataset: Path, *, sampling_rate: int, max_seconds: float, seed: int = 0) -> HeldOut:
@@ -166,9 +196,9 @@ def choose_trained(dataset: Path, *, sampling_rate: int, max_seconds: float, see
     return _held_out(_spread(found, round(max_seconds * sampling_rate), seed), waveforms, sampling_rate)
 
 
-def _held_out(chosen: Sequence[HeldOutClip], waveforms: Clips, sampling_rate: int, *, refused: int = 0) -> HeldOut:
+def _held_out(chosen: Sequence[HeldOutClip], waveforms: Clips, sampling_rate: int) -> HeldOut:
     groups, kind = _group(chosen)
-    return HeldOut(tuple(chosen), waveforms, sampling_rate, groups, kind, _halve(chosen, groups), refused)
+    return HeldOut(tuple(chosen), waveforms, sampling_rate, groups, kind, _halve(chosen, groups))
 
 
 def _clips_of(split: Any, waveforms: Clips) -> Iterator[HeldOutClip]:
@@ -191,21 +221,28 @@ def _clips_of(split: Any, waveforms: Clips) -> Iterator[HeldOutClip]:
         )
 
 
-def _trained_on(held_out: set[tuple[int, int]], models: Sequence[Path], sampling_rate: int) -> set[tuple[int, int]]:
-    """Which of these clips, by length and checksum, the runs of these models were trained on."""
+def _trained_on(
+    held_out: set[tuple[int, int]], models: Sequence[Path], sampling_rate: int, *, at_hand: Path
+) -> tuple[set[tuple[int, int]], str]:
+    """Which of these clips, by length and checksum, the runs of these models were trained on; why that is not known."""
     lengths = {length for length, _ in held_out}
     trained: set[tuple[int, int]] = set()
-    for dataset in {found for model in models if (found := dataset_of(model)) is not None}:
+    not_known: dict[str, None] = {}
+    for model in (one for one in models if dataset_of(one) is not None):
+        dataset = dataset_at_hand(model, at_hand)
+        if dataset is None:
+            not_known[f"the dataset that {model.resolve().name} was trained on is not found from here"] = None
+            continue
         try:
             clips = Clips(load_splits(dataset, sampling_rate=sampling_rate)[TRAIN])
-        except (DatasetError, KeyError) as error:
-            log.warning("trained_clips_not_known", dataset=str(dataset), because=str(error))
+        except (DatasetError, KeyError):
+            not_known[f"the dataset that {model.resolve().name} was trained on cannot be read"] = None
             continue
         for row in range(len(clips)):
             if clips.num_samples(row) in lengths:
                 samples = np.round(clips.waveform(row) * 32768).astype(np.int16)
                 trained.add((len(samples), zlib.crc32(samples.tobytes())))
-    return trained & held_out
+    return trained & held_out, "; ".join(not_known)
 
 
 def _spread(clips: Sequence[HeldOutClip], max_samples: int, seed: int) -> list[HeldOutClip]:

@@ -137,7 +137,7 @@ def key_of(folder: Path, *, is_random: bool = False) -> str:
             name: value for name, value in settings.items() if not name.startswith("_") and "version" not in name
         }
         digest.update(json.dumps(settings, sort_keys=True).encode())
-    weights = [] if is_random else sorted([*folder.glob("*.safetensors"), *folder.glob("pytorch_model*.bin")])
+    weights = [] if is_random else sorted([*folder.glob("model*.safetensors"), *folder.glob("pytorch_model*.bin")])
     for path in weights:
         digest.update(sha256(path).encode())
     return digest.hexdigest()[:16]

@@ -11,6 +11,7 @@ from runyoro_ssl.evaluate.labels.places import Place
 
 USUAL_RATES = (16_000, 8_000, 11_025, 22_050, 24_000, 32_000, 44_100, 48_000)
 """Hz."""
+MS_A_SECOND = 1000.0
 
 
 def in_seconds(labels: TimedLabels, place: Place) -> TimedLabels:
@@ -18,7 +19,8 @@ def in_seconds(labels: TimedLabels, place: Place) -> TimedLabels:
 
     Whole numbers that reach past the end of the recording count samples: at the rate of the recording, if the manifest
     says it, or else at the usual rate by which they end nearest to where the recording does; at 16 kHz, where that is
-    not known. Of a recording that the manifest has in part, an alignment may be longer.
+    not known. Lines whose times are milliseconds are told by where they end, too. Of a recording that the manifest has
+    in part, an alignment may be longer.
 
     Raises:
         EvaluationError: The lengths differ by more than 0.5 s.
@@ -28,8 +30,10 @@ def in_seconds(labels: TimedLabels, place: Place) -> TimedLabels:
         nearest = min(USUAL_RATES, key=lambda rate: abs(end / rate - known))
         for rate in (place.sample_rate or nearest, nearest if place.ends_there else USUAL_RATES[0]):
             if not _differs(end / rate, place, may_stop_early=False):
-                rows = [Phone(row.symbol, row.start_sec / rate, row.end_sec / rate) for row in labels.rows]
-                return replace(labels, rows=rows, may_be_samples=False)
+                return _divided(labels, rate)
+    is_past_the_end = labels.covers_all and place.ends_there and end > known + LENGTH_TOLERANCE_SEC
+    if is_past_the_end and not _differs(end / MS_A_SECOND, place, may_stop_early=False):
+        return _divided(labels, MS_A_SECOND)
     may_stop_early = not labels.covers_all and labels.stated_sec is None
     length = max(end, labels.stated_sec or 0.0)
     if _differs(length, place, may_stop_early=may_stop_early):
@@ -39,6 +43,12 @@ def in_seconds(labels: TimedLabels, place: Place) -> TimedLabels:
             "recording, or of another version of it: align this one"
         )
     return labels
+
+
+def _divided(labels: TimedLabels, rate: float) -> TimedLabels:
+    """In seconds, of times that count `rate` in a second."""
+    rows = [Phone(row.symbol, row.start_sec / rate, row.end_sec / rate) for row in labels.rows]
+    return replace(labels, rows=rows, may_be_samples=False)
 
 
 def _differs(length_sec: float, place: Place, *, may_stop_early: bool) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from runyoro_ssl.evaluate.judged import FEW_SEC
-from runyoro_ssl.evaluate.record import ADAPTED, BY_LOSS, BY_OTHERS, LOG_MEL, Evaluation
+from runyoro_ssl.evaluate.record import ADAPTED, LOG_MEL, TO_KEEP, Evaluation
 from runyoro_ssl.page.amounts import amount_of_time, number
 from runyoro_ssl.publish.changes import change_of
 from runyoro_ssl.publish.report.data import TrainedOn
@@ -88,10 +88,11 @@ def _of_data(data: TrainedOn) -> Iterator[Suggestion]:
 
 
 def _of_evaluation(evaluation: Evaluation) -> Iterator[Suggestion]:
-    by_loss, by_others = (evaluation.best.get(what) for what in (BY_LOSS, BY_OTHERS))
-    if by_others and by_loss != by_others:
+    to_keep = evaluation.best.get(TO_KEEP)
+    if to_keep and to_keep != ADAPTED:
+        why = evaluation.why_kept
         yield Suggestion(
-            f"Keep {by_others}: invoke evaluate --run … --save-best FOLDER.", "It is the best by what matters."
+            f"Keep {to_keep}; invoke evaluate with --save-best FOLDER saves it.", f"{why[:1].upper()}{why[1:]}."
         )
     if any(measure.family == "forgetting" and change_of(measure) == "worse" for measure in evaluation.measures):
         yield Suggestion(

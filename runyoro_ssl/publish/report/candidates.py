@@ -13,9 +13,9 @@ from runyoro_ssl.evaluate.record import (
     ADAPTED,
     BASE,
     BY_LOSS,
-    BY_OTHERS,
     LOG_MEL,
     RANDOM,
+    TO_KEEP,
     Better,
     Evaluation,
     LayerCurve,
@@ -162,15 +162,9 @@ def loss_of(evaluation: Evaluation) -> str:
 
 
 def _which_is_best(evaluation: Evaluation) -> list[str]:
-    by_loss, by_others = evaluation.best.get(BY_LOSS), evaluation.best.get(BY_OTHERS)
-    if by_loss is None and by_others is None:
-        return ["Which one is best was not decided."]
-    if by_loss == by_others:
-        return [f"Best both by held-out loss and by the other measures: {by_loss}."]
-    said = [f"Best by {what}: {name}." for what, name in evaluation.best.items()]
-    if by_loss and by_others:
-        said.append(
-            "They differ. The held-out loss ranks models badly; rank, cluster quality and stability follow what a "
-            "recogniser makes of them more closely: where nothing else decides, keep the second."
-        )
-    return said
+    by_loss, to_keep = evaluation.best.get(BY_LOSS), evaluation.best.get(TO_KEEP)
+    same = [f"{one.name} has the weights of {one.same_as}." for one in evaluation.candidates if one.same_as]
+    least = [f"Least held-out loss: {by_loss}."] if by_loss else []
+    if to_keep is None:
+        return ["Which one to keep was not decided.", *least, *same]
+    return [f"To keep: {to_keep}; {evaluation.why_kept}.", *least, *same]

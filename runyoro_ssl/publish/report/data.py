@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from runyoro_ssl.dataset.layout import FINGERPRINT, REPORT, SPLIT_BY, TRAIN, VALIDATION
+from runyoro_ssl.evaluate.heard.clips import dataset_at_hand, dataset_of
 from runyoro_ssl.page.amounts import amount_of_time, plural, share
 from runyoro_ssl.page.charts import NamedBar, named_bars
 from runyoro_ssl.publish.report.found import FoundRun
@@ -33,15 +34,17 @@ class TrainedOn:
     """Rows of split, time, clips, recordings, speakers, as text."""
 
 
-def describe_data(run: FoundRun) -> TrainedOn:
-    """Describe what a run was trained on, by its dataset's report if that is still there, else by the run alone."""
-    place = Path(str(run.settings.get("train", {}).get("processed_dataset_path", "")))
+def describe_data(run: FoundRun, at_hand: Path | None = None) -> TrainedOn:
+    """Describe what a run was trained on, by its dataset's report if that is found, else by the run's result alone.
+
+    `at_hand`: a dataset that is described where it has the same clips and the run's own is not found.
+    """
+    place = dataset_at_hand(run.folder, at_hand) or dataset_of(run.folder) or Path()
     report = _read(place / REPORT)
     hours = run.result.get("train_hours")
     seconds = None if hours is None else 3600.0 * float(hours)
     if not report:
-        gone = "The dataset is no longer where it was, so that no more is known of it here."
-        return TrainedOn(seconds, sentences=[gone])
+        return _of_result(run.result, seconds)
     known = run.result.get("dataset_sha256") or run.record.dataset
     if known is not None and _read(place / FINGERPRINT).get("content_sha256") != known:
         return TrainedOn(
@@ -50,6 +53,27 @@ def describe_data(run: FoundRun) -> TrainedOn:
     with suppress(KeyError, TypeError, ValueError, AttributeError):
         return _of_report(report)
     return TrainedOn(seconds, sentences=["The report of its dataset cannot be read."])
+
+
+def _of_result(result: Mapping[str, Any], seconds: float | None) -> TrainedOn:
+    """What a run has written of its speech when it was over."""
+    gone = "The dataset is no longer where it was, so that no more is known of it here."
+    with suppress(KeyError, TypeError, ValueError):
+        material = result["material"]
+        speakers = int(material["speakers"])
+        who = plural(speakers, "speaker") if speakers else "speakers who are not named"
+        whole = (
+            f"{amount_of_time(float(material['seconds']))} of speech from "
+            f"{plural(int(material['recordings']), 'recording')} of {who}, what was held out among it."
+        )
+        licences = {str(name): float(of) for name, of in material["licences"] if name is not None}
+        return TrainedOn(
+            seconds,
+            speakers=speakers,
+            sentences=[whole, gone],
+            licences=named_bars(_with_unknown(licences, float(material["seconds"]))),
+        )
+    return TrainedOn(seconds, sentences=[gone])
 
 
 def _of_report(report: Mapping[str, Any]) -> TrainedOn:

@@ -164,7 +164,9 @@ def what_was_heard(evaluation: Evaluation) -> list[str]:
         else f"There are no intervals: {number(speech.num_groups)} {kind} are too few."
     )
     said = [heard, drawn]
-    if speech.refused:
+    if speech.refused is None:
+        said.append("Whether a model was trained on some of it could not be checked: its dataset was not found.")
+    elif speech.refused:
         said.append(f"{plural(speech.refused, 'clip')} left out, as one of the models was trained on them.")
     if evaluation.seconds:
         said.append(f"It took {amount_of_time(evaluation.seconds)}.")

@@ -38,6 +38,7 @@ def write_report(
     units: Sequence[UnitExample] = (),
     with_audio: bool = True,
     now: datetime | None = None,
+    dataset: Path | None = None,
 ) -> Path:
     """Write report.html into a folder, whole or not at all, and return its path.
 
@@ -46,6 +47,7 @@ def write_report(
         evaluation: What is to be shown; else evaluation.json of the folder, if there is one.
         units: Units to hear and to see.
         with_audio: False leaves every sound out: such a page can be shared without anybody's voice.
+        dataset: One at hand, that is described if it is the run's and that is not found where it was.
         now: The time that the page of a run under way shows; else the clock's.
 
     Raises:
@@ -54,7 +56,7 @@ def write_report(
     """
     evaluation = evaluation or read_evaluation(folder)
     run = find_run(folder)
-    data = describe_data(run) if run else None
+    data = describe_data(run, dataset) if run else None
     text = render_page(
         TEMPLATE,
         title=_title(run, evaluation, folder),

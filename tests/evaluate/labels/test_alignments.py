@@ -71,6 +71,7 @@ def place(source: str = "audio/anna/one.wav", offset: float = 0.0, seconds: floa
         ("one.PHN", lambda path, phones: write_phn(path, phones, 16_000)),
         ("one.phn", lambda path, phones: write_phn(path, phones, 44_100)),
         ("one.phn", lambda path, phones: write_phn(path, phones, 24_000)),
+        ("one.phn", lambda path, phones: write_phn(path, phones, 1_000)),
         ("one.TextGrid", write_textgrid),
         ("one.TextGrid", write_utf16),
         ("one.textgrid", lambda path, phones: write_textgrid(path, phones, tier="anna - Phones")),

@@ -114,13 +114,36 @@ def test_dataset_that_is_gone_or_another_is_not_described(trained: Path, tmp_pat
     shutil.copytree(trained, folder)
     settings = (folder / "run.toml").read_text()
     (folder / "run.toml").write_text(re.sub(r"(processed_dataset_path = ).*", rf'\1"{tmp_path}/gone"', settings))
-    assert "no longer where it was" in text_of(read(folder))
+    text, result = text_of(read(folder)), json.loads((folder / "result.json").read_text())
+    assert "no longer where it was" in text
+    material = result["material"]
+    assert f"{amount_of_time(material['seconds'])} of speech from {material['recordings']} recordings of " in text
     (folder / "run.toml").write_text(settings)
-    result = json.loads((folder / "result.json").read_text())
     (folder / "result.json").write_text(json.dumps({**result, "dataset_sha256": "0" * 64}))
     text = text_of(read(folder))
     assert "there is another one now" in text
     assert f"{amount_of_time(result['train_hours'] * 3600)} of speech" in text
+
+
+def test_a_dataset_at_hand_is_that_of_the_run_if_its_clips_are(trained: Path, dataset: Path, tmp_path: Path) -> None:
+    """Wherever the run looks for it; another is not described."""
+    folder = tmp_path / "run"
+    shutil.copytree(trained, folder)
+    settings = (folder / "run.toml").read_text()
+    (folder / "run.toml").write_text(re.sub(r"(processed_dataset_path = ).*", r'\1"gone"', settings))
+    clips = json.loads((dataset / "prepare_report.json").read_text())["splits"]["train"]["clips"]
+    assert f"in {clips} clips" in text_of(read(folder, dataset=dataset))
+    result = json.loads((folder / "result.json").read_text())
+    (folder / "result.json").write_text(json.dumps({**result, "dataset_sha256": "0" * 64}))
+    assert f"in {clips} clips" not in text_of(read(folder, dataset=dataset))
+
+
+def test_a_check_that_could_not_be_made_is_said(tmp_path: Path) -> None:
+    """Not that nothing was trained on."""
+    unchecked = full_evaluation(speech=replace(full_evaluation().speech, refused=None))
+    assert "Whether a model was trained on some of it could not be checked" in text_of(
+        read(tmp_path, evaluation=unchecked)
+    )
 
 
 def test_events_are_told_and_numbered_on_the_curves(eventful: Path) -> None:
@@ -271,16 +294,16 @@ def test_what_was_left_out_says_why(tmp_path: Path) -> None:
     assert "Which model to keep" not in text
 
 
-def test_best_by_loss_and_by_the_rest_are_told_apart(tmp_path: Path) -> None:
-    """Where they differ, and where they agree; both have a star in every picture."""
-    html = read(tmp_path, evaluation=full_evaluation())
-    text = text_of(html)
-    assert "Best by held-out loss: checkpoint-900. Best by other measures: checkpoint-400. They differ." in text
-    assert "Keep checkpoint-400" in text
-    agreed = full_evaluation(best={"held-out loss": "checkpoint-400", "other measures": "checkpoint-400"})
-    assert "Best both by held-out loss and by the other measures: checkpoint-400." in text_of(
-        read(tmp_path, evaluation=agreed)
-    )
+def test_which_to_keep_is_said_with_why(tmp_path: Path) -> None:
+    """Beside which has the least loss, and which are the same model; the adapted model needs no advice."""
+    text = text_of(read(tmp_path, evaluation=full_evaluation(why_kept="beside adapted: phones are told apart")))
+    assert "To keep: checkpoint-400; beside adapted: phones are told apart. Least held-out loss: checkpoint-9" in text
+    assert "Keep checkpoint-400; invoke evaluate with --save-best FOLDER saves it. Beside adapted: phones" in text
+    same = [replace(one, same_as="adapted") for one in full_evaluation().candidates[:1]]
+    kept = full_evaluation(candidates=same, best={"to keep": "adapted"}, why_kept="none is better")
+    text = text_of(read(tmp_path, evaluation=kept))
+    assert "To keep: adapted; none is better. checkpoint-100 has the weights of adapted." in text
+    assert "--save-best" not in text
 
 
 def test_the_star_stands_on_the_best_point_of_the_loss() -> None:
