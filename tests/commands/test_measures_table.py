@@ -9,7 +9,7 @@ import pytest
 
 from runyoro_ssl import logs
 from runyoro_ssl.commands.evaluate import Evaluated, show
-from runyoro_ssl.commands.measures_table import lay_out
+from runyoro_ssl.commands.measures_table import NONE, lay_out, lay_out_models, name_of
 from runyoro_ssl.evaluate.record import Evaluation, Interval
 from support.evaluations import full_evaluation
 
@@ -46,3 +46,21 @@ def test_no_number_is_broken(
     assert "\nPlain log-mel spectra do better than both models on: " in out
     assert LONG in " ".join(name for name, *_ in cells if name)
     assert len(lines) < 4 * len(evaluation.measures)
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_models_that_could_be_kept_fit(width: int, evaluation: Evaluation) -> None:
+    """A further table where their measures do not; every number stands in one of them."""
+    long_name = "0.25 adapted, 0.75 base"
+    models = {
+        ("base", NONE): {one.key: 12345.678 for one in evaluation.measures},
+        (long_name, "no evidence"): {one.key: 0.5 for one in evaluation.measures},
+    }
+    tables = list(lay_out_models(models, evaluation.measures, width))
+    assert [name for columns, _ in tables for name in columns[2:]] == [name_of(one) for one in evaluation.measures]
+    assert all(row[0] in {"base", long_name} for _, rows in tables for row in rows)
+    for columns, rows in tables:
+        needed = [
+            max(*map(len, name.split()), *(len(row[place]) for row in rows)) for place, name in enumerate(columns)
+        ]
+        assert len(columns) == 3 or sum(one + 3 for one in needed) + 1 <= width
