@@ -161,6 +161,8 @@ def _keeps(judged: Judging, *, has_codes: bool) -> _Kept:
     """What seems worse beyond its margin is not kept; a rank must be so for certain to be a collapse."""
     rank, base_rank = judged.gain("geometry.effective_rank"), judged.value("geometry.effective_rank", BASE)
     clusters, base_clusters = judged.gain("geometry.davies_bouldin"), judged.value("geometry.davies_bouldin", BASE)
+    if FIT in judged.measures and not _has_learned(judged, BASE):
+        rank = None  # random weights have the highest rank: that of a model that guesses means nothing
     rank_fell = rank is not None and rank.about < -RANK_MARGIN * (base_rank or 0)
     is_certain = rank is not None and rank.most < -RANK_MARGIN * (base_rank or 0)
     if rank_fell:

@@ -134,6 +134,13 @@ def test_codes_of_a_base_that_guesses_mean_nothing() -> None:
     assert kind(**from_guessing, codes=one("fit.hard_perplexity", 66, 3, better="neither")) == "hurt"
 
 
+def test_a_rank_of_a_base_that_guesses_means_nothing() -> None:
+    """Random weights have the highest; beside a base that has learned, the same fall hurts."""
+    fell = one("geometry.effective_rank", 160, 90, 3, better="higher")
+    assert kind(loss=loss(4.62, 4.1), rank=fell) == "fits better"
+    assert kind(loss=loss(4.4, 4.1), rank=fell) == "hurt"
+
+
 def test_a_rank_that_falls_while_clusters_come_apart_is_no_loss() -> None:
     """As from random weights, which have the highest rank."""
     fell = one("geometry.effective_rank", 160, 90, 3, better="higher")
