@@ -51,7 +51,7 @@ def has_begun(out: Path) -> bool:
     return (out / "journal.jsonl").exists()
 
 
-@pytest.mark.parametrize("reader", ["2>&1 | tee log", "2>&1 | head -1 > log"])
+@pytest.mark.parametrize("reader", ["2>&1 | tee log", pytest.param("2>&1 | head -1 > log", marks=pytest.mark.long)])
 def test_ctrl_c_saves_whatever_reads_the_log(
     reader: str, train_config: Callable[..., Config], tmp_path: Path, shell: Callable[[str], subprocess.Popen[bytes]]
 ) -> None:
