@@ -74,7 +74,8 @@ def _of_data(data: TrainedOn) -> Iterator[Suggestion]:
     if data.seconds is not None and data.seconds < LITTLE_SEC:
         yield Suggestion(
             "More speech of the language: radio, stories, conversations; or of a language close to it.",
-            f"{amount_of_time(data.seconds)} is little: published gains are of ten hours, and sixty of a relative.",
+            f"{amount_of_time(data.seconds)} is little: the gains that were published came from ten hours, larger ones "
+            "with sixty hours of a related language besides.",
         )
     if data.speakers == 1:
         yield Suggestion(
@@ -105,7 +106,18 @@ def _of_evaluation(evaluation: Evaluation) -> Iterator[Suggestion]:
             "Begin with a larger base model, or one trained on more speech.",
             f"Plain log-mel spectra do better than this model on: {', '.join(worse)}. Judge no recipe by such a model.",
         )
-    if not any(measure.is_labelled for measure in evaluation.measures):
+    kind = evaluation.verdict.kind
+    if kind == "hurt" and to_keep in (None, ADAPTED):
+        yield Suggestion(
+            "Keep the base model; train anew with half the --learning-rate, or for a quarter of the steps.",
+            "The adapted model is worse than what it began as.",
+        )
+    if kind in ("helped", "fits better"):
+        yield Suggestion(
+            "Use it: as the start of a recogniser, for features (invoke embed), for others (invoke publish).",
+            "docs/after-training.md shows each, in a few lines.",
+        )
+    if kind != "hurt" and not any(measure.is_labelled for measure in evaluation.measures):
         yield Suggestion(
             "Label some minutes: transcripts for --transcripts, or phones (.phn, TextGrid, ELAN) for --alignments.",
             "Only labels say whether recognition gets easier.",

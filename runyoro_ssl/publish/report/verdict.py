@@ -9,7 +9,6 @@ from pathlib import Path
 
 from runyoro_ssl.evaluate.record import Evaluation, JudgementKind
 from runyoro_ssl.publish.changes import beaten_by_log_mel
-from runyoro_ssl.publish.facts import LOCAL_BASE
 from runyoro_ssl.publish.report.found import FoundRun
 
 USUAL_PLACE = ("models", "ssl")
@@ -53,18 +52,17 @@ def opening(run: FoundRun | None, evaluation: Evaluation | None, folder: Path) -
         said = (
             "The run is under way. Its curves say how the training goes; whether it helps is asked when it has ended."
         )
-        return Opening("Not judged yet", "open", said, command=judging(run, folder))
+        return Opening("Not judged yet", "open", said, command=judging(folder))
     said = (
         "Nobody has asked yet whether it helped. The curves below say how the training went; a lower loss is a good "
-        "sign, and no proof. A comparison with the base model takes some minutes, mostly without transcripts:"
+        "sign, and no proof. A comparison with the base model takes some minutes, and needs no transcripts:"
     )
-    return Opening("Not judged yet", "open", said, command=judging(run, folder))
+    return Opening("Not judged yet", "open", said, command=judging(folder))
 
 
-def judging(run: FoundRun, folder: Path) -> str:
-    """The command that judges a run."""
-    base = "BASE-MODEL" if run.base == LOCAL_BASE else run.base
-    return f"invoke evaluate --base {shlex.quote(base)} --adapted {shlex.quote(named(folder))}"
+def judging(folder: Path) -> str:
+    """The command that judges a run: it knows its base."""
+    return f"invoke evaluate --adapted {shlex.quote(named(folder))}"
 
 
 def named(folder: Path) -> str:

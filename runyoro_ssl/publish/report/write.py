@@ -134,7 +134,6 @@ def _tiles(run: FoundRun | None, data: TrainedOn | None, evaluation: Evaluation 
         tiles.append((amount_of_time(speech.seconds), "heard", plural(speech.clips, "clip")))
         tiles.append((number(speech.recordings), "recordings", who))
         tiles.append((number(len(evaluation.measures)), "measures", f"{len(evaluation.left_out)} left out"))
-        tiles.append((number(len(evaluation.curves)), "curves by layer", ""))
     return tiles
 
 

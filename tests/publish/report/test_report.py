@@ -77,7 +77,7 @@ def test_run_that_was_not_judged_says_so_first(trained: Path) -> None:
     """Kindly, with the command that judges; before any number."""
     text = text_of(read(trained))
     assert before(text, "Not judged yet", "held-out loss")
-    assert "invoke evaluate --base BASE-MODEL --adapted a-run" in text
+    assert "invoke evaluate --adapted a-run" in text
     assert "Have it judged" in text
 
 
