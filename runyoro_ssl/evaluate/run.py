@@ -32,8 +32,6 @@ from runyoro_ssl.evaluate.record import (
     ADAPTED,
     BASE,
     BY_LOSS,
-    LOG_MEL,
-    RANDOM,
     TO_KEEP,
     Evaluation,
     Judgement,
@@ -145,7 +143,7 @@ def evaluate(request: EvaluationRequest) -> EvaluationOutcome:
     if _are_the_same(measures):
         verdict = THE_SAME
     kept = kept_else(measures, verdict)
-    request.cache.release(material.features_of(*({ADAPTED, BASE, LOG_MEL, RANDOM} - {kept})))
+    request.cache.release(material.features_of(*(name for name in material.subjects if name != kept)))
     sides = Sides(
         models,
         heard,
