@@ -1,24 +1,23 @@
 """How often the verdict of `invoke evaluate` is wrong: planted cases, many times each.
 
 `python tests/verdicts.py WORK --repetitions 200`. Synthetic speech, whose phones are known, and a small model that was
-trained on it. Each repetition hears other held-out clips. Two models that do not differ (halves of the same speech,
-other seeds, a little noise on the weights) may leave "no evidence" in 5 % of the repetitions; a model that collapsed,
-one trained on white noise and one that knows twenty clips by heart may never be said to have helped, or to fit better;
-and a model that was trained longer is to be found better. What is in WORK already is not made again: a run that was
-stopped goes on.
+trained on it. Each repetition hears other held-out clips, and is judged twice: without its phones, and with them. Two
+models that do not differ (halves of the same speech, other seeds, a little noise on the weights) may leave "no
+evidence" in 5 % of the repetitions; a model that collapsed, one trained on white noise and one that knows twenty clips
+by heart may never be said to have helped, or to fit better; and a model that was trained longer is to be found better.
+What is in WORK already is not made again: a run that was stopped goes on, and a rule that was changed judges what was
+measured.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import shutil
 import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
@@ -28,11 +27,11 @@ from safetensors.torch import load_file, save_file
 
 from runyoro_ssl.audio.synth import SAMPLE_RATE, write_corpus
 from runyoro_ssl.config import HardwareConfig
-from runyoro_ssl.evaluate import run
 from runyoro_ssl.evaluate.heard.features import FeatureCache
-from runyoro_ssl.evaluate.heard.material import gather
-from runyoro_ssl.evaluate.record import JudgementKind
-from runyoro_ssl.evaluate.run import EvaluationRequest, evaluate
+from runyoro_ssl.evaluate.record import Evaluation, JudgementKind, read_evaluation, write_evaluation
+from runyoro_ssl.evaluate.request import EvaluationRequest
+from runyoro_ssl.evaluate.run import evaluate
+from runyoro_ssl.evaluate.verdict import judge
 from runyoro_ssl.logs import print_table
 from runyoro_ssl.model.listener import to_listen
 from runyoro_ssl.torchaudio_compat import import_transformers
@@ -63,22 +62,28 @@ BASE_STEPS, MORE_STEPS, LONG_STEPS = 300, 60, 600
 HIGH_RATE = 3e-3
 """From random weights; for longer it would lose codes."""
 SEEDS = 6
+CODEBOOKS = 2
 NOISE = 0.002
 """Of each weight's own spread."""
 BY_HEART_CLIPS = 20
 
 
+SHOWN = {"phones.abx_within": "ABX", "phones.probe": "probe", "fit.below_guessing": "loss"}
+"""Of which differences the mean is told: points, and nats."""
+
+
 @dataclass(frozen=True)
 class PlantedCase:
-    """Two models, chosen for each repetition, and what may be said of them."""
+    """Two models, chosen for each repetition, and what may be said of them without labels, and with them."""
 
     name: str
     choose: Callable[[np.random.Generator], tuple[Path, Path]]
     allowed: tuple[str, ...]
+    allowed_with_labels: tuple[str, ...]
 
 
 def main() -> None:
-    """Make the models, judge them, print a table, write verdicts.json."""
+    """Make the models, judge them, print a table; every evaluation is kept in WORK/evaluations."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("work", type=Path)
     parser.add_argument("--repetitions", type=int, default=200)
@@ -87,48 +92,66 @@ def main() -> None:
     given.work = given.work.resolve()
     given.work.mkdir(parents=True, exist_ok=True)
     cases = make_cases(given.work)
-    run.gather = partial(gather, with_context=False)  # type: ignore[attr-defined]  # spectra and random weights judge nothing
-    path = given.work / "verdicts.json"
-    found: dict[str, list[str]] = json.loads(path.read_text()) if path.exists() else {}
     cache = FeatureCache(given.work / "features", max_bytes=1 << 28)
+    found: dict[str, list[Evaluation]] = {case.name: [] for case in cases}
     for repetition in range(given.repetitions):
         for case in cases:
-            told = found.setdefault(case.name, [])
-            if len(told) == repetition:
-                told.append(tell(case, given.work, repetition, given.minutes, cache))
-        path.write_text(json.dumps(found))
-    print_table(f"{given.repetitions} repetitions", ["planted", *KINDS, "not allowed"], table(cases, found))
+            found[case.name].append(measured(case, given.work, repetition, given.minutes, cache))
+    columns = ["planted", "judged", *KINDS, "not allowed", *SHOWN.values()]
+    print_table(f"{given.repetitions} repetitions", columns, table(cases, found))
 
 
-def tell(case: PlantedCase, work: Path, repetition: int, minutes: float, cache: FeatureCache) -> str:
-    """What the verdict says of a case, on the held-out clips of a repetition."""
+def measured(case: PlantedCase, work: Path, repetition: int, minutes: float, cache: FeatureCache) -> Evaluation:
+    """The two models of a case, on the held-out clips of a repetition, with their phones."""
+    folder = work / "evaluations" / case.name.replace(" ", "-") / str(repetition)
+    if (known := read_evaluation(folder)) is not None:
+        return known
     base, adapted = case.choose(np.random.default_rng(repetition))
-    alignments = work / "phn" if "labels" in case.name else None
     request = EvaluationRequest(
-        *(
-            base,
-            adapted,
-            work / "target",
-            None,
-            alignments,
-            False,
-            minutes,
-            cache,
-            to_listen(HardwareConfig()),
-            repetition,
-        )
+        base=base,
+        adapted=adapted,
+        data=work / "target",
+        other_data=None,
+        alignments=work / "phn",
+        transcripts=False,
+        max_minutes=minutes,
+        cache=cache,
+        hardware=to_listen(HardwareConfig()),
+        seed=repetition,
+        with_context=False,  # spectra and random weights judge nothing
     )
-    return evaluate(request).evaluation.verdict.kind
+    evaluation = evaluate(request).evaluation
+    folder.mkdir(parents=True)
+    write_evaluation(evaluation, folder)
+    return evaluation
 
 
-def table(cases: Sequence[PlantedCase], found: Mapping[str, Sequence[str]]) -> list[list[str]]:
-    """How often each verdict was given, by case, and how often one that is not allowed."""
+def say(evaluation: Evaluation, *, with_labels: bool) -> str:
+    """The verdict, by the rule of now."""
+    measures = [one for one in evaluation.measures if with_labels or not one.is_labelled]
+    num_codes = SHAPE["num_codevectors_per_group"] * CODEBOOKS
+    return judge(measures, minutes=evaluation.speech.seconds / 60, num_codes=num_codes).kind
+
+
+def table(cases: Sequence[PlantedCase], found: Mapping[str, Sequence[Evaluation]]) -> list[list[str]]:
+    """How often each verdict was given, by case, how often one that is not allowed, and mean differences."""
     rows = []
     for case in cases:
-        told = Counter(found[case.name])
-        wrong = sum(count for kind, count in told.items() if kind not in case.allowed)
-        rows.append([case.name, *(str(told[kind]) for kind in KINDS), str(wrong)])
+        for with_labels, allowed in ((False, case.allowed), (True, case.allowed_with_labels)):
+            told = Counter(say(one, with_labels=with_labels) for one in found[case.name])
+            wrong = sum(count for kind, count in told.items() if kind not in allowed)
+            sizes = [mean_difference(found[case.name], key) for key in SHOWN]
+            how = "with phones" if with_labels else "without"
+            rows.append([case.name, how, *(str(told[kind]) for kind in KINDS), str(wrong), *sizes])
     return rows
+
+
+def mean_difference(evaluations: Sequence[Evaluation], key: str) -> str:
+    """The mean difference of a measure, and its spread over repetitions."""
+    found = [measure for one in evaluations if (measure := one.get(key)) and measure.difference is not None]
+    scale = 100 if found and found[0].unit == "%" else 1
+    values = [scale * one.difference for one in found if one.difference is not None]
+    return f"{np.mean(values):+.2f} (sd {np.std(values):.2f})" if values else "-"
 
 
 def make_cases(work: Path) -> list[PlantedCase]:
@@ -153,17 +176,15 @@ def make_cases(work: Path) -> list[PlantedCase]:
 
     no_difference, no_praise = ("no evidence",), ("no evidence", "hurt")
     return [
-        PlantedCase("halves of the same speech", halves_in_turn, no_difference),
-        PlantedCase("another seed", other_seed, no_difference),
-        PlantedCase("noise on the weights", lambda draw: (base, noisy(work, base, draw)), no_difference),
-        PlantedCase("collapsed", lambda _: (base, collapsed), no_praise),
-        PlantedCase("trained on white noise", lambda _: (base, on_noise), no_praise),
-        PlantedCase("twenty clips by heart", lambda _: (base, by_heart), no_praise),
-        PlantedCase("trained on the target", lambda _: (base, longer), ("fits better",)),
-        PlantedCase("trained on the target, with labels", lambda _: (base, longer), ("fits better", "helped")),
-        PlantedCase("from a third of the training, with labels", lambda _: (short, longer), ("helped",)),
-        PlantedCase("from random weights, with labels", lambda _: (start, longer), ("helped",)),
-        PlantedCase("another seed, with labels", other_seed, no_difference),
+        PlantedCase("halves of the same speech", halves_in_turn, no_difference, no_difference),
+        PlantedCase("another seed", other_seed, no_difference, no_difference),
+        PlantedCase("noise on the weights", lambda draw: (base, noisy(work, base, draw)), no_difference, no_difference),
+        PlantedCase("collapsed", lambda _: (base, collapsed), no_praise, no_praise),
+        PlantedCase("trained on white noise", lambda _: (base, on_noise), no_praise, no_praise),
+        PlantedCase("twenty clips by heart", lambda _: (base, by_heart), no_praise, no_praise),
+        PlantedCase("trained on the target", lambda _: (base, longer), ("fits better",), ("fits better", "helped")),
+        PlantedCase("from a third of the training", lambda _: (short, longer), ("fits better",), ("helped",)),
+        PlantedCase("from random weights", lambda _: (start, longer), ("fits better",), ("helped",)),
     ]
 
 

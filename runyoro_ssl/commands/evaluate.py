@@ -58,7 +58,7 @@ def evaluate(**given: Any) -> Evaluated:
     from runyoro_ssl.evaluate.candidates import save_best
     from runyoro_ssl.evaluate.heard.features import FeatureCache
     from runyoro_ssl.evaluate.record import ADAPTED, TO_KEEP, write_evaluation
-    from runyoro_ssl.evaluate.run import EvaluationRequest
+    from runyoro_ssl.evaluate.request import EvaluationRequest
     from runyoro_ssl.evaluate.run import evaluate as compare
     from runyoro_ssl.model.source import load_sampling_rate
     from runyoro_ssl.publish.report.write import write_report

@@ -10,7 +10,8 @@ import verdicts
 from runyoro_ssl.config import HardwareConfig
 from runyoro_ssl.evaluate.heard.features import FeatureCache
 from runyoro_ssl.evaluate.record import Evaluation
-from runyoro_ssl.evaluate.run import EvaluationRequest, evaluate
+from runyoro_ssl.evaluate.request import EvaluationRequest
+from runyoro_ssl.evaluate.run import evaluate
 from runyoro_ssl.model.listener import to_listen
 
 STEPS = 600
