@@ -54,10 +54,12 @@ def evaluate(**given: Any) -> Evaluated:
         raise ConfigError(f"--save-best {options.save_best} is there; give another folder, or remove it")
     if options.save_best and not (options.run or shares or last):
         raise ConfigError("--save-best needs something to choose from: --run, --interpolate or --average")
+    if options.tier and not options.alignments:
+        raise ConfigError(f"--tier {options.tier} is of alignments; give their folder as --alignments")
     config = resolve("evaluate", given)
     from runyoro_ssl.evaluate.candidates import save_best
     from runyoro_ssl.evaluate.heard.features import FeatureCache
-    from runyoro_ssl.evaluate.record import ADAPTED, TO_KEEP, write_evaluation
+    from runyoro_ssl.evaluate.record import TO_KEEP, write_evaluation
     from runyoro_ssl.evaluate.request import EvaluationRequest
     from runyoro_ssl.evaluate.run import evaluate as compare
     from runyoro_ssl.model.source import load_sampling_rate
@@ -82,6 +84,7 @@ def evaluate(**given: Any) -> Evaluated:
         hardware_for(config, adapted),
         options.seed,
         base_name=hub_name(options.base, adapted),
+        tier=options.tier,
         run=options.run,
         shares=shares,
         last=last,
@@ -94,8 +97,7 @@ def evaluate(**given: Any) -> Evaluated:
     write_report(folder, evaluation=evaluation, units=units, with_audio=not options.no_audio, dataset=options.data)
     if options.save_best:
         save_best(outcome.choices, evaluation.best[TO_KEEP], options.save_best)
-    which = evaluation.best.get(TO_KEEP)
-    _write_cards(folder, adapted, options.save_best, None if which == ADAPTED else which)
+    _write_cards(folder, adapted, options.save_best, evaluation)
     return Evaluated(evaluation, folder, options.save_best)
 
 
@@ -108,9 +110,10 @@ def _check_folder(folder: Path) -> None:
         raise ConfigError(f"{folder}: {there} may not be written to; give another folder as --output-dir")
 
 
-def _write_cards(folder: Path, adapted: Path, kept: Path | None, which: str | None) -> None:
+def _write_cards(folder: Path, adapted: Path, kept: Path | None, evaluation: Evaluation) -> None:
     """The model card of a finished run, with what was found; and that of a model of it which was saved."""
     from runyoro_ssl.disk.durable import replace_file
+    from runyoro_ssl.evaluate.record import ADAPTED, TO_KEEP
     from runyoro_ssl.model.source import RESULT_FILE
     from runyoro_ssl.publish.card import CARD, make_card, write_model_card
 
@@ -119,7 +122,9 @@ def _write_cards(folder: Path, adapted: Path, kept: Path | None, which: str | No
     if folder == adapted:
         write_model_card(adapted)
     if kept is not None:
-        replace_file(kept / CARD, make_card(adapted, which=which))
+        which = evaluation.best[TO_KEEP]
+        card = make_card(adapted, which=None if which == ADAPTED else which, evaluation=evaluation)
+        replace_file(kept / CARD, card)
 
 
 def _example(unit: HeardUnit, sampling_rate: int) -> UnitExample:

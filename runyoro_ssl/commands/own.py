@@ -114,6 +114,8 @@ class EvaluateOptions(Section):
     """Prepared dataset of another language: is it forgotten?"""
     alignments: Path | None = None
     """Folder of phone alignments (.phn, .TextGrid, .eaf), named like the recordings."""
+    tier: str | None = None
+    """Tier of a .TextGrid or .eaf that has the phones. Not given: the only one called phones, phonemes or segments."""
     transcripts: bool = False
     """Use the text of the manifest: how well is it read from frozen features?"""
     run: Path | None = None

@@ -124,6 +124,10 @@ class TaskProgram(Program):
         words = self.core.unparsed
         index = words.index(word) if word in words else 0
         flag, _, value = words[index - 1].rpartition("=")
+        named = [one.partition("=")[0] for one in words]
+        last = next((place for place, one in enumerate(words) if one.endswith(f"={word}")), index - 1)
+        if named[last].startswith("--") and named.count(named[last]) > 1:
+            return f"{named[last]} is given twice"
         if index > 1 and not value.startswith("--") and (flag or words[index - 2].startswith("--")):
             option = flag or words[index - 2]
             before = "" if option in _places(words[0]) else f"{option} "

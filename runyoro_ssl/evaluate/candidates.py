@@ -80,7 +80,10 @@ def interpolations(base: Path, adapted: Path, shares: Sequence[float]) -> list[M
     """Mixtures of base and adapted model."""
     return [
         ModelChoice(
-            f"{share:g} adapted, {1 - share:g} base", "interpolation", None, interpolation(base, adapted, share)
+            f"{100 * share:g} % adapted, {100 * (1 - share):g} % base",
+            "interpolation",
+            None,
+            interpolation(base, adapted, share),
         )
         for share in shares
     ]

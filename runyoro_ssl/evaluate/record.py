@@ -159,6 +159,11 @@ class Evaluation:
         """A measure by its key; None where it was not made."""
         return next((measure for measure in self.measures if measure.key == key), None)
 
+    def values_of(self, name: str) -> Mapping[str, float]:
+        """The measures by key of a subject, or of a model that could be kept; empty where neither is so named."""
+        found = {measure.key: measure.values[name] for measure in self.measures if name in measure.values}
+        return found or next((one.values for one in self.candidates if one.name == name), {})
+
 
 def write_evaluation(evaluation: Evaluation, folder: Path) -> Path:
     """Write evaluation.json, whole or not at all."""

@@ -24,6 +24,7 @@ class EvaluationRequest:
         hardware: Where models compute, and in what.
         seed: Decides which clips of a recording come first.
         base_name: Of the base on the hub; None: that of its folder.
+        tier: Of the alignments, that has the phones; None: the one that is called so.
         run: A run of which every checkpoint is measured, too; None: none.
         shares: Of the adapted model in mixtures with the base that are measured, too.
         last: So many of the run's last checkpoints are averaged, and that is measured, too; 0: none.
@@ -41,6 +42,7 @@ class EvaluationRequest:
     hardware: FittedHardware
     seed: int = 0
     base_name: str | None = None
+    tier: str | None = None
     run: Path | None = None
     shares: tuple[float, ...] = ()
     last: int = 0

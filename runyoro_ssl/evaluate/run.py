@@ -162,7 +162,8 @@ def _best(candidates: list[KeepableModel], measures: list[ModelMeasure], choice:
 
 
 def _read_labels(request: EvaluationRequest, held_out: HeldOut) -> Labels:
-    return read_labels(dataset_for(request), held_out, alignments=request.alignments, transcripts=request.transcripts)
+    data, phones = dataset_for(request), request.alignments
+    return read_labels(data, held_out, alignments=phones, tier=request.tier, transcripts=request.transcripts)
 
 
 def _others(heard: dict[str, HeldOut]) -> dict[str, HeldOut]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import re
+from dataclasses import replace
 from pathlib import Path
 
 from huggingface_hub import ModelCard, constants
 
 from runyoro_ssl.disk.durable import replace_file
 from runyoro_ssl.errors import TrainingError
+from runyoro_ssl.evaluate.record import Evaluation
 from runyoro_ssl.logs import get_logger
 from runyoro_ssl.publish.card_text import text_of
 from runyoro_ssl.publish.facts import read_facts
@@ -48,19 +50,26 @@ def write_model_card(output_dir: Path) -> None:
 
 
 def make_card(
-    output_dir: Path, *, licence: str | None = None, place: str = "this folder", which: str | None = None
+    output_dir: Path,
+    *,
+    licence: str | None = None,
+    place: str = "this folder",
+    which: str | None = None,
+    evaluation: Evaluation | None = None,
 ) -> str:
     """The card of a finished run, sealed.
 
     `licence`: what its owner has chosen; None: what has to be carried. `place`: from where it is loaded. `which`: what
-    of the run it is, where it is not its final model.
+    of the run it is, where it is not its final model. `evaluation`: what was found of it; None: what its folder has.
 
     Raises:
         TrainingError: The run has not finished.
     """
     facts = read_facts(output_dir)
+    if evaluation is not None:
+        facts = replace(facts, evaluation=evaluation)
     carried = facts.licence
-    data = metadata_of(facts, licence or carried.licence, has_results=which is None)
+    data = metadata_of(facts, licence or carried.licence, which=which)
     return seal(
         str(ModelCard(f"---\n{data.to_yaml()}\n---\n{text_of(facts, chosen=licence, place=place, which=which)}"))
     )

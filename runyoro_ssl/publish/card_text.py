@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,6 +11,7 @@ from runyoro_ssl.evaluate.record import ADAPTED, BASE, Evaluation, Interval, Mod
 from runyoro_ssl.evaluate.words import IN_WORDS, number, verdict
 from runyoro_ssl.model.load import load_model_config
 from runyoro_ssl.model.objective import Chance, chance
+from runyoro_ssl.page.amounts import figure, figures
 from runyoro_ssl.publish.changes import beaten_by_log_mel, way_of
 from runyoro_ssl.publish.facts import LOCAL_BASE, Facts, recipe
 from runyoro_ssl.publish.licences import find_licence
@@ -32,11 +34,7 @@ def text_of(facts: Facts, *, chosen: str | None, place: str, which: str | None =
 
     `chosen`: the licence that its owner has chosen, if one was. `which`: what of the run it is, if not its final model.
     """
-    of_run = ""
-    if which:
-        of_run = (
-            f"Of the run that is described here, this is: {which}.\nThe numbers below are of the run's final model.\n"
-        )
+    of_run = f"Of the run that is described here, this is: {which}.\n" if which else ""
     return f"""# {facts.base_model or LOCAL_BASE}, adapted by continued pre-training
 
 {_what_it_is(facts)}{of_run}
@@ -51,7 +49,7 @@ model = Wav2Vec2Model.from_pretrained("{place}")
 
 ## What was measured
 
-{_evaluated(facts.evaluation) if facts.evaluation else _held_out(facts)}
+{_evaluated(facts.evaluation, which) if facts.evaluation else _held_out(facts)}
 
 ## Limits
 
@@ -131,10 +129,9 @@ def measures(guessing: Chance) -> dict[str, str]:
     return {name: IN_WORDS[name] + by_guessing for name, by_guessing in guessed.items()}
 
 
-def _evaluated(evaluation: Evaluation) -> str:
+def _evaluated(evaluation: Evaluation, which: str | None) -> str:
     """The verdict of an evaluation in its own words, its measures with their intervals."""
     speech, found = evaluation.speech, evaluation.verdict
-    rows = [_row(measure) for measure in evaluation.measures if ADAPTED in measure.values]
     over = evaluation.drawn
     intervals = (
         f"Intervals are of 95 %, over {over}" if over else f"For intervals the {speech.intervals_over} are too few"
@@ -147,28 +144,48 @@ def _evaluated(evaluation: Evaluation) -> str:
     reasons = [f"- {reason}" for reason in [*filter(None, [beaten_by_log_mel(evaluation)]), *found.reasons]]
     reasons += [f"- although: {reason}" for reason in found.although]
     reasons += [f"- to settle it: {advice}" for advice in found.would_settle]
-    head = ["| measure | base model | this model | difference |", "|---|---|---|---|"]
-    return "\n".join([f"**{found.kind.capitalize()}.** {found.sentence}", "", *reasons, "", heard, "", *head, *rows])
+    said = [f"**{found.kind.capitalize()}.** {found.sentence}", "", *reasons]
+    if which is not None:
+        said = [f"This model was chosen of several. {evaluation.why_kept[:1].upper()}{evaluation.why_kept[1:]}."]
+        said += ["", f"Of the run's final model beside its base the verdict is: {found.kind}. {found.sentence}"]
+    return "\n".join([*said, "", heard, "", *_table(evaluation, which)])
+
+
+def _table(evaluation: Evaluation, which: str | None) -> list[str]:
+    """The measures: of the base and of this model, with intervals; where it is another, its values beside both."""
+    measures = [measure for measure in evaluation.measures if ADAPTED in measure.values]
+    if which is None:
+        head = ["| measure | base model | this model | difference |", "|---|---|---|---|"]
+        return [*head, *(_row(measure) for measure in measures)]
+    of_base, of_final, of_this = (evaluation.values_of(name) for name in (BASE, ADAPTED, which))
+    head = ["| measure | base model | final model of the run | this model |", "|---|---|---|---|"]
+    rows = [[_name(one), *(_value(of, one) for of in (of_base, of_final, of_this))] for one in measures]
+    return [*head, *(f"| {' | '.join(row)} |" for row in rows)]
 
 
 def _row(measure: ModelMeasure) -> str:
-    base, adapted = (_cell(measure, measure.values.get(who), measure.intervals.get(who)) for who in (BASE, ADAPTED))
-    difference = _cell(measure, measure.difference, measure.difference_interval)
+    both = [_cell(measure, measure.values.get(who), measure.intervals.get(who)) for who in (BASE, ADAPTED)]
+    difference = _cell(measure, measure.difference, measure.difference_interval, is_difference=True)
+    return f"| {' | '.join([_name(measure), *both, difference])} |"
+
+
+def _name(measure: ModelMeasure) -> str:
     way = way_of(measure.key, measure.better)
     better = "" if way == "neither" else f" ({way} is better)"
-    unit = f", {measure.unit}" if measure.unit not in ("", "%") else ""
-    return f"| {measure.words}{unit}{better} | {base} | {adapted} | {difference} |"
+    return f"{measure.words}{f', {measure.unit}' if measure.unit else ''}{better}"
 
 
-def _cell(measure: ModelMeasure, value: float | None, interval: Interval | None) -> str:
-    if value is None:
-        return "not measured"
-    said = _shown(measure, value)
-    return f"{said} ({_shown(measure, interval.low)} to {_shown(measure, interval.high)})" if interval else said
+def _value(values: Mapping[str, float], measure: ModelMeasure) -> str:
+    return figure(values.get(measure.key), measure.unit).removesuffix(measure.unit).rstrip()
 
 
-def _shown(measure: ModelMeasure, value: float) -> str:
-    return f"{value:.1%}" if measure.unit == "%" else f"{value:.4g}"
+def _cell(measure: ModelMeasure, value: float | None, interval: Interval | None, *, is_difference: bool = False) -> str:
+    """A value and its interval, of shares in per cent and of their differences in points, without the unit."""
+    ends = [interval.low, interval.high] if interval else []
+    if value is None or not all(map(math.isfinite, (value, *ends))):
+        return figure(None)
+    said, *between = figures([value, *ends], measure.unit, is_signed=is_difference)
+    return f"{said} ({' to '.join(between)})" if between else said
 
 
 def _rights(facts: Facts, chosen: str | None) -> str:

@@ -11,7 +11,7 @@ from huggingface_hub import CardData, EvalResult, ModelCardData
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 
-from runyoro_ssl.evaluate.record import ADAPTED, Evaluation, ModelMeasure
+from runyoro_ssl.evaluate.record import ADAPTED, Evaluation
 from runyoro_ssl.evaluate.words import IN_WORDS
 from runyoro_ssl.publish.facts import UNNAMED, Facts
 from runyoro_ssl.publish.languages import code_of
@@ -29,13 +29,15 @@ LANGUAGE = re.compile(r"[a-z]{2,3}|multilingual|code")
 SLUG = re.compile(r"[a-z0-9][a-z0-9-]*")
 HELD_OUT = "held-out speech"
 MEASURED = ("contrastive_loss", "accuracy", "hard_perplexity")
+METRICS = {"phones.probe": "accuracy", "text.cer": "cer"}
+"""Measures that the hub has a name of its own for; others go by ours."""
 
 
-def metadata_of(facts: Facts, licence: str | None, *, has_results: bool = True) -> ModelCardData:
-    """The metadata of a run's card. What is not known is left out; so are results, where they are of another model."""
+def metadata_of(facts: Facts, licence: str | None, *, which: str | None = None) -> ModelCardData:
+    """The metadata of a run's card. What is not known is left out. `which`: of the run, if not its final model."""
     code = None if facts.language == UNNAMED else code_of(facts.language)
     base = facts.base_model
-    results = list(_results(facts)) if has_results else []
+    results = list(_results(facts, which))
     return ModelCardData(
         license=licence,
         language=code,
@@ -56,39 +58,38 @@ def name_of(facts: Facts) -> str:
     return base if facts.language == UNNAMED else f"{base}, {facts.language}"
 
 
-def _results(facts: Facts) -> Iterator[EvalResult]:
-    """The measures of the model, of its evaluation if there is one."""
+def _results(facts: Facts, which: str | None) -> Iterator[EvalResult]:
+    """The measures of the model, of its evaluation if there is one; else of its run, if it is its final model."""
     if facts.evaluation is not None:
-        yield from _of_evaluation(facts.evaluation, facts.hub_dataset)
-        return
-    best = facts.result["validations"]["best"]
-    for name in MEASURED:
-        value = best.get(f"eval/{name}")
-        if value is not None and math.isfinite(value):
-            yield _result(name, IN_WORDS[name], value, facts.hub_dataset)
+        yield from _of_evaluation(facts.evaluation, which or ADAPTED, facts.hub_dataset)
+    elif which is None:
+        best = facts.result["validations"]["best"]
+        for name in MEASURED:
+            yield from _result(name, IN_WORDS[name], best.get(f"eval/{name}"), facts.hub_dataset)
 
 
-def _of_evaluation(evaluation: Evaluation, dataset: str | None) -> Iterator[EvalResult]:
+def _of_evaluation(evaluation: Evaluation, name: str, dataset: str | None) -> Iterator[EvalResult]:
+    values = evaluation.values_of(name)
     for measure in evaluation.measures:
-        value = measure.values.get(ADAPTED)
-        if value is not None and math.isfinite(value):
-            yield _result(measure.key, f"{measure.words}{_interval(measure)}", value, dataset)
+        scale = 100.0 if measure.unit == "%" else 1.0
+        unit = f", {measure.unit}" if measure.unit else ""
+        found = measure.intervals.get(name)
+        between = f" (95 %: {scale * found.low:.4g} to {scale * found.high:.4g})" if found else ""
+        value = scale * values[measure.key] if measure.key in values else None
+        yield from _result(measure.key, f"{measure.words}{unit}{between}", value, dataset)
 
 
-def _interval(measure: ModelMeasure) -> str:
-    found = measure.intervals.get(ADAPTED)
-    return f" (95 %: {found.low:.4g} to {found.high:.4g})" if found else ""
-
-
-def _result(key: str, words: str, value: float, dataset: str | None) -> EvalResult:
-    return EvalResult(
-        task_type=TASK,
-        dataset_type=dataset or "private",
-        dataset_name=HELD_OUT,
-        metric_type=key,
-        metric_name=words,
-        metric_value=round(value, 6),
-    )
+def _result(key: str, words: str, value: float | None, dataset: str | None) -> Iterator[EvalResult]:
+    """One result; none where nothing was measured."""
+    if value is not None and math.isfinite(value):
+        yield EvalResult(
+            task_type=TASK,
+            dataset_type=dataset or "private",
+            dataset_name=HELD_OUT,
+            metric_type=METRICS.get(key, key.rpartition(".")[2]),
+            metric_name=words,
+            metric_value=round(value, 6),
+        )
 
 
 def find_fault(data: CardData) -> str | None:

@@ -101,16 +101,24 @@ def test_which_model_to_keep(trained: Path, run_task: RunTask) -> None:
     found = read_evaluation(trained)
     assert found is not None
     names = [one.name for one in found.candidates]
-    assert names == ["checkpoint-2", "checkpoint-4", "0.5 adapted, 0.5 base", "1 adapted, 0 base", "mean of the last 2"]
+    assert names == [
+        "checkpoint-2",
+        "checkpoint-4",
+        "50 % adapted, 50 % base",
+        "100 % adapted, 0 % base",
+        "mean of the last 2",
+    ]
     assert set(found.best.values()) <= {*names, "base", "adapted"}
     assert [one.same_as for one in found.candidates] == [None, "adapted", None, "adapted", None]
     shown = " ".join(out.split())
     assert f"to keep: {found.best['to keep']}; none of the others is better than base" in shown
     assert f"this is: {found.best['to keep']}" in Path("kept/best/README.md").read_text()
-    assert "model-index" not in Path("kept/best/README.md").read_text()
+    assert "| base model | final model of the run | this model |" in Path("kept/best/README.md").read_text()
     loaded = load_file("kept/best/model.safetensors")
     assert loaded.keys() == load_file(trained / "model.safetensors").keys()
-    whole = next(one for one in found.candidates if one.name == "1 adapted, 0 base").values["fit.contrastive_loss"]
+    whole = next(one for one in found.candidates if one.name == "100 % adapted, 0 % base").values[
+        "fit.contrastive_loss"
+    ]
     assert whole == pytest.approx(found.get("fit.contrastive_loss").values["adapted"])  # type: ignore[union-attr]
     status, _, err = run_task(f"evaluate --run {trained} --interpolate 0.5 --save-best kept/best")
     assert (status, "kept/best is there" in err) == (1, True)
@@ -217,6 +225,7 @@ def test_a_model_without_a_head_has_no_loss(trained: Path, run_task: RunTask) ->
         ("--adapted {run} --save-best x", "needs something to choose from"),
         ("--base {model} --adapted {model}", "is no run that tells its dataset"),
         ("--adapted {run} --other-data {data}", "of its clips are heard as --data, too"),
+        ("--adapted {run} --tier tones", "--tier tones is of alignments"),
         ("--adapted {run} --max-minutes 0.01", "--max-minutes 0.01 is of 1 clips, which are too few"),
         ("--adapted {run} --alignments nowhere", "no such folder of alignments"),
         ("--adapted {run} --output-dir {model}/config.json", "config.json is a file; give a folder"),

@@ -34,6 +34,8 @@ def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("manifest --audio-dir my recordings", 'quote both: --audio-dir "my recordings"'),
         ("manifest --audio-dir=my recordings", 'quote both: --audio-dir "my recordings"'),
         ("manifest recordings", "what is recordings? An option goes before it"),
+        ("train --max-steps 2 --seed 1 --max-steps 4", "what is 4? --max-steps is given twice"),
+        ("train --max-steps=2 --seed 1 --max-steps=4", "what is 4? --max-steps is given twice"),
         ("manifest --audio-dir recordingz", "no such folder; give the folder of your recordings as --audio-dir"),
         ("prepare", "no such manifest; write one with `invoke manifest --audio-dir"),
         ("train", "no such dataset; make it with `invoke prepare"),

@@ -51,7 +51,7 @@ def test_no_number_is_broken(
 @pytest.mark.parametrize("width", [60, 80, 120])
 def test_models_that_could_be_kept_fit(width: int, evaluation: Evaluation) -> None:
     """A further table where their measures do not; every number stands in one of them."""
-    long_name = "0.25 adapted, 0.75 base"
+    long_name = "25 % adapted, 75 % base"
     models = {
         ("base", NONE): {one.key: 12345.678 for one in evaluation.measures},
         (long_name, "no evidence"): {one.key: 0.5 for one in evaluation.measures},

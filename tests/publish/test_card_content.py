@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,15 @@ import pytest
 from huggingface_hub import ModelCard, ModelCardData
 from structlog.testing import capture_logs
 
-from runyoro_ssl.evaluate.record import Evaluation, Interval, Judgement, ModelMeasure, Speech, write_evaluation
+from runyoro_ssl.evaluate.record import (
+    Evaluation,
+    Interval,
+    Judgement,
+    KeepableModel,
+    ModelMeasure,
+    Speech,
+    write_evaluation,
+)
 from runyoro_ssl.publish.card import CARD, is_changed, make_card, write_model_card
 from runyoro_ssl.publish.languages import CODES, code_of
 from runyoro_ssl.publish.metadata import find_fault
@@ -133,17 +142,30 @@ def test_evaluation_is_shown_with_its_intervals(tmp_path: Path) -> None:
     write_evaluation(EVALUATION, folder)
     text = make_card(folder)
     assert "**Fits better.** It fits your speech better." in text
-    row = "| accuracy (higher is better) | 22.0% | 27.0% (26.0% to 28.0%) | 5.0% (4.0% to 6.0%) |"
+    row = "| accuracy, % (higher is better) | 22.0 | 27.0 (26.0 to 28.0) | +5.0 (+4.0 to +6.0) |"
     assert row in text
     assert "Intervals are of 95 %, over 7 speakers." in text
     assert "likeness" not in text
     (model,) = data_of(text)["model-index"]
     (metric,) = model["results"][0]["metrics"]
-    assert (metric["type"], metric["value"]) == ("fit.accuracy", 0.27)
-    assert metric["name"] == "accuracy (95 %: 0.26 to 0.28)"
+    assert (metric["type"], metric["value"]) == ("accuracy", 27.0)
+    assert metric["name"] == "accuracy, % (95 %: 26 to 28)"
     old = (folder / "result.json").stat().st_mtime - 3600
     os.utime(folder / "evaluation.json", (old, old))
     assert row not in make_card(folder)
+
+
+def test_a_model_that_was_chosen_has_its_own_numbers(tmp_path: Path) -> None:
+    """In the text, beside those of the base and of the run's final model; and in the metadata. Why it was chosen."""
+    mixture = KeepableModel("50 % adapted, 50 % base", "interpolation", None, {"fit.accuracy": 0.29}, "fits better")
+    evaluation = replace(EVALUATION, candidates=[mixture], why_kept="beside adapted: the loss fell more")
+    text = make_card(finished(tmp_path / "run", XLSR, COMMIT), which=mixture.name, evaluation=evaluation)
+    assert f"this is: {mixture.name}." in text
+    assert "Beside adapted: the loss fell more." in text
+    assert "| accuracy, % (higher is better) | 22.0 | 27.0 | 29.0 |" in text
+    (model,) = data_of(text)["model-index"]
+    (metric,) = model["results"][0]["metrics"]
+    assert (metric["name"], metric["value"]) == ("accuracy, %", 29.0)
 
 
 def test_changed_card_is_kept(tmp_path: Path) -> None:

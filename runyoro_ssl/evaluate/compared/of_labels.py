@@ -27,7 +27,10 @@ from runyoro_ssl.evaluate.measures.probe import gather_frames, probe_phones
 from runyoro_ssl.evaluate.measures.segments import cut_segments
 from runyoro_ssl.evaluate.measures.text import CtcCurve, TranscribedClips, ctc_curve
 from runyoro_ssl.evaluate.record import BASE, LayerCurve, ModelMeasure
+from runyoro_ssl.logs import get_logger
 from runyoro_ssl.model.draws import derive_seed
+
+log = get_logger()
 
 FEW_LAYERS = 8
 """At most so many layers are looked at, evenly spread, to choose one by its phones."""
@@ -64,7 +67,9 @@ class Labels:
     left_out: dict[str, str] = field(default_factory=dict)
 
 
-def read_labels(dataset: Path, held_out: HeldOut, *, alignments: Path | None, transcripts: bool) -> Labels:
+def read_labels(
+    dataset: Path, held_out: HeldOut, *, alignments: Path | None, tier: str | None = None, transcripts: bool
+) -> Labels:
     """Read what labels there are of held-out clips.
 
     Raises:
@@ -79,7 +84,10 @@ def read_labels(dataset: Path, held_out: HeldOut, *, alignments: Path | None, tr
     metadata = read_metadata(splits, {clip.source for clip in held_out.clips})
     if alignments is not None:
         rows = [{"id": clip.id, "source": clip.source, "metadata": metadata[clip.id]} for clip in held_out.clips]
-        found = label_clips(read_alignments(alignments), places_of(rows, stretches))
+        files = read_alignments(alignments, tier)
+        found = label_clips(files, places_of(rows, stretches))
+        for name, count in files.tiers.items():
+            log.info("phones_read", tier=name, files=count)
         labels.phones = found.phones
         labels.left_out |= {f"phones: {why}": f"{count} clips" for why, count in found.left_out.items()}
     if transcripts:

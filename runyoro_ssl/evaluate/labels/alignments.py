@@ -84,6 +84,11 @@ class Alignments:
             if row.start_sec >= start and row.end_sec <= end and not is_silence(row.symbol)
         ]
 
+    @property
+    def tiers(self) -> dict[str, int]:
+        """Of how many files that were read a tier was taken, by its name."""
+        return dict(Counter(labels.tier for labels in self._read.values() if labels.tier is not None))
+
 
 def read_alignments(folder: Path, tier: str | None = None) -> Alignments:
     """Find the alignments of a folder and its subfolders: .phn, .TextGrid and .eaf.

@@ -32,4 +32,4 @@ def read_elan(path: Path, tier: str | None = None) -> TimedLabels:
         ]
     except (KeyError, TypeError):
         raise EvaluationError(f'{path}: tier "{name}" has annotations without times; align them in ELAN') from None
-    return TimedLabels(path, rows)
+    return TimedLabels(path, rows, tier=name)

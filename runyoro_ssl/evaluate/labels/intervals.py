@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from runyoro_ssl.audio.synth import Phone
-from runyoro_ssl.errors import EvaluationError
+from runyoro_ssl.disk.text import read_text
+from runyoro_ssl.errors import EvaluationError, ManifestError
 
 LENGTH_TOLERANCE_SEC = 0.5
 """By so much may the length of an alignment differ from that of its recording."""
@@ -31,6 +32,7 @@ class TimedLabels:
         rows: What it says, times in seconds, or in samples.
         stated_sec: The length that the file itself states, seconds.
         may_be_samples: All its times are whole numbers, so that they may count samples.
+        tier: The name of the tier that they are of, in a file of several.
         covers_all: Such a file labels a recording to its end, silence too: one that stops early is of another.
     """
 
@@ -39,6 +41,22 @@ class TimedLabels:
     stated_sec: float | None = None
     may_be_samples: bool = False
     covers_all: bool = False
+    tier: str | None = None
+
+
+def text_of(path: Path) -> str:
+    """The text of an alignment.
+
+    Raises:
+        EvaluationError: It cannot be read, or is no text.
+    """
+    try:
+        text, _ = read_text(path)
+    except ManifestError as error:
+        raise EvaluationError(str(error)) from None
+    except OSError as error:
+        raise EvaluationError(f"{path}: cannot be read ({error.strerror}); give yourself the right to") from None
+    return text
 
 
 def is_silence(label: str) -> bool:
@@ -52,22 +70,30 @@ def checked(labels: TimedLabels) -> TimedLabels:
     """The same labels, sorted.
 
     Raises:
-        EvaluationError: There are none; or an interval begins before 0, ends before it begins, or overlaps another.
+        EvaluationError: There are none; or an interval begins before 0, or ends before it begins.
     """
     rows = sorted(labels.rows, key=lambda row: (row.start_sec, row.end_sec))
     if not rows:
         raise EvaluationError(f"{labels.path}: no label in it; remove it, or align the recording again")
-    tolerance = 1.0 if labels.may_be_samples else OVERLAP_TOLERANCE_SEC
-    end, last = 0.0, rows[0]
     for row in rows:
         if row.start_sec < 0 or row.end_sec < row.start_sec:
             raise EvaluationError(f"{labels.path}: {_words(row)} ends before it begins, or begins before 0; mend it")
-        if row.start_sec < end - tolerance:
+    return replace(labels, rows=rows)
+
+
+def refuse_overlaps(labels: TimedLabels, a_second: float) -> None:
+    """Refuse labels, sorted, of which one begins before another ends. `a_second`: what their times count for one.
+
+    Raises:
+        EvaluationError: Two overlap, by more than is rounded.
+    """
+    last = labels.rows[0]
+    for row in labels.rows[1:]:
+        if row.start_sec < last.end_sec - OVERLAP_TOLERANCE_SEC * a_second:
             raise EvaluationError(
                 f"{labels.path}: {_words(last)} and {_words(row)} overlap; mend it, or give a tier without overlaps"
             )
-        end, last = max(end, row.end_sec), row
-    return TimedLabels(labels.path, rows, labels.stated_sec, labels.may_be_samples, labels.covers_all)
+        last = max(last, row, key=lambda one: one.end_sec)
 
 
 def _words(row: Phone) -> str:

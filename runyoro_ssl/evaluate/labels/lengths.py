@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from runyoro_ssl.audio.synth import Phone
 from runyoro_ssl.errors import EvaluationError
-from runyoro_ssl.evaluate.labels.intervals import LENGTH_TOLERANCE_SEC, TimedLabels
+from runyoro_ssl.evaluate.labels.intervals import LENGTH_TOLERANCE_SEC, TimedLabels, refuse_overlaps
 from runyoro_ssl.evaluate.labels.places import Place
 
 USUAL_RATES = (16_000, 8_000, 11_025, 22_050, 24_000, 32_000, 44_100, 48_000)
@@ -15,7 +15,7 @@ MS_A_SECOND = 1000.0
 
 
 def in_seconds(labels: TimedLabels, place: Place) -> TimedLabels:
-    """Labels in seconds, after checking that they end where the recording does.
+    """Labels in seconds, after checking that they end where the recording does, and do not overlap.
 
     Whole numbers that reach past the end of the recording count samples: at the rate of the recording, if the manifest
     says it, or else at the usual rate by which they end nearest to where the recording does; at 16 kHz, where that is
@@ -23,17 +23,25 @@ def in_seconds(labels: TimedLabels, place: Place) -> TimedLabels:
     in part, an alignment may be longer.
 
     Raises:
-        EvaluationError: The lengths differ by more than 0.5 s.
+        EvaluationError: The lengths differ by more than 0.5 s; or two labels overlap.
     """
+    a_second = _what_counts_a_second(labels, place)
+    refuse_overlaps(labels, a_second)
+    rows = [Phone(row.symbol, row.start_sec / a_second, row.end_sec / a_second) for row in labels.rows]
+    return replace(labels, rows=rows, may_be_samples=False)
+
+
+def _what_counts_a_second(labels: TimedLabels, place: Place) -> float:
+    """Of times: 1 for seconds, 1000 for milliseconds, else the rate of samples."""
     end, known = labels.rows[-1].end_sec, place.recording_sec
     if labels.may_be_samples and end > known + LENGTH_TOLERANCE_SEC:
         nearest = min(USUAL_RATES, key=lambda rate: abs(end / rate - known))
         for rate in (place.sample_rate or nearest, nearest if place.ends_there else USUAL_RATES[0]):
             if not _differs(end / rate, place, may_stop_early=False):
-                return _divided(labels, rate)
+                return rate
     is_past_the_end = labels.covers_all and place.ends_there and end > known + LENGTH_TOLERANCE_SEC
     if is_past_the_end and not _differs(end / MS_A_SECOND, place, may_stop_early=False):
-        return _divided(labels, MS_A_SECOND)
+        return MS_A_SECOND
     may_stop_early = not labels.covers_all and labels.stated_sec is None
     length = max(end, labels.stated_sec or 0.0)
     if _differs(length, place, may_stop_early=may_stop_early):
@@ -42,13 +50,7 @@ def in_seconds(labels: TimedLabels, place: Place) -> TimedLabels:
             f"{labels.path}: ends at {length:g}{unit}, but {place.source} at {known:.2f} s; it is of another "
             "recording, or of another version of it: align this one"
         )
-    return labels
-
-
-def _divided(labels: TimedLabels, rate: float) -> TimedLabels:
-    """In seconds, of times that count `rate` in a second."""
-    rows = [Phone(row.symbol, row.start_sec / rate, row.end_sec / rate) for row in labels.rows]
-    return replace(labels, rows=rows, may_be_samples=False)
+    return 1.0
 
 
 def _differs(length_sec: float, place: Place, *, may_stop_early: bool) -> bool:

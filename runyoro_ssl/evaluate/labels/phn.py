@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from runyoro_ssl.audio.synth import Phone
-from runyoro_ssl.disk.text import read_text
-from runyoro_ssl.errors import EvaluationError, ManifestError
-from runyoro_ssl.evaluate.labels.intervals import TimedLabels
+from runyoro_ssl.errors import EvaluationError
+from runyoro_ssl.evaluate.labels.intervals import TimedLabels, text_of
 
 
 def read_phn(path: Path) -> TimedLabels:
@@ -16,13 +15,9 @@ def read_phn(path: Path) -> TimedLabels:
     Raises:
         EvaluationError: It cannot be read, is no text, or has a line that is no "start end label".
     """
-    try:
-        text, _ = read_text(path)
-    except ManifestError as error:
-        raise EvaluationError(str(error)) from None
-    except OSError as error:
-        raise EvaluationError(f"{path}: cannot be read ({error.strerror}); give yourself the right to") from None
-    lines = [(number, line.split(maxsplit=2)) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
+    lines = [
+        (number, line.split(maxsplit=2)) for number, line in enumerate(text_of(path).splitlines(), 1) if line.strip()
+    ]
     rows = [_row(path, number, words) for number, words in lines]
     whole = all(word.lstrip("-").isdigit() for _, words in lines for word in words[:2])
     return TimedLabels(path, rows, may_be_samples=whole, covers_all=True)

@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from runyoro_ssl.audio.synth import Phone
-from runyoro_ssl.disk.text import read_text
-from runyoro_ssl.errors import EvaluationError, ManifestError
-from runyoro_ssl.evaluate.labels.intervals import TimedLabels
+from runyoro_ssl.errors import EvaluationError
+from runyoro_ssl.evaluate.labels.intervals import TimedLabels, text_of
 from runyoro_ssl.evaluate.labels.tiers import choose_tier
 
 
@@ -18,17 +17,13 @@ def read_textgrid(path: Path, tier: str | None = None) -> TimedLabels:
     Raises:
         EvaluationError: It cannot be read, is no TextGrid, or does not have the tier.
     """
-    try:
-        text, _ = read_text(path)
-    except ManifestError as error:
-        raise EvaluationError(str(error)) from None
-    except OSError as error:
-        raise EvaluationError(f"{path}: cannot be read ({error.strerror}); give yourself the right to") from None
+    text = text_of(path)
     try:
         length_sec, tiers = _parse(text)
     except Exception as error:  # noqa: BLE001 - praatio raises whatever its parser stumbles over
         raise EvaluationError(f"{path}: not a TextGrid ({type(error).__name__}); save it anew with Praat") from None
-    return TimedLabels(path, tiers[choose_tier(path, list(tiers), tier)], stated_sec=length_sec)
+    name = choose_tier(path, list(tiers), tier)
+    return TimedLabels(path, tiers[name], stated_sec=length_sec, tier=name)
 
 
 def _parse(text: str) -> tuple[float, dict[str, list[Phone]]]:

@@ -20,13 +20,13 @@ def choose_tier(path: Path, names: Sequence[str], wanted: str | None) -> str:
     shown = ", ".join(f'"{name}"' for name in names) or "no tier of intervals"
     if wanted is not None:
         if wanted not in names:
-            raise EvaluationError(f'{path}: no tier "{wanted}"; it has {shown}')
+            raise EvaluationError(f'{path}: no tier "{wanted}" (--tier); it has {shown}')
         return wanted
     found = [name for name in names if name.strip().lower() in NAMES]
     found = found or [name for name in names if _last_word(name) in NAMES]
     if len(found) != 1:
         several = "several tiers of phones" if found else f'no tier named "{NAMES[0]}", "{NAMES[1]}" or "segments"'
-        raise EvaluationError(f"{path}: {several}; it has {shown}; give the name of the one that has the phones")
+        raise EvaluationError(f"{path}: {several}; it has {shown}; name the one that has the phones by --tier")
     return found[0]
 
 

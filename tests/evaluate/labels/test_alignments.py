@@ -173,14 +173,32 @@ def test_elan_may_stop_early(tmp_path: Path) -> None:
     assert len(read_alignments(tmp_path).phones(place(recording_sec=3600.0)) or ()) == 2
 
 
+def test_milliseconds_may_be_rounded(tmp_path: Path) -> None:
+    """To a tenth, so that they seem to overlap: what is told from seconds is told before that is judged."""
+    (tmp_path / "one.phn").write_text("0.0 959.9 a\n959.5 2000.0 b\n")
+    assert read_alignments(tmp_path).phones(place()) == [Phone("a", 0.0, 0.9599), Phone("b", 0.9595, 2.0)]
+    (tmp_path / "one.phn").write_text("0.0 959.9 a\n950.0 2000.0 b\n")
+    with pytest.raises(EvaluationError, match='"b" from 950 to 2000 overlap'):
+        read_alignments(tmp_path).phones(place())
+
+
+def test_which_tier_was_read_is_known(tmp_path: Path) -> None:
+    """Of each file that was; what has no tiers counts for none."""
+    write_textgrid(tmp_path / "one.TextGrid", PHONES, tier="anna - Phones")
+    write_phn(tmp_path / "two.phn", PHONES)
+    alignments = read_alignments(tmp_path)
+    label_clips(alignments, [place("one.wav"), place("two.wav")])
+    assert alignments.tiers == {"anna - Phones": 1}
+
+
 def test_the_tier_is_asked_for_where_it_is_not_clear(tmp_path: Path) -> None:
     """With the names of those that there are."""
     write_textgrid(tmp_path / "one.TextGrid", PHONES, tier="sounds")
-    with pytest.raises(EvaluationError, match=r'no tier named "phones", .*; it has "words", "sounds"; give'):
+    with pytest.raises(EvaluationError, match=r'no tier named "phones", .*; it has "words", "sounds"; name .* --tier'):
         read_file(tmp_path / "one.TextGrid")
     assert len(read_file(tmp_path / "one.TextGrid", "sounds").rows) == 4
     write_elan(tmp_path / "one.eaf", PHONES)
-    with pytest.raises(EvaluationError, match='no tier "tones"; it has "default", "phones"'):
+    with pytest.raises(EvaluationError, match=r'no tier "tones" \(--tier\); it has "default", "phones"'):
         read_file(tmp_path / "one.eaf", "tones")
 
 
