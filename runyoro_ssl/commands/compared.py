@@ -76,6 +76,7 @@ def hub_name(base: Path | None, adapted: Path) -> str | None:
 
 def hardware_for(config: Config, model: Path) -> FittedHardware:
     """Where models compute, and in what: as the profile says, or else in bf16 where that is faster."""
+    from runyoro_ssl.model.allocator import limit_program_caches
     from runyoro_ssl.model.at_hand import look
     from runyoro_ssl.model.fit import ENOUGH_GAIN
     from runyoro_ssl.model.listener import to_listen
@@ -86,6 +87,7 @@ def hardware_for(config: Config, model: Path) -> FittedHardware:
 
     device = config.hardware.device
     check_device(device)
+    limit_program_caches()  # before the first product
     if config.hardware.precision != AUTO:
         return to_listen(config.hardware)
     try:

@@ -35,6 +35,9 @@ class Evaluated:
 
     evaluation: Evaluation
     folder: Path
+    features: Path
+    """Where features are kept for another evaluation."""
+    features_bytes: int
     kept: Path | None = None
     """Where the best was saved."""
 
@@ -72,6 +75,7 @@ def evaluate(**given: Any) -> Evaluated:
         if data is not None and not data.is_dir():
             raise ConfigError(f"{name} {data}: no such dataset; give the folder that `invoke prepare` has written")
     base = base_folder(options.base, adapted)
+    cache = FeatureCache(options.cache_dir)
     request = EvaluationRequest(
         base,
         adapted,
@@ -80,7 +84,7 @@ def evaluate(**given: Any) -> Evaluated:
         options.alignments,
         options.transcripts,
         options.max_minutes,
-        FeatureCache(options.cache_dir),
+        cache,
         hardware_for(config, adapted),
         options.seed,
         base_name=hub_name(options.base, adapted),
@@ -98,7 +102,7 @@ def evaluate(**given: Any) -> Evaluated:
     if options.save_best:
         save_best(outcome.choices, evaluation.best[TO_KEEP], options.save_best)
     _write_cards(folder, adapted, options.save_best, evaluation)
-    return Evaluated(evaluation, folder, options.save_best)
+    return Evaluated(evaluation, folder, cache.folder, cache.size, options.save_best)
 
 
 def _check_folder(folder: Path) -> None:
@@ -180,12 +184,13 @@ def show(done: Evaluated, given: Mapping[str, Any]) -> None:  # noqa: ARG001 - a
     if evaluation.candidates:
         _show_candidates(evaluation)
     verdict = evaluation.verdict
-    from runyoro_ssl.publish.changes import beaten_by_log_mel
+    from runyoro_ssl.publish.changes import warning_of_log_mel
 
-    warning = filter(None, [beaten_by_log_mel(evaluation)])
+    warning = filter(None, [warning_of_log_mel(evaluation)])
     print_lines([verdict.sentence, *warning, *(f"  because {reason}" for reason in verdict.reasons)])
     print_lines([f"  although {found}" for found in verdict.although])
     print_lines([f"  to settle it: {advice}" for advice in verdict.would_settle])
+    from runyoro_ssl.page.amounts import size
     from runyoro_ssl.publish.card import CARD
     from runyoro_ssl.publish.report.write import REPORT_PAGE
 
@@ -193,18 +198,18 @@ def show(done: Evaluated, given: Mapping[str, Any]) -> None:  # noqa: ARG001 - a
     if done.kept and not (done.kept / CARD).is_file():
         print_lines([f"{done.kept} has no {CARD}, as no run is known: `invoke publish` asks for one"])
     page = ("look at it and listen, in a browser", done.folder / REPORT_PAGE)
-    close([("verdict", verdict.kind), page, ("every number", done.folder / EVALUATION), *kept])
+    features = ("features, kept for another evaluation", f"{done.features}, {size(done.features_bytes)}")
+    close([("verdict", verdict.kind), page, ("every number", done.folder / EVALUATION), features, *kept])
 
 
 def _show_candidates(evaluation: Evaluation) -> None:
     """Print what could be kept, base and adapted model among it, which of it is to be kept, and why."""
     from runyoro_ssl.commands.measures_table import NONE, lay_out_models
-    from runyoro_ssl.evaluate.candidates import values_of
     from runyoro_ssl.evaluate.record import ADAPTED, BASE, BY_LOSS, TO_KEEP
 
     kinds = [measure for key in SHOWN_OF_CANDIDATES if (measure := evaluation.get(key))]
     models: dict[tuple[str, str], Mapping[str, float]] = {
-        (name, NONE): values_of(evaluation.measures, name) for name in (BASE, ADAPTED)
+        (name, NONE): evaluation.values_of(name) for name in (BASE, ADAPTED)
     }
     models |= {
         (one.name, f"is {one.same_as}" if one.same_as else one.verdict or NONE): one.values

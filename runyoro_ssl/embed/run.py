@@ -18,6 +18,7 @@ from runyoro_ssl.embed.write import CSV, NPZ, PARQUET, check_new, opened, write_
 from runyoro_ssl.errors import EmbedError
 from runyoro_ssl.evaluate.measures.units import FITTED_ON
 from runyoro_ssl.logs import get_logger
+from runyoro_ssl.model.allocator import give_back_freed
 from runyoro_ssl.model.listener import Listener
 
 log = get_logger()
@@ -110,6 +111,7 @@ def embed(request: Request, encoder: Listener) -> Embedded:
 
 def _advance(bar: Progress, task: object, num_samples: int, encoder: Listener) -> None:
     bar.advance(task, num_samples / encoder.frames.sample_rate)  # type: ignore[arg-type] # a TaskID
+    give_back_freed()  # windows are of several lengths: what one has freed suits no other, and the heap grows
 
 
 def _choose(request: Request, encoder: Listener) -> tuple[list[int], Units | None]:

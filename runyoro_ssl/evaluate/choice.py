@@ -61,8 +61,9 @@ def _labels(one: Beside) -> list[ModelMeasure]:
 
 
 def _gain(one: Beside) -> float:
-    deciding = [*_labels(one), *(measure for measure in one.measures if measure.key == FIT)][:1]
-    return max(((1 if of.better == "higher" else -1) * (of.difference or 0.0) for of in deciding), default=0.0)
+    """On the first label, or else in held-out loss: how much better it is."""
+    deciding = next(iter((*_labels(one), *(of for of in one.measures if of.key == FIT))), None)
+    return 0.0 if deciding is None else (1 if deciding.better == "higher" else -1) * (deciding.difference or 0.0)
 
 
 def _has_learned(measures: Sequence[ModelMeasure], subject: str) -> bool:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import platform
 import time
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import version
+from itertools import chain
 
 import numpy as np
 
+from runyoro_ssl.bars import progress
 from runyoro_ssl.evaluate.candidates import (
     ModelChoice,
     Sides,
@@ -40,9 +43,6 @@ from runyoro_ssl.evaluate.record import (
 )
 from runyoro_ssl.evaluate.request import EvaluationRequest
 from runyoro_ssl.evaluate.verdict import judge
-from runyoro_ssl.logs import get_logger
-
-log = get_logger()
 
 THE_SAME = Judgement(
     "no evidence",
@@ -94,9 +94,8 @@ def evaluate(request: EvaluationRequest) -> EvaluationOutcome:
         with_context=request.with_context,
     )
     features = FeatureMeasures(material)
-    log.info("measuring", layer=features.layers[BASE], of=material.features[BASE]["none"].num_layers - 1)
     labels = LabelMeasures(material, found, features.own_layers)
-    measures: list[ModelMeasure] = [*measure_fit(material, heard), *features.all(), *labels.all()]
+    measures = list(_watched(chain(measure_fit(material, heard), features.all(), labels.all())))
     held_out = heard["fit"]
     curves = list(features.curves())
     verdict = judge(measures, minutes=held_out.seconds / 60, num_codes=material.num_codes)
@@ -141,6 +140,15 @@ def evaluate(request: EvaluationRequest) -> EvaluationOutcome:
     units = heard_units(features.units_of_b, held_out, labels.labels.phones)
     ends = [ModelChoice(name, "checkpoint", None, [(folder, 1.0)]) for name, folder in models.items()]
     return EvaluationOutcome(evaluation, units, [*could_be_kept, *ends])
+
+
+def _watched(measures: Iterable[ModelMeasure]) -> Iterator[ModelMeasure]:
+    """The same, counted on a bar: some take a while."""
+    with progress("measures", is_transient=True) as bar:
+        task = bar.add_task("Measuring", total=None)
+        for measure in measures:
+            yield measure
+            bar.advance(task)
 
 
 def _are_the_same(material: HeardMaterial) -> bool:

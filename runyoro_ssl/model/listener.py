@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from runyoro_ssl.config import FittedHardware, HardwareConfig, ModelConfig
+from runyoro_ssl.model.allocator import limit_program_caches
 from runyoro_ssl.model.forward import encode
 from runyoro_ssl.model.frames import Frames
 from runyoro_ssl.model.load import draw_model, load_whatever_head
@@ -96,6 +97,7 @@ def load_listener(config: ModelConfig, hardware: FittedHardware, *, is_random: b
     Raises:
         CheckpointError: It cannot be had, or is no wav2vec 2.0 model.
     """
+    limit_program_caches()  # before the first product, if nothing was computed yet
     extractor = load_feature_extractor(config.model_name_or_path, config.revision)
     model, has_head = (draw_model(config, hardware), False) if is_random else load_whatever_head(config, hardware)
     frames = Frames.of(model.config, extractor.sampling_rate)

@@ -12,7 +12,7 @@ from runyoro_ssl.evaluate.words import IN_WORDS, number, verdict
 from runyoro_ssl.model.load import load_model_config
 from runyoro_ssl.model.objective import Chance, chance
 from runyoro_ssl.page.amounts import figure, figures
-from runyoro_ssl.publish.changes import beaten_by_log_mel, way_of
+from runyoro_ssl.publish.changes import warning_of_log_mel, way_of
 from runyoro_ssl.publish.facts import LOCAL_BASE, Facts, recipe
 from runyoro_ssl.publish.licences import find_licence
 
@@ -141,7 +141,7 @@ def _evaluated(evaluation: Evaluation, which: str | None) -> str:
         f"{speech.seconds / 60:.1f} minutes of speech {new}: {speech.clips} clips of "
         f"{speech.recordings} recordings; speakers: {speech.speakers or 'not known'}. {intervals}."
     )
-    reasons = [f"- {reason}" for reason in [*filter(None, [beaten_by_log_mel(evaluation)]), *found.reasons]]
+    reasons = [f"- {reason}" for reason in [*filter(None, [warning_of_log_mel(evaluation)]), *found.reasons]]
     reasons += [f"- although: {reason}" for reason in found.although]
     reasons += [f"- to settle it: {advice}" for advice in found.would_settle]
     said = [f"**{found.kind.capitalize()}.** {found.sentence}", "", *reasons]

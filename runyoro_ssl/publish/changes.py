@@ -65,9 +65,14 @@ def _margin(measure: ModelMeasure) -> float:
     return max(MARGINS.get(measure.key, 0.0), share)
 
 
-def beaten_by_log_mel(evaluation: Evaluation) -> str:
-    """A sentence, where plain log-mel spectra beat both models on labels or query by example; else nothing."""
-    words = [one.words for one in evaluation.measures if _is_beaten(one)]
+def beaten_by_log_mel(evaluation: Evaluation) -> list[str]:
+    """On what plain log-mel spectra beat both models, of labels and query by example, in words."""
+    return [one.words for one in evaluation.measures if _is_beaten(one)]
+
+
+def warning_of_log_mel(evaluation: Evaluation) -> str:
+    """A sentence, where plain log-mel spectra beat both models; else nothing."""
+    words = beaten_by_log_mel(evaluation)
     if not words:
         return ""
     return f"Plain log-mel spectra do better than both models on: {', '.join(words)}; judge no recipe by such models."

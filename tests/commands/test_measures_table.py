@@ -35,7 +35,7 @@ def test_no_number_is_broken(
     """Each stands whole in the table, with its interval; names are broken between words; no line is too long."""
     monkeypatch.setattr(logs, "table_width", lambda: width)
     monkeypatch.setattr("runyoro_ssl.commands.evaluate.table_width", lambda: width)
-    show(Evaluated(evaluation, Path("folder")), {})
+    show(Evaluated(evaluation, Path("folder"), Path("features"), 3 << 20), {})
     out = capsys.readouterr().out
     lines = [line for line in out.splitlines() if line.startswith("│")]
     assert max(map(len, lines)) <= width

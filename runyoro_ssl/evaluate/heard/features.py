@@ -107,16 +107,21 @@ class FeatureCache:
         self._needed.difference_update(one.folder for one in features)
         self.trim()
 
+    @property
+    def size(self) -> int:
+        """Of all that is kept, bytes."""
+        return sum(self._sizes().values())
+
+    def _sizes(self) -> dict[Path, int]:
+        folders = [path for path in self.folder.iterdir() if (path / META).is_file()] if self.folder.is_dir() else []
+        return {path: sum(file.stat().st_size for file in path.iterdir()) for path in folders}
+
     def trim(self) -> None:
         """Remove what was not used for longest, until the rest is small enough, or needed."""
         with suppress(OSError):
-            folders = sorted(
-                (path for path in self.folder.iterdir() if (path / META).is_file()),
-                key=lambda path: path.stat().st_mtime,
-            )
-            sizes = {path: sum(file.stat().st_size for file in path.iterdir()) for path in folders}
+            sizes = self._sizes()
             excess = sum(sizes.values()) - self.max_bytes
-            for path in folders:
+            for path in sorted(sizes, key=lambda path: path.stat().st_mtime):
                 if excess <= 0:
                     break
                 if path in self._needed:

@@ -16,6 +16,7 @@ from runyoro_ssl.evaluate.heard.subjects import LogMel, Network, Subject, open_n
 from runyoro_ssl.evaluate.measures.fit import ClipFit, measure_clip
 from runyoro_ssl.evaluate.perturb import Perturbation
 from runyoro_ssl.evaluate.record import ADAPTED, BASE, LOG_MEL, RANDOM
+from runyoro_ssl.model.allocator import give_back_freed
 
 CHANGES: tuple[Perturbation, ...] = ("noise", "speed")
 CHANGED_SEC = 240.0
@@ -90,7 +91,11 @@ def gather(
     total = (len(models) + 2 * with_context) * clips + len(models) * fits
     with progress("clips", is_transient=True) as bar:
         task = bar.add_task("Listening", total=total)
-        step: Callable[[], object] = lambda: bar.advance(task)  # noqa: E731 - a name for what every loop calls
+
+        def step() -> None:
+            bar.advance(task)
+            give_back_freed()  # clips are of all lengths: what one has freed suits no other, and the heap grows
+
         for name, subject in _subjects(models, held_out.sampling_rate, hardware, with_context=with_context):
             bar.update(task, description=f"Listening: {name}")
             material.features[name] = {

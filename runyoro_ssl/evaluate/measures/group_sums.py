@@ -18,9 +18,3 @@ class GroupSums:
     def value(self) -> float:
         """The measure, every group once."""
         return float(self.numerators.sum() / self.denominators.sum())
-
-    def weighted(self, weights: np.ndarray) -> np.ndarray:
-        """The measure with whole weights of groups: (R, G) -> (R,); NaN where nothing was drawn."""
-        below = weights @ self.denominators
-        with np.errstate(invalid="ignore", divide="ignore"):
-            return np.where(below > 0, (weights @ self.numerators) / below, np.nan)

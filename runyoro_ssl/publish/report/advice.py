@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from runyoro_ssl.evaluate.judged import FEW_SEC
-from runyoro_ssl.evaluate.record import ADAPTED, LOG_MEL, TO_KEEP, Evaluation
+from runyoro_ssl.evaluate.record import ADAPTED, TO_KEEP, Evaluation
 from runyoro_ssl.page.amounts import amount_of_time, number
-from runyoro_ssl.publish.changes import change_of
+from runyoro_ssl.publish.changes import beaten_by_log_mel, change_of
 from runyoro_ssl.publish.report.data import TrainedOn
 from runyoro_ssl.publish.report.found import FoundRun
 
@@ -100,11 +99,10 @@ def _of_evaluation(evaluation: Evaluation) -> Iterator[Suggestion]:
             "Mix it with its base: invoke evaluate --run … --interpolate 0.25,0.5,0.75,1.",
             "It forgot some of other languages; a mixture often keeps the gain and gives back what was lost.",
         )
-    worse = [one.words for one in evaluation.measures if one.is_labelled and _is_below_log_mel(one.values, one.better)]
-    if worse:
+    if beaten := beaten_by_log_mel(evaluation):
         yield Suggestion(
             "Begin with a larger base model, or one trained on more speech.",
-            f"Plain log-mel spectra do better than this model on: {', '.join(worse)}. Judge no recipe by such a model.",
+            f"Plain log-mel spectra do better than both models on: {', '.join(beaten)}.",
         )
     kind = evaluation.verdict.kind
     if kind == "hurt" and to_keep in (None, ADAPTED):
@@ -122,8 +120,3 @@ def _of_evaluation(evaluation: Evaluation) -> Iterator[Suggestion]:
             "Label some minutes: transcripts for --transcripts, or phones (.phn, TextGrid, ELAN) for --alignments.",
             "Only labels say whether recognition gets easier.",
         )
-
-
-def _is_below_log_mel(values: Mapping[str, float], better: str) -> bool:
-    mine, plain = values.get(ADAPTED, math.nan), values.get(LOG_MEL, math.nan)
-    return mine > plain if better == "lower" else mine < plain

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from runyoro_ssl.evaluate.record import Evaluation, JudgementKind
-from runyoro_ssl.publish.changes import beaten_by_log_mel
+from runyoro_ssl.publish.changes import warning_of_log_mel
 from runyoro_ssl.publish.report.found import FoundRun
 
 USUAL_PLACE = ("models", "ssl")
@@ -40,7 +40,7 @@ def opening(run: FoundRun | None, evaluation: Evaluation | None, folder: Path) -
     if evaluation is not None:
         verdict = evaluation.verdict
         word, mark = IN_A_WORD[verdict.kind]
-        sentence, warning = _sentence(verdict.sentence), beaten_by_log_mel(evaluation)
+        sentence, warning = _sentence(verdict.sentence), warning_of_log_mel(evaluation)
         return Opening(
             *(word, mark, sentence, verdict.reasons, verdict.although, verdict.would_settle), warning=warning
         )
