@@ -15,6 +15,8 @@ from typing import Any, Literal
 
 import torch
 
+from runyoro_ssl.disk.durable import replace_file
+
 What = Literal[
     "objective", "feature_encoder", "step", "epoch", "read", "prepare", "long", "workers", "corpus", "protection"
 ]
@@ -141,7 +143,7 @@ def write_json(path: Path, machine: dict[str, Any], rows: Sequence[Comparison]) 
     """Write `{"machine": …, "rows": […]}`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps({"machine": machine, "rows": [row.to_json() for row in rows]}, indent=2)
-    path.write_text(text + "\n", encoding="utf-8")
+    replace_file(path, text + "\n")
 
 
 def _spread(name: str, seconds: Sequence[float]) -> dict[str, float | None]:

@@ -14,6 +14,7 @@ from runyoro_ssl.bench.measure import describe_machine
 from runyoro_ssl.check.finding import Finding
 from runyoro_ssl.check.settings import CheckSettings
 from runyoro_ssl.disk.durable import TEMPORARY, replace_file
+from runyoro_ssl.disk.ours import is_json_of, refuse_foreign
 from runyoro_ssl.errors import ConfigError
 
 COLUMNS = ["check", "what", "seen", "expected", "verdict", "what to do"]
@@ -58,6 +59,7 @@ class Record:
             probe.unlink()
         except OSError as error:
             raise self._unwritable(error) from None
+        refuse_foreign(self._path, is_json_of("machine", "rows"), "a result of doctor", "--json")
 
     def add(self, row: Finding) -> None:
         """Write it with one row more. What cannot be written now may be with the next row."""

@@ -28,9 +28,12 @@ def bench(**given: Any) -> list[Comparison]:
         RunyoroError: Something that you can mend.
     """
     from runyoro_ssl.bench.run import resolve_settings, save
+    from runyoro_ssl.disk.ours import is_json_of, refuse_foreign
 
     options = bench_options(given)
     settings = resolve_settings(options)
+    if options.json is not None:
+        refuse_foreign(options.json, is_json_of("machine", "rows"), "a result of bench", "--json")
     if options.protection:
         from runyoro_ssl.bench.protection import bench_protection
 

@@ -106,12 +106,19 @@ def evaluate(**given: Any) -> Evaluated:
 
 
 def _check_folder(folder: Path) -> None:
-    """Check that what is found can be written there, before it is looked for."""
+    """Check that what is found can be written there, and replaces nothing foreign, before it is looked for."""
+    from runyoro_ssl.disk.ours import is_json_of, refuse_foreign
+    from runyoro_ssl.evaluate.record import EVALUATION
+    from runyoro_ssl.page.render import is_page
+    from runyoro_ssl.publish.report.write import REPORT_PAGE
+
     there = next(one for one in (folder, *folder.absolute().parents) if one.exists())
     if not there.is_dir():
         raise ConfigError(f"--output-dir {folder}: {there} is a file; give a folder")
     if not os.access(there, os.W_OK):
         raise ConfigError(f"{folder}: {there} may not be written to; give another folder as --output-dir")
+    refuse_foreign(folder / EVALUATION, is_json_of("verdict", "measures"), "an evaluation", "--output-dir")
+    refuse_foreign(folder / REPORT_PAGE, is_page, "a page of ours", "--output-dir")
 
 
 def _write_cards(folder: Path, adapted: Path, kept: Path | None, evaluation: Evaluation) -> None:

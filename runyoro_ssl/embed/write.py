@@ -13,11 +13,13 @@ import numpy as np
 from numpy.lib import format as npy
 
 from runyoro_ssl.disk.durable import replacing
+from runyoro_ssl.disk.ours import refuse_foreign
 from runyoro_ssl.embed.units import UnitSpan
 from runyoro_ssl.errors import EmbedError
 
 NPZ, PARQUET, CSV = ".npz", ".parquet", ".csv"
 TIER = "units"
+UNIT_COLUMNS = ("file", "start_sec", "end_sec", "unit")
 
 
 class Sink(Protocol):
@@ -128,7 +130,7 @@ def write_csv(path: Path, by_name: Mapping[str, Sequence[UnitSpan]]) -> None:
     """Write units as `file,start_sec,end_sec,unit`."""
     with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         rows: Any = csv.writer(file)
-        rows.writerow(("file", "start_sec", "end_sec", "unit"))
+        rows.writerow(UNIT_COLUMNS)
         for name, found in by_name.items():
             rows.writerows((name, f"{one.start_sec:.3f}", f"{one.end_sec:.3f}", one.unit) for one in found)
 
@@ -144,6 +146,19 @@ def write_text_grid(path: Path, found: Sequence[UnitSpan]) -> None:
         grid.save(str(temporary), format="long_textgrid", includeBlankSpaces=True)
 
 
+def is_written_here(path: Path) -> bool:
+    """Whether a file is one of these, by what it holds."""
+    if path.suffix == NPZ:
+        with np.load(path, allow_pickle=False) as found:
+            return "layers" in found or {"centres", "layer"} <= set(found)
+    if path.suffix == PARQUET:
+        from pyarrow import parquet
+
+        return {"file", "time_sec", "layer", "features"} <= set(parquet.read_schema(path).names)
+    with path.open(encoding="utf-8") as file:
+        return tuple(file.readline().strip().split(",")) == UNIT_COLUMNS
+
+
 def check_new(*paths: Path, overwrite: bool) -> None:
     """Raise EmbedError if one of these is there and must not be replaced, or has no folder to be in."""
     for path in paths:
@@ -151,5 +166,7 @@ def check_new(*paths: Path, overwrite: bool) -> None:
             raise EmbedError(f"{path} is there; give another --output, or --overwrite")
         if not path.parent.is_dir():
             raise EmbedError(f"{path}: there is no folder {path.parent}; make it, or give another --output")
-        if path.is_dir() and path.suffix:
+        if path.is_dir() and path.suffix in (NPZ, PARQUET, CSV):
             raise EmbedError(f"{path} is a folder; give another --output")
+        if not path.is_dir():
+            refuse_foreign(path, is_written_here, "what embed writes", "--output")

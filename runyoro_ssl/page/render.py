@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import html
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from runyoro_ssl.page.amounts import amount_of_time, clock, number
 
 HERE = Path(__file__).parent
 STYLE = "page.css"
+HEAD = 2048
+"""Characters of a page, among which its policy is."""
 POLICY = "default-src 'none'; img-src data:; media-src data:; style-src 'unsafe-inline'"
 
 Tile = tuple[str, str, str]
@@ -63,6 +66,12 @@ def render_page(
         policy=f"{POLICY}; script-src '{_digest(script)}'" if script else POLICY,
         **values,
     )
+
+
+def is_page(path: Path) -> bool:
+    """Whether a file is a page that was rendered here: it has our policy at its head."""
+    with path.open(encoding="utf-8") as file:
+        return POLICY in html.unescape(file.read(HEAD))
 
 
 def _read(file: Path) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 from runyoro_ssl.audio.reasons import Reason
 from runyoro_ssl.config import Config
 from runyoro_ssl.disk.durable import write_jsonl
+from runyoro_ssl.disk.ours import is_json_lines_of, refuse_foreign
 from runyoro_ssl.errors import AudioError, ConfigError, ManifestError, did_you_mean
 from runyoro_ssl.prepare.lines import FilePart, manifest_line
 from runyoro_ssl.prepare.names import nfc, printable
@@ -133,11 +134,16 @@ def _write(output: Path, lines: list[dict[str, Any]], rejected: list[Rejection],
     rejected = [one for one in rejected if one.reason != Reason.NOT_AUDIO]
     if not lines:
         raise ManifestError(_nothing_found(found, rejected, others))
+    list_of_rejected = rejected_path(output)
     write_jsonl(
-        rejected_path(output),
+        list_of_rejected,
         ({"audio_filepath": path, "reason": reason, "detail": detail} for path, reason, detail in rejected + others),
     )
-    write_jsonl(output, lines)
+    try:
+        write_jsonl(output, lines)
+    except OSError:
+        list_of_rejected.unlink()  # without a manifest it would only be in the way of the next try
+        raise
     speakers = [line["speaker"] for line in lines if "speaker" in line]
     return Scan(
         output=output,
@@ -183,12 +189,13 @@ def _line(part: FilePart, one: Found, home: Path) -> dict[str, Any]:
 
 def _check_output(output: Path, *, overwrite: bool) -> None:
     """Raise ConfigError if the manifest, or the list of what is rejected, would replace something unasked."""
-    for path in (output, rejected_path(output)):
+    for path, what in ((output, "a manifest"), (rejected_path(output), "a list of what is in no manifest")):
         if path.is_dir() or (path.exists() and not overwrite):
             advice = (
                 "give another --output" if path.is_dir() else "add --overwrite to replace it, or give another --output"
             )
             raise ConfigError(f"{path} exists; {advice}")
+        refuse_foreign(path, is_json_lines_of("audio_filepath"), what, "--output")
 
 
 def _check_speakers_are_kept(output: Path) -> None:
