@@ -21,6 +21,7 @@ from runyoro_ssl.publish.report.data import TrainedOn, describe_data
 from runyoro_ssl.publish.report.events import others
 from runyoro_ssl.publish.report.found import FoundRun, find_run
 from runyoro_ssl.publish.report.measured import shown_families, what_was_heard
+from runyoro_ssl.publish.report.pairs import shown_pairs
 from runyoro_ssl.publish.report.recipe import differences
 from runyoro_ssl.publish.report.units import UnitExample, shown_units
 from runyoro_ssl.publish.report.verdict import opening
@@ -169,6 +170,7 @@ def _of_evaluation(evaluation: Evaluation | None) -> dict[str, Any]:
             "layers": [],
             "has_log_mel": False,
             "choice": None,
+            "pairs": None,
             "versions": {},
         }
     return {
@@ -178,5 +180,6 @@ def _of_evaluation(evaluation: Evaluation | None) -> dict[str, Any]:
         "layers": layer_charts(evaluation),
         "has_log_mel": any(LOG_MEL in curve.values for curve in evaluation.curves),
         "choice": choice_of(evaluation),
+        "pairs": shown_pairs(evaluation),
         "versions": evaluation.versions,
     }

@@ -81,7 +81,8 @@ def test_everything_to_draw_is_there(chromium: Browser, pages: dict[str, Path]) 
     num_values = sum(len(measure.values) for measure in evaluation.measures)
     assert chromium.run(count.format("#curves .plot path.stroke")) == 9
     assert chromium.run(count.format("#curves .event")) == 3 * 5
-    assert chromium.run(count.format("#measures .spot")) == num_values
+    assert chromium.run(count.format("#measures .dots .spot")) == num_values
+    assert chromium.run(count.format("#measures .pairs .spot")) == 2 * 2 * 10
     assert chromium.run(count.format("#measures .whisker")) == num_values
     assert chromium.run(count.format("#layers .plot path.stroke")) == sum(
         len(curve.values) for curve in evaluation.curves

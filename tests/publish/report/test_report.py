@@ -21,6 +21,7 @@ from runyoro_ssl.evaluate.record import (
     LayerCurve,
     MeasureFamily,
     ModelMeasure,
+    PhonePair,
     write_evaluation,
 )
 from runyoro_ssl.page.amounts import amount_of_time
@@ -29,6 +30,7 @@ from runyoro_ssl.publish.report.candidates import choice_of, layer_charts
 from runyoro_ssl.publish.report.events import MAX_SHOWN
 from runyoro_ssl.publish.report.keep import PageKeeper
 from runyoro_ssl.publish.report.measured import FAMILIES
+from runyoro_ssl.publish.report.pairs import shown_pairs
 from runyoro_ssl.publish.report.write import REPORT_PAGE, write_report
 from runyoro_ssl.train.health import journal
 from runyoro_ssl.train.run_lock import lock_run
@@ -330,6 +332,51 @@ def test_likeness_has_an_axis_from_0_to_1(tmp_path: Path) -> None:
     assert "a line across" not in text_of(read(tmp_path, evaluation=full_evaluation(curves=[flat])))
 
 
+def test_abx_by_layer_says_that_its_distance_is_another_and_which_layers_were_skipped() -> None:
+    """A point at each layer that was measured, at its place; a model without layers is a line across."""
+    values = {"base": [0.3, 0.2, 0.25], "adapted": [0.3, 0.1, 0.2], "log-mel": [0.4]}
+    at = {"base": [0, 12, 24], "adapted": [0, 12, 24]}
+    curve = LayerCurve("phones.abx_within_pooled", "ABX, of means of frames", "%", "lower", values, at)
+    (chart,) = layer_charts(full_evaluation(curves=[curve]))
+    assert chart.hint.startswith("Lower is better. Another distance than that of the reported error")
+    assert "Measured at layers 0, 12, 24 alone." in chart.hint
+    assert [left for left, _ in chart.lines[1].dots] == [0.0, 50.0, 100.0]
+    assert chart.lines[2].path.startswith("M0.00")
+    assert "L100.00" in chart.lines[2].path
+    assert [row[0] for row in chart.rows] == ["0", "12", "24"]
+    (whole,) = layer_charts(full_evaluation(curves=[replace(curve, at={})]))
+    assert "Measured at" not in whole.hint
+
+
+def test_the_worst_pairs_of_phones_stand_beside_the_base(tmp_path: Path) -> None:
+    """Ten of the adapted model, and the ten that changed most; with how many; what is rare is left out, and said."""
+    evaluation = full_evaluation()
+    shown = shown_pairs(evaluation)
+    assert shown is not None
+    worst, changed = shown.tables
+    assert [row.name for row in worst.rows] == [f"a \N{EN DASH} {chr(98 + place)}" for place in range(1, 11)]
+    assert (worst.rows[0].adapted, worst.rows[0].base, worst.rows[0].instances) == ("29.0", "38.0", "30, 10")
+    assert changed.rows[0].name == "a \N{EN DASH} c"
+    assert worst.rows[0].adapted_at < worst.rows[0].base_at < 100
+    text = text_of(read(tmp_path, evaluation=evaluation))
+    assert "Of 13 pairs of phones with 10 or more of either. 1 pair with fewer is left out." in text
+    assert "a \N{EN DASH} c 29.0 38.0 30, 10" in text
+    few = [replace(pair, instances=(30, 9)) for pair in evaluation.pairs]
+    for without in ([], few):
+        assert "taken for each other" not in text_of(read(tmp_path, evaluation=full_evaluation(pairs=without)))
+
+
+def test_the_pairs_that_changed_most_are_the_largest_differences_of_either_way() -> None:
+    """Up or down."""
+    pairs = [
+        PhonePair((str(place), "x"), {"base": 0.2, "adapted": 0.2 + (-1) ** place * 0.01 * place}, (20, 20))
+        for place in range(11)
+    ]
+    shown = shown_pairs(full_evaluation(pairs=pairs))
+    assert shown is not None
+    assert [row.name.split()[0] for row in shown.tables[1].rows] == [str(place) for place in range(10, 0, -1)]
+
+
 def test_model_below_log_mel_is_called_so(tmp_path: Path) -> None:
     """No recipe is judged by a model that plain spectra beat."""
     text = text_of(read(tmp_path, evaluation=full_evaluation()))
@@ -365,9 +412,10 @@ def hostile(evaluation: Evaluation) -> Evaluation:
         base=HOSTILE,
         adapted=HOSTILE,
         verdict=Judgement("hurt", HOSTILE, (HOSTILE,), (HOSTILE,)),
-        measures=[one],
+        measures=[one, *(kept for kept in evaluation.measures if kept.family == "phones")],
         curves=[replace(evaluation.curves[0], words=HOSTILE, unit=HOSTILE)],
         left_out={HOSTILE: HOSTILE},
+        pairs=[replace(pair, phones=(HOSTILE, "a")) for pair in evaluation.pairs],
         candidates=[replace(one, name=HOSTILE) for one in evaluation.candidates],
         best={HOSTILE: HOSTILE},
         versions={HOSTILE: HOSTILE},
