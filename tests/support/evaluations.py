@@ -22,7 +22,7 @@ from runyoro_ssl.evaluate.record import (
     PhonePair,
     Speech,
 )
-from runyoro_ssl.publish.report.units import UnitExample
+from runyoro_ssl.publish.report.units import UnitClip, UnitExample
 
 RATE = 16_000
 HALF = 6
@@ -59,7 +59,7 @@ def measure(row: Row) -> ModelMeasure:
         intervals={name: Interval(value - half, value + half) for name, value in by_subject.items()},
         difference=difference,
         difference_interval=Interval(difference - half_difference, difference + half_difference),
-        layers=dict.fromkeys(by_subject, 7) if family in ("geometry", "phones") else {},
+        layers=dict.fromkeys(by_subject, 7) if family in ("geometry", "units", "phones") else {},
         is_labelled=family in ("phones", "text"),
         source="Garrido et al., 2023" if key == "geometry.rank" else "",
         num_groups=HALF if family not in ("fit", "forgetting") else SPEECH.num_groups,
@@ -138,9 +138,18 @@ def candidate(step: int) -> KeepableModel:
 
 
 def unit_examples(count: int = 3) -> list[UnitExample]:
-    """Units of a tone each, from two clips."""
+    """Units of a tone each, from two clips, that are two phones each, and rarely a third."""
     return [
-        UnitExample(unit, f"{unit + 1} % of the speech", [wav(220.0 * (unit + 1)), wav(230.0)]) for unit in range(count)
+        UnitExample(
+            unit,
+            f"{unit + 1} % of the speech",
+            [
+                UnitClip(wav(220.0 * (unit + 1)), "clip 7, at 1.25 s", 0.05, 0.15),
+                UnitClip(wav(230.0), "clip 9", 0, 0.1),
+            ],
+            [("abcde"[unit % 5], 0.64), ("z", 0.25), ("y", 0.07), ("x", 0.04)],
+        )
+        for unit in range(count)
     ]
 
 

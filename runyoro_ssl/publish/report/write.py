@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from runyoro_ssl.disk.durable import replace_file
-from runyoro_ssl.evaluate.record import LOG_MEL, Evaluation, read_evaluation
+from runyoro_ssl.evaluate.record import ADAPTED, LOG_MEL, Evaluation, read_evaluation
 from runyoro_ssl.evaluate.words import verdict as course_of_loss
 from runyoro_ssl.page.amounts import amount_of_time, figure, number, plural
 from runyoro_ssl.page.render import Tile, render_page
@@ -23,7 +23,7 @@ from runyoro_ssl.publish.report.found import FoundRun, find_run
 from runyoro_ssl.publish.report.measured import shown_families, what_was_heard
 from runyoro_ssl.publish.report.pairs import shown_pairs
 from runyoro_ssl.publish.report.recipe import differences
-from runyoro_ssl.publish.report.units import UnitExample, shown_units
+from runyoro_ssl.publish.report.units import UnitExample, shown_units, units_by_phones
 from runyoro_ssl.publish.report.verdict import opening
 
 REPORT_PAGE = "report.html"
@@ -71,6 +71,8 @@ def write_report(
         suggestions=suggestions(run, data, evaluation),
         with_audio=with_audio,
         units=shown_units(units, with_audio=with_audio),
+        units_by_phones=units_by_phones(units),
+        unit_layer=_unit_layer(evaluation),
         **_of_run(run),
         **_of_evaluation(evaluation),
     )
@@ -91,6 +93,12 @@ def _kind(run: FoundRun | None, evaluation: Evaluation | None) -> str:
     if run is None:
         return "A model"
     return f"A training run{' under way' if run.is_running else ''}: {run.folder.name}"
+
+
+def _unit_layer(evaluation: Evaluation | None) -> int | None:
+    """The layer of the adapted model that its units are of."""
+    of_units = [one for one in evaluation.measures if one.family == "units"] if evaluation else []
+    return next((one.layers[ADAPTED] for one in of_units if ADAPTED in one.layers), None)
 
 
 def _contents(

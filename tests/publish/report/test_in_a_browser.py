@@ -88,7 +88,9 @@ def test_everything_to_draw_is_there(chromium: Browser, pages: dict[str, Path]) 
         len(curve.values) for curve in evaluation.curves
     )
     assert chromium.run(count.format("#keep figure")) == 2 * len(evaluation.candidates[0].values)
-    assert chromium.run(count.format("#units img")) == len(unit_examples())
+    assert chromium.run(count.format("#units img")) == sum(len(unit.clips) for unit in unit_examples())
+    assert chromium.run(count.format("#units .here")) == chromium.run(count.format("#units img"))
+    assert chromium.run(count.format("#units .matrix rect")) == 3 * 3
 
 
 def test_sound_plays(chromium: Browser, pages: dict[str, Path]) -> None:

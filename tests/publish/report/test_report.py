@@ -31,6 +31,7 @@ from runyoro_ssl.publish.report.events import MAX_SHOWN
 from runyoro_ssl.publish.report.keep import PageKeeper
 from runyoro_ssl.publish.report.measured import FAMILIES
 from runyoro_ssl.publish.report.pairs import shown_pairs
+from runyoro_ssl.publish.report.units import units_by_phones
 from runyoro_ssl.publish.report.write import REPORT_PAGE, write_report
 from runyoro_ssl.train.health import journal
 from runyoro_ssl.train.run_lock import lock_run
@@ -400,8 +401,45 @@ def test_audio_can_be_left_out(tmp_path: Path) -> None:
     assert heard.count("<audio") == heard.count("data:audio/mpeg") == 4
     silent = read(tmp_path, evaluation=full_evaluation(), units=unit_examples(2), with_audio=False)
     assert "audio" not in re.sub(r"<style>.*?</style>|<meta[^>]*>", "", silent, flags=re.DOTALL)
-    assert silent.count("data:image/png") == 2
+    assert silent.count("data:image/png") == 4
+    assert text_of(silent).count("clip 7, at 1.25 s") == 2
     assert "The sound is left out of this page." in text_of(silent)
+
+
+def test_units_say_of_what_they_are_and_where_each_clip_is_from(tmp_path: Path) -> None:
+    """Of the adapted model, at its layer; each player by name; the unit is marked in its picture."""
+    html = read(tmp_path, evaluation=full_evaluation(), units=unit_examples(2))
+    text = text_of(html)
+    assert "What the adapted model takes for one sound, at layer 7: the units that it hears most" in text
+    assert "each by its longest stretches" in text
+    assert "Unit 0 1 % of the speech a 64 %, z 25 %, y 7 %" in text
+    assert "1. clip 7, at 1.25 s 2. clip 9" in text
+    labels = [attributes["aria-label"] for tag, attributes in Elements().read(html) if tag == "audio"]
+    assert labels[:2] == ["Unit 0, example 1: clip 7, at 1.25 s", "Unit 0, example 2: clip 9"]
+    assert re.findall(r'class="here" style="([^"]*)"', html)[:2] == ["left:25.0%;width:50.0%", "left:0.0%;width:50.0%"]
+
+
+def test_units_by_phones_are_in_a_table_of_numbers_and_squares() -> None:
+    """Phones where the unit is that is them most, no phone last; rare ones are left out; nothing without labels."""
+    examples = [
+        replace(unit, phones=phones)
+        for unit, phones in zip(
+            unit_examples(3),
+            [[("", 0.9), ("s", 0.1)], [("e", 0.6), ("i", 0.36), ("o", 0.04)], [("s", 0.8)]],
+            strict=True,
+        )
+    ]
+    found = units_by_phones(examples)
+    assert found is not None
+    assert found.units == [0, 1, 2]
+    assert [(phone, [cell and cell[0] for cell in cells]) for phone, cells in found.rows] == [
+        ("e", [None, "60", None]),
+        ("i", [None, "36", None]),
+        ("s", ["10", None, "80"]),
+        ("no phone", ["90", None, None]),
+    ]
+    assert found.rows[1][1][1] == ("36", 60.0)  # the side, so that the area is the share
+    assert units_by_phones([replace(unit, phones=()) for unit in examples]) is None
 
 
 def hostile(evaluation: Evaluation) -> Evaluation:
@@ -450,7 +488,12 @@ def test_names_are_text_wherever_they_stand(trained: Path, tmp_path: Path) -> No
     journal.record(
         folder, dict.fromkeys(("kind", "seen", "means", "done", "try"), HOSTILE) | {"step": 1, "action": "stop"}
     )
-    units = [replace(unit, words=HOSTILE) for unit in unit_examples(1)]
+    units = [
+        replace(
+            unit, words=HOSTILE, phones=[(HOSTILE, 1.0)], clips=[replace(clip, words=HOSTILE) for clip in unit.clips]
+        )
+        for unit in unit_examples(1)
+    ]
     html = read(folder, evaluation=hostile(full_evaluation()), units=units)
     elements = Elements().read(html)
     assert text_of(html).count("alert(") > 20
