@@ -99,7 +99,7 @@ def full_evaluation(**changed: Any) -> Evaluation:
         "left_out": {"text.cer_1": "one minute of transcripts is not there"},
         "candidates": [candidate(step) for step in range(100, 1001, 100)]
         + [
-            KeepableModel(f"interpolation {part}", "interpolation", None, candidate(500).values)
+            KeepableModel(f"{part:g} adapted, {1 - part:g} base", "interpolation", None, candidate(500).values)
             for part in (0.25, 0.5, 0.75)
         ],
         "best": {"held-out loss": "checkpoint-900", "to keep": "checkpoint-400"},

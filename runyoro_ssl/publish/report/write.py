@@ -29,6 +29,8 @@ from runyoro_ssl.publish.report.verdict import opening
 REPORT_PAGE = "report.html"
 TEMPLATE = Path(__file__).with_name("report.html.jinja")
 HELD_OUT = (("eval/contrastive_loss", "held-out loss", ""), ("eval/accuracy", "held-out accuracy", "%"))
+NOT_MEASURED = "not-measured"
+"""The place of the page that says what was left out."""
 DASH = "\N{EN DASH}"
 
 
@@ -89,7 +91,8 @@ def _title(run: FoundRun | None, evaluation: Evaluation | None, folder: Path) ->
 
 def _kind(run: FoundRun | None, evaluation: Evaluation | None) -> str:
     if evaluation is not None:
-        return f"{evaluation.adapted}, beside {evaluation.base}"
+        beside = f"beside {evaluation.base}"
+        return f"{evaluation.adapted}, {beside}" if run is not None and run.language else f"A model {beside}"
     if run is None:
         return "A model"
     return f"A training run{' under way' if run.is_running else ''}: {run.folder.name}"
@@ -133,16 +136,18 @@ def _tiles(run: FoundRun | None, data: TrainedOn | None, evaluation: Evaluation 
     if run is not None and data is not None:
         learned = DASH if data.seconds is None else amount_of_time(data.seconds)
         who = plural(data.speakers, "speaker") if data.speakers else "speakers not named"
-        tiles.append((learned, "of speech", who if data.speakers is not None else ""))
+        tiles.append(Tile(learned, "of speech", who if data.speakers is not None else ""))
         of = f"of {number(run.total_steps)}" if run.total_steps and run.total_steps != run.step else ""
-        tiles.append((number(run.step), "steps", of))
+        tiles.append(Tile(number(run.step), "steps", of))
         tiles += [_before_after(run, name, words, unit) for name, words, unit in HELD_OUT]
     elif evaluation is not None:
         speech = evaluation.speech
         who = plural(speech.speakers, "speaker") if speech.speakers else "speakers not named"
-        tiles.append((amount_of_time(speech.seconds), "heard", plural(speech.clips, "clip")))
-        tiles.append((number(speech.recordings), "recordings", who))
-        tiles.append((number(len(evaluation.measures)), "measures", f"{len(evaluation.left_out)} left out"))
+        tiles.append(Tile(amount_of_time(speech.seconds), "heard", plural(speech.clips, "clip")))
+        tiles.append(Tile(number(speech.recordings), "recordings", who))
+        left_out = len(evaluation.left_out)
+        place = NOT_MEASURED if left_out else ""
+        tiles.append(Tile(number(len(evaluation.measures)), "measures", f"{left_out} left out", place))
     return tiles
 
 
@@ -153,8 +158,8 @@ def _before_after(run: FoundRun, name: str, words: str, unit: str) -> Tile:
     best = run.validation("best").get(name)
     shown = best if best is not None else (values[-1] if len(values) else None)
     if shown is None:
-        return (DASH, words, "not measured")
-    return (figure(shown, unit), words, f"was {figure(first, unit)}")
+        return Tile(DASH, words, "not measured")
+    return Tile(figure(shown, unit), words, f"was {figure(first, unit)}")
 
 
 def _of_run(run: FoundRun | None) -> dict[str, Any]:

@@ -133,6 +133,62 @@ def test_printed_page_has_its_pictures(chromium: Browser, pages: dict[str, Path]
     assert whole.count(b"/Subtype /Image") >= len(unit_examples())
 
 
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_paper_is_white_and_has_the_numbers(scheme: str, chromium: Browser, pages: dict[str, Path]) -> None:
+    """Whatever the screen is; tables that are folded there are not here."""
+    chromium.open(pages["judged"], width=1200, scheme=scheme)
+    folded = "return [...document.querySelectorAll('.numbers table')].filter(one => !one.checkVisibility()).length"
+    assert chromium.run(folded) > 10
+    features = [{"name": "prefers-color-scheme", "value": scheme}]
+    chromium.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print", "features": features})
+    assert chromium.run(folded) == 0
+    ground = "return [document.body, document.querySelector('.card')].map(one => getComputedStyle(one).backgroundColor)"
+    assert chromium.run(ground) == ["rgb(255, 255, 255)"] * 2
+    assert chromium.run("return getComputedStyle(document.body).color") == "rgb(28, 28, 26)"
+    chromium.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+
+
+WRAPPED = """
+return [...document.querySelectorAll('.dot-text small span, .legend > span')]
+  .filter(one => one.getClientRects().length > 1).map(one => one.textContent);
+"""
+"""Intervals, layers, and words of the legend that are on two lines."""
+TOUCHING = """
+return [...document.querySelectorAll('.dots')].flatMap(plot => {
+  const boxes = [...plot.querySelectorAll('.dot-row:not(.axis)')].map(row =>
+    ['.dot-name', '.dot-text'].map(part => {
+      const range = document.createRange();
+      range.selectNodeContents(row.querySelector(part));
+      return range.getBoundingClientRect();
+    }));
+  return boxes.slice(1).filter((box, row) => box.some((one, side) => one.top < boxes[row][side].bottom + 2));
+}).length;
+"""
+"""Rows whose name, or number, is less than two pixels below that of the row above."""
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_names_and_numbers_of_rows_stand_apart(width: int, chromium: Browser, pages: dict[str, Path]) -> None:
+    """Mixtures with long names, too; an interval, a layer and a symbol with its word are each on one line."""
+    chromium.open(pages["judged"], width=width)
+    assert chromium.run(WRAPPED) == []
+    assert chromium.run(TOUCHING) == 0
+    if width > 1000:
+        lines = "return [...document.querySelectorAll('.dot-text small')].filter(one => one.offsetHeight > 20).length"
+        assert chromium.run(lines) == 0
+
+
+def test_no_heading_is_left_alone_at_the_end_of_a_sheet(chromium: Browser, pages: dict[str, Path]) -> None:
+    """What must stay with what follows it says so; tables, and charts with theirs, may go on overleaf."""
+    chromium.open(pages["judged"], width=1200)
+    chromium.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    style = "return [...document.querySelectorAll('{}')].map(one => getComputedStyle(one).{})"
+    assert set(chromium.run(style.format("h2, h3, h4, main .lead", "breakAfter"))) == {"avoid"}
+    assert set(chromium.run(style.format(".lead, .card:not(.curves, .matrix), .plot", "breakInside"))) == {"avoid"}
+    assert set(chromium.run(style.format(".curves, .matrix", "breakInside"))) == {"auto"}
+    chromium.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+
+
 POINTS = """
 return [...document.querySelectorAll('.plot path.stroke')].map(one => one.getAttribute('d').split('L').length - 1)
   .reduce((a, b) => a + b);

@@ -286,6 +286,20 @@ def test_badges_know_what_another_seed_makes(
     assert text.count("Neither way is good in itself.") >= (change == "changed")
 
 
+def test_an_evaluation_alone_is_named_once(tmp_path: Path) -> None:
+    """Over the name of the model, beside what; with a run's language for a title, both names."""
+    html = read(tmp_path, evaluation=full_evaluation())
+    assert "A model beside xls-r-tiny runyoro-xls-r-tiny It fits better" in text_of(html)
+
+
+def test_how_many_were_left_out_leads_to_what_and_why(tmp_path: Path) -> None:
+    """By a link to its place; where nothing was, there is neither."""
+    html = read(tmp_path, evaluation=full_evaluation())
+    assert '<a href="#not-measured">1 left out</a>' in html
+    assert html.count('id="not-measured"') == 1
+    assert "not-measured" not in read(tmp_path, evaluation=full_evaluation(left_out={}))
+
+
 def test_what_was_left_out_says_why(tmp_path: Path) -> None:
     """A measure of one model alone, without interval: what is missing is named, not drawn."""
     text = text_of(read(tmp_path, evaluation=bare_evaluation()))
