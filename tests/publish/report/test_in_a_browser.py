@@ -149,10 +149,15 @@ def test_paper_is_white_and_has_the_numbers(scheme: str, chromium: Browser, page
 
 
 WRAPPED = """
-return [...document.querySelectorAll('.dot-text small span, .legend > span')]
-  .filter(one => one.getClientRects().length > 1).map(one => one.textContent);
+return [...document.querySelectorAll('.dot-text b, .dot-text small span, .legend > span')]
+  .filter(one => {
+    const range = document.createRange();
+    range.selectNodeContents(one);
+    const bottoms = [...range.getClientRects()].filter(box => box.width).map(box => box.bottom);
+    return Math.max(...bottoms) - Math.min(...bottoms) > 10;
+  }).map(one => one.textContent);
 """
-"""Intervals, layers, and words of the legend that are on two lines."""
+"""Values, intervals, layers, and words of the legend that are on two lines."""
 TOUCHING = """
 return [...document.querySelectorAll('.dots')].flatMap(plot => {
   const boxes = [...plot.querySelectorAll('.dot-row:not(.axis)')].map(row =>
