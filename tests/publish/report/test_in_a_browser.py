@@ -181,6 +181,8 @@ def test_names_and_numbers_of_rows_stand_apart(width: int, chromium: Browser, pa
     if width > 1000:
         lines = "return [...document.querySelectorAll('.dot-text small')].filter(one => one.offsetHeight > 20).length"
         assert chromium.run(lines) == 0
+        names = "return [...document.querySelectorAll('.dot-name')].filter(one => one.offsetHeight > 30).length"
+        assert chromium.run(names) == 0
 
 
 def test_no_heading_is_left_alone_at_the_end_of_a_sheet(chromium: Browser, pages: dict[str, Path]) -> None:
