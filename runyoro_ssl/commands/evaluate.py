@@ -142,15 +142,15 @@ def _example(unit: HeardUnit, sampling_rate: int) -> UnitExample:
     """A unit as the page shows it."""
     import soundfile as sf
 
-    from runyoro_ssl.publish.report.units import UnitExample
+    from runyoro_ssl.publish.report.units import UnitClip, UnitExample
 
     clips = []
-    for waveform in unit.waveforms:
+    for one in unit.stretches:
         file = io.BytesIO()
-        sf.write(file, waveform, sampling_rate, format="WAV", subtype="PCM_16")
-        clips.append(file.getvalue())
-    mostly = f", mostly in {unit.phone[0]} ({unit.phone[1]:.0%})" if unit.phone else ""
-    return UnitExample(unit.unit, f"{unit.share:.1%} of the time{mostly}", clips)
+        sf.write(file, one.waveform, sampling_rate, format="WAV", subtype="PCM_16")
+        words = f"clip {one.row}, at {one.at_sec:.2f} s"
+        clips.append(UnitClip(file.getvalue(), words, one.begin_sec, one.end_sec))
+    return UnitExample(unit.unit, f"{100 * unit.share:.1f} % of the time", clips, unit.phones)
 
 
 def _shares(text: str | None) -> tuple[float, ...]:

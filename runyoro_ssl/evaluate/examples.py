@@ -19,17 +19,32 @@ AROUND_FRAMES = 8
 
 
 @dataclass(frozen=True)
-class HeardUnit:
-    """A unit: its number, the share of frames that it has, what it mostly is, and where it was heard.
+class HeardStretch:
+    """A stretch of one unit: float32 (T,), with a little of what is around.
 
-    `waveforms`: float32 (T,) each, with a little of what is around. `phone`: the phone that most of its frames have,
-    and their share; None without labels.
+    `row` is that of its clip, in the split that was heard, from 0; `at_sec` is where the unit begins in the clip;
+    `begin_sec` and `end_sec` are where it is in the waveform.
+    """
+
+    waveform: np.ndarray
+    row: int
+    at_sec: float
+    begin_sec: float
+    end_sec: float
+
+
+@dataclass(frozen=True)
+class HeardUnit:
+    """A unit: its number, the share of frames that it has, and where it was heard longest.
+
+    `phones`: the phones that it is, the most frequent first, with their shares of its frames in clips that have labels;
+    "" is where no phone is. Without labels, none.
     """
 
     unit: int
     share: float
-    waveforms: Sequence[np.ndarray]
-    phone: tuple[str, float] | None = None
+    stretches: Sequence[HeardStretch]
+    phones: Sequence[tuple[str, float]] = ()
 
 
 def heard_units(
@@ -41,12 +56,10 @@ def heard_units(
     found = []
     for unit, count in counts.most_common(NUM_UNITS):
         longest = sorted((_longest(of == unit), index) for index, of in units.items())[::-1]
-        waveforms = [
-            _cut(held_out.waveform(index), first, length)
-            for (length, first), index in longest[:NUM_STRETCHES]
-            if length
+        stretches = [
+            _cut(held_out, index, first, length) for (length, first), index in longest[:NUM_STRETCHES] if length
         ]
-        found.append(HeardUnit(unit, count / total, waveforms, _mostly(unit, units, phones)))
+        found.append(HeardUnit(unit, count / total, stretches, _phones_of(unit, units, phones)))
     return found
 
 
@@ -60,21 +73,25 @@ def _longest(is_unit: np.ndarray) -> tuple[int, int]:
     return int(lengths[place]), int(edges[::2][place])
 
 
-def _cut(waveform: np.ndarray, first: int, length: int) -> np.ndarray:
-    begin = max(0, (first - AROUND_FRAMES) * GRID.stride)
-    return waveform[begin : GRID.num_samples(first + length + AROUND_FRAMES)]
+def _cut(held_out: HeldOut, index: int, first: int, length: int) -> HeardStretch:
+    """A stretch of frames of a clip, from the middle between its first frame and the one before."""
+    before = min(first, AROUND_FRAMES)
+    begin, end = (first - before) * GRID.stride, GRID.num_samples(first + length + AROUND_FRAMES)
+    edge_sec = (GRID.receptive - GRID.stride) / 2 / GRID.sample_rate
+    at_sec = first * GRID.frame_sec + edge_sec
+    begin_sec = before * GRID.frame_sec + edge_sec
+    waveform = held_out.waveform(index)[begin:end]
+    return HeardStretch(waveform, held_out.clips[index].row, at_sec, begin_sec, begin_sec + length * GRID.frame_sec)
 
 
-def _mostly(
+def _phones_of(
     unit: int, units: dict[int, np.ndarray], phones: Sequence[Sequence[Phone] | None] | None
-) -> tuple[str, float] | None:
+) -> list[tuple[str, float]]:
     if phones is None:
-        return None
+        return []
     seen: Counter[str] = Counter()
     for index, of in units.items():
-        labels = frame_labels(phones[index], len(of))
-        seen.update(label for label, found in zip(labels, of.tolist(), strict=True) if found == unit and label)
-    if not seen:
-        return None
-    (phone, count) = seen.most_common(1)[0]
-    return phone, count / sum(seen.values())
+        if phones[index] is not None:
+            labels = frame_labels(phones[index], len(of))
+            seen.update(label or "" for label, found in zip(labels, of.tolist(), strict=True) if found == unit)
+    return [(phone, count / seen.total()) for phone, count in seen.most_common()]

@@ -69,13 +69,29 @@ class ModelMeasure:
 
 @dataclass(frozen=True)
 class LayerCurve:
-    """A measure at every layer, by subject: the first value is that of layer 0, the input of the first layer."""
+    """A measure by layer, by subject: the first value is that of layer 0, the input of the first layer.
+
+    `at`: the layers of the values, of a subject of which not every layer was measured.
+    """
 
     key: str
     words: str
     unit: str
     better: Better
     values: Mapping[str, Sequence[float]]
+    at: Mapping[str, Sequence[int]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class PhonePair:
+    """How often two phones are taken for each other: the ABX error within speakers of both orders, by subject.
+
+    `instances`: how many of either phone were compared.
+    """
+
+    phones: Sequence[str]
+    values: Mapping[str, float]
+    instances: Sequence[int]
 
 
 @dataclass(frozen=True)
@@ -145,6 +161,8 @@ class Evaluation:
     versions: Mapping[str, str] = field(default_factory=dict)
     seconds: float = 0.0
     """How long it took."""
+    pairs: Sequence[PhonePair] = ()
+    """Of phones, where there are labels: of base and adapted model."""
     version: int = VERSION
 
     @property
@@ -215,5 +233,6 @@ def _from_json(found: dict[str, Any]) -> Evaluation:
             "measures": measures,
             "curves": [LayerCurve(**one) for one in found["curves"]],
             "candidates": [KeepableModel(**one) for one in found["candidates"]],
+            "pairs": [PhonePair(**one) for one in found.get("pairs", ())],
         }
     )

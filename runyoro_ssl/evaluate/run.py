@@ -97,7 +97,7 @@ def evaluate(request: EvaluationRequest) -> EvaluationOutcome:
     labels = LabelMeasures(material, found, features.own_layers)
     measures = list(_watched(chain(measure_fit(material, heard), features.all(), labels.all())))
     held_out = heard["fit"]
-    curves = list(features.curves())
+    curves = [*features.curves(), *labels.curves()]
     verdict = judge(measures, minutes=held_out.seconds / 60, num_codes=material.num_codes)
     if _are_the_same(material):
         verdict = THE_SAME
@@ -136,6 +136,7 @@ def evaluate(request: EvaluationRequest) -> EvaluationOutcome:
         versions={name: version(name) for name in ("torch", "transformers", "scikit-learn")}
         | {"python": platform.python_version()},
         seconds=round(time.monotonic() - started, 1),
+        pairs=labels.pairs,
     )
     units = heard_units(features.units_of_b, held_out, labels.labels.phones)
     ends = [ModelChoice(name, "checkpoint", None, [(folder, 1.0)]) for name, folder in models.items()]

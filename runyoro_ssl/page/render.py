@@ -11,7 +11,7 @@ import hashlib
 import html
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from runyoro_ssl.page.amounts import amount_of_time, clock, number
 
@@ -21,8 +21,14 @@ HEAD = 2048
 """Characters of a page, among which its policy is."""
 POLICY = "default-src 'none'; img-src data:; media-src data:; style-src 'unsafe-inline'"
 
-Tile = tuple[str, str, str]
-"""A figure at the top of a page, what it is, and a remark."""
+
+class Tile(NamedTuple):
+    """A figure at the top of a page, what it is, and a remark, which may lead to a place of the page."""
+
+    figure: str
+    name: str
+    remark: str
+    place: str = ""
 
 
 def render_page(

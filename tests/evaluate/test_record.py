@@ -17,6 +17,7 @@ from runyoro_ssl.evaluate.record import (
     KeepableModel,
     LayerCurve,
     ModelMeasure,
+    PhonePair,
     Speech,
     read_evaluation,
     write_evaluation,
@@ -36,10 +37,11 @@ WHOLE = Evaluation(
         ),
         ModelMeasure("units.bitrate", "bits", "units", "bits/s", "neither", {"base": 40.0}),
     ],
-    [LayerCurve("change.cka", "likeness", "", "neither", {"adapted": [1.0, 0.9]})],
+    [LayerCurve("change.cka", "likeness", "", "neither", {"adapted": [1.0, 0.9]}, {"adapted": [0, 3]})],
     {"forgetting": "none was given"},
     [KeepableModel("checkpoint-10", "checkpoint", 10, {"fit.contrastive_loss": 3.6})],
     {"held-out loss": "checkpoint-10"},
+    pairs=[PhonePair(("e", "i"), {"base": 0.4, "adapted": 0.3}, (30, 12))],
 )
 
 
@@ -56,6 +58,16 @@ def test_an_evaluation_is_read_as_it_was_written(tmp_path: Path) -> None:
     assert (again / EVALUATION).read_text() == (tmp_path / EVALUATION).read_text()
     assert found.get("units.bitrate") == WHOLE.measures[1]
     assert found.get("no.such") is None
+
+
+def test_one_of_before_pairs_of_phones_is_read(tmp_path: Path) -> None:
+    """Without them, and with curves that name no layers."""
+    written = json.loads(write_evaluation(WHOLE, tmp_path).read_text())
+    del written["pairs"], written["curves"][0]["at"]
+    (tmp_path / EVALUATION).write_text(json.dumps(written))
+    found = read_evaluation(tmp_path)
+    assert found is not None
+    assert (found.pairs, found.curves[0].at) == ([], {})
 
 
 def test_what_was_drawn_is_told_as_far_as_measures_differ() -> None:

@@ -41,7 +41,12 @@ def slow_dtw(one: np.ndarray, other: np.ndarray) -> float:
 
 
 def slow_abx(items: Sequence[Item], distance: Distance, *, across: bool) -> float:
-    """Error over all triplets: mean over triplets, then cells, then speakers, then ordered pairs of phones."""
+    """Error over all triplets: that of ordered pairs of phones, their mean."""
+    return float(np.mean([*slow_pairs(items, distance, across=across).values()]))
+
+
+def slow_pairs(items: Sequence[Item], distance: Distance, *, across: bool) -> dict[tuple[str, str], float]:
+    """Error of each phone of A and of B: mean over triplets, then cells, then speakers."""
     cells: defaultdict[tuple[str, str, str], list[float]] = defaultdict(list)
     phones, speakers = sorted({item[0] for item in items}), sorted({item[1] for item in items})
     for a, b, speaker, other, around in product(phones, phones, speakers, speakers, {item[2] for item in items}):
@@ -62,4 +67,4 @@ def slow_abx(items: Sequence[Item], distance: Distance, *, across: bool) -> floa
     by_pair: defaultdict[tuple[str, str], list[float]] = defaultdict(list)
     for (a, b, _), errors in cells.items():
         by_pair[a, b].append(float(np.mean(errors)))
-    return float(np.mean([np.mean(errors) for errors in by_pair.values()]))
+    return {pair: float(np.mean(errors)) for pair, errors in by_pair.items()}

@@ -19,9 +19,10 @@ from runyoro_ssl.evaluate.record import (
     LayerCurve,
     MeasureFamily,
     ModelMeasure,
+    PhonePair,
     Speech,
 )
-from runyoro_ssl.publish.report.units import UnitExample
+from runyoro_ssl.publish.report.units import UnitClip, UnitExample
 
 RATE = 16_000
 HALF = 6
@@ -58,7 +59,7 @@ def measure(row: Row) -> ModelMeasure:
         intervals={name: Interval(value - half, value + half) for name, value in by_subject.items()},
         difference=difference,
         difference_interval=Interval(difference - half_difference, difference + half_difference),
-        layers=dict.fromkeys(by_subject, 7) if family in ("geometry", "phones") else {},
+        layers=dict.fromkeys(by_subject, 7) if family in ("geometry", "units", "phones") else {},
         is_labelled=family in ("phones", "text"),
         source="Garrido et al., 2023" if key == "geometry.rank" else "",
         num_groups=HALF if family not in ("fit", "forgetting") else SPEECH.num_groups,
@@ -75,6 +76,10 @@ def full_evaluation(**changed: Any) -> Evaluation:
         "random": (4 + layers * 0.1).tolist(),
         "log-mel": [21.0],
     }
+    pairs = [
+        PhonePair(("a", chr(98 + place)), {"base": 0.4 - 0.02 * place, "adapted": 0.3 - 0.01 * place}, (30, 9 + place))
+        for place in range(14)
+    ]
     facts: dict[str, Any] = {
         "base": "xls-r-tiny",
         "adapted": "runyoro-xls-r-tiny",
@@ -94,12 +99,13 @@ def full_evaluation(**changed: Any) -> Evaluation:
         "left_out": {"text.cer_1": "one minute of transcripts is not there"},
         "candidates": [candidate(step) for step in range(100, 1001, 100)]
         + [
-            KeepableModel(f"interpolation {part}", "interpolation", None, candidate(500).values)
+            KeepableModel(f"{part:g} adapted, {1 - part:g} base", "interpolation", None, candidate(500).values)
             for part in (0.25, 0.5, 0.75)
         ],
         "best": {"held-out loss": "checkpoint-900", "to keep": "checkpoint-400"},
         "versions": {"runyoro_ssl": "0.9", "torch": "2.13"},
         "seconds": 96.0,
+        "pairs": pairs,
     }
     return Evaluation(**(facts | changed))
 
@@ -132,9 +138,18 @@ def candidate(step: int) -> KeepableModel:
 
 
 def unit_examples(count: int = 3) -> list[UnitExample]:
-    """Units of a tone each, from two clips."""
+    """Units of a tone each, from two clips, that are two phones each, and rarely a third."""
     return [
-        UnitExample(unit, f"{unit + 1} % of the speech", [wav(220.0 * (unit + 1)), wav(230.0)]) for unit in range(count)
+        UnitExample(
+            unit,
+            f"{unit + 1} % of the speech",
+            [
+                UnitClip(wav(220.0 * (unit + 1)), "clip 7, at 1.25 s", 0.05, 0.15),
+                UnitClip(wav(230.0), "clip 9", 0, 0.1),
+            ],
+            [("abcde"[unit % 5], 0.64), ("z", 0.25), ("y", 0.07), ("x", 0.04)],
+        )
+        for unit in range(count)
     ]
 
 

@@ -19,8 +19,6 @@ from runyoro_ssl.model.draws import derive_seed
 
 SLOW_REPLICATES = 200
 """Of what takes a while each: ranks and clusters."""
-MANY_LAYERS = 13
-"""More than so many: every third is looked at, where looking takes time."""
 RANK = MeasureKind(
     "geometry.effective_rank", "effective rank", "", "higher", "RankMe: Garrido et al., 2023, arXiv 2210.02885"
 )

@@ -20,13 +20,14 @@ from runyoro_ssl.evaluate.labels.frames import frame_labels
 from runyoro_ssl.evaluate.labels.places import places_of, read_stretches
 from runyoro_ssl.evaluate.labels.transcripts import read_metadata, transcripts_of
 from runyoro_ssl.evaluate.measures.abx import abx_error
+from runyoro_ssl.evaluate.measures.abx_pairs import phone_pairs
 from runyoro_ssl.evaluate.measures.abx_task import AbxSpeakers, AbxTask, draw_task
 from runyoro_ssl.evaluate.measures.group_sums import GroupSums
 from runyoro_ssl.evaluate.measures.not_measured import NotMeasured
 from runyoro_ssl.evaluate.measures.probe import gather_frames, probe_phones
 from runyoro_ssl.evaluate.measures.segments import cut_segments
 from runyoro_ssl.evaluate.measures.text import CtcCurve, TranscribedClips, ctc_curve
-from runyoro_ssl.evaluate.record import BASE, LayerCurve, ModelMeasure
+from runyoro_ssl.evaluate.record import ADAPTED, BASE, LayerCurve, ModelMeasure, PhonePair
 from runyoro_ssl.logs import get_logger
 from runyoro_ssl.model.draws import derive_seed
 
@@ -34,6 +35,8 @@ log = get_logger()
 
 FEW_LAYERS = 8
 """At most so many layers are looked at, evenly spread, to choose one by its phones."""
+MANY_LAYERS = 13
+"""Of a model with more, these alone are on the curve, too; of others, every one."""
 ABX_SOURCE = "Schatz, 2016; ZeroSpeech 2021, arXiv 2011.11588; fastabx, arXiv 2505.02692"
 ABX: dict[AbxSpeakers, MeasureKind] = {
     "within": MeasureKind(
@@ -43,6 +46,10 @@ ABX: dict[AbxSpeakers, MeasureKind] = {
         "phones.abx_across", "phone ABX error across speakers", "%", "lower", ABX_SOURCE, is_labelled=True
     ),
 }
+ABX_BY_LAYER = MeasureKind(
+    *("phones.abx_within_pooled", "phone ABX error within speakers, of means of frames", "%", "lower", ABX_SOURCE),
+    is_labelled=True,
+)
 PROBE = MeasureKind(
     *(
         "phones.probe",
@@ -108,7 +115,8 @@ class LabelMeasures:
     fallback: Mapping[str, int]
     """The layer of each subject that was chosen without labels."""
     left_out: dict[str, str] = field(default_factory=dict)
-    curves: list[LayerCurve] = field(default_factory=list)
+    pairs: list[PhonePair] = field(default_factory=list)
+    """Of phones, of base and adapted model, once ABX within speakers is measured."""
 
     def all(self) -> Iterator[ModelMeasure]:
         """Every measure for which there are labels; what cannot be made is in `left_out`."""
@@ -120,6 +128,20 @@ class LabelMeasures:
             yield from self._try(PROBE.words, partial(self._probe, layers))
         if self.labels.texts is not None:
             yield from self._try("character errors", partial(self._text, layers))
+
+    def curves(self) -> Iterator[LayerCurve]:
+        """ABX within speakers by layer, by the distance that chooses one: of half B, the triplets of the measure."""
+        if self.labels.phones is None:
+            return
+        try:
+            task, clips, _ = self._task_of_b("within")
+        except NotMeasured:
+            return
+        at = {name: self._layers_of(name, MANY_LAYERS) for name in self.material.subjects}
+        kind = ABX_BY_LAYER
+        values = {name: [self._error(task, name, layer, clips) for layer in layers] for name, layers in at.items()}
+        skipped = {name: layers for name, layers in at.items() if len(layers) < self._depth(name)}
+        yield LayerCurve(kind.key, kind.words, kind.unit, kind.better, values, skipped)
 
     def _try(self, what: str, make: Callable[[], Iterable[ModelMeasure]]) -> list[ModelMeasure]:
         """What can be made; nothing where it cannot, and why is remembered."""
@@ -143,6 +165,16 @@ class LabelMeasures:
         names += [one for one in dict.fromkeys(held_out.groups.tolist()) if one not in set(names)]
         places = {name: place for place, name in enumerate(names)}
         return np.array([places[one] for one in held_out.groups.tolist()]), number
+
+    def _depth(self, name: str) -> int:
+        return self.material.features[name]["none"].num_layers
+
+    def _layers_of(self, name: str, many: int) -> list[int]:
+        """Every layer of a subject, up to `many`; of more, a few, evenly spread."""
+        depth = self._depth(name)
+        number = depth if depth <= many else FEW_LAYERS
+        layers: list[int] = np.unique(np.linspace(0, depth - 1, number).round().astype(int)).tolist()
+        return layers
 
     def _features(self, name: str, layer: int) -> list[np.ndarray]:
         return self.material.features[name]["none"].clips(layer)
@@ -172,8 +204,7 @@ class LabelMeasures:
             return {}
         chosen: dict[str, int] = {}
         for name in self.material.subjects:
-            depth = self.material.features[name]["none"].num_layers
-            layers = np.unique(np.linspace(0, depth - 1, min(depth, FEW_LAYERS)).round().astype(int)).tolist()
+            layers = self._layers_of(name, FEW_LAYERS)
             errors = [self._error(task, name, layer, clips) for layer in layers]
             chosen[name] = layers[int(np.argmin(errors))]
         return chosen
@@ -182,17 +213,23 @@ class LabelMeasures:
         features = self._features(name, layer)
         return abx_error(task, [features[index] for index in clips], by="mean").value
 
-    def _abx(self, speakers: AbxSpeakers, layers: Mapping[str, int]) -> Iterator[ModelMeasure]:
+    def _task_of_b(self, speakers: AbxSpeakers) -> tuple[AbxTask, np.ndarray, int]:
+        """What is compared on half B; of which clips, and of how many groups."""
         clips = np.array([index for index in self._clips(in_a=False) if (self.labels.phones or ())[index]])
         if not len(clips):
             raise NotMeasured("no clip of the half that is reported has phones")
         groups, number = self._groups(self.labels.phones or ())
-        task = self._task(clips, speakers, groups, number)
-        sums = []
+        return self._task(clips, speakers, groups, number), clips, number
+
+    def _abx(self, speakers: AbxSpeakers, layers: Mapping[str, int]) -> Iterator[ModelMeasure]:
+        task, clips, number = self._task_of_b(speakers)
+        sums = {}
         for name in self.material.subjects:
             features = self._features(name, layers[name])
-            sums.append(abx_error(task, [features[index] for index in clips], by="dtw"))
-        yield measured(ABX[speakers], self.material.subjects, _together(sums), number, layers=layers)
+            sums[name] = abx_error(task, [features[index] for index in clips], by="dtw")
+        if speakers == "within":
+            self.pairs = phone_pairs(task, {name: sums[name] for name in (BASE, ADAPTED) if name in sums})
+        yield measured(ABX[speakers], self.material.subjects, _together([*sums.values()]), number, layers=layers)
 
     def _probe(self, layers: Mapping[str, int]) -> Iterator[ModelMeasure]:
         groups, number = self._groups(self.labels.phones or ())

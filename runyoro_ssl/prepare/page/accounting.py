@@ -137,18 +137,18 @@ def headline(report: Mapping[str, Any], clips: Sequence[ClipRecord]) -> list[Til
     languages = len(report["languages"])
     held_out = report["splits"][VALIDATION]["seconds"]
     return [
-        (amount_of_time(seconds_in), "came in", plural(report["lines_in"], "manifest line")),
-        (amount_of_time(seconds_kept), "kept", f"{share(seconds_kept, seconds_in)} of the input"),
-        (
+        Tile(amount_of_time(seconds_in), "came in", plural(report["lines_in"], "manifest line")),
+        Tile(amount_of_time(seconds_kept), "kept", f"{share(seconds_kept, seconds_in)} of the input"),
+        Tile(
             amount_of_time(report["seconds_dropped"]),
             "dropped",
             f"for {plural(num_reasons, 'reason')}" if num_reasons else "",
         ),
-        (number(report["clips_kept"]), "clips", _usual_length(clips, report["sampling_rate"])),
-        (number(recordings), "recordings", ""),
-        (number(speakers) if speakers else UNKNOWN, "speakers", "" if speakers else "not named"),
-        (number(languages) if languages else UNKNOWN, "languages", "" if languages else "not named"),
-        (amount_of_time(held_out), VALIDATION, f"{share(held_out, seconds_kept)} of what is kept"),
+        Tile(number(report["clips_kept"]), "clips", _usual_length(clips, report["sampling_rate"])),
+        Tile(number(recordings), "recordings", ""),
+        Tile(number(speakers) if speakers else UNKNOWN, "speakers", "" if speakers else "not named"),
+        Tile(number(languages) if languages else UNKNOWN, "languages", "" if languages else "not named"),
+        Tile(amount_of_time(held_out), VALIDATION, f"{share(held_out, seconds_kept)} of what is kept"),
     ]
 
 

@@ -33,6 +33,7 @@ MAX_MIXTURES = 24
 MAX_LISTED = 200
 LOSSES = ("fit.below_guessing", "fit.contrastive_loss")
 LIKENESS = "change.cka"
+OTHER_DISTANCE = "phones.abx_within_pooled"
 
 
 @dataclass(frozen=True)
@@ -62,17 +63,22 @@ def layer_charts(evaluation: Evaluation) -> list[LineChart]:
 
 
 def _by_layer(curve: LayerCurve) -> LineChart:
-    depth = max((len(values) for values in curve.values.values()), default=1)
+    depths = (max(curve.at.get(name, ()), default=len(values) - 1) + 1 for name, values in curve.values.items())
+    depth = max(depths, default=1)
     last = max(depth - 1, 1)
     axis = Axis(0.0, float(last), ticks(0.0, float(last), nice_step(float(last), 6, least=1.0)))
     drawn = [
-        Curve(subject, *_over_layers(values, last), style=STYLES[subject], has_dots=len(values) > 1)
+        Curve(
+            *(subject, *_over_layers(values, curve.at.get(subject), last)),
+            style=STYLES[subject],
+            has_dots=len(values) > 1,
+        )
         for subject, values in curve.values.items()
         if subject in STYLES and len(values)
     ]
     write = partial(figure, unit=curve.unit)
     return line_chart(
-        *(curve.words, "" if curve.unit == "%" else curve.unit, BETTER[way_of(curve.key, curve.better)], drawn),
+        *(curve.words, "" if curve.unit == "%" else curve.unit, _how_to_read(curve), drawn),
         figure=write,
         x_name="layer",
         x_axis=axis,
@@ -81,10 +87,24 @@ def _by_layer(curve: LayerCurve) -> LineChart:
     )
 
 
-def _over_layers(values: Sequence[float], last: int) -> tuple[np.ndarray, np.ndarray]:
+def _how_to_read(curve: LayerCurve) -> str:
+    """Which way is good, how it differs from the reported figure, and which layers it is of, where not of all."""
+    said = [BETTER[way_of(curve.key, curve.better)]]
+    if curve.key == OTHER_DISTANCE:
+        said.append(
+            "Another distance than that of the reported error, which aligns the frames: look at its course, not at its "
+            "level."
+        )
+    if curve.at:
+        layers = sorted({layer for of in curve.at.values() for layer in of})
+        said.append(f"Measured at layers {', '.join(map(str, layers))} alone.")
+    return " ".join(said)
+
+
+def _over_layers(values: Sequence[float], at: Sequence[int] | None, last: int) -> tuple[np.ndarray, np.ndarray]:
     if len(values) == 1:
         return np.array([0.0, float(last)]), np.array([values[0], values[0]], dtype=np.float64)
-    return np.arange(len(values), dtype=np.float64), np.array(values, dtype=np.float64)
+    return np.array(at or range(len(values)), dtype=np.float64), np.array(values, dtype=np.float64)
 
 
 def choice_of(evaluation: Evaluation) -> CandidatesShown | None:

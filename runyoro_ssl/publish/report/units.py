@@ -1,9 +1,9 @@
-"""Units to hear and to see: what a model takes for one sound."""
+"""Units to hear and to see: what a model takes for one sound, and which phones that is."""
 
 from __future__ import annotations
 
-import base64
 import io
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -18,8 +18,22 @@ MAX_CLIPS = 6
 """Of a unit."""
 MAX_CLIP_SEC = 5.0
 """With these, a page has at most 24 x 6 x 5 s of sound: 5 MB."""
-GAP_SEC = 0.05
-"""Of silence between the clips of a picture."""
+NUM_PHONES = 3
+"""Told beside a unit."""
+LEAST_SHARE = 0.05
+"""Of a unit, that is shown in the table of units and phones."""
+MAX_PHONES = 30
+NO_PHONE = "no phone"
+
+
+@dataclass(frozen=True)
+class UnitClip:
+    """A WAV file, mono, of a stretch with what is around: where it is from, and where, in the file, the unit is."""
+
+    wav: bytes
+    words: str
+    begin_sec: float
+    end_sec: float
 
 
 @dataclass(frozen=True)
@@ -28,52 +42,95 @@ class UnitExample:
 
     Attributes:
         unit: Its number.
-        words: What is to be said of it, e.g. how often it comes, or which phone it mostly is.
-        clips: WAV files of stretches that were given this unit, mono.
-        spectrogram: A PNG; where it is empty, the clips are drawn, one after the other.
+        words: What is to be said of it, e.g. how often it comes.
+        clips: Stretches that were given this unit.
+        phones: The phones that it is, with their shares, the most frequent first; "" for none.
     """
 
     unit: int
     words: str
-    clips: Sequence[bytes]
-    spectrogram: bytes = b""
+    clips: Sequence[UnitClip]
+    phones: Sequence[tuple[str, float]] = ()
+
+
+@dataclass(frozen=True)
+class ShownClip:
+    """A picture as a data URI, where the unit is in it (per cent of its width), and the sound; "" for none."""
+
+    words: str
+    seconds: float
+    picture: str
+    left: float
+    width: float
+    uri: str
 
 
 @dataclass(frozen=True)
 class ShownUnit:
-    """A unit as data URIs; `clips` is empty where no voice may be on the page."""
+    """A unit, its phones in words, its clips."""
 
     name: str
     words: str
-    clips: Sequence[tuple[str, str]]
-    picture: str
+    phones: str
+    clips: Sequence[ShownClip]
+
+
+@dataclass(frozen=True)
+class UnitPhones:
+    """Units (columns) by phones (rows): a number in per cent and the side of a square of 0 to 100; None under 5 %."""
+
+    units: Sequence[int]
+    rows: Sequence[tuple[str, Sequence[tuple[str, float] | None]]]
 
 
 def shown_units(examples: Sequence[UnitExample], *, with_audio: bool) -> list[ShownUnit]:
     """The first MAX_UNITS examples with their first MAX_CLIPS clips. Without audio, the pictures are left."""
-    return [_show(example, with_audio=with_audio) for example in examples[:MAX_UNITS]]
-
-
-def _show(example: UnitExample, *, with_audio: bool) -> ShownUnit:
-    heard = [_read(clip) for clip in example.clips[:MAX_CLIPS]]
-    rate = heard[0][1] if heard else 16_000
-    waveform = _joined([each for each, _ in heard], rate)
-    clips = [
-        (f"{number(len(each) / one_rate, 2)} s", audio_uri(each, one_rate)) for each, one_rate in heard if with_audio
+    return [
+        ShownUnit(
+            f"Unit {example.unit}",
+            example.words,
+            ", ".join(f"{phone or NO_PHONE} {number(100 * share)} %" for phone, share in example.phones[:NUM_PHONES]),
+            [_show(clip, with_audio=with_audio) for clip in example.clips[:MAX_CLIPS]],
+        )
+        for example in examples[:MAX_UNITS]
     ]
-    picture = spectrogram_uri(waveform, rate) if len(waveform) else ""
-    if example.spectrogram:
-        picture = f"data:image/png;base64,{base64.b64encode(example.spectrogram).decode('ascii')}"
-    return ShownUnit(f"Unit {example.unit}", example.words, clips, picture)
+
+
+def units_by_phones(examples: Sequence[UnitExample]) -> UnitPhones | None:
+    """The shares of phones in each unit; a phone stands where the unit does that is it most, no phone at the end.
+
+    None without labels.
+    """
+    shown = [example for example in examples[:MAX_UNITS] if example.phones]
+    if not shown:
+        return None
+    shares = [dict(example.phones) for example in shown]
+    best: dict[str, tuple[int, float]] = {}
+    for phone in dict.fromkeys(phone for of in shares for phone in of):
+        of_units = [of.get(phone, 0.0) for of in shares]
+        most = max(of_units)
+        if most >= LEAST_SHARE:
+            best[phone] = of_units.index(most), -most
+    kept = sorted(best, key=lambda phone: best[phone][1])[:MAX_PHONES]
+    order = sorted(kept, key=lambda phone: (not phone, best[phone]))
+    rows = [(phone or NO_PHONE, [_cell(of.get(phone, 0.0)) for of in shares]) for phone in order]
+    return UnitPhones([example.unit for example in shown], rows)
+
+
+def _cell(share: float) -> tuple[str, float] | None:
+    return (number(100 * share), round(100 * math.sqrt(share), 1)) if share >= LEAST_SHARE else None
+
+
+def _show(clip: UnitClip, *, with_audio: bool) -> ShownClip:
+    waveform, rate = _read(clip.wav)
+    seconds = max(len(waveform), 1) / rate
+    left, right = (100 * min(place / seconds, 1.0) for place in (clip.begin_sec, clip.end_sec))
+    sound = audio_uri(waveform, rate) if with_audio else ""
+    picture = spectrogram_uri(waveform, rate)
+    return ShownClip(clip.words, round(seconds, 3), picture, round(left, 2), round(right - left, 2), sound)
 
 
 def _read(clip: bytes) -> tuple[np.ndarray, int]:
     """The first channel of a WAV file, float32 (T,), at most MAX_CLIP_SEC, and its rate."""
     waveform, rate = sf.read(io.BytesIO(clip), dtype="float32", always_2d=True)
     return waveform[: round(MAX_CLIP_SEC * rate), 0], int(rate)
-
-
-def _joined(waveforms: Sequence[np.ndarray], rate: int) -> np.ndarray:
-    gap = np.zeros(round(GAP_SEC * rate), np.float32)
-    parts = [part for waveform in waveforms for part in (waveform, gap)][:-1]
-    return np.concatenate(parts) if parts else np.empty(0, np.float32)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from runyoro_ssl.disk.durable import replace_file
-from runyoro_ssl.evaluate.record import LOG_MEL, Evaluation, read_evaluation
+from runyoro_ssl.evaluate.record import ADAPTED, LOG_MEL, Evaluation, read_evaluation
 from runyoro_ssl.evaluate.words import verdict as course_of_loss
 from runyoro_ssl.page.amounts import amount_of_time, figure, number, plural
 from runyoro_ssl.page.render import Tile, render_page
@@ -21,13 +21,16 @@ from runyoro_ssl.publish.report.data import TrainedOn, describe_data
 from runyoro_ssl.publish.report.events import others
 from runyoro_ssl.publish.report.found import FoundRun, find_run
 from runyoro_ssl.publish.report.measured import shown_families, what_was_heard
+from runyoro_ssl.publish.report.pairs import shown_pairs
 from runyoro_ssl.publish.report.recipe import differences
-from runyoro_ssl.publish.report.units import UnitExample, shown_units
+from runyoro_ssl.publish.report.units import UnitExample, shown_units, units_by_phones
 from runyoro_ssl.publish.report.verdict import opening
 
 REPORT_PAGE = "report.html"
 TEMPLATE = Path(__file__).with_name("report.html.jinja")
 HELD_OUT = (("eval/contrastive_loss", "held-out loss", ""), ("eval/accuracy", "held-out accuracy", "%"))
+NOT_MEASURED = "not-measured"
+"""The place of the page that says what was left out."""
 DASH = "\N{EN DASH}"
 
 
@@ -70,6 +73,8 @@ def write_report(
         suggestions=suggestions(run, data, evaluation),
         with_audio=with_audio,
         units=shown_units(units, with_audio=with_audio),
+        units_by_phones=units_by_phones(units),
+        unit_layer=_unit_layer(evaluation),
         **_of_run(run),
         **_of_evaluation(evaluation),
     )
@@ -86,10 +91,17 @@ def _title(run: FoundRun | None, evaluation: Evaluation | None, folder: Path) ->
 
 def _kind(run: FoundRun | None, evaluation: Evaluation | None) -> str:
     if evaluation is not None:
-        return f"{evaluation.adapted}, beside {evaluation.base}"
+        beside = f"beside {evaluation.base}"
+        return f"{evaluation.adapted}, {beside}" if run is not None and run.language else f"A model {beside}"
     if run is None:
         return "A model"
     return f"A training run{' under way' if run.is_running else ''}: {run.folder.name}"
+
+
+def _unit_layer(evaluation: Evaluation | None) -> int | None:
+    """The layer of the adapted model that its units are of."""
+    of_units = [one for one in evaluation.measures if one.family == "units"] if evaluation else []
+    return next((one.layers[ADAPTED] for one in of_units if ADAPTED in one.layers), None)
 
 
 def _contents(
@@ -124,16 +136,18 @@ def _tiles(run: FoundRun | None, data: TrainedOn | None, evaluation: Evaluation 
     if run is not None and data is not None:
         learned = DASH if data.seconds is None else amount_of_time(data.seconds)
         who = plural(data.speakers, "speaker") if data.speakers else "speakers not named"
-        tiles.append((learned, "of speech", who if data.speakers is not None else ""))
+        tiles.append(Tile(learned, "of speech", who if data.speakers is not None else ""))
         of = f"of {number(run.total_steps)}" if run.total_steps and run.total_steps != run.step else ""
-        tiles.append((number(run.step), "steps", of))
+        tiles.append(Tile(number(run.step), "steps", of))
         tiles += [_before_after(run, name, words, unit) for name, words, unit in HELD_OUT]
     elif evaluation is not None:
         speech = evaluation.speech
         who = plural(speech.speakers, "speaker") if speech.speakers else "speakers not named"
-        tiles.append((amount_of_time(speech.seconds), "heard", plural(speech.clips, "clip")))
-        tiles.append((number(speech.recordings), "recordings", who))
-        tiles.append((number(len(evaluation.measures)), "measures", f"{len(evaluation.left_out)} left out"))
+        tiles.append(Tile(amount_of_time(speech.seconds), "heard", plural(speech.clips, "clip")))
+        tiles.append(Tile(number(speech.recordings), "recordings", who))
+        left_out = len(evaluation.left_out)
+        place = NOT_MEASURED if left_out else ""
+        tiles.append(Tile(number(len(evaluation.measures)), "measures", f"{left_out} left out", place))
     return tiles
 
 
@@ -144,8 +158,8 @@ def _before_after(run: FoundRun, name: str, words: str, unit: str) -> Tile:
     best = run.validation("best").get(name)
     shown = best if best is not None else (values[-1] if len(values) else None)
     if shown is None:
-        return (DASH, words, "not measured")
-    return (figure(shown, unit), words, f"was {figure(first, unit)}")
+        return Tile(DASH, words, "not measured")
+    return Tile(figure(shown, unit), words, f"was {figure(first, unit)}")
 
 
 def _of_run(run: FoundRun | None) -> dict[str, Any]:
@@ -169,6 +183,7 @@ def _of_evaluation(evaluation: Evaluation | None) -> dict[str, Any]:
             "layers": [],
             "has_log_mel": False,
             "choice": None,
+            "pairs": None,
             "versions": {},
         }
     return {
@@ -178,5 +193,6 @@ def _of_evaluation(evaluation: Evaluation | None) -> dict[str, Any]:
         "layers": layer_charts(evaluation),
         "has_log_mel": any(LOG_MEL in curve.values for curve in evaluation.curves),
         "choice": choice_of(evaluation),
+        "pairs": shown_pairs(evaluation),
         "versions": evaluation.versions,
     }

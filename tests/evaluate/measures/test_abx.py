@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -12,10 +13,11 @@ import pytest
 from runyoro_ssl.audio.synth import Phone
 from runyoro_ssl.evaluate.measures.abx import By, abx_error
 from runyoro_ssl.evaluate.measures.abx_distances import dtw_distances
+from runyoro_ssl.evaluate.measures.abx_pairs import phone_pairs
 from runyoro_ssl.evaluate.measures.abx_task import AbxContext, AbxSpeakers, AbxTask, draw_task
 from runyoro_ssl.evaluate.measures.not_measured import NotMeasured
 from runyoro_ssl.evaluate.measures.segments import Segments, cut_segments
-from support.abx_reference import Item, slow_abx, slow_dtw, slow_mean
+from support.abx_reference import Item, slow_abx, slow_dtw, slow_mean, slow_pairs
 
 WAYS: list[tuple[AbxSpeakers, AbxContext]] = [
     ("within", "any"),
@@ -75,6 +77,56 @@ def test_equals_plain_loops(speakers: AbxSpeakers, context: AbxContext, by: By) 
     slow = slow_dtw if by == "dtw" else slow_mean
     assert found == pytest.approx(slow_abx(items_of(segments, features, context), slow, across=speakers == "across"))
     assert 0.01 < found < 0.45
+
+
+@pytest.mark.parametrize("by", ["dtw", "mean"])
+@pytest.mark.parametrize(("speakers", "context"), WAYS)
+def test_pairs_of_phones_equal_plain_loops_and_make_the_whole(
+    speakers: AbxSpeakers, context: AbxContext, by: By
+) -> None:
+    """The error of each phone of A with each of B; their mean is the error."""
+    segments, features = spoken(9, 3, np.random.default_rng(3))
+    found = abx_error(draw_all(segments, speakers, context), features, by=by)
+    slow = slow_dtw if by == "dtw" else slow_mean
+    expected = slow_pairs(items_of(segments, features, context), slow, across=speakers == "across")
+    known = zip(*np.nonzero(np.isfinite(found.of_pairs)), strict=True)
+    pairs = {(segments.symbols[a], segments.symbols[b]): float(found.of_pairs[a, b]) for a, b in known}
+    assert pairs == {pair: pytest.approx(error) for pair, error in expected.items()}
+    assert np.nanmean(found.of_pairs) == pytest.approx(found.value)
+
+
+def test_a_pair_is_both_orders_with_its_instances() -> None:
+    """Of one order alone where a phone is said once by each; of nobody who says but one of the two."""
+    segments, features = spoken(9, 3, np.random.default_rng(3), symbols="aebo")
+    chosen = [row for row in range(len(segments)) if segments.symbols[segments.phones[row]] != "o"]
+    once = {int(segments.speakers[row]): row for row in range(len(segments)) if row not in chosen}
+    kept = np.array(sorted([*chosen, *[row for speaker, row in once.items() if speaker < 2]]))  # two say "o", once
+    arrays = ("clips", "first_frames", "num_frames", "phones", "contexts", "speakers", "groups")
+    segments = replace(segments, **{name: getattr(segments, name)[kept] for name in arrays})
+    task = draw_all(segments, "within")
+    pairs = phone_pairs(task, {"base": abx_error(task, features, by="mean")})
+    expected = slow_pairs(items_of(segments, features, "any"), slow_mean, across=False)
+    assert len(pairs) == 6
+    for pair in pairs:
+        orders = [expected[order] for order in (tuple(pair.phones), tuple(pair.phones)[::-1]) if order in expected]
+        assert pair.values == {"base": pytest.approx(np.mean(orders))}
+        assert len(orders) == (1 if "o" in pair.phones else 2)
+        for phone, number in zip(pair.phones, pair.instances, strict=True):
+            sayers = (0, 1) if "o" in pair.phones else (0, 1, 2)
+            assert number == sum(
+                segments.symbols[segments.phones[row]] == phone and segments.speakers[row] in sayers
+                for row in range(len(segments))
+            )
+
+
+def test_instances_of_a_speaker_who_says_both_once_are_not_compared() -> None:
+    """Nothing of them is an X."""
+    clips = [[Phone(symbol, 0.1 * at, 0.1 * (at + 1)) for at, symbol in enumerate(said)] for said in ("abcc", "aab")]
+    segments = cut_segments(clips, [20, 15], ["s", "t"], [0, 1])
+    features = [np.random.default_rng(clip).standard_normal((20, 4)).astype(np.float32) for clip in range(2)]
+    task = draw_all(segments, "within")
+    pairs = phone_pairs(task, {"base": abx_error(task, features, by="mean")})
+    assert {"".join(pair.phones): pair.instances for pair in pairs} == {"ab": (2, 1), "ac": (1, 2), "bc": (1, 2)}
 
 
 @pytest.mark.parametrize(("way", "theirs"), [*zip(WAYS, BY_FASTABX, strict=True)])

@@ -81,13 +81,16 @@ def test_everything_to_draw_is_there(chromium: Browser, pages: dict[str, Path]) 
     num_values = sum(len(measure.values) for measure in evaluation.measures)
     assert chromium.run(count.format("#curves .plot path.stroke")) == 9
     assert chromium.run(count.format("#curves .event")) == 3 * 5
-    assert chromium.run(count.format("#measures .spot")) == num_values
+    assert chromium.run(count.format("#measures .dots .spot")) == num_values
+    assert chromium.run(count.format("#measures .pairs .spot")) == 2 * 2 * 10
     assert chromium.run(count.format("#measures .whisker")) == num_values
     assert chromium.run(count.format("#layers .plot path.stroke")) == sum(
         len(curve.values) for curve in evaluation.curves
     )
     assert chromium.run(count.format("#keep figure")) == 2 * len(evaluation.candidates[0].values)
-    assert chromium.run(count.format("#units img")) == len(unit_examples())
+    assert chromium.run(count.format("#units img")) == sum(len(unit.clips) for unit in unit_examples())
+    assert chromium.run(count.format("#units .here")) == chromium.run(count.format("#units img"))
+    assert chromium.run(count.format("#units .matrix rect")) == 3 * 3
 
 
 def test_sound_plays(chromium: Browser, pages: dict[str, Path]) -> None:
@@ -128,6 +131,69 @@ def test_printed_page_has_its_pictures(chromium: Browser, pages: dict[str, Path]
     assert _num_segments(whole, "l") - _num_segments(bare, "l") >= points
     assert _num_segments(whole, "c") - _num_segments(bare, "c") > len(full_evaluation().measures)
     assert whole.count(b"/Subtype /Image") >= len(unit_examples())
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_paper_is_white_and_has_the_numbers(scheme: str, chromium: Browser, pages: dict[str, Path]) -> None:
+    """Whatever the screen is; tables that are folded there are not here."""
+    chromium.open(pages["judged"], width=1200, scheme=scheme)
+    folded = "return [...document.querySelectorAll('.numbers table')].filter(one => !one.checkVisibility()).length"
+    assert chromium.run(folded) > 10
+    features = [{"name": "prefers-color-scheme", "value": scheme}]
+    chromium.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print", "features": features})
+    assert chromium.run(folded) == 0
+    ground = "return [document.body, document.querySelector('.card')].map(one => getComputedStyle(one).backgroundColor)"
+    assert chromium.run(ground) == ["rgb(255, 255, 255)"] * 2
+    assert chromium.run("return getComputedStyle(document.body).color") == "rgb(28, 28, 26)"
+    chromium.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+
+
+WRAPPED = """
+return [...document.querySelectorAll('.dot-text b, .dot-text small span, .legend > span')]
+  .filter(one => {
+    const range = document.createRange();
+    range.selectNodeContents(one);
+    const bottoms = [...range.getClientRects()].filter(box => box.width).map(box => box.bottom);
+    return Math.max(...bottoms) - Math.min(...bottoms) > 10;
+  }).map(one => one.textContent);
+"""
+"""Values, intervals, layers, and words of the legend that are on two lines."""
+TOUCHING = """
+return [...document.querySelectorAll('.dots')].flatMap(plot => {
+  const boxes = [...plot.querySelectorAll('.dot-row:not(.axis)')].map(row =>
+    ['.dot-name', '.dot-text'].map(part => {
+      const range = document.createRange();
+      range.selectNodeContents(row.querySelector(part));
+      return range.getBoundingClientRect();
+    }));
+  return boxes.slice(1).filter((box, row) => box.some((one, side) => one.top < boxes[row][side].bottom + 2));
+}).length;
+"""
+"""Rows whose name, or number, is less than two pixels below that of the row above."""
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_names_and_numbers_of_rows_stand_apart(width: int, chromium: Browser, pages: dict[str, Path]) -> None:
+    """Mixtures with long names, too; an interval, a layer and a symbol with its word are each on one line."""
+    chromium.open(pages["judged"], width=width)
+    assert chromium.run(WRAPPED) == []
+    assert chromium.run(TOUCHING) == 0
+    if width > 1000:
+        lines = "return [...document.querySelectorAll('.dot-text small')].filter(one => one.offsetHeight > 20).length"
+        assert chromium.run(lines) == 0
+        names = "return [...document.querySelectorAll('.dot-name')].filter(one => one.offsetHeight > 30).length"
+        assert chromium.run(names) == 0
+
+
+def test_no_heading_is_left_alone_at_the_end_of_a_sheet(chromium: Browser, pages: dict[str, Path]) -> None:
+    """What must stay with what follows it says so; tables, and charts with theirs, may go on overleaf."""
+    chromium.open(pages["judged"], width=1200)
+    chromium.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    style = "return [...document.querySelectorAll('{}')].map(one => getComputedStyle(one).{})"
+    assert set(chromium.run(style.format("h2, h3, h4, main .lead", "breakAfter"))) == {"avoid"}
+    assert set(chromium.run(style.format(".lead, .card:not(.curves, .matrix), .plot", "breakInside"))) == {"avoid"}
+    assert set(chromium.run(style.format(".curves, .matrix", "breakInside"))) == {"auto"}
+    chromium.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
 
 
 POINTS = """

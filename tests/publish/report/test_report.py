@@ -21,6 +21,7 @@ from runyoro_ssl.evaluate.record import (
     LayerCurve,
     MeasureFamily,
     ModelMeasure,
+    PhonePair,
     write_evaluation,
 )
 from runyoro_ssl.page.amounts import amount_of_time
@@ -29,6 +30,8 @@ from runyoro_ssl.publish.report.candidates import choice_of, layer_charts
 from runyoro_ssl.publish.report.events import MAX_SHOWN
 from runyoro_ssl.publish.report.keep import PageKeeper
 from runyoro_ssl.publish.report.measured import FAMILIES
+from runyoro_ssl.publish.report.pairs import shown_pairs
+from runyoro_ssl.publish.report.units import units_by_phones
 from runyoro_ssl.publish.report.write import REPORT_PAGE, write_report
 from runyoro_ssl.train.health import journal
 from runyoro_ssl.train.run_lock import lock_run
@@ -283,6 +286,20 @@ def test_badges_know_what_another_seed_makes(
     assert text.count("Neither way is good in itself.") >= (change == "changed")
 
 
+def test_an_evaluation_alone_is_named_once(tmp_path: Path) -> None:
+    """Over the name of the model, beside what; with a run's language for a title, both names."""
+    html = read(tmp_path, evaluation=full_evaluation())
+    assert "A model beside xls-r-tiny runyoro-xls-r-tiny It fits better" in text_of(html)
+
+
+def test_how_many_were_left_out_leads_to_what_and_why(tmp_path: Path) -> None:
+    """By a link to its place; where nothing was, there is neither."""
+    html = read(tmp_path, evaluation=full_evaluation())
+    assert '<a href="#not-measured">1 left out</a>' in html
+    assert html.count('id="not-measured"') == 1
+    assert "not-measured" not in read(tmp_path, evaluation=full_evaluation(left_out={}))
+
+
 def test_what_was_left_out_says_why(tmp_path: Path) -> None:
     """A measure of one model alone, without interval: what is missing is named, not drawn."""
     text = text_of(read(tmp_path, evaluation=bare_evaluation()))
@@ -330,6 +347,51 @@ def test_likeness_has_an_axis_from_0_to_1(tmp_path: Path) -> None:
     assert "a line across" not in text_of(read(tmp_path, evaluation=full_evaluation(curves=[flat])))
 
 
+def test_abx_by_layer_says_that_its_distance_is_another_and_which_layers_were_skipped() -> None:
+    """A point at each layer that was measured, at its place; a model without layers is a line across."""
+    values = {"base": [0.3, 0.2, 0.25], "adapted": [0.3, 0.1, 0.2], "log-mel": [0.4]}
+    at = {"base": [0, 12, 24], "adapted": [0, 12, 24]}
+    curve = LayerCurve("phones.abx_within_pooled", "ABX, of means of frames", "%", "lower", values, at)
+    (chart,) = layer_charts(full_evaluation(curves=[curve]))
+    assert chart.hint.startswith("Lower is better. Another distance than that of the reported error")
+    assert "Measured at layers 0, 12, 24 alone." in chart.hint
+    assert [left for left, _ in chart.lines[1].dots] == [0.0, 50.0, 100.0]
+    assert chart.lines[2].path.startswith("M0.00")
+    assert "L100.00" in chart.lines[2].path
+    assert [row[0] for row in chart.rows] == ["0", "12", "24"]
+    (whole,) = layer_charts(full_evaluation(curves=[replace(curve, at={})]))
+    assert "Measured at" not in whole.hint
+
+
+def test_the_worst_pairs_of_phones_stand_beside_the_base(tmp_path: Path) -> None:
+    """Ten of the adapted model, and the ten that changed most; with how many; what is rare is left out, and said."""
+    evaluation = full_evaluation()
+    shown = shown_pairs(evaluation)
+    assert shown is not None
+    worst, changed = shown.tables
+    assert [row.name for row in worst.rows] == [f"a \N{EN DASH} {chr(98 + place)}" for place in range(1, 11)]
+    assert (worst.rows[0].adapted, worst.rows[0].base, worst.rows[0].instances) == ("29.0", "38.0", "30, 10")
+    assert changed.rows[0].name == "a \N{EN DASH} c"
+    assert worst.rows[0].adapted_at < worst.rows[0].base_at < 100
+    text = text_of(read(tmp_path, evaluation=evaluation))
+    assert "Of 13 pairs of phones with 10 or more of either. 1 pair with fewer is left out." in text
+    assert "a \N{EN DASH} c 29.0 38.0 30, 10" in text
+    few = [replace(pair, instances=(30, 9)) for pair in evaluation.pairs]
+    for without in ([], few):
+        assert "taken for each other" not in text_of(read(tmp_path, evaluation=full_evaluation(pairs=without)))
+
+
+def test_the_pairs_that_changed_most_are_the_largest_differences_of_either_way() -> None:
+    """Up or down."""
+    pairs = [
+        PhonePair((str(place), "x"), {"base": 0.2, "adapted": 0.2 + (-1) ** place * 0.01 * place}, (20, 20))
+        for place in range(11)
+    ]
+    shown = shown_pairs(full_evaluation(pairs=pairs))
+    assert shown is not None
+    assert [row.name.split()[0] for row in shown.tables[1].rows] == [str(place) for place in range(10, 0, -1)]
+
+
 def test_model_below_log_mel_is_called_so(tmp_path: Path) -> None:
     """No recipe is judged by a model that plain spectra beat."""
     text = text_of(read(tmp_path, evaluation=full_evaluation()))
@@ -353,8 +415,45 @@ def test_audio_can_be_left_out(tmp_path: Path) -> None:
     assert heard.count("<audio") == heard.count("data:audio/mpeg") == 4
     silent = read(tmp_path, evaluation=full_evaluation(), units=unit_examples(2), with_audio=False)
     assert "audio" not in re.sub(r"<style>.*?</style>|<meta[^>]*>", "", silent, flags=re.DOTALL)
-    assert silent.count("data:image/png") == 2
+    assert silent.count("data:image/png") == 4
+    assert text_of(silent).count("clip 7, at 1.25 s") == 2
     assert "The sound is left out of this page." in text_of(silent)
+
+
+def test_units_say_of_what_they_are_and_where_each_clip_is_from(tmp_path: Path) -> None:
+    """Of the adapted model, at its layer; each player by name; the unit is marked in its picture."""
+    html = read(tmp_path, evaluation=full_evaluation(), units=unit_examples(2))
+    text = text_of(html)
+    assert "What the adapted model takes for one sound, at layer 7: the units that it hears most" in text
+    assert "each by its longest stretches" in text
+    assert "Unit 0 1 % of the speech a 64 %, z 25 %, y 7 %" in text
+    assert "1. clip 7, at 1.25 s 2. clip 9" in text
+    labels = [attributes["aria-label"] for tag, attributes in Elements().read(html) if tag == "audio"]
+    assert labels[:2] == ["Unit 0, example 1: clip 7, at 1.25 s", "Unit 0, example 2: clip 9"]
+    assert re.findall(r'class="here" style="([^"]*)"', html)[:2] == ["left:25.0%;width:50.0%", "left:0.0%;width:50.0%"]
+
+
+def test_units_by_phones_are_in_a_table_of_numbers_and_squares() -> None:
+    """Phones where the unit is that is them most, no phone last; rare ones are left out; nothing without labels."""
+    examples = [
+        replace(unit, phones=phones)
+        for unit, phones in zip(
+            unit_examples(3),
+            [[("", 0.9), ("s", 0.1)], [("e", 0.6), ("i", 0.36), ("o", 0.04)], [("s", 0.8)]],
+            strict=True,
+        )
+    ]
+    found = units_by_phones(examples)
+    assert found is not None
+    assert found.units == [0, 1, 2]
+    assert [(phone, [cell and cell[0] for cell in cells]) for phone, cells in found.rows] == [
+        ("e", [None, "60", None]),
+        ("i", [None, "36", None]),
+        ("s", ["10", None, "80"]),
+        ("no phone", ["90", None, None]),
+    ]
+    assert found.rows[1][1][1] == ("36", 60.0)  # the side, so that the area is the share
+    assert units_by_phones([replace(unit, phones=()) for unit in examples]) is None
 
 
 def hostile(evaluation: Evaluation) -> Evaluation:
@@ -365,9 +464,10 @@ def hostile(evaluation: Evaluation) -> Evaluation:
         base=HOSTILE,
         adapted=HOSTILE,
         verdict=Judgement("hurt", HOSTILE, (HOSTILE,), (HOSTILE,)),
-        measures=[one],
+        measures=[one, *(kept for kept in evaluation.measures if kept.family == "phones")],
         curves=[replace(evaluation.curves[0], words=HOSTILE, unit=HOSTILE)],
         left_out={HOSTILE: HOSTILE},
+        pairs=[replace(pair, phones=(HOSTILE, "a")) for pair in evaluation.pairs],
         candidates=[replace(one, name=HOSTILE) for one in evaluation.candidates],
         best={HOSTILE: HOSTILE},
         versions={HOSTILE: HOSTILE},
@@ -402,7 +502,12 @@ def test_names_are_text_wherever_they_stand(trained: Path, tmp_path: Path) -> No
     journal.record(
         folder, dict.fromkeys(("kind", "seen", "means", "done", "try"), HOSTILE) | {"step": 1, "action": "stop"}
     )
-    units = [replace(unit, words=HOSTILE) for unit in unit_examples(1)]
+    units = [
+        replace(
+            unit, words=HOSTILE, phones=[(HOSTILE, 1.0)], clips=[replace(clip, words=HOSTILE) for clip in unit.clips]
+        )
+        for unit in unit_examples(1)
+    ]
     html = read(folder, evaluation=hostile(full_evaluation()), units=units)
     elements = Elements().read(html)
     assert text_of(html).count("alert(") > 20
