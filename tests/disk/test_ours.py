@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from runyoro_ssl.audio.synth import write_corpus
+from runyoro_ssl.disk.durable import write_jsonl
 from runyoro_ssl.disk.ours import is_json_lines_of, is_json_of, refuse_foreign
 from runyoro_ssl.embed.write import is_written_here
 from runyoro_ssl.errors import ConfigError
@@ -92,7 +93,7 @@ def test_a_manifest_that_could_not_be_written_is_not_in_its_own_way(
     Path("audio").mkdir()
     write_corpus(Path("audio"), num_clips=2, num_voices=1, num_words=2, clip_sec=2.0, seed=0)
     with monkeypatch.context() as full:
-        full.setattr(scan, "write_jsonl", partial(_write_unless_full, scan.write_jsonl))
+        full.setattr(scan, "write_jsonl", partial(_write_unless_full, write_jsonl))
         status, _, err = run_task("manifest --audio-dir audio --output m.jsonl")
     assert (status, "No space left" in err) == (1, True), err
     assert not list(Path().glob("m*"))
