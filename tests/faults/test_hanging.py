@@ -1,8 +1,10 @@
-"""Whatever hangs while clips are read: a run is savable between two steps, and ends when asked to."""
+"""Whatever hangs or fails while clips are read: a run is savable between two steps, ends when asked, and says why."""
 
 from __future__ import annotations
 
 import os
+import re
+import shutil
 import signal
 import time
 from collections.abc import Callable
@@ -104,3 +106,26 @@ def test_hang_in_two_processes(train_config: Callable[..., Config], tmp_path: Pa
     os.kill(started[1].pid or 0, signal.SIGTERM)
     for process in started:
         check_saved(run, process, 143, within_sec=30)
+
+
+def truncate(dataset: Path) -> None:
+    """Make its train split shorter in place, as `rsync --inplace` does."""
+    for file in (dataset / "train").glob("*.arrow"):
+        os.truncate(file, 4096)
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_dataset_that_shrinks(
+    train_config: Callable[..., Config], dataset: Path, tmp_path: Path, num_workers: int
+) -> None:
+    """What was learned is saved; the last line names the file, and what to do."""
+    mine = tmp_path / "dataset"
+    shutil.copytree(dataset, mine)
+    settings = (f"train.processed_dataset_path={mine}", f"hardware.dataloader_num_workers={num_workers}")
+    run = Trainer(train_config("run", *ENDLESS, *settings), tmp_path / "log")
+    process = run.start()
+    assert wait_until(lambda: run.steps_logged() >= 3, process)
+    truncate(mine)
+    check_saved(run, process, 1, within_sec=60)
+    said = " ".join(run.log.read_text().split())
+    assert re.search(r"SIGBUS.*\.arrow.*shorter.*invoke prepare", said), said[-2000:]
