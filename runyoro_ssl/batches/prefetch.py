@@ -94,8 +94,9 @@ def _make(items: Generator[Item], asked: SimpleQueue[bool], made: SimpleQueue[_M
         while asked.get():
             started = time.monotonic()
             one = list(islice(items, 1))
+            is_end = not one  # asked before another thread takes the item out of the list
             made.put(_Made(one, None, time.monotonic() - started))
-            if not one:
+            if is_end:
                 return
             del one  # nothing delivered is kept
     except BaseException as error:  # noqa: BLE001 - raised again where its item was due

@@ -5,9 +5,12 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Generator
+from queue import SimpleQueue
+from typing import Any
 
 import pytest
 
+from runyoro_ssl.batches import prefetch
 from runyoro_ssl.batches.prefetch import Prefetch
 
 
@@ -101,3 +104,23 @@ def test_nothing_waits_for_an_item_that_hangs() -> None:
     assert left.daemon
     release.set()
     left.join(10)
+
+
+def test_a_taker_that_is_quicker_than_the_thread_gets_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The thread may be interrupted right after it handed an item over, and find it taken."""
+
+    class Slow(SimpleQueue):  # type: ignore[type-arg]  # whatever is handed over
+        def put(self, *args: Any) -> None:
+            super().put(*args)
+            if isinstance(threading.current_thread(), prefetch.Builder):
+                time.sleep(0.02)
+
+    monkeypatch.setattr(prefetch, "SimpleQueue", Slow)
+    coming = Prefetch(number for number in range(5))
+    got: list[int] = []
+    end = time.monotonic() + 10
+    while time.monotonic() < end and len(got) < 5:
+        if coming.wait(0.1):
+            got.append(next(coming))
+    assert got == [0, 1, 2, 3, 4]
+    coming.close()
