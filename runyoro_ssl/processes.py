@@ -7,11 +7,20 @@ import signal
 from typing import Any
 
 SIGNALS = tuple(
-    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
-)  # Windows has no SIGHUP
-BY_NAME = {"SIGINT": "Ctrl-C", "SIGHUP": "a closed terminal"}
+    getattr(signal, name)
+    for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGXCPU")
+    if hasattr(signal, name)  # Windows has the first two
+)
+NOTICES = tuple(number for number in SIGNALS if number.name in ("SIGUSR1", "SIGXCPU"))
+"""What batch systems send some time before they end a job, as `sbatch --signal=USR1@120` asks for, and the kernel when
+a limit of CPU time is near, again each second."""
+BY_NAME = {"SIGINT": "Ctrl-C", "SIGHUP": "a closed terminal", "SIGXCPU": "SIGXCPU, a limit of CPU time"}
 SIGNAL_EXIT = 128
-"""Added to a signal's number, as shells do: 130 for SIGINT, 143 for SIGTERM, 129 for a terminal that was closed."""
+"""Added to a signal's number, as shells do: 130 for SIGINT, 143 for SIGTERM, 129 for a terminal that was closed, 138
+and 152 on Linux for SIGUSR1 and SIGXCPU."""
+LOADER_PATIENCE_SEC = 600.0
+"""So long nothing may come, before what builds batches counts as hung: longer than a share takes that wakes its disks,
+or is mounted anew."""
 PATIENCE_SEC = 60.0
 """Network file systems show what another machine wrote after so long at most."""
 

@@ -1,4 +1,4 @@
-"""The batches of a run, built ahead by a thread or by worker processes, one of which may die."""
+"""The batches of a run, built ahead by a thread or by worker processes, one of which may die, or hang."""
 
 from __future__ import annotations
 
@@ -6,92 +6,128 @@ import signal
 import threading
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager
-from dataclasses import dataclass, replace
+from contextlib import closing, contextmanager, suppress
+from dataclasses import replace
+from functools import partial
 from itertools import chain, tee
 from multiprocessing.connection import wait
 from typing import Any
 
-import numpy as np
 import torch
-from torch.utils.data import DataLoader, get_worker_info
+from torch.utils.data import DataLoader
 
-from runyoro_ssl.batches.build import BatchBuilder, TrainingBatch, Waveforms
+from runyoro_ssl.batches.build import BatchBuilder, TrainingBatch
+from runyoro_ssl.batches.crew import NO_CLIP, Crew, describe_exit, forget
+from runyoro_ssl.batches.loading import END_SEC, Loading
 from runyoro_ssl.batches.plan import MicroBatch
-from runyoro_ssl.batches.prefetch import prefetch
-from runyoro_ssl.dataset.layout import CLIPS
 from runyoro_ssl.errors import LoaderError, PluginError
-from runyoro_ssl.processes import SIGNALS
+from runyoro_ssl.processes import LOADER_PATIENCE_SEC, SIGNALS
 
-NO_CLIP = -1
 DEATH_SEC = 5.0
 """When a worker dies, what it breaks may be noticed this much earlier than its end."""
-END_SEC = 10.0
-"""What workers have to finish what is in hand, before they are killed."""
 
 
 def load_batches(
-    builder: BatchBuilder, groups: Iterable[Sequence[MicroBatch]], *, num_workers: int, pin_memory: bool = False
-) -> Generator[list[TrainingBatch]]:
+    builder: BatchBuilder,
+    groups: Iterable[Sequence[MicroBatch]],
+    *,
+    num_workers: int,
+    pin_memory: bool = False,
+    patience_sec: float = LOADER_PATIENCE_SEC,
+) -> Loading:
     """The batches of each group, in order, built while the group before is used.
 
     They are built by `num_workers` processes, or, if that is 0, by a thread of this one. Close the iterator to end
-    them early. When a process dies, all are started anew, once; what is delivered stays the same.
+    them early. When a process dies, all are started anew, once; what is delivered stays the same. One that hands out
+    nothing for `patience_sec`, and for many times what is usual, is killed, and counts as one that died.
 
     Raises:
-        LoaderError: A process died again.
+        LoaderError: A process died or hung again.
         PluginError: An augmentation or the collator failed.
     """
-    return prefetch(_build_groups(builder, groups, num_workers=num_workers, pin_memory=pin_memory))
+    rows = torch.full((max(1, num_workers),), NO_CLIP)
+    if num_workers:
+        rows.share_memory_()  # type: ignore[no-untyped-call]  # torch's own
+    crew = Crew(rows, builder.clips, builder.stage)
+    noting = replace(builder, clips=crew.noted())
+    made = _build_groups(noting, groups, crew, num_workers=num_workers, pin_memory=pin_memory)
+    return Loading(made, crew, patience_sec=patience_sec)
 
 
 def _build_groups(
-    builder: BatchBuilder, groups: Iterable[Sequence[MicroBatch]], *, num_workers: int, pin_memory: bool
+    builder: BatchBuilder, groups: Iterable[Sequence[MicroBatch]], crew: Crew, *, num_workers: int, pin_memory: bool
 ) -> Generator[list[TrainingBatch]]:
     for_batches, for_sizes = tee(groups)
     plans = chain.from_iterable(for_batches)
-    batches = _from_workers(builder, plans, num_workers) if num_workers else (builder[plan] for plan in plans)
+    batches = _from_workers(builder, plans, crew, num_workers) if num_workers else _from_here(builder, plans, crew)
     with closing(batches):
         for group in for_sizes:
             yield [next(batches).pin_memory() if pin_memory else next(batches) for _ in group]
 
 
-def _from_workers(builder: BatchBuilder, plans: Iterator[MicroBatch], num_workers: int) -> Generator[TrainingBatch]:
+def _from_here(builder: BatchBuilder, plans: Iterator[MicroBatch], crew: Crew) -> Generator[TrainingBatch]:
+    """The batch of each plan, in order, built by who asks for it."""
+    for plan in plans:
+        crew.sent.append(plan)
+        batch = builder[plan]
+        crew.sent.clear()
+        yield batch
+        del batch
+
+
+def _from_workers(
+    builder: BatchBuilder, plans: Iterator[MicroBatch], crew: Crew, num_workers: int
+) -> Generator[TrainingBatch]:
     """The batch of each plan, in order."""
-    rows = torch.empty(num_workers, dtype=torch.int64)
-    rows.share_memory_()  # type: ignore[no-untyped-call]  # torch's own
-    noting = replace(builder, clips=_NotedClips(builder.clips, rows))
-    sent: deque[MicroBatch] = deque()
     for restarted in (False, True):
-        rows.fill_(NO_CLIP)
-        with _started(noting, _feed(sent, plans), num_workers) as (batches, workers):
+        crew.rows.fill_(NO_CLIP)
+        crew.hung, crew.is_starting = None, True
+        with _started(builder, _feed(crew.sent, plans), num_workers) as (batches, workers):
+            crew.workers, crew.awaited = workers, partial(_awaited, batches)
             try:
                 for batch in batches:
-                    sent.popleft()
+                    crew.sent.popleft()
+                    crew.is_starting = False
                     yield batch
             except PluginError as error:
                 raise _as_raised(error) from None
-            except (RuntimeError, OSError, EOFError):
-                dead = _dead(workers)
+            except Exception as error:
+                if crew.is_closing:
+                    return
+                may_be_death = crew.hung is not None or isinstance(error, (RuntimeError, OSError, EOFError))
+                dead = _dead(workers) if may_be_death else []
                 if not dead:
                     raise
             else:
                 return
-        how = ", ".join(_describe_exit(workers[number].exitcode) for number in dead)
-        clip = ", ".join(_describe_clip(int(rows[number]), builder.stage) for number in dead)
-        _report_death(how, clip, again=restarted)
+        _report_end(crew, dead, again=restarted)
 
 
-def _report_death(how: str, clip: str, *, again: bool) -> None:
-    """A warning, or LoaderError when it happened before."""
+def _awaited(batches: Any) -> int | None:
+    """The worker that has the next batch in hand, by the notes of torch's iterator, which another thread may change."""
+    with suppress(KeyError, IndexError, RuntimeError):
+        return int(batches._task_info[batches._rcvd_idx][0])  # noqa: SLF001 - the loader has no public way to ask
+    return None
+
+
+def _report_end(crew: Crew, dead: Sequence[int], *, again: bool) -> None:
+    """A warning on workers that died, or were killed because they hung; LoaderError where no others can do better."""
+    ways = [describe_exit(crew.workers[number].exitcode) for number in dead]
+    clip = crew.describe_clips() if crew.hung is not None else crew.describe_clips(dead)
+    how = crew.hung or f"a process that builds batches died ({', '.join(ways)})"
+    bus_error = crew.describe_bus_error() if "SIGBUS" in ways else None
+    if bus_error is not None and crew.shrunk() is not None:
+        raise LoaderError(f"{how} at {clip}: {bus_error}; then --resume-from-checkpoint last")
     if again:
-        raise LoaderError(
-            f"a process that builds batches died again ({how}); the last clip it read: {clip}. Look at that clip; if "
-            "memory or /dev/shm is short, use --dataloader-num-workers 0; then --resume-from-checkpoint last"
+        advice = bus_error or (
+            "Look at that clip; if memory or /dev/shm is short, use --dataloader-num-workers 0"
+            if crew.hung is None
+            else "See to the disk or share of the dataset, and to plugins that wait for something"
         )
+        raise LoaderError(f"{how}, again; the last clip it read: {clip}. {advice}; then --resume-from-checkpoint last")
     from runyoro_ssl.logs import get_logger  # the bench runs where there is no structlog
 
-    get_logger().warning("loader_restarted", because=f"a process that builds batches died ({how})", clip=clip)
+    get_logger().warning("loader_restarted", because=how, clip=clip, **({"means": bus_error} if bus_error else {}))
 
 
 def _feed(sent: deque[MicroBatch], plans: Iterator[MicroBatch]) -> Iterator[MicroBatch]:
@@ -100,29 +136,6 @@ def _feed(sent: deque[MicroBatch], plans: Iterator[MicroBatch]) -> Iterator[Micr
     for plan in plans:
         sent.append(plan)
         yield plan
-
-
-@dataclass(frozen=True)
-class _NotedClips:
-    """The clips, and a note of the one that this worker is at, for those who find it dead. `rows`: int64 (workers,)."""
-
-    clips: Waveforms
-    rows: torch.Tensor
-
-    def num_samples(self, clip: int) -> int:
-        """Length of the clip."""
-        self._note(clip)
-        return self.clips.num_samples(clip)
-
-    def waveform(self, clip: int, start: int = 0, num_samples: int | None = None) -> np.ndarray:
-        """The clip, or a window of it."""
-        self._note(clip)
-        return self.clips.waveform(clip, start, num_samples)
-
-    def _note(self, clip: int) -> None:
-        worker = get_worker_info()
-        if worker is not None:
-            self.rows[worker.id] = clip
 
 
 @contextmanager
@@ -150,8 +163,9 @@ def _started(
         ending.start()
         ending.join(END_SEC)
         for worker in workers:
-            worker.kill()  # torch would have terminated it, which it ignores
+            worker.kill()
             worker.join(END_SEC)
+            forget(worker)
 
 
 def _leave_signals_to_the_trainer(_worker: int) -> None:
@@ -172,15 +186,3 @@ def _dead(workers: Sequence[Any]) -> list[int]:
     for number in dead:
         workers[number].join()  # a sentinel is a little ahead of the exit status
     return dead
-
-
-def _describe_exit(status: int) -> str:
-    return signal.Signals(-status).name if status < 0 else f"exit status {status}"
-
-
-def _describe_clip(row: int, stage: str) -> str:
-    if row == NO_CLIP:
-        return "none, it died before"
-    if stage == "eval":
-        return f"row {row} of the validation split"
-    return f"row {row} of the train split (line {row + 1} of the dataset's {CLIPS})"

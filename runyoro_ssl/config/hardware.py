@@ -12,6 +12,7 @@ from pydantic import BeforeValidator, Field, NonNegativeInt, PositiveFloat, Posi
 from runyoro_ssl.devices import Device
 from runyoro_ssl.machine import usable_workers
 from runyoro_ssl.option import AUTO, Auto
+from runyoro_ssl.processes import LOADER_PATIENCE_SEC
 from runyoro_ssl.setting import Section, setting
 
 Precision = Literal["fp32", "bf16", "fp16"]
@@ -48,6 +49,9 @@ class HardwareConfig(Section):
     """Micro-batches of each process behind one step; replaces `hardware.update_seconds`."""
     dataloader_num_workers: NonNegativeInt | Auto = setting(AUTO, decides="machine", flag_of="train")
     """Processes that build training batches; 0 builds them in the training process. auto: 0, but on CUDA."""
+    loader_patience_sec: PositiveFloat = setting(LOADER_PATIENCE_SEC, decides="nothing")
+    """Seconds without a batch, and 20 times what is usual, after which a process that builds them counts as hung, and
+    is replaced, once. Where the training process builds them itself, a line says that it hangs."""
     sharding: Literal["auto", "none", "full"] = setting("auto", decides="rounding")
     """What each of several processes holds of weights, gradients and moments: all (none), or its part (full).
     auto: its part, where all does not fit."""

@@ -139,6 +139,11 @@ def read_stored(shard: Path, row: int) -> np.ndarray:
         return np.asarray(samples, np.float32) * np.float32(STEP)
 
 
+def _files_of(split: Any) -> list[Path]:
+    """The files that a split is mapped from; none, where it is in memory."""
+    return [path for file in split.cache_files if (path := Path(file["filename"])).is_file()]
+
+
 class Clips:
     """The waveforms of a split by row number, whatever shards and selections it is made of.
 
@@ -159,6 +164,7 @@ class Clips:
         if not listed or column.type.value_type != pa.int16():
             raise DatasetError(f"column audio holds {column.type}, expected lists of int16; run `invoke prepare` again")
         self._split = split
+        self._sizes = [(path, path.stat().st_size) for path in _files_of(split)]
         # `offsets` starts at the first row of a slice, and counts from the first sample of the unsliced `values`.
         self._shards = [(chunk.values.to_numpy(), chunk.offsets.to_numpy()) for chunk in column.chunks]
         self._first_rows = [0, *accumulate(len(offsets) - 1 for _, offsets in self._shards)]
@@ -187,6 +193,14 @@ class Clips:
         waveform: np.ndarray = samples[begin:end].astype(np.float32)
         waveform *= STEP
         return waveform
+
+    def shrunk(self) -> str | None:
+        """A file of the split that is shorter than when this was made, in words, if there is any."""
+        for path, size in self._sizes:
+            now = path.stat().st_size if path.exists() else size  # one that was removed is still mapped
+            if now < size:
+                return f"{path} is {size - now} bytes shorter than it was"
+        return None
 
     def _find(self, clip: int) -> tuple[np.ndarray, int, int]:
         """The samples of the clip's shard, and where in them the clip begins and ends."""

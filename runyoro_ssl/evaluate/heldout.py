@@ -14,6 +14,7 @@ from runyoro_ssl.batches.forward import run_objective
 from runyoro_ssl.batches.idle import idle_batch
 from runyoro_ssl.batches.lengths import Piece
 from runyoro_ssl.batches.loader import load_batches
+from runyoro_ssl.batches.loading import Loading
 from runyoro_ssl.batches.plan import MicroBatch, PlanSettings
 from runyoro_ssl.batches.unreadable import Unreadable
 from runyoro_ssl.config import MaskingConfig
@@ -25,6 +26,7 @@ from runyoro_ssl.evaluate.judged import ALIKE, FEW_SEC, MIN_CLIP_SEC, TOO_SHORT
 from runyoro_ssl.evaluate.metrics import Meter
 from runyoro_ssl.logs import get_logger
 from runyoro_ssl.model.forward import num_frames
+from runyoro_ssl.processes import sum_over_processes
 
 log = get_logger()
 
@@ -112,8 +114,9 @@ def validate(
     is_stopped: Callable[[], bool] = lambda: False,
     in_step: bool = False,
 ) -> dict[str, float] | None:
-    """Measure `eval/…` over the validation split; None if `is_stopped` said so, which is asked before each micro-batch.
+    """Measure `eval/…` over the validation split; None if `is_stopped` said so.
 
+    That is asked before each micro-batch, and while one does not come.
     The model is in evaluation mode meanwhile: no dropout, best codes. Clips that cannot be read are left out;
     `unreadable` remembers those it has told of. `in_step`: each process must run the model equally often.
     """
@@ -128,7 +131,7 @@ def validate(
         with progress("batches", is_transient=True) as bar, closing(loading):
             task = bar.add_task("Validating", total=len(mine), visible=accelerator.is_main_process)
             for _ in range(0, len(plan), accelerator.num_processes):  # all processes ask equally often
-                if is_stopped():
+                if is_stopped() or not _all_have(accelerator, loading, is_stopped):
                     return None
                 batches = unreadable.leave_out(next(loading, []))
                 for batch in batches or [idle_batch(model.config)] * in_step:
@@ -138,6 +141,14 @@ def validate(
         model.train()
     meter.window = meter.take()
     return meter.read("eval", whole_set=True)
+
+
+def _all_have(accelerator: Any, loading: Loading, is_stopped: Callable[[], bool]) -> bool:
+    """Wait until every process has its next micro-batch. False if `is_stopped` said so before."""
+    while sum_over_processes(accelerator, int(not loading.wait())):
+        if is_stopped():
+            return False
+    return True
 
 
 def _measure(accelerator: Any, model: Any, batch: TrainingBatch, meter: Meter, *, divisible: bool) -> None:

@@ -6,7 +6,7 @@ What goes wrong on the way is dealt with by `recovery`; what is kept of the run 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +17,7 @@ from rich.progress import TextColumn
 from runyoro_ssl.bars import progress
 from runyoro_ssl.batches.build import TrainingBatch
 from runyoro_ssl.batches.loader import load_batches
+from runyoro_ssl.batches.loading import Loading
 from runyoro_ssl.batches.plan import Update
 from runyoro_ssl.batches.unreadable import Unreadable
 from runyoro_ssl.disk.lock import FolderLock
@@ -96,6 +97,9 @@ class Loop:
                 pace.begin_step()
                 with watch.waiting():
                     mine = self._next(batches)
+                if isinstance(mine, Ending):
+                    self._save()
+                    return mine
                 numbers = run.stepper.take(update, mine, run.meter)
                 self.recovery.act(update.step)
                 self.recovery.watch_memory(update.step)
@@ -123,20 +127,29 @@ class Loop:
                 watch.go_on()
         return Ending("finished")
 
-    def _next(self, batches: Iterator[list[TrainingBatch]]) -> list[TrainingBatch]:
-        """This process's micro-batches of the next step. If any process has none, all save what was learned and end."""
+    def _next(self, batches: Loading) -> list[TrainingBatch] | Ending:
+        """This process's micro-batches of the next step; or why the run is to end, asked while they do not come.
+
+        All processes wait until each has its own. If any will have none, all save what was learned and end.
+        """
+        accelerator = self.run.accelerator
         failure: LoaderError | PluginError | None = None
-        mine: list[TrainingBatch] = []
-        try:
-            mine = self.run.unreadable.leave_out(next(batches))
-        except (LoaderError, PluginError) as error:
-            failure = error
-        if sum_over_processes(self.run.accelerator, int(failure is not None)):
-            self._save()
-            with suppress(TrainingError):  # it was said; why the run ends comes first
-                self.saver.finish()
-            raise failure or LoaderError("batches cannot be built in another process; see its message")
-        return mine
+        mine: list[TrainingBatch] | None = None
+        while True:
+            try:
+                if mine is None and batches.wait():
+                    mine = self.run.unreadable.leave_out(next(batches))
+            except (LoaderError, PluginError) as error:
+                failure = error
+            if not sum_over_processes(accelerator, int(mine is None)) and mine is not None:
+                return mine
+            if sum_over_processes(accelerator, int(failure is not None)):
+                self._save()
+                with suppress(TrainingError):  # it was said; why the run ends comes first
+                    self.saver.finish()
+                raise failure or LoaderError("batches cannot be built in another process; see its message")
+            if (ending := self.stopping.asked()) is not None:
+                return ending
 
     def _log(self, update: Update, numbers: Mapping[str, float], watch: Stopwatch) -> dict[str, float]:
         """The numbers since the last log line, to every backend."""
@@ -238,7 +251,7 @@ class Loop:
         raise TrainingError(alarm.last_words())
 
 
-def batches_of_steps(run: TrainingRun) -> Generator[list[TrainingBatch]]:
+def batches_of_steps(run: TrainingRun) -> Loading:
     """This process's micro-batches of each step that is left."""
     accelerator, hardware = run.accelerator, run.config.hardware
     share = slice(accelerator.process_index, None, accelerator.num_processes)
@@ -247,6 +260,7 @@ def batches_of_steps(run: TrainingRun) -> Generator[list[TrainingBatch]]:
         (update.micro_batches[share] for update in run.plan.updates(run.step)),
         num_workers=hardware.dataloader_num_workers,
         pin_memory=hardware.device == "cuda",
+        patience_sec=hardware.loader_patience_sec,
     )
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from runyoro_ssl.batches.bus_error import outlast_bus_errors
 from runyoro_ssl.config import Config
 from runyoro_ssl.disk.durable import sweep
 from runyoro_ssl.disk.lock import FolderLock
@@ -81,6 +82,7 @@ def train(
     processes = join(config.hardware)
     with ExitStack() as stack:
         stack.enter_context(explain_lost_process())
+        stack.enter_context(outlast_bus_errors(config.train.processed_dataset_path))
         check_way_to_train(config)
         # Only the main process writes.
         lock = stack.enter_context(lock_run(config.train.output_dir)) if processes.is_main_process else None

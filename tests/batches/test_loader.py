@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import re
 import signal
 import time
 import weakref
@@ -152,6 +153,14 @@ def _quick_to_notice(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_MultiProcessingDataLoaderIter._try_get_data, "__defaults__", (0.2,))
 
 
+@pytest.fixture
+def _prompt_to_kill(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither what hangs, nor what was killed, is given long."""
+    monkeypatch.setattr("runyoro_ssl.batches.loading.END_SEC", 0.5)
+    monkeypatch.setattr("runyoro_ssl.batches.loader.END_SEC", 0.5)
+    monkeypatch.setattr("runyoro_ssl.batches.loading.START_SEC", 15)
+
+
 @pytest.mark.usefixtures("_quick_to_notice")
 def test_a_worker_that_dies_changes_nothing() -> None:
     """Killed in the middle: the same bits in the same groups, one warning that names a clip."""
@@ -281,3 +290,73 @@ def test_bugs_stay_what_they_are(monkeypatch: pytest.MonkeyPatch, num_workers: i
         match=r'^augmentation "faulty" failed on clip 0[^\n]*first line\nsecond line \(test_loader.py:\d+\)$',
     ):
         next(batches)
+
+
+@pytest.mark.usefixtures("_quick_to_notice", "_prompt_to_kill")
+def test_a_worker_that_hangs_is_replaced_once() -> None:
+    """Stopped in the middle: one line says which, at which clip, and for how long; the same bits come."""
+    made = builder()
+    with capture_logs() as logs, closing(load_batches(made, PLAN[:8], num_workers=2, patience_sec=1)) as batches:
+        got = [next(batches) for _ in range(3)]
+        (worker, _) = sorted(multiprocessing.active_children(), key=lambda each: each.pid or 0)
+        psutil.Process(worker.pid).suspend()
+        got.extend(batches)
+    assert all(same(batch, made[plan]) for batch, plan in zip(chain(*got), chain(*PLAN[:8]), strict=True))
+    (line,) = logs
+    assert line["event"] == "loader_restarted"
+    assert re.search(rf"hung \(worker \d, pid {worker.pid}, stopped\): nothing came for \d+ s", line["because"])
+    assert "micro-batch is of rows" in line["clip"]
+
+
+@pytest.mark.usefixtures("_quick_to_notice", "_prompt_to_kill")
+def test_a_worker_that_hangs_again_ends_the_run() -> None:
+    """After all that was built before; the error names the clip and says what to do."""
+    plan = [[MicroBatch.of([0])], [MicroBatch.of([1])], [MicroBatch.of([BAD_ROW, 2])]]
+    got: list[list[TrainingBatch]] = []
+    batches = load_batches(builder(Slow), plan, num_workers=1, patience_sec=1)
+    with capture_logs() as logs, pytest.raises(LoaderError, match=r"hung .* again; .*: row 7 .* rows 7, 2\. See to"):
+        got.extend(batches)
+    assert [line["event"] for line in logs] == ["loader_restarted"]
+    assert len(got) == 2
+
+
+def test_own_loading_that_hangs_is_said_and_left_behind() -> None:
+    """It cannot be killed: a line names the clip, and says what still works; closing does not wait."""
+    batches = load_batches(builder(Slow), [[MicroBatch.of([BAD_ROW])]], num_workers=0, patience_sec=0.2)
+    with capture_logs() as logs:
+        while not logs:
+            assert not batches.wait(0.1)
+        started = time.monotonic()
+        batches.close()
+    assert time.monotonic() - started < 2
+    assert (logs[0]["event"], logs[0]["clip"][:5]) == ("loading_hangs", "row 7")
+
+
+@pytest.mark.usefixtures("_prompt_to_kill")
+def test_a_worker_that_cannot_be_killed_ends_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As one is that waits for a disk inside the kernel; nor does the process wait for it at its end."""
+    monkeypatch.setattr("runyoro_ssl.batches.loading.GONE_SEC", 1.0)
+    batches = load_batches(builder(), PLAN, num_workers=1, patience_sec=1)
+    next(batches)
+    (worker,) = multiprocessing.active_children()
+    process = psutil.Process(worker.pid)
+    monkeypatch.setattr(type(worker), "kill", lambda _self: None)
+    process.suspend()
+    with pytest.raises(LoaderError, match="cannot be killed: it waits for a disk or share"):
+        list(batches)
+    batches.close()
+    assert not multiprocessing.active_children()
+    monkeypatch.undo()
+    process.kill()
+
+
+def test_a_process_that_stood_still_does_not_count_as_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A laptop that slept, or Ctrl-Z: the clock runs on, nobody waited."""
+    clock = iter(range(0, 10**9, 3600))
+    monkeypatch.setattr("runyoro_ssl.batches.loading.time", SimpleNamespace(monotonic=lambda: float(next(clock))))
+    batches = load_batches(builder(Slow), [[MicroBatch.of([BAD_ROW])]], num_workers=0, patience_sec=60)
+    with capture_logs() as logs:
+        for _ in range(5):
+            assert not batches.wait(0.05)
+        batches.close()
+    assert not logs

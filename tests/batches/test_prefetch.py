@@ -5,11 +5,13 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Generator
-from concurrent.futures import ThreadPoolExecutor
+from queue import SimpleQueue
+from typing import Any
 
 import pytest
 
-from runyoro_ssl.batches.prefetch import prefetch
+from runyoro_ssl.batches import prefetch
+from runyoro_ssl.batches.prefetch import Prefetch
 
 
 def test_the_next_item_is_made_while_one_is_used() -> None:
@@ -24,7 +26,7 @@ def test_the_next_item_is_made_while_one_is_used() -> None:
                 second.set()
             yield number
 
-    coming = prefetch(items())
+    coming = Prefetch(items())
     assert next(coming) == 0
     assert second.wait(timeout=10)
     time.sleep(0.1)
@@ -39,7 +41,7 @@ def test_an_error_is_raised_in_its_turn() -> None:
         yield 1
         raise ValueError("broken")
 
-    coming = prefetch(items())
+    coming = Prefetch(items())
     assert next(coming) == 1
     with pytest.raises(ValueError, match="broken"):
         next(coming)
@@ -56,7 +58,7 @@ def test_closing_ends_the_thread_and_the_items() -> None:
             closed.append(True)
 
     source = items()  # held here: it is closed, and not only forgotten
-    coming = prefetch(source)
+    coming = Prefetch(source)
     next(coming)
     coming.close()
     assert closed == [True]
@@ -76,10 +78,49 @@ def test_an_interrupt_while_closing_stays_one(monkeypatch: pytest.MonkeyPatch) -
     def interrupted(*_args: object, **_options: object) -> None:
         raise KeyboardInterrupt
 
-    coming = prefetch(items())
+    coming = Prefetch(items())
     next(coming)
     assert begun.wait(timeout=10)
-    monkeypatch.setattr(ThreadPoolExecutor, "shutdown", interrupted)
+    monkeypatch.setattr(threading.Thread, "join", interrupted)
     with pytest.raises(KeyboardInterrupt):
         coming.close()
     release.set()
+
+
+def test_nothing_waits_for_an_item_that_hangs() -> None:
+    """Neither who asks whether it is there, nor who closes; and its thread keeps no process alive."""
+    release, started = threading.Event(), time.monotonic()
+
+    def items() -> Generator[int]:
+        yield 1
+        release.wait(timeout=30)
+
+    coming = Prefetch(items())
+    assert next(coming) == 1
+    assert not coming.wait(0.1)
+    assert not coming.close(0.1)
+    assert time.monotonic() - started < 5
+    (left,) = (thread for thread in threading.enumerate() if thread.name.startswith("prefetch"))
+    assert left.daemon
+    release.set()
+    left.join(10)
+
+
+def test_a_taker_that_is_quicker_than_the_thread_gets_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The thread may be interrupted right after it handed an item over, and find it taken."""
+
+    class Slow(SimpleQueue):  # type: ignore[type-arg]  # whatever is handed over
+        def put(self, *args: Any) -> None:
+            super().put(*args)
+            if isinstance(threading.current_thread(), prefetch.Builder):
+                time.sleep(0.02)
+
+    monkeypatch.setattr(prefetch, "SimpleQueue", Slow)
+    coming = Prefetch(number for number in range(5))
+    got: list[int] = []
+    end = time.monotonic() + 10
+    while time.monotonic() < end and len(got) < 5:
+        if coming.wait(0.1):
+            got.append(next(coming))
+    assert got == [0, 1, 2, 3, 4]
+    coming.close()

@@ -13,7 +13,7 @@ from types import FrameType, TracebackType
 from typing import Any, Self
 
 from runyoro_ssl.logs import get_logger
-from runyoro_ssl.processes import SIGNAL_EXIT, SIGNALS
+from runyoro_ssl.processes import NOTICES, SIGNAL_EXIT, SIGNALS
 
 log = get_logger()
 
@@ -26,8 +26,9 @@ class StopSignal:
     """A listener to signals: while entered, `received` tells whether the run was asked to stop, and by which.
 
     A second request leaves at once, even while the main thread is inside torch: a thread acts on it. A hang-up is
-    never a second request, for it may come twice, or after Ctrl-C, when a terminal is closed. Outside the main thread
-    nothing is handled; nor is a hang-up that `nohup` had ignored.
+    never a second request, for it may come twice, or after Ctrl-C, when a terminal is closed. A notice (SIGUSR1,
+    SIGXCPU) is neither a first nor a second one: the SIGTERM that follows it must not cost the save. Outside the main
+    thread nothing is handled; nor is a hang-up that `nohup` had ignored.
     """
 
     def __init__(self) -> None:
@@ -82,7 +83,7 @@ def _listen(reader: int) -> None:
     first: float | None = None
     while got := os.read(reader, 1):
         number, now = got[0], time.monotonic()
-        if number not in SIGNALS:
+        if number not in SIGNALS or number in NOTICES:
             continue
         if first is None:
             first = now

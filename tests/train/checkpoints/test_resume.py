@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from runyoro_ssl import logs
+from runyoro_ssl.batches import loader
 from runyoro_ssl.config import Config
 from runyoro_ssl.disk.durable import new_folder, seal
 from runyoro_ssl.errors import CheckpointError, ConfigError, LoaderError
@@ -243,7 +244,7 @@ def test_loader_that_gives_up_costs_no_step(train_config: MakeConfig, monkeypatc
     """What was learned is saved, between two checkpoints as well; resumed, the run goes on from there."""
     whole = train_config("whole", "train.max_steps=6", "train.save_steps=6", "train.logging_steps=4")
     run(whole)
-    real = vars(loop)["load_batches"]
+    real = vars(loader)["_build_groups"]
 
     def failing(*args: object, **options: object) -> object:
         for number, batches in enumerate(real(*args, **options)):
@@ -251,7 +252,7 @@ def test_loader_that_gives_up_costs_no_step(train_config: MakeConfig, monkeypatc
                 raise LoaderError("a process died again; the last clip it read: row 5 of the train split")
             yield batches
 
-    monkeypatch.setattr(loop, "load_batches", failing)
+    monkeypatch.setattr(loader, "_build_groups", failing)
     settings = ("train.max_steps=6", "train.save_steps=6", "train.logging_steps=4")
     with pytest.raises(LoaderError, match="row 5"):
         run(train_config("parted", *settings))

@@ -130,6 +130,18 @@ def test_closed_terminal_does_not_cost_the_checkpoint(tmp_path: Path) -> None:
     assert (tmp_path / "saved").exists()
 
 
+@pytest.mark.parametrize("notice", [signal.SIGUSR1, signal.SIGXCPU])
+def test_notice_then_sigterm_saves(tmp_path: Path, notice: signal.Signals) -> None:
+    """A batch system announces the end, again and again, and then asks for it: none of it costs the checkpoint."""
+    process = start(SAVES, str(tmp_path / "saved"), str(3 * APART_SEC))
+    for number in (notice, notice, signal.SIGTERM):
+        process.send_signal(number)
+        time.sleep(APART_SEC)
+    finish(process)
+    assert process.returncode == 128 + notice
+    assert (tmp_path / "saved").exists()
+
+
 def test_leaving_gives_the_cursor_back() -> None:
     """A progress bar hides it; on a terminal it is shown again."""
     terminal, side = pty.openpty()
