@@ -110,6 +110,10 @@ class FolderLock:
         self._beats = threading.Thread(target=self._beat, args=(owner, file, self._ended), daemon=True)
         self._beats.start()
 
+    def is_held(self) -> bool:
+        """Whether this process has the folder, still."""
+        return self._file is not None and has_name(self._file, self.path)
+
     def check(self) -> None:
         """Make sure that the folder is still held, before anything is written.
 
@@ -117,7 +121,7 @@ class FolderLock:
             RunyoroError: `words.error`: the folder is no longer this process's. It is not taken again, even if nobody
                 has it now: one that has ended since may have got further.
         """
-        if self._file is not None and has_name(self._file, self.path):
+        if self.is_held():
             return
         content, now = read_record(self.path), self.folder_now()
         if now is not None:

@@ -72,7 +72,7 @@ class Loop:
     pace_is_told: bool = False
 
     def __post_init__(self) -> None:
-        self.recovery = Recovery(self.run)
+        self.recovery = Recovery(self.run, lambda: self.lock is None or self.lock.is_held())
         self.schedule = Schedule(self.run.accelerator, Intervals.of(self.run), lambda: self.saver.seconds)
         self.saved_step = self.run.step
         self.unreadable = Unreadable(sum(len(batch.pieces) for batch in self.run.eval_plan), max_share=1.0)
@@ -153,6 +153,7 @@ class Loop:
 
     def _log(self, update: Update, numbers: Mapping[str, float], watch: Stopwatch) -> dict[str, float]:
         """The numbers since the last log line, to every backend."""
+        self._look_at_folder()
         run = self.run
         metrics = run.meter.read("train") | {f"train/{name}": value for name, value in numbers.items()}
         speed, wait_share = watch.lap()
@@ -199,6 +200,7 @@ class Loop:
         if metrics is None:
             return self.stopping.asked(), False
         self.pace.validation_seconds = clock.now() - started
+        self._look_at_folder()
         self.loggers.log(run.step, {"epoch": run.epoch, **metrics})
         if not math.isfinite(metrics["eval/objective"]) and run.accelerator.is_main_process:
             log.warning(
@@ -234,6 +236,17 @@ class Loop:
         self.schedule.saved(held_up=0.0)
         self.recovery.report(alarmed.alarm, alarmed.step, done)
         self.loggers.reopen(run_for_loggers(self.run))
+
+    def _look_at_folder(self) -> None:
+        """Before a line of numbers is written: if the folder is no longer this run's, save elsewhere, and end.
+
+        Another run may have taken it over while this machine slept, and would find our lines among its own.
+        """
+        is_lost = self.lock is not None and not self.lock.is_held()
+        if sum_over_processes(self.run.accelerator, int(is_lost)):
+            self._save()
+            self._check_lock()
+            raise TrainingError("the process that writes has lost the folder of the run; see its message")
 
     def _check_lock(self) -> None:
         if self.lock is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, deque
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -44,10 +45,10 @@ class Alarmed(Exception):  # noqa: N818 - no error: the loop's way out of its st
 
 
 class Recovery:
-    """The watch's judgement of each update of a run, and what follows from it."""
+    """The watch's judgement of each update of a run, and what follows from it. `may_write`: into the run's folder."""
 
-    def __init__(self, run: TrainingRun) -> None:
-        self._run = run
+    def __init__(self, run: TrainingRun, may_write: Callable[[], bool]) -> None:
+        self._run, self._may_write = run, may_write
         self._alarm: Alarm | None = None
         self._recent: deque[UpdateNumbers] = deque(maxlen=RECENT)
         self._skipped: dict[int, list[int]] = {}
@@ -99,10 +100,10 @@ class Recovery:
             self._write({"event": SLEPT, "step": step, "seconds": round(seconds)})
 
     def _write(self, line: dict[str, Any]) -> None:
-        """Append to the journal; what a full disk has no room for waits for the next line."""
+        """Append to the journal. What a full disk has no room for, or a folder that is another run's, waits."""
         self._unwritten.append(line)
         try:
-            while self._unwritten:
+            while self._unwritten and self._may_write():
                 record(self._run.config.train.output_dir, self._unwritten[0])
                 self._unwritten.popleft()
         except OSError as error:

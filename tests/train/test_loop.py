@@ -74,6 +74,30 @@ def test_run_writes_what_it_promises(train_config: MakeConfig, tiny_model: Path)
     assert validated[-1]["eval/accuracy"] == result.last["eval/accuracy"]
 
 
+def test_nothing_is_written_into_a_folder_that_another_run_has(
+    train_config: MakeConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not a line of numbers, nor of the journal: a machine that slept wakes in a folder that was taken over."""
+    config = train_config("run", "train.max_steps=6", "train.save_steps=6", "train.eval_steps=6")
+    out = config.train.output_dir
+    take, left = Stepper.take, dict[str, bytes]()
+
+    def taken_over(self: Stepper, update: Update, *rest: Any) -> Any:
+        numbers = take(self, update, *rest)
+        if update.step == 3:
+            (out / "theirs").write_bytes(b"another machine")
+            (out / "theirs").rename(out / "run.lock")
+            left.update({name: (out / name).read_bytes() for name in ("metrics.jsonl", "journal.jsonl", "run.lock")})
+        return numbers
+
+    monkeypatch.setattr(Stepper, "take", taken_over)
+    monkeypatch.setattr(SleepWatch, "lap", lambda _: 60.0)
+    with pytest.raises(TrainingError, match="another `invoke train` has taken it over"):
+        run(config)
+    assert {name: (out / name).read_bytes() for name in left} == left
+    assert [line["step"] for line in metrics(out) if "train/objective" in line] == [1, 2]
+
+
 def test_sleep_of_the_machine_is_kept_in_the_journal(train_config: MakeConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     """With its step and how long it was; as is how many steps a run has, when it begins."""
     laps = iter([0.0, 5400.4, 0.0, 0.0])
