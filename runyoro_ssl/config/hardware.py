@@ -49,7 +49,7 @@ class HardwareConfig(Section):
     """Micro-batches of each process behind one step; replaces `hardware.update_seconds`."""
     dataloader_num_workers: NonNegativeInt | Auto = setting(AUTO, decides="machine", flag_of="train")
     """Processes that build training batches; 0 builds them in the training process. auto: 0, but on CUDA."""
-    loader_patience_sec: PositiveFloat = setting(LOADER_PATIENCE_SEC, decides="nothing")
+    loader_patience_sec: PositiveFloat = setting(LOADER_PATIENCE_SEC, decides="machine")
     """Seconds without a batch, and 20 times what is usual, after which a process that builds them counts as hung, and
     is replaced, once. Where the training process builds them itself, a line says that it hangs."""
     sharding: Literal["auto", "none", "full"] = setting("auto", decides="rounding")

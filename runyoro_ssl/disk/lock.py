@@ -22,7 +22,6 @@ import uuid
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from runyoro_ssl.disk.owner import Owner
@@ -71,9 +70,7 @@ class FolderLock:
         self.acquire()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         self.release()
 
     def acquire(self) -> None:
@@ -118,8 +115,7 @@ class FolderLock:
         """Make sure that the folder is still held, before anything is written.
 
         Raises:
-            RunyoroError: `words.error`: the folder is no longer this process's. It is not taken again, even if nobody
-                has it now: one that has ended since may have got further.
+            RunyoroError: `words.error`: it is not, and not taken again: one that ended since may have got further.
         """
         if self.is_held():
             return

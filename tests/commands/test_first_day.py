@@ -123,6 +123,7 @@ def test_speakers_are_not_lost_unasked(corpus: Path, run_task: RunTask) -> None:
     status, _, err = run_task(again)
     assert (status, "names 4 speakers, and this command none: add --speaker-from" in err) == (1, True)
     assert run_task(f"{again} --speaker-from folder")[0] == 0
-    for damaged in ("[1]\n", "no JSON", '{"speaker": null}\n'):
+    for rest in ("[1]\n", "no JSON", '{"speaker": null}\n'):
+        damaged = f'{{"audio_filepath": "one.wav"}}\n{rest}'
         Path("other.jsonl").write_text(damaged)
         assert run_task(f"{again} --output other.jsonl")[0] == 0

@@ -31,8 +31,8 @@ FROZEN = {
         dataloader-num-workers gradient-checkpointing no-plugins fp16 bf16 profile config set
     """,
     "evaluate": """
-        adapted base data other-data alignments transcripts run interpolate average save-best max-minutes output-dir
-        no-audio cache-dir seed fp16 bf16 profile config set
+        adapted base data other-data alignments tier transcripts run interpolate average save-best max-minutes
+        output-dir no-audio cache-dir seed fp16 bf16 profile config set
     """,
     "runs": """
         one other folder
