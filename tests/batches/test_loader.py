@@ -308,6 +308,7 @@ def test_a_worker_that_hangs_is_replaced_once() -> None:
     assert "micro-batch is of rows" in line["clip"]
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("_quick_to_notice", "_prompt_to_kill")
 def test_a_worker_that_hangs_again_ends_the_run() -> None:
     """After all that was built before; the error names the clip and says what to do."""

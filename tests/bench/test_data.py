@@ -41,6 +41,7 @@ def _few_hours(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(long, "START_SEC", 10.0)
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("fresh_workers")
 def test_rows_hold_together(corpus: Path, scratch: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two ways to prepare, one to read, and long recordings, on a minute of audio; nothing is left behind.

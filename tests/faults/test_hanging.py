@@ -85,6 +85,7 @@ def test_signal_while_own_loading_hangs(
     check_saved(run, process, status, within_sec=15)
 
 
+@pytest.mark.long
 def test_deadline_while_loading_hangs(train_config: Callable[..., Config], tmp_path: Path) -> None:
     """It holds: the run saves in time, with status 0; after the patience that was set, a line has named the clip."""
     run, gate = stuck(train_config, tmp_path, "hardware.loader_patience_sec=0.5")
