@@ -46,7 +46,9 @@ class Prefetch(Iterator[Item], Generic[Item]):
             try:
                 self._head = self._made.get(timeout=timeout_sec)
             except Empty:
-                return False
+                if self._thread.is_alive() or not self._made.empty():
+                    return False
+                raise RuntimeError("the thread that builds batches has ended, and handed over nothing") from None
         return True
 
     def __next__(self) -> Item:

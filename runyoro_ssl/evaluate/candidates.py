@@ -22,7 +22,7 @@ from runyoro_ssl.evaluate.heard.features import FeatureCache
 from runyoro_ssl.evaluate.heard.material import HeardMaterial, gather
 from runyoro_ssl.evaluate.heard.subjects import key_of
 from runyoro_ssl.evaluate.mixtures import average, interpolation, mixed, write_mixture
-from runyoro_ssl.evaluate.record import ADAPTED, BASE, Judgement, KeepableModel, ModelMeasure
+from runyoro_ssl.evaluate.record import ADAPTED, BASE, Judgement, KeepableModel, ModelMeasure, values_of
 from runyoro_ssl.evaluate.verdict import FIT, judge
 from runyoro_ssl.model.source import CONFIG, EXTRACTOR, WEIGHTS
 
@@ -150,11 +150,6 @@ def _measure_beside(option: ModelChoice, folder: Path, sides: Sides) -> Beside:
     verdict = judge(measures, minutes=heard["fit"].seconds / 60, num_codes=material.num_codes)
     values = values_of(measures, ADAPTED)
     return Beside(KeepableModel(option.name, option.kind, option.step, values, verdict.kind), measures, verdict)
-
-
-def values_of(measures: Sequence[ModelMeasure], name: str) -> dict[str, float]:
-    """The value of each measure of a subject, by key; of change, which is of two models, none."""
-    return {one.key: one.values[name] for one in measures if name in one.values}
 
 
 def best_by_loss(candidates: Sequence[KeepableModel], measures: Sequence[ModelMeasure]) -> str | None:

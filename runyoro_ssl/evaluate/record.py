@@ -179,8 +179,12 @@ class Evaluation:
 
     def values_of(self, name: str) -> Mapping[str, float]:
         """The measures by key of a subject, or of a model that could be kept; empty where neither is so named."""
-        found = {measure.key: measure.values[name] for measure in self.measures if name in measure.values}
-        return found or next((one.values for one in self.candidates if one.name == name), {})
+        return values_of(self.measures, name) or next((one.values for one in self.candidates if one.name == name), {})
+
+
+def values_of(measures: Sequence[ModelMeasure], name: str) -> dict[str, float]:
+    """The value of each measure of a subject, by key; of change, which is of two models, none."""
+    return {one.key: one.values[name] for one in measures if name in one.values}
 
 
 def write_evaluation(evaluation: Evaluation, folder: Path) -> Path:

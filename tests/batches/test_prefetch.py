@@ -87,6 +87,14 @@ def test_an_interrupt_while_closing_stays_one(monkeypatch: pytest.MonkeyPatch) -
     release.set()
 
 
+def test_nothing_waits_for_a_thread_that_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever ended it: who waits is told, and does not ask for ever."""
+    monkeypatch.setattr(prefetch, "_make", lambda *_queues: None)
+    coming = Prefetch(number for number in (1,))
+    with pytest.raises(RuntimeError, match="has ended, and handed over nothing"):
+        coming.wait(0.2)
+
+
 def test_nothing_waits_for_an_item_that_hangs() -> None:
     """Neither who asks whether it is there, nor who closes; and its thread keeps no process alive."""
     release, started = threading.Event(), time.monotonic()
