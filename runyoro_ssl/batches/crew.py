@@ -86,6 +86,11 @@ class Crew:
         find: Callable[[], str | None] = getattr(self.clips, "shrunk", lambda: None)
         return find()
 
+    def changed(self) -> str | None:
+        """Why processes that start now would read other clips than those of the run, in words, if they would."""
+        find: Callable[[], str | None] = getattr(self.clips, "changed", lambda: None)
+        return find()
+
     def describe_bus_error(self) -> str:
         """Why memory that is mapped from a file could not be read, and what to do."""
         if (file := self.shrunk()) is not None:

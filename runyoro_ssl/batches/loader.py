@@ -42,7 +42,7 @@ def load_batches(
     nothing for `patience_sec`, and for many times what is usual, is killed, and counts as one that died.
 
     Raises:
-        LoaderError: A process died or hung again.
+        LoaderError: A process died or hung again, or would have read other clips than those of `builder`.
         PluginError: An augmentation or the collator failed.
     """
     rows = torch.full((max(1, num_workers),), NO_CLIP)
@@ -82,6 +82,11 @@ def _from_workers(
     for restarted in (False, True):
         crew.rows.fill_(NO_CLIP)
         crew.hung, crew.is_starting = None, True
+        if (fault := crew.changed()) is not None:
+            raise LoaderError(
+                f"the dataset is not what it was when the run began: {fault}. Put it back as it was, then "
+                "--resume-from-checkpoint last; or train on the other one with another --output-dir"
+            )
         with _started(builder, _feed(crew.sent, plans), num_workers) as (batches, workers):
             crew.workers, crew.awaited = workers, partial(_awaited, batches)
             try:

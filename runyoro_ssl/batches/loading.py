@@ -20,6 +20,8 @@ GONE_SEC = 60.0
 END_SEC = 10.0
 """What the thread and workers have to finish what is in hand, before they are killed, or left behind."""
 
+ELSEWHERE = "batches cannot be built in another process; see its message"
+
 
 class Loading(Iterator[list[TrainingBatch]]):
     """The batches of each group, in order, as `next` gives them, or `wait` says that they are there.

@@ -2,7 +2,7 @@
 
 It is a Hugging Face DatasetDict. Columns: `id` string, `audio` int16 samples (mono, the model's rate, unnormalised),
 `num_samples` int32, `recording`, `speaker`, `language`, `source` strings, `metadata` JSON string of every other
-manifest field.
+manifest field, `crc32` uint32 of the samples. Datasets that versions before 0.3 made have no `crc32`.
 """
 
 from __future__ import annotations
@@ -27,12 +27,21 @@ KEYS = "input_keys.txt"
 """A line for each manifest line: a hash of it, and of its file's size and time."""
 SPLIT_BY = "split_by"
 """Where a fingerprint says what was held out whole: "speaker" or "recording"."""
+CHECKSUM = "crc32"
+"""The column with the checksum of each clip."""
 FORMAT = 1
 """Raised when a reader of the older layout would go wrong."""
 
 
 def dataset_features() -> Any:
     """The columns of a prepared dataset, as datasets.Features."""
+    from datasets import Features, Value
+
+    return Features({**shard_features(), CHECKSUM: Value("uint32")})
+
+
+def shard_features() -> Any:
+    """The columns of a shard, whose checksums stand in its accounts."""
     from datasets import Features, LargeList, Value
 
     text = Value("string")

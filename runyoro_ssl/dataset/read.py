@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from runyoro_ssl.dataset.layout import CLIPS, FINGERPRINT, FORMAT
+from runyoro_ssl.dataset.content import FileContents, checksum, content_digest, has_checksums, stored_content
+from runyoro_ssl.dataset.layout import CHECKSUM, CLIPS, FINGERPRINT, FORMAT
 from runyoro_ssl.devices import is_out_of_memory
 from runyoro_ssl.errors import DatasetError
 
@@ -117,6 +118,11 @@ def load_splits(dataset_dir: Path, *, sampling_rate: int) -> Any:
                 f"{dataset_dir}: split {name} has {found} clips, its fingerprint says {expected['clips']}; "
                 "run `invoke prepare --overwrite`"
             )
+    if has_checksums(splits) and content_digest(stored_content(splits)) != fingerprint["content_sha256"]:
+        raise DatasetError(
+            f"{dataset_dir}: its clips are not those that its {FINGERPRINT} tells of (content_sha256): files of two "
+            "datasets are mixed, or one is damaged; run `invoke prepare --overwrite`"
+        )
     return splits
 
 
@@ -148,15 +154,18 @@ class Clips:
     """The waveforms of a split by row number, whatever shards and selections it is made of.
 
     Ten times quicker than a row in numpy format, which first gathers every sample into a new Arrow table. Only the
-    pages of the samples asked for are touched. Picklable, as is the split, which a worker process maps anew.
+    pages of the clips asked for are touched. Picklable, as is the split, which a worker process maps anew.
+
+    Where the split has checksums, a clip is held against its own whenever it is read: as it was when this was first
+    made, in whatever process.
 
     Raises:
         DatasetError: The column `audio` does not hold int16 samples; or a clip has none, or another number than its row
-            states.
+            states, or others.
         IndexError: There is no such clip.
     """
 
-    def __init__(self, split: Any) -> None:
+    def __init__(self, split: Any, checksums: np.ndarray | None = None) -> None:
         import pyarrow as pa
 
         column = split.data.column("audio")
@@ -164,20 +173,23 @@ class Clips:
         if not listed or column.type.value_type != pa.int16():
             raise DatasetError(f"column audio holds {column.type}, expected lists of int16; run `invoke prepare` again")
         self._split = split
-        self._sizes = [(path, path.stat().st_size) for path in _files_of(split)]
+        self._contents = FileContents(_files_of(split))
         # `offsets` starts at the first row of a slice, and counts from the first sample of the unsliced `values`.
         self._shards = [(chunk.values.to_numpy(), chunk.offsets.to_numpy()) for chunk in column.chunks]
         self._first_rows = [0, *accumulate(len(offsets) - 1 for _, offsets in self._shards)]
         stated = "num_samples" in split.data.column_names
         self._stated = split.data.column("num_samples").to_numpy() if stated else None
+        self._checksums = checksums
+        if checksums is None and CHECKSUM in split.data.column_names:
+            self._checksums = np.array(split.data.column(CHECKSUM).to_numpy())  # a copy: the file may change
         chosen = split._indices  # noqa: SLF001 - the rows of a select(); datasets has no public name for them
         self._rows = None if chosen is None else chosen.column(0).to_numpy()
 
     def __len__(self) -> int:
         return len(self._split)
 
-    def __reduce__(self) -> tuple[type[Clips], tuple[Any]]:
-        return Clips, (self._split,)
+    def __reduce__(self) -> tuple[type[Clips], tuple[Any, np.ndarray | None]]:
+        return Clips, (self._split, self._checksums)
 
     def num_samples(self, clip: int) -> int:
         """The length of a clip, without reading it."""
@@ -187,6 +199,7 @@ class Clips:
     def waveform(self, clip: int, start: int = 0, num_samples: int | None = None) -> np.ndarray:
         """Read a clip from sample `start`, at most `num_samples` of it: float32 (T,) in [-1, 1], unnormalised."""
         samples, begin, end = self._find(clip)
+        self._check(clip, samples[begin:end])
         begin += start
         if num_samples is not None:
             end = min(end, begin + num_samples)
@@ -194,19 +207,39 @@ class Clips:
         waveform *= STEP
         return waveform
 
+    def checksum(self, clip: int) -> int:
+        """CRC-32 of its int16 samples, as stated, or else from them."""
+        if self._checksums is not None:
+            return int(self._checksums[self._row(clip)])
+        samples, begin, end = self._find(clip)
+        return checksum(samples[begin:end])
+
     def shrunk(self) -> str | None:
         """A file of the split that is shorter than when this was made, in words, if there is any."""
-        for path, size in self._sizes:
-            now = path.stat().st_size if path.exists() else size  # one that was removed is still mapped
-            if now < size:
-                return f"{path} is {size - now} bytes shorter than it was"
-        return None
+        return self._contents.shrunk()
+
+    def changed(self) -> str | None:
+        """Why a process that opened the files of the split now would read other clips, in words, if it would."""
+        return self._contents.changed()
+
+    def _row(self, clip: int) -> int:
+        """The row of the files that a clip is."""
+        if not 0 <= clip < len(self):
+            raise IndexError(f"clip {clip} of {len(self)}")
+        return clip if self._rows is None else int(self._rows[clip])
+
+    def _check(self, clip: int, samples: np.ndarray) -> None:
+        """Refuse samples that are not those that the checksum is of."""
+        if self._checksums is None:
+            return
+        found, stated = checksum(samples), int(self._checksums[self._row(clip)])
+        if found != stated:
+            crcs = f"CRC-32 {found:08x}, was {stated:08x}"
+            raise DatasetError(f"damaged dataset: row {clip} holds other samples than were written ({crcs})")
 
     def _find(self, clip: int) -> tuple[np.ndarray, int, int]:
         """The samples of the clip's shard, and where in them the clip begins and ends."""
-        if not 0 <= clip < len(self):
-            raise IndexError(f"clip {clip} of {len(self)}")
-        row = clip if self._rows is None else int(self._rows[clip])
+        row = self._row(clip)
         shard = bisect_right(self._first_rows, row) - 1
         samples, offsets = self._shards[shard]
         place = row - self._first_rows[shard]

@@ -11,11 +11,13 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 
-from runyoro_ssl.dataset.layout import dataset_features
+from runyoro_ssl.dataset.content import checksum
+from runyoro_ssl.dataset.layout import CHECKSUM, dataset_features
+from runyoro_ssl.errors import DatasetError
 
 FILE_SAMPLES = 1 << 25
 """Samples of one file: 64 MB, 35 minutes at 16 kHz. What several workers write at a time."""
@@ -28,12 +30,20 @@ RowPlace = tuple[Path, int]
 """The Arrow file of a shard, and the number of a row in it."""
 
 
+class StoredRow(NamedTuple):
+    """A row of a shard, with what its account says of its clip."""
+
+    place: RowPlace
+    num_samples: int
+    crc32: int
+
+
 @dataclass(frozen=True)
 class DataFile:
     """A file of a split, to be written: its rows, in order."""
 
     path: Path
-    rows: tuple[RowPlace, ...]
+    rows: tuple[StoredRow, ...]
 
 
 @dataclass(frozen=True)
@@ -43,7 +53,11 @@ class WriteFile:
     schema: Any
 
     def __call__(self, file: DataFile) -> int:
-        """Write it; returns its number of rows."""
+        """Write it; returns its number of rows.
+
+        Raises:
+            DatasetError: A shard is damaged: a clip in it is not what its account says.
+        """
         import pyarrow as pa
 
         with pa.OSFile(str(file.path), "wb") as sink, pa.ipc.new_stream(sink, self.schema) as writer:
@@ -55,13 +69,11 @@ class WriteFile:
 WriteAll = Callable[[WriteFile, Sequence[DataFile]], object]
 
 
-def save_splits(
-    splits: Mapping[str, Sequence[tuple[RowPlace, int]]], folder: Path, *, digest: str, write_all: WriteAll
-) -> None:
+def save_splits(splits: Mapping[str, Sequence[StoredRow]], folder: Path, *, digest: str, write_all: WriteAll) -> None:
     """Write each split, and what `datasets.load_from_disk` asks for beside it.
 
     Args:
-        splits: The rows of each, in order, with their numbers of samples.
+        splits: The rows of each, in order.
         folder: Made, with a folder for each split.
         digest: Told to `datasets` as the fingerprint, which names what it derives from this dataset.
         write_all: Called with the work and all files, to have the one do the others, in any order, here or in workers.
@@ -75,21 +87,21 @@ def save_splits(
     (folder / "dataset_dict.json").write_text(json.dumps({"splits": list(splits)}), encoding="utf-8")
 
 
-def plan_files(rows: Sequence[tuple[RowPlace, int]], folder: Path) -> list[DataFile]:
+def plan_files(rows: Sequence[StoredRow], folder: Path) -> list[DataFile]:
     """Plan the files of a split: they follow from its rows alone, wherever these are now."""
-    parts: list[list[RowPlace]] = []
+    parts: list[list[StoredRow]] = []
     room = 0
-    for place, num_samples in rows:
+    for row in rows:
         if room <= 0:
             parts.append([])
             room = FILE_SAMPLES
-        parts[-1].append(place)
-        room -= num_samples
+        parts[-1].append(row)
+        room -= row.num_samples
     names = (f"data-{index:05d}-of-{len(parts):05d}.arrow" for index in range(len(parts)))
     return [DataFile(folder / name, tuple(part)) for name, part in zip(names, parts, strict=True)]
 
 
-def _batches(rows: Sequence[RowPlace], schema: Any) -> Iterator[Any]:
+def _batches(rows: Sequence[StoredRow], schema: Any) -> Iterator[Any]:
     """The rows, `BATCH_ROWS` at a time."""
     import pyarrow as pa
 
@@ -97,10 +109,25 @@ def _batches(rows: Sequence[RowPlace], schema: Any) -> Iterator[Any]:
         wanted = rows[start : start + BATCH_ROWS]
         # Mapped anew for each batch: of a file that stays mapped, all that was read counts as memory.
         read = cache(_read)
-        parts = [read(shard).slice(first, count) for shard, first, count in _stretches(wanted)]
+        stretches = _stretches(row.place for row in wanted)
+        parts = pa.concat_tables(read(shard).slice(first, count) for shard, first, count in stretches)
         # A copy: of a slice, Arrow writes what stands beside it in its shard, too.
-        columns = [pa.concat_arrays(column.chunks) for column in pa.concat_tables(parts).columns]
-        yield pa.record_batch(columns, schema=schema)
+        columns = {name: pa.concat_arrays(parts[name].chunks) for name in parts.column_names}
+        columns[CHECKSUM] = pa.array(_checked(columns["audio"], wanted), pa.uint32())
+        yield pa.record_batch([columns[name] for name in schema.names], schema=schema)
+
+
+def _checked(clips: Any, rows: Sequence[StoredRow]) -> list[int]:
+    """The checksums of these clips, which must be those of their accounts."""
+    samples, offsets = clips.values.to_numpy(), clips.offsets.to_numpy()
+    for row, begin, end in zip(rows, offsets[:-1], offsets[1:], strict=True):
+        if checksum(samples[begin:end]) != row.crc32:
+            shard, number = row.place
+            raise DatasetError(
+                f"{shard}: row {number} holds other samples than were written into it: its disk may be failing. Remove "
+                "that file, and run the same again: its recordings are done anew, and nothing else"
+            )
+    return [row.crc32 for row in rows]
 
 
 def _read(path: Path) -> Any:

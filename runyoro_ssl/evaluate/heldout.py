@@ -14,13 +14,13 @@ from runyoro_ssl.batches.forward import run_objective
 from runyoro_ssl.batches.idle import idle_batch
 from runyoro_ssl.batches.lengths import Piece
 from runyoro_ssl.batches.loader import load_batches
-from runyoro_ssl.batches.loading import Loading
+from runyoro_ssl.batches.loading import ELSEWHERE, Loading
 from runyoro_ssl.batches.plan import MicroBatch, PlanSettings
 from runyoro_ssl.batches.unreadable import Unreadable
 from runyoro_ssl.config import MaskingConfig
 from runyoro_ssl.dataset.read import Clips
 from runyoro_ssl.devices import is_out_of_memory
-from runyoro_ssl.errors import TrainingError
+from runyoro_ssl.errors import LoaderError, TrainingError
 from runyoro_ssl.evaluate.hearing import hear, remedy
 from runyoro_ssl.evaluate.judged import ALIKE, FEW_SEC, MIN_CLIP_SEC, TOO_SHORT
 from runyoro_ssl.evaluate.metrics import Meter
@@ -119,6 +119,9 @@ def validate(
     That is asked before each micro-batch, and while one does not come.
     The model is in evaluation mode meanwhile: no dropout, best codes. Clips that cannot be read are left out;
     `unreadable` remembers those it has told of. `in_step`: each process must run the model equally often.
+
+    Raises:
+        LoaderError: Batches cannot be built any more, in this process or another.
     """
     unreadable = unreadable or Unreadable(sum(len(batch.pieces) for batch in plan), max_share=1.0)
     mine = plan[accelerator.process_index :: accelerator.num_processes]
@@ -144,11 +147,23 @@ def validate(
 
 
 def _all_have(accelerator: Any, loading: Loading, is_stopped: Callable[[], bool]) -> bool:
-    """Wait until every process has its next micro-batch. False if `is_stopped` said so before."""
-    while sum_over_processes(accelerator, int(not loading.wait())):
+    """Wait until every process has its next micro-batch. False if `is_stopped` said so before.
+
+    Raises:
+        LoaderError: One of them will have none, in every process.
+    """
+    while True:
+        failure, lacks = None, True
+        try:
+            lacks = not loading.wait()
+        except LoaderError as error:
+            failure = error
+        if not sum_over_processes(accelerator, int(lacks)):
+            return True
+        if sum_over_processes(accelerator, int(failure is not None)):
+            raise failure or LoaderError(ELSEWHERE)
         if is_stopped():
             return False
-    return True
 
 
 def _measure(accelerator: Any, model: Any, batch: TrainingBatch, meter: Meter, *, divisible: bool) -> None:

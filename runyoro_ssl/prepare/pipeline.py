@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from runyoro_ssl.config import Config
+from runyoro_ssl.dataset.content import ClipContent, content_digest
 from runyoro_ssl.dataset.layout import (
     CLIPS,
     DROPPED,
@@ -25,7 +26,7 @@ from runyoro_ssl.dataset.layout import (
     SPLITS,
 )
 from runyoro_ssl.dataset.read import Clips, load_splits
-from runyoro_ssl.dataset.write import save_splits
+from runyoro_ssl.dataset.write import StoredRow, save_splits
 from runyoro_ssl.disk.durable import write_json, write_jsonl, write_text
 from runyoro_ssl.disk.lock import FolderLock
 from runyoro_ssl.logs import get_logger
@@ -40,7 +41,7 @@ from runyoro_ssl.prepare.hub.fetch import local_manifest
 from runyoro_ssl.prepare.manifest import read_manifest
 from runyoro_ssl.prepare.page.dropped import hear_drops
 from runyoro_ssl.prepare.page.write import write_page
-from runyoro_ssl.prepare.report import build_report, clip_rows, content_digest
+from runyoro_ssl.prepare.report import build_report, clip_rows
 from runyoro_ssl.prepare.saving import write_in_workers
 from runyoro_ssl.prepare.shards.job import Job, describe_job
 from runyoro_ssl.prepare.shards.origin import RECORDED, versions
@@ -202,9 +203,14 @@ def _write(
     num_workers: int,
 ) -> None:
     records = [clip.record for clip in clips]
-    digest = content_digest(records)
+    digest = content_digest(ClipContent(clip.split, clip.id, clip.num_samples, clip.crc32) for clip in records)
     rows = {
-        name: [(clip.row, clip.record.num_samples) for clip in clips if clip.record.split == name] for name in SPLITS
+        name: [
+            StoredRow(clip.row, clip.record.num_samples, clip.record.crc32)
+            for clip in clips
+            if clip.record.split == name
+        ]
+        for name in SPLITS
     }
     save_splits(rows, finished, digest=digest, write_all=partial(write_in_workers, num_workers))
     write_json(finished / REPORT, report)

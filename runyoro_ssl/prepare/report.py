@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -66,14 +65,6 @@ def build_report(
         )
         / sampling_rate,
     }
-
-
-def content_digest(clips: Sequence[ClipRecord]) -> str:
-    """SHA-256 over every clip (id, length, checksum of its samples) and its split: the same data, the same digest."""
-    digest = hashlib.sha256()
-    for clip in clips:
-        digest.update(f"{clip.split}\0{clip.id}\0{clip.num_samples}\0{clip.crc32}\n".encode())
-    return digest.hexdigest()
 
 
 def clip_rows(clips: Sequence[ClipRecord], sampling_rate: int) -> Iterable[dict[str, Any]]:

@@ -17,7 +17,7 @@ from rich.progress import TextColumn
 from runyoro_ssl.bars import progress
 from runyoro_ssl.batches.build import TrainingBatch
 from runyoro_ssl.batches.loader import load_batches
-from runyoro_ssl.batches.loading import Loading
+from runyoro_ssl.batches.loading import ELSEWHERE, Loading
 from runyoro_ssl.batches.plan import Update
 from runyoro_ssl.batches.unreadable import Unreadable
 from runyoro_ssl.disk.lock import FolderLock
@@ -144,10 +144,7 @@ class Loop:
             if not sum_over_processes(accelerator, int(mine is None)) and mine is not None:
                 return mine
             if sum_over_processes(accelerator, int(failure is not None)):
-                self._save()
-                with suppress(TrainingError):  # it was said; why the run ends comes first
-                    self.saver.finish()
-                raise failure or LoaderError("batches cannot be built in another process; see its message")
+                self._end_with(failure or LoaderError(ELSEWHERE))
             if (ending := self.stopping.asked()) is not None:
                 return ending
 
@@ -188,15 +185,18 @@ class Loop:
     def _validate(self) -> tuple[Ending | None, bool]:
         """Measure held-out speech. Returns why to end the run, and whether this is its best model so far."""
         run, started = self.run, clock.now()
-        metrics = validate(
-            run.accelerator,
-            run.sharing.judged,
-            run.eval_batches,
-            run.eval_plan,
-            self.unreadable,
-            is_stopped=lambda: self.stopping.asked() is not None,
-            in_step=run.sharing.in_step,
-        )
+        try:
+            metrics = validate(
+                run.accelerator,
+                run.sharing.judged,
+                run.eval_batches,
+                run.eval_plan,
+                self.unreadable,
+                is_stopped=lambda: self.stopping.asked() is not None,
+                in_step=run.sharing.in_step,
+            )
+        except LoaderError as failure:
+            self._end_with(failure)
         if metrics is None:
             return self.stopping.asked(), False
         self.pace.validation_seconds = clock.now() - started
@@ -216,6 +216,13 @@ class Loop:
         if self.lock is not None:
             self.on_validation(run.config.train.output_dir)
         return Ending("early") if ends else None, run.watch.best_step == run.step
+
+    def _end_with(self, failure: LoaderError | PluginError) -> NoReturn:
+        """End the run, for nothing can be read any more; what was learned is saved first."""
+        self._save()
+        with suppress(TrainingError):  # it was said; why the run ends comes first
+            self.saver.finish()
+        raise failure
 
     def _save(self) -> None:
         """Have a checkpoint written, if there is none of this step. Every process calls it."""

@@ -13,6 +13,7 @@ from runyoro_ssl.batches.plan import PlanSettings, RunPlan
 from runyoro_ssl.batches.regroup import Regroup
 from runyoro_ssl.batches.unreadable import Unreadable
 from runyoro_ssl.config import FittedConfig, FittedHardware, HardwareConfig, MaskingConfig
+from runyoro_ssl.dataset.content import has_checksums
 from runyoro_ssl.dataset.read import Clips, read_fingerprint
 from runyoro_ssl.errors import ConfigError, TrainingError
 from runyoro_ssl.evaluate.heldout import check_validation, plan_validation
@@ -55,6 +56,12 @@ def build_run(fitted: Fitted, material: Material, plugins: Plugins, accelerator:
     if accelerator.is_main_process:
         for doubt in extractor_doubts(extractor, model.config):
             log.warning("feature_extractor_doubtful", model=material.name, because=doubt)
+        if not has_checksums(splits):
+            log.info(
+                "dataset_has_no_checksums",
+                because="a version before 0.3 made it: damage inside a clip would not be noticed",
+                advice="`invoke prepare --overwrite` makes it anew, from the same clips",
+            )
     dataset_sha256 = read_fingerprint(config.train.processed_dataset_path)["content_sha256"]
     check_agreement(accelerator, _settings_alike(config), dataset_sha256, model)
     choice = choose_way(config.hardware, accelerator, model.config, _batch_settings(config, material, accelerator))

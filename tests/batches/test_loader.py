@@ -61,6 +61,14 @@ class Unsound(Noises):
         return super().waveform(clip, start, num_samples)
 
 
+class Replaced(Noises):
+    """Clips in whose place others stand, for whoever opens them now."""
+
+    def changed(self) -> str | None:
+        """What is seen."""
+        return "train.arrow: it holds other clips than it did"
+
+
 class Deadly(Noises):
     """Clips of which one ends the process that reads it."""
 
@@ -361,3 +369,12 @@ def test_a_process_that_stood_still_does_not_count_as_waiting(monkeypatch: pytes
             assert not batches.wait(0.05)
         batches.close()
     assert not logs
+
+
+def test_workers_are_not_sent_to_other_clips() -> None:
+    """Neither at first nor when one died: they would open what stands there now. This process has its own open."""
+    groups = load_batches(builder(Replaced), PLAN, num_workers=1)
+    with closing(groups), pytest.raises(LoaderError, match=r"not what it was.*holds other clips.*Put it back"):
+        next(groups)
+    with closing(load_batches(builder(Replaced), PLAN, num_workers=0)) as groups:
+        assert next(groups)

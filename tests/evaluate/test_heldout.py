@@ -16,10 +16,12 @@ from structlog.testing import capture_logs
 from runyoro_ssl.batches import forward
 from runyoro_ssl.batches.plan import MicroBatch
 from runyoro_ssl.config import Config
+from runyoro_ssl.dataset.content import checksum
 from runyoro_ssl.dataset.layout import FINGERPRINT
 from runyoro_ssl.errors import TrainingError
 from runyoro_ssl.evaluate.heldout import validate
 from runyoro_ssl.train.training_run import TrainingRun
+from support.datasets_by_hand import change_fingerprint
 from support.trainer import build, run
 
 MakeConfig = Callable[..., Config]
@@ -104,11 +106,13 @@ def with_validation(dataset: Path, folder: Path, waves: list[np.ndarray]) -> Pat
     splits = datasets.load_from_disk(str(dataset))
     row = splits["validation"][0]
     rows = [{**row, "id": str(n), "audio": list(wave), "num_samples": len(wave)} for n, wave in enumerate(waves)]
+    rows = [{**row, "crc32": checksum(wave)} for row, wave in zip(rows, waves, strict=True)]
     held_out = datasets.Dataset.from_list(rows, features=splits["validation"].features)
     datasets.DatasetDict({"train": splits["train"], "validation": held_out}).save_to_disk(str(folder))
     fingerprint = json.loads((dataset / FINGERPRINT).read_text())
     fingerprint["splits"]["validation"]["clips"] = len(waves)
     (folder / FINGERPRINT).write_text(json.dumps(fingerprint))
+    change_fingerprint(folder)
     return folder
 
 

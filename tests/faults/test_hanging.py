@@ -8,16 +8,14 @@ import shutil
 import signal
 import time
 from collections.abc import Callable
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import psutil
 import pytest
 
 from runyoro_ssl.config import Config
-from support.trainer import Trainer, damaged, wait_until
+from support.trainer import ENDLESS, Trainer, check_saved, wait_until, worker_of
 
-ENDLESS = ("train.max_steps=100000", "train.save_steps=100000", "train.eval_steps=100000")
 HANGS_SOON = """
 import time
 from pathlib import Path
@@ -33,12 +31,6 @@ def runyoro_augmentations(register):
 """
 
 
-def worker_of(run: BaseProcess) -> psutil.Process:
-    """The process that builds its batches."""
-    children = psutil.Process(run.pid).children()
-    return next(child for child in children if "resource_tracker" not in " ".join(child.cmdline()))
-
-
 def stuck(make: Callable[..., Config], tmp_path: Path, *settings: str) -> tuple[Trainer, Path]:
     """A run that builds its batches itself, and hangs there as long as the file exists."""
     gate, plugins = tmp_path / "gate", tmp_path / "plugins"
@@ -46,14 +38,6 @@ def stuck(make: Callable[..., Config], tmp_path: Path, *settings: str) -> tuple[
     (plugins / "runyoro_stuck.py").write_text(HANGS_SOON.format(gate=str(gate)))
     config = make("run", *ENDLESS, f"plugins.dir={plugins}", 'plugins.augmentations=["stuck"]', *settings)
     return Trainer(config, tmp_path / "log"), gate
-
-
-def check_saved(run: Trainer, process: BaseProcess, status: int, *, within_sec: float) -> None:
-    """It ends by itself, with this status, and with all that was logged saved."""
-    process.join(within_sec)
-    assert process.exitcode == status, run.log.read_text()[-3000:]
-    assert damaged(run.out) == []
-    assert run.last_acknowledged() >= run.steps_logged() > 0
 
 
 def test_signal_while_a_worker_hangs(train_config: Callable[..., Config], tmp_path: Path) -> None:

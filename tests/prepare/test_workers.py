@@ -14,7 +14,7 @@ import soundfile as sf
 
 from runyoro_ssl.builtins.executors.processes import ProcessExecutor
 from runyoro_ssl.config import PrepareConfig
-from runyoro_ssl.dataset.layout import dataset_features
+from runyoro_ssl.dataset.layout import shard_features
 from runyoro_ssl.errors import PluginError
 from runyoro_ssl.prepare.clips.filtering import ClipFilters
 from runyoro_ssl.prepare.clips.make import ClipMaker
@@ -72,7 +72,7 @@ def heavy_modules_after(make: MakeShard) -> set[str]:
 def test_workers_start_light(tmp_path: Path) -> None:
     """Each of these libraries would take longer to import than a minute of audio takes to prepare."""
     sf.write(tmp_path / "a.wav", np.full(16_000, 0.1), 16_000)
-    make = MakeShard(maker(tmp_path), dataset_features().arrow_schema, tmp_path)
+    make = MakeShard(maker(tmp_path), shard_features().arrow_schema, tmp_path)
     with opened(ProcessExecutor(1)) as executor:
         (done,) = run(executor, heavy_modules_after, [make], in_flight=1)
     assert done.result == set()

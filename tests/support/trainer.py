@@ -17,6 +17,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
@@ -41,6 +42,7 @@ importlib.import_module("transformers.models.wav2vec2.modeling_wav2vec2")
 
 TIMES = ("train/audio_seconds_per_second", "train/data_wait_share", "train/memory_mib")
 """Logged numbers that no two runs share."""
+ENDLESS = ("train.max_steps=100000", "train.save_steps=100000", "train.eval_steps=100000")
 BEGUN = "begun"
 SAVED = re.compile(r"checkpoint_saved +.*?step=(\d+)")
 
@@ -241,3 +243,17 @@ def spoil_metrics(out: Path, step: int) -> None:
 def equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
     """Whether two sets of weights agree in every bit."""
     return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+def worker_of(run: BaseProcess) -> psutil.Process:
+    """The process that builds its batches."""
+    children = psutil.Process(run.pid).children()
+    return next(child for child in children if "resource_tracker" not in " ".join(child.cmdline()))
+
+
+def check_saved(run: Trainer, process: BaseProcess, status: int, *, within_sec: float) -> None:
+    """It ends by itself, with this status, and with all that was logged saved."""
+    process.join(within_sec)
+    assert process.exitcode == status, run.log.read_text()[-3000:]
+    assert damaged(run.out) == []
+    assert run.last_acknowledged() >= run.steps_logged() > 0

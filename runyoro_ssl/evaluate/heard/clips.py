@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import tomllib
-import zlib
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -204,7 +203,6 @@ def _held_out(chosen: Sequence[HeldOutClip], waveforms: Clips, sampling_rate: in
 def _clips_of(split: Any, waveforms: Clips) -> Iterator[HeldOutClip]:
     table = split.select_columns([name for name in split.column_names if name != "audio"])
     for row, columns in enumerate(table):
-        samples = np.round(waveforms.waveform(row) * 32768).astype(np.int16)
         metadata: dict[str, Any] = {}
         with suppress(ValueError, TypeError):
             metadata = json.loads(columns.get("metadata") or "{}")
@@ -214,8 +212,8 @@ def _clips_of(split: Any, waveforms: Clips) -> Iterator[HeldOutClip]:
             str(columns.get("recording") or columns.get("id") or row),
             columns.get("speaker"),
             columns.get("language"),
-            len(samples),
-            zlib.crc32(samples.tobytes()),
+            waveforms.num_samples(row),
+            waveforms.checksum(row),
             metadata if isinstance(metadata, dict) else {},
             str(columns.get("source") or ""),
         )
@@ -240,8 +238,7 @@ def _trained_on(
             continue
         for row in range(len(clips)):
             if clips.num_samples(row) in lengths:
-                samples = np.round(clips.waveform(row) * 32768).astype(np.int16)
-                trained.add((len(samples), zlib.crc32(samples.tobytes())))
+                trained.add((clips.num_samples(row), clips.checksum(row)))
     return trained & held_out, "; ".join(not_known)
 
 

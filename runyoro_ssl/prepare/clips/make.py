@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +14,7 @@ from runyoro_ssl.audio.decode import LENGTH_TOLERANCE_SEC, check_length, is_shor
 from runyoro_ssl.audio.measures import measure_utterance
 from runyoro_ssl.audio.notes import Notes
 from runyoro_ssl.audio.reasons import Reason
+from runyoro_ssl.dataset.content import checksum
 from runyoro_ssl.errors import AudioError
 from runyoro_ssl.plugin.spec import Utterance
 from runyoro_ssl.prepare.accounts import Account, ClipRecord, Drop
@@ -193,7 +193,7 @@ class ClipMaker:
         measures = {name: round(value, 4) for name, value in vars(measure_utterance(utterance)).items()}
         if utterance.speech_share is not None:
             measures["speech_share"] = round(utterance.speech_share, 4)
-        found = {"crc32": zlib.crc32(row["audio"]), "measures": measures, "gain": gain}
+        found = {"crc32": checksum(row["audio"]), "measures": measures, "gain": gain}
         account.clips.append(_record(utterance, answers, **found))
         keep(row)
 

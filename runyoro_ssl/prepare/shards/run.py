@@ -10,7 +10,7 @@ from pathlib import Path
 
 from runyoro_ssl.bars import progress
 from runyoro_ssl.config import Config
-from runyoro_ssl.dataset.layout import dataset_features
+from runyoro_ssl.dataset.layout import shard_features
 from runyoro_ssl.disk.durable import sweep
 from runyoro_ssl.errors import ConfigError, DatasetError
 from runyoro_ssl.logs import get_logger
@@ -41,7 +41,7 @@ def make_clips(config: Config, plugins: Plugins, job: Job, folder: Path, executo
     todo = plan(job.lines, done, config.prepare.shard_seconds)
     if done:
         log.info("shards_found", lines=len(done), lines_to_do=sum(len(shard.lines) for shard in todo))
-    make = MakeShard(job.maker, dataset_features().arrow_schema, folder)
+    make = MakeShard(job.maker, shard_features().arrow_schema, folder)
     failed: dict[str, StoredLine] = {}
     if todo:
         with (

@@ -19,8 +19,9 @@ import pytest
 from structlog.testing import capture_logs
 
 from conftest import ROOT
-from runyoro_ssl.dataset.layout import dataset_features
-from runyoro_ssl.dataset.write import BATCH_ROWS, RowWriter, save_splits
+from runyoro_ssl.dataset.content import checksum
+from runyoro_ssl.dataset.layout import shard_features
+from runyoro_ssl.dataset.write import BATCH_ROWS, RowWriter, StoredRow, save_splits
 from runyoro_ssl.errors import ConfigError
 from support.preparation import (
     Preparation,
@@ -139,16 +140,20 @@ def test_rows_are_saved_alike_from_any_shards(tmp_path: Path, seed: int) -> None
         (tmp_path / name).mkdir()
         places: list[tuple[Path, int]] = []
         while len(places) < len(rows):
-            with RowWriter(tmp_path / name / f"{len(places)}.arrow", dataset_features().arrow_schema) as writer:
+            with RowWriter(tmp_path / name / f"{len(places)}.arrow", shard_features().arrow_schema) as writer:
                 first = len(places)
                 for row in rows[first : first + int(rng.integers(1, longest + 1)) if longest < len(rows) else None]:
                     places.append((tmp_path / name / f"{first}.arrow", len(places) - first))
                     writer.add(row)
-        chosen = [(places[index], len(rows[index]["audio"])) for index in wanted]
+        crcs = [checksum(row["audio"]) for row in rows]
+        chosen = [StoredRow(places[index], len(rows[index]["audio"]), crcs[index]) for index in wanted]
         folder = tmp_path / name / "saved"
         save_splits({"train": chosen}, folder, digest="0" * 64, write_all=lambda write, files: [*map(write, files)])
         read = datasets.load_from_disk(str(tmp_path / name / "saved"))["train"]
-        assert list(read) == [{**rows[index], "audio": np.asarray(rows[index]["audio"]).tolist()} for index in wanted]
+        assert list(read) == [
+            {**rows[index], "audio": np.asarray(rows[index]["audio"]).tolist(), "crc32": crcs[index]}
+            for index in wanted
+        ]
         saved.append(contents(tmp_path / name / "saved"))
     assert saved[0] == saved[1] == saved[2] == saved[3]
 
