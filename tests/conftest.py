@@ -36,7 +36,7 @@ get_temp_dir()  # of multiprocessing, for good: not within the folder of whichev
 # Before any test module imports transformers: torchaudio must be importable by then.
 transformers = import_transformers()
 
-pytest_plugins = ["support.hub_fixtures"]
+pytest_plugins = ["support.hub_fixtures", "support.browser"]
 
 PROCESS_POOL = pebble.ProcessPool
 ROOT = Path(__file__).resolve().parent.parent

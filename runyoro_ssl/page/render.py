@@ -19,7 +19,9 @@ HERE = Path(__file__).parent
 STYLE = "page.css"
 HEAD = 2048
 """Characters of a page, among which its policy is."""
-POLICY = "default-src 'none'; img-src data:; media-src data:; style-src 'unsafe-inline'"
+SOURCES = "default-src 'none'; img-src data:; media-src data:; style-src 'unsafe-inline'"
+POLICY = f"{SOURCES}; base-uri 'none'; form-action 'none'"
+"""A page loads nothing but what is in it, and leads nowhere else: of that, `default-src` says nothing."""
 
 
 class Tile(NamedTuple):
@@ -75,9 +77,9 @@ def render_page(
 
 
 def is_page(path: Path) -> bool:
-    """Whether a file is a page that was rendered here: it has our policy at its head."""
+    """Whether a file is a page that was rendered here, by whatever version: it has our policy at its head."""
     with path.open(encoding="utf-8") as file:
-        return POLICY in html.unescape(file.read(HEAD))
+        return SOURCES in html.unescape(file.read(HEAD))
 
 
 def _read(file: Path) -> str:

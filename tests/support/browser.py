@@ -27,6 +27,13 @@ FLAGS = (
 NEEDED = ("chromium", "chromedriver")
 
 
+@pytest.fixture(scope="session")
+def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    """One browser for all tests of a process."""
+    with browser(tmp_path_factory.mktemp("profile")) as opened:
+        yield opened
+
+
 @contextmanager
 def browser(profile: Path) -> Iterator[Browser]:
     """A browser with an empty profile; skips where there is none."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, get_args
 
 import numpy as np
@@ -163,3 +164,22 @@ def wav(hertz: float, seconds: float = 0.2) -> bytes:
 
 def _shares(curve: Mapping[str, list[float]]) -> dict[str, list[float]]:
     return {name: [value / 40 for value in values] for name, values in curve.items()}
+
+
+def hostile(evaluation: Evaluation, text: str) -> Evaluation:
+    """The same with this for every name."""
+    one = replace(evaluation.measures[0], words=text, key=f"fit.{text}", source=text, unit=text)
+    return replace(
+        evaluation,
+        base=text,
+        adapted=text,
+        verdict=Judgement("hurt", text, (text,), (text,)),
+        measures=[one, *(kept for kept in evaluation.measures if kept.family == "phones")],
+        curves=[replace(evaluation.curves[0], words=text, unit=text)],
+        left_out={text: text},
+        pairs=[replace(pair, phones=(text, "a")) for pair in evaluation.pairs],
+        candidates=[replace(one, name=text) for one in evaluation.candidates],
+        best={text: text},
+        versions={text: text},
+        speech=replace(evaluation.speech, languages=(text,)),
+    )

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import re
 import zlib
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from runyoro_ssl.publish.report.write import write_report
-from support.browser import Browser, browser
+from support.browser import Browser
 from support.evaluations import bare_evaluation, full_evaluation, unit_examples
 from support.runs import add_events, log_steps
 
@@ -35,13 +34,6 @@ return [...document.querySelectorAll('body *')].filter(one => {
 }).map(one => one.outerHTML.slice(0, 120));
 """
 """What stands beyond either edge of the window."""
-
-
-@pytest.fixture(scope="module")
-def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    """One browser for all tests here."""
-    with browser(tmp_path_factory.mktemp("profile")) as opened:
-        yield opened
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,6 @@ import pytest
 
 from conftest import short_run
 from runyoro_ssl.evaluate.record import (
-    Evaluation,
     Interval,
     Judgement,
     LayerCurve,
@@ -35,7 +34,7 @@ from runyoro_ssl.publish.report.units import units_by_phones
 from runyoro_ssl.publish.report.write import REPORT_PAGE, write_report
 from runyoro_ssl.train.health import journal
 from runyoro_ssl.train.run_lock import lock_run
-from support.evaluations import ROWS, bare_evaluation, full_evaluation, measure, unit_examples
+from support.evaluations import ROWS, bare_evaluation, full_evaluation, hostile, measure, unit_examples
 from support.pages import Elements, text_of
 from support.runs import NUM_ALARMS, add_events, log_steps
 from support.trainer import run
@@ -456,25 +455,6 @@ def test_units_by_phones_are_in_a_table_of_numbers_and_squares() -> None:
     assert units_by_phones([replace(unit, phones=()) for unit in examples]) is None
 
 
-def hostile(evaluation: Evaluation) -> Evaluation:
-    """The same with markup for every name."""
-    one = replace(evaluation.measures[0], words=HOSTILE, key=f"fit.{HOSTILE}", source=HOSTILE, unit=HOSTILE)
-    return replace(
-        evaluation,
-        base=HOSTILE,
-        adapted=HOSTILE,
-        verdict=Judgement("hurt", HOSTILE, (HOSTILE,), (HOSTILE,)),
-        measures=[one, *(kept for kept in evaluation.measures if kept.family == "phones")],
-        curves=[replace(evaluation.curves[0], words=HOSTILE, unit=HOSTILE)],
-        left_out={HOSTILE: HOSTILE},
-        pairs=[replace(pair, phones=(HOSTILE, "a")) for pair in evaluation.pairs],
-        candidates=[replace(one, name=HOSTILE) for one in evaluation.candidates],
-        best={HOSTILE: HOSTILE},
-        versions={HOSTILE: HOSTILE},
-        speech=replace(evaluation.speech, languages=(HOSTILE,)),
-    )
-
-
 def test_names_are_text_wherever_they_stand(trained: Path, tmp_path: Path) -> None:
     """Of models, measures, units, settings, alarms and datasets: shown as they are, and never markup or script."""
     folder = tmp_path / "a <b>run"
@@ -508,7 +488,7 @@ def test_names_are_text_wherever_they_stand(trained: Path, tmp_path: Path) -> No
         )
         for unit in unit_examples(1)
     ]
-    html = read(folder, evaluation=hostile(full_evaluation()), units=units)
+    html = read(folder, evaluation=hostile(full_evaluation(), HOSTILE), units=units)
     elements = Elements().read(html)
     assert text_of(html).count("alert(") > 20
     assert not [
