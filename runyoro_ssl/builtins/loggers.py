@@ -9,6 +9,7 @@ import json
 import math
 import os
 import shutil
+import time
 from collections.abc import Mapping
 from contextlib import redirect_stdout
 from dataclasses import dataclass, field
@@ -26,6 +27,8 @@ log = get_logger()
 
 METRICS, TENSORBOARD = "metrics.jsonl", "tensorboard"
 """What the backends of these names write into a run's folder."""
+TENSORBOARD_ROOM = 1 << 20
+"""Bytes: what is written between two looks at the disk, many times over."""
 WANDB_KEEPS_OUT = {"x_disable_meta": True, "disable_git": True, "disable_code": True, "console": "off"}
 """wandb would record the command line, the address of the git remote and the code: any may hold a token or a name."""
 TRACKIO_SENDS_BY = (
@@ -135,7 +138,10 @@ def _is_done(run: Run, step: int, line: bytes) -> bool:
 
 
 class TensorBoardLogger:
-    """Backend that writes scalars for TensorBoard, in `tensorboard/` of the run's folder."""
+    """Backend that writes scalars for TensorBoard, in `tensorboard/` of the run's folder.
+
+    Its writer ends at the first failure, so while the disk is full, nothing is given to it; with room, all is.
+    """
 
     def open(self, run: Run) -> None:
         """Open a writer; curves past `run.start_step` of an earlier try are hidden."""
@@ -144,15 +150,26 @@ class TensorBoardLogger:
         if run.is_new:
             shutil.rmtree(run.output_dir / TENSORBOARD, ignore_errors=True)
         purge_step = None if run.is_new else run.start_step + 1
-        self._writer: Any = SummaryWriter(str(run.output_dir / TENSORBOARD), purge_step=purge_step)
+        self._folder = run.output_dir / TENSORBOARD
+        self._writer: Any = SummaryWriter(str(self._folder), purge_step=purge_step)
+        self._waiting: list[tuple[int, float, Mapping[str, float]]] = []
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Write each number under its name."""
-        for name, value in metrics.items():
-            self._writer.add_scalar(name, value, step)
+        """Write each number under its name, with the time of now."""
+        self._waiting.append((step, time.time(), metrics))
+        self._write()
+
+    def _write(self) -> None:
+        if shutil.disk_usage(self._folder).free < TENSORBOARD_ROOM:
+            return
+        for past, seconds, numbers in self._waiting:
+            for name, value in numbers.items():
+                self._writer.add_scalar(name, value, past, walltime=seconds)
+        self._waiting.clear()
 
     def close(self, status: str) -> None:  # noqa: ARG002 - the backend's interface
         """Flush and close."""
+        self._write()
         self._writer.close()
 
 

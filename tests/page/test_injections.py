@@ -81,7 +81,8 @@ def check_harmless(chromium: Browser, page: Path, scripts: Sequence[str]) -> Non
 def test_the_browser_runs_what_is_not_escaped(chromium: Browser, tmp_path: Path) -> None:
     """So that what follows proves something; and a page's policy alone stops all of it."""
     active = [name for name, text in INJECTIONS.items() if RUN in text]
-    ran, stopped = [], []
+    ran: list[str] = []
+    stopped: list[str] = []
     for name in active:
         head = f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
         places = f'<title>{INJECTIONS[name]}</title><p title="{INJECTIONS[name]}">{INJECTIONS[name]}</p>'

@@ -6,8 +6,10 @@ import json
 import math
 import os
 import re
+import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from dataclasses import replace
 from importlib.machinery import ModuleSpec
@@ -23,6 +25,7 @@ from runyoro_ssl.errors import PluginError
 from runyoro_ssl.plugin.spec import Run
 from runyoro_ssl.publish.report.logged import read_logged
 from runyoro_ssl.train.loggers import open_loggers
+from support.disks import resize
 
 
 def make_run(folder: Path, start_step: int = 0) -> Run:
@@ -128,6 +131,27 @@ def test_tensorboard_scalars_can_be_read_back(tmp_path: Path) -> None:
     logger.close("finished")
     events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
     assert [(event.step, event.value) for event in events.Scalars("eval/objective")] == [(5, 4.5)]
+
+
+def test_tensorboard_waits_for_room(disk: Path) -> None:
+    """What was logged while the disk was full is there when it is not, at its time."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    resize(disk, 4 << 20)
+    logger = TensorBoardLogger()
+    logger.open(make_run(disk))
+    logger.log(1, {"train/loss": 1.0})
+    (disk / "another's").write_bytes(bytes(shutil.disk_usage(disk).free))
+    begun = time.time()
+    for step in (2, 3):
+        logger.log(step, {"train/loss": float(step)})
+    filled = time.time()
+    (disk / "another's").unlink()
+    logger.log(4, {"train/loss": 4.0})
+    logger.close("finished")
+    found = EventAccumulator(str(disk / "tensorboard")).Reload().Scalars("train/loss")
+    assert [(event.step, event.value) for event in found] == [(step, float(step)) for step in (1, 2, 3, 4)]
+    assert all(begun <= event.wall_time <= filled for event in found[1:3])
 
 
 def test_console_shows_what_a_person_watches(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
