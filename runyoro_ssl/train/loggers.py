@@ -9,6 +9,7 @@ from typing import Literal
 from runyoro_ssl.errors import describe
 from runyoro_ssl.logs import get_logger
 from runyoro_ssl.plugin.spec import LoggingBackend, Run
+from runyoro_ssl.train.stopping.hanging import named_if_it_hangs
 
 log = get_logger()
 
@@ -40,7 +41,8 @@ class Loggers:
     def _each(self, call: Callable[[LoggingBackend], None]) -> None:
         for name, backend in list(self._backends):
             try:
-                call(backend)
+                with named_if_it_hangs(f'the logging backend "{name}"'):
+                    call(backend)
             except (Exception, SystemExit) as error:  # noqa: BLE001 - plugin code; a logger must not cost the run
                 self._backends = [pair for pair in self._backends if pair[1] is not backend]
                 log.warning("logger_disabled", logger=name, error=describe(error))

@@ -37,6 +37,7 @@ from runyoro_ssl.train.speed import Stopwatch
 from runyoro_ssl.train.stopping import clock
 from runyoro_ssl.train.stopping.clock import SleepWatch
 from runyoro_ssl.train.stopping.ending import Ending, Stopping
+from runyoro_ssl.train.stopping.hanging import named_if_it_hangs
 from runyoro_ssl.train.training_run import TrainingRun
 
 log = get_logger()
@@ -245,11 +246,9 @@ class Loop:
         self.loggers.reopen(run_for_loggers(self.run))
 
     def _look_at_folder(self) -> None:
-        """Before a line of numbers is written: if the folder is no longer this run's, save elsewhere, and end.
-
-        Another run may have taken it over while this machine slept, and would find our lines among its own.
-        """
-        is_lost = self.lock is not None and not self.lock.is_held()
+        """If another run took the folder, as while this machine slept, save elsewhere and end: no line is mixed."""
+        with named_if_it_hangs(f"the folder {self.run.config.train.output_dir}"):
+            is_lost = self.lock is not None and not self.lock.is_held()
         if sum_over_processes(self.run.accelerator, int(is_lost)):
             self._save()
             self._check_lock()

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NoReturn, Self
@@ -25,6 +26,7 @@ from runyoro_ssl.train.checkpoints.format import (
     verify_checkpoint,
     write_checkpoint,
 )
+from runyoro_ssl.train.stopping.hanging import named_if_it_hangs
 from runyoro_ssl.train.training_run import TrainingRun
 
 log = get_logger()
@@ -79,7 +81,8 @@ class Saver:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._stop_trying.set()
-        self._thread.shutdown()
+        with self._named():
+            self._thread.shutdown()
 
     def save(self, take: Callable[[], Snapshot]) -> None:
         """Write what `take` gives, in the background if that is a copy; then remove old checkpoints, but not the best.
@@ -99,14 +102,16 @@ class Saver:
             self._stop_trying.clear()
             self._writing = self._thread.submit(self._keep_trying, snapshot, started)
         else:
-            self._problem = self._write(snapshot, started)
+            with self._named():
+                self._problem = self._write(snapshot, started)
 
     def settle(self) -> None:
         """Wait until no checkpoint is being written. Raises what was a bug there."""
         self._stop_trying.set()
         if self._writing is not None:
             writing, self._writing = self._writing, None
-            self._problem = writing.result()
+            with self._named():
+                self._problem = writing.result()
 
     def finish(self) -> None:
         """Wait for the end of the last save.
@@ -117,6 +122,9 @@ class Saver:
         self.settle()
         if self._problem is not None:
             raise TrainingError(f"{self._problem}; make room, then --resume-from-checkpoint last")
+
+    def _named(self) -> AbstractContextManager[None]:
+        return named_if_it_hangs(f"a checkpoint to be written into {self._output_dir}")
 
     def _keep_trying(self, snapshot: Snapshot, started: float) -> str | None:
         """Write until it succeeds, or there is a newer one. What is in the way then, or None."""
