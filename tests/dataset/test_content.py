@@ -49,8 +49,12 @@ def swap(folder: Path) -> None:
     """Give the dataset's place to one of clips as long, all backwards; the old one stays open for who reads it."""
     folder.rename(folder.with_name("before"))
     shutil.copytree(folder.with_name("before"), folder)
-    for clip in range(len(datasets.load_from_disk(str(folder))["train"])):
-        turn_round(folder, clip)
+    stored = bytearray(train_file(folder).read_bytes())
+    for row in datasets.load_from_disk(str(folder))["train"]:
+        samples = np.array(row["audio"], np.int16)
+        where = stored.index(samples.tobytes())
+        stored[where : where + samples.nbytes] = samples[::-1].tobytes()
+    train_file(folder).write_bytes(stored)
 
 
 def test_checksums_are_those_of_the_samples(dataset: Path) -> None:

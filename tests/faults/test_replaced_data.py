@@ -69,7 +69,7 @@ def test_too_many_damaged_clips_end_the_run(train_config: Configured, mine: Path
         run(train_config("run", f"train.processed_dataset_path={mine}", "train.max_steps=200"))
 
 
-@pytest.mark.parametrize("put", ["another dataset", "nothing"])
+@pytest.mark.parametrize("put", ["another dataset", pytest.param("nothing", marks=pytest.mark.long)])
 def test_dataset_replaced_when_a_worker_starts_anew(
     train_config: Configured, dataset: Path, mine: Path, tmp_path: Path, put: str
 ) -> None:

@@ -49,6 +49,8 @@ INJECTIONS = {
     "entities": f"&lt;script&gt;{RUN}&lt;/script&gt;&#60;script&#62;{RUN}&#60;/script&#62;",
     "separators of lines": f"x\u2028{RUN}\u2029//",
 }
+PAGES = 6
+"""Of a run, each with some of them in every place."""
 POLICY_TAG = re.compile(r'<meta http-equiv="Content-Security-Policy"[^>]*>')
 
 
@@ -126,7 +128,9 @@ def test_names_of_a_corpus_do_nothing(chromium: Browser, corpus: Path, tiny_mode
 
 def test_names_of_a_run_do_nothing(chromium: Browser, tmp_path: Path) -> None:
     """Of models, measures, verdicts, phones, alarms, units and clips."""
-    for number, text in enumerate(INJECTIONS.values()):
+    every = list(INJECTIONS.values())
+    for number in range(PAGES):
+        text = " ".join(every[number::PAGES])
         folder = log_steps(tmp_path / f"{number}{text.replace('/', chr(0x2215))}"[:200], 20)
         journal.record(
             folder, dict.fromkeys(("kind", "seen", "means", "done", "try"), text) | {"step": 1, "action": "stop"}

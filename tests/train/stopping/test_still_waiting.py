@@ -12,6 +12,7 @@ from structlog.testing import capture_logs
 
 from runyoro_ssl.plugin.spec import Run
 from runyoro_ssl.train.checkpoints import saver as saver_module
+from runyoro_ssl.train.checkpoints.format import write_checkpoint
 from runyoro_ssl.train.checkpoints.saver import Saver
 from runyoro_ssl.train.loggers import Loggers
 from runyoro_ssl.train.stopping import hanging
@@ -50,11 +51,10 @@ def test_disk_that_hangs_is_named(
     """While the end of a save is waited for, in the background or not; then all is as ever."""
     service = Service(monkeypatch)
     loaded, extractor, snapshot = build_saveable(tiny_model)
-    write = saver_module.write_checkpoint
 
     def wait_and_write(*arguments: Any) -> Any:
         assert service.answers.wait(10)
-        return write(*arguments)
+        return write_checkpoint(*arguments)
 
     monkeypatch.setattr(saver_module, "write_checkpoint", wait_and_write)
     taken = snapshot(1)
