@@ -23,8 +23,9 @@ from runyoro_ssl.hub.fetch import _ask, fetched_folder
 from runyoro_ssl.hub.known import KNOWN, pinned_revision
 from runyoro_ssl.hub.place import cache_folder, hub_reachable, repository_folder
 from runyoro_ssl.hub.transfer import part_of
+from runyoro_ssl.model.extractor import load_sampling_rate
 from runyoro_ssl.model.load import load_model
-from runyoro_ssl.model.source import load_sampling_rate, pin_base
+from runyoro_ssl.model.source import pin_base
 from runyoro_ssl.plugin.manager import load_plugins
 from runyoro_ssl.prepare.manifest import read_manifest
 from runyoro_ssl.prepare.shards.job import describe_job

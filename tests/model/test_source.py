@@ -14,7 +14,8 @@ import pytest
 
 from conftest import ROOT
 from runyoro_ssl.errors import CheckpointError
-from runyoro_ssl.model.source import CONFIG, EXTRACTOR, load_feature_extractor, load_sampling_rate
+from runyoro_ssl.model.extractor import load_feature_extractor, load_sampling_rate
+from runyoro_ssl.model.source import CONFIG, EXTRACTOR
 
 
 @pytest.mark.parametrize(
@@ -46,7 +47,7 @@ def test_sampling_rate_is_that_of_the_extractor(tiny_model: Path, tmp_path: Path
 def test_sampling_rate_needs_no_transformers(tiny_model: Path) -> None:
     """Preparing recordings does not wait for it."""
     code = (
-        "import sys; from runyoro_ssl.model.source import load_sampling_rate\n"
+        "import sys; from runyoro_ssl.model.extractor import load_sampling_rate\n"
         "assert load_sampling_rate(sys.argv[1]) == 16_000\n"
         "assert not {'torch', 'transformers'} & sys.modules.keys()"
     )
