@@ -31,6 +31,8 @@ OF_MODEL = "quantizer.codevectors"
 
 WRONG: list[Any] = [-1, 10**30, "x", None, [1], True, NAN]
 WRONG_RATES: list[Any] = [0, -1, 10**12, "16000", None, 16_000.0, NAN, True, [1]]
+WRONG_SWITCHES: list[Any] = ["no", 3, None, []]
+WRONG_TYPES: list[Any] = ["AutoModel", "pipeline", "Evil", 3, ["x"], "\x1b[m"]
 WRONG_IN_LISTS: list[Any] = [-1, 0, HUGE, "x", 2.5, None, [1], True]
 WRONG_LISTS: list[Any] = [[], None, 5, "x", {}, [1] * 100_000]
 ABSURD: list[dict[str, Any]] = [
@@ -141,11 +143,11 @@ FILES: dict[str, Fault] = {
 CODE = {"AutoConfig": "evil.Config", "AutoFeatureExtractor": "evil.Extractor", "AutoModel": "evil.Model"}
 EXTRACTORS: list[Fault] = [
     *(edit(EXTRACTOR, sampling_rate=value) for value in WRONG_RATES),
-    *(edit(EXTRACTOR, feature_size=value) for value in (0, 2, HUGE, "x", None, True)),
-    *(edit(EXTRACTOR, padding_value=value) for value in (NAN, INF, "x", None, [0], True)),
-    *(edit(EXTRACTOR, do_normalize=value) for value in ("no", 3, None, [])),
-    *(edit(EXTRACTOR, return_attention_mask=value) for value in ("no", 3, None)),
-    *(edit(EXTRACTOR, feature_extractor_type=value) for value in ("AutoModel", "pipeline", "Evil", 3, ["x"], "\x1b[m")),
+    *(edit(EXTRACTOR, feature_size=value) for value in WRONG),
+    *(edit(EXTRACTOR, padding_value=value) for value in WRONG[2:]),
+    *(edit(EXTRACTOR, do_normalize=value) for value in WRONG_SWITCHES),
+    *(edit(EXTRACTOR, return_attention_mask=value) for value in WRONG_SWITCHES),
+    *(edit(EXTRACTOR, feature_extractor_type=value) for value in WRONG_TYPES),
     edit(EXTRACTOR, to_dict=1),
     edit(EXTRACTOR, __class__="x"),
     edit(EXTRACTOR, auto_map=CODE, feature_extractor_type="Extractor"),
