@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 CONFIG, EXTRACTOR, WEIGHTS = "config.json", "preprocessor_config.json", "model.safetensors"
 """Files of a model as transformers writes it."""
+SUFFIXES = (".json", ".safetensors", ".bin")
+"""Of all that is read of a model."""
 RUN_FILE, RESULT_FILE = "run.toml", "result.json"
 """Beside them, in the folder of a run: its resolved configuration, without secrets; and at its end, for the model card
 and for scripts, what it came to: its validations, steps and hours."""
@@ -53,6 +55,11 @@ def pin_base(config: ModelConfig) -> ModelConfig:
 
 def cannot_load(model_name_or_path: str, needed: str, error: Exception) -> str:
     """One line on why a model did not load: of a local folder, or of what the hub gave."""
+    if isinstance(error, OSError) and error.filename and Path(error.filename).suffix not in SUFFIXES:
+        return (
+            f"{error.filename}: {error.strerror}; a library keeps files there, not the model: set TMPDIR, HOME, or the "
+            "variable that leads there (HF_HOME, TORCHINDUCTOR_CACHE_DIR) to a folder that you may write into"
+        )
     kind = "model folder" if Path(model_name_or_path).is_dir() else "model"
     return f'{kind} "{model_name_or_path}": cannot read {needed}: {_first_line(error)}; mend it'
 

@@ -258,21 +258,21 @@ def test_no_task_runs_code_of_a_model(  # noqa: PLR0917 - fixtures
     monkeypatch.setattr(sys, "stdin", open(os.devnull))  # noqa: SIM115, PTH123
     out = tmp_path / "out"
     given = f"--profile cpu-smoke --model-name-or-path {model}"
-    evaluate = f"evaluate --dataset {dataset} --output {out} --profile cpu-smoke"
+    evaluate = f"evaluate --data {dataset} --output-dir {out} --profile cpu-smoke"
     for task in (
         f"train {given} --processed-dataset-path {dataset} --output-dir {out}",
         f"train --dry-run {given} --processed-dataset-path {dataset} --output-dir {out}",
-        f"prepare {given} --manifest {corpus_manifest} --output-dir {out}",
-        f"prepare --dry-run {given} --manifest {corpus_manifest} --output-dir {out}",
+        f"prepare {given} --manifest-path {corpus_manifest} --output-dir {out}",
+        f"prepare --dry-run {given} --manifest-path {corpus_manifest} --output-dir {out}",
         f"doctor {given}",
         f"embed {next(path for path in corpus.rglob('*') if path.is_file())} --model {model} --output {out}.npz",
         f"{evaluate} --adapted {model} --base {tiny_model}",
         f"{evaluate} --adapted {tiny_model} --base {model}",
-        f"publish {model} --repo-id me/model",
+        f"publish --run {model} --repo-id me/model --licence mit --dry-run",
     ):
         status, said, err = run_task(task)
         assert status == 1, task + said + err
-        assert "Traceback" not in err
+        assert "code of its own (auto_map in" in err or 'is of type "evil"' in err, task + err
         assert not (tmp_path / "ran").exists()
 
 

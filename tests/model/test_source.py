@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -52,3 +53,20 @@ def test_sampling_rate_needs_no_transformers(tiny_model: Path) -> None:
         "assert not {'torch', 'transformers'} & sys.modules.keys()"
     )
     subprocess.run([sys.executable, "-c", code, str(tiny_model)], cwd=ROOT, check=True)
+
+
+def test_caches_that_are_nowhere_are_not_the_models_fault(tiny_model: Path) -> None:
+    """Where no library finds a place for its files, the line names that place, and what to set."""
+    nowhere = dict.fromkeys(("HOME", "HF_HOME", "XDG_CACHE_HOME", "TORCHINDUCTOR_CACHE_DIR", "TMPDIR"), "/proc/nope")
+    doctor = f"doctor --profile cpu-smoke --model-name-or-path {tiny_model}"
+    done = subprocess.run(
+        [sys.executable, "-m", "runyoro_ssl", *doctor.split()],
+        cwd=ROOT,
+        env={**os.environ, **nowhere},
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1, done.stderr
+    assert done.stderr.startswith("error /proc/nope: No such file or directory; a library keeps files there")
+    assert "TORCHINDUCTOR_CACHE_DIR" in done.stderr
