@@ -42,7 +42,7 @@ def _no_switch(value: Any) -> Any:
     return value
 
 
-Seconds = Annotated[float, BeforeValidator(_no_switch)]
+NumberOfSeconds = Annotated[float, BeforeValidator(_no_switch)]
 
 
 class ManifestEntry(BaseModel):
@@ -52,9 +52,9 @@ class ManifestEntry(BaseModel):
 
     audio_filepath: str = Field(min_length=1, max_length=MAX_CHARACTERS)
     """Absolute, or relative to the manifest; as the file system has it, where it was found. `source` is for reports."""
-    duration: Seconds = Field(gt=0, le=MAX_SECONDS)
+    duration: NumberOfSeconds = Field(gt=0, le=MAX_SECONDS)
     """Seconds."""
-    offset: Seconds | None = Field(default=None, ge=0, le=MAX_SECONDS)
+    offset: NumberOfSeconds | None = Field(default=None, ge=0, le=MAX_SECONDS)
     """Seconds into the file; None: from its start."""
     recording: Name = None
     speaker: Name = None
