@@ -53,7 +53,8 @@ def check_alike(parts: Sequence[tuple[Path, float]]) -> None:
     """Check by their settings alone, before anything is heard, that models are of shapes that mix.
 
     Raises:
-        EvaluationError: They are not, or have no settings that can be read.
+        EvaluationError: They are not.
+        CheckpointError: One has no settings that can be read.
     """
     _compare(parts, [_shape(model).state_dict() for model, _ in parts])
 

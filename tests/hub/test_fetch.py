@@ -385,7 +385,7 @@ class TestPickles:
     def test_one_that_holds_more_is_refused(self, tiny_model: Path, tmp_path: Path) -> None:
         """And none of its code is run."""
         as_on_the_hub(tmp_path, tiny_model)
-        torch.save({"x": _Trap(tmp_path / "sprung")}, tmp_path / BIN)
+        torch.save({"x": _Trap(tmp_path / "sprung"), "y": torch.zeros(50_000)}, tmp_path / BIN)
         with pytest.raises(CheckpointError, match="more than weights"):
             load_model(ModelConfig(model_name_or_path=str(tmp_path)), PLAIN)
         assert not (tmp_path / "sprung").exists()
