@@ -9,6 +9,7 @@ from pathlib import Path
 
 from runyoro_ssl.model.foreign import describe_adapter, describe_toolkit, toolkit_of
 from runyoro_ssl.model.source import WEIGHTS
+from runyoro_ssl.small_files import read_small
 
 PICKLED = "pytorch_model.bin"
 INDEX = ".index.json"
@@ -102,7 +103,7 @@ def _describe_content(path: Path) -> str | None:
 def _read_index(path: Path) -> list[str] | str:
     """The shards that an index names; or, in words, what is wrong with it."""
     try:
-        shards = sorted(set(json.loads(path.read_text(encoding="utf-8"))["weight_map"].values()))
+        shards = sorted(set(json.loads(read_small(path))["weight_map"].values()))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return f"has a {path.name} that names no shards (no JSON object with a weight_map): download it anew"
     outside = [name for name in shards if not isinstance(name, str) or Path(name).name != name]

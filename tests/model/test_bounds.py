@@ -136,6 +136,7 @@ FILES: dict[str, Fault] = {
     "number of 5000 digits": write(CONFIG, '{"model_type": "wav2vec2", "vocab_size": ' + "9" * 5000 + "}"),
     "index leads out": index(a="../other.safetensors"),
     "index of an absolute path": index(a="/etc/passwd"),
+    "index of 100 GB": together(index(a="b"), lambda folder: os.truncate(folder / f"{WEIGHTS}.index.json", 10**11)),
     "index names what is missing": index(a="model-00002-of-00002.safetensors"),
     "index of a control character": index(a="\x1b[31m.safetensors"),
 }  # fmt: skip
