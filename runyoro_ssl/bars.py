@@ -18,12 +18,25 @@ from rich.progress import (
     TimeRemainingColumn,
     TransferSpeedColumn,
 )
-from rich.table import Table
+from rich.table import Column, Table
+from rich.text import Text
 
 from runyoro_ssl.logs import console
+from runyoro_ssl.redaction import printable
 
 BAR_COLUMNS = 20
 """Width of what fills up."""
+
+
+class DescriptionColumn(ProgressColumn):
+    """What a bar counts, as plain text: the names in it may be a stranger's."""
+
+    def __init__(self) -> None:
+        super().__init__(Column(no_wrap=True))
+
+    def render(self, task: Task) -> Text:
+        """The words of a task."""
+        return Text(printable(task.description))
 
 
 class OneLineProgress(Progress):
@@ -57,7 +70,7 @@ def progress(unit: str, *details: ProgressColumn, is_transient: bool = False) ->
     """
     spinner, bar, spent = SpinnerColumn(), BarColumn(BAR_COLUMNS), TimeElapsedColumn()
     columns = [
-        *(spinner, TextColumn("{task.description}"), bar, MofNCompleteColumn(), TextColumn(unit), spent),
+        *(spinner, DescriptionColumn(), bar, MofNCompleteColumn(), TextColumn(unit), spent),
         *(TextColumn("left"), TimeRemainingColumn(), *details),
     ]
     return OneLineProgress(columns, spare=[*reversed(details), spent, bar, spinner], is_transient=is_transient)
@@ -66,5 +79,5 @@ def progress(unit: str, *details: ProgressColumn, is_transient: bool = False) ->
 def download_progress() -> Progress:
     """A progress bar counting bytes, with their rate and the time left. Silent when stderr is not a terminal."""
     spinner, bar, rate = SpinnerColumn(), BarColumn(BAR_COLUMNS), TransferSpeedColumn()
-    columns = [spinner, TextColumn("{task.description}"), bar, DownloadColumn(), rate]
+    columns = [spinner, DescriptionColumn(), bar, DownloadColumn(), rate]
     return OneLineProgress([*columns, TextColumn("left"), TimeRemainingColumn()], spare=[bar, spinner, rate])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import sys
 import warnings
 from collections.abc import Collection, Iterable, MutableMapping
@@ -16,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from runyoro_ssl.redaction import redact
+from runyoro_ssl.redaction import printable, redact
 
 QUIETED = (
     *("transformers", "datasets", "huggingface_hub", "httpx", "accelerate"),
@@ -26,8 +25,6 @@ WIDTH_IN_FILES = 120
 """Columns of a table that goes to a file and not to a terminal."""
 LEAST_WIDTH = 20
 """Fewer columns are none."""
-_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
-"""What moves a cursor, colours, renames a window or turns the writing round; not the end of a line, nor a tab."""
 
 
 class OneWriter(Console):
@@ -59,14 +56,9 @@ console = OneWriter(stderr=True, highlight=False, emoji=False, _environ=_environ
 """Progress bars (`bars`) and log lines share it, so that neither erases the other."""
 
 
-def printable(text: str) -> str:
-    """A text as a terminal may show it: without secrets, and control characters, which may be a stranger's, escaped."""
-    return _CONTROLS.sub(lambda found: found[0].encode("unicode_escape").decode(), str(redact(text)))
-
-
 def _printable_event(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     shown = dict(redact(event))
-    return {name: printable(value) if isinstance(value, str) else value for name, value in shown.items()}
+    return {printable(name): printable(value) if isinstance(value, str) else value for name, value in shown.items()}
 
 
 def configure() -> None:
@@ -119,7 +111,7 @@ def print_table(title: str, columns: list[str], rows: list[list[str]], *, whole:
     """
     table = Table(title=Text(printable(title)), title_justify="left", title_style="bold")
     for index, column in enumerate(columns):
-        table.add_column(column, justify="left", overflow="fold", no_wrap=index in whole)
+        table.add_column(Text(printable(column)), justify="left", overflow="fold", no_wrap=index in whole)
     for row in rows:
         table.add_row(*(Text(printable(cell)) for cell in row))
     Console(highlight=False, emoji=False, width=table_width(), _environ=_environment()).print(table)

@@ -1,4 +1,7 @@
-"""Secrets kept out of all that is shown or written: found by their name, by their look, or by their value."""
+"""Secrets kept out of all that is shown or written: found by their name, by their look, or by their value.
+
+And control characters, which a terminal would obey, shown as escapes.
+"""
 
 from __future__ import annotations
 
@@ -43,6 +46,10 @@ _ASSIGNED = re.compile(
 _OPTION = re.compile(rf"(?<![\w-])(--[\w-]{{0,40}}?{_NAME}{_REST})", re.IGNORECASE)
 _OPTION_VALUE = re.compile(rf"{_OPTION.pattern}(\s)((?!-)\S+)", re.IGNORECASE)
 _ASSIGNMENT = re.compile(rf"((?:--[\w-]+=)?[\w.-]*{_NAME}[\w-]*=).+", re.IGNORECASE | re.DOTALL)
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+"""What moves a cursor, colours, renames a window or turns the writing round; not the end of a line, nor a tab."""
+_WORD = re.compile(r"[A-Za-z]?[a-z]{1,15}\d{0,4}|[A-Z]{1,16}\d{0,4}")
+"""What may be a word of a language, and part of a path: of the environment, it is a secret where it stands alone."""
 _NUMBER = re.compile(r"\d[\d_.]*[])},;]*")
 
 _hidden: set[str] = set()
@@ -55,6 +62,11 @@ def redact(value: Any, key: str = "") -> Any:
     and what was told to `hide`.
     """
     return _redact(value, key, _secret_values())
+
+
+def printable(text: str) -> str:
+    """A text as a terminal may show it: without secrets, and control characters, which may be a stranger's, escaped."""
+    return _CONTROLS.sub(lambda found: found[0].encode("unicode_escape").decode(), str(redact(text)))
 
 
 def redact_command(arguments: Sequence[str]) -> str:
@@ -91,7 +103,7 @@ def _redact(value: Any, key: str, secrets: Sequence[str]) -> Any:
 
 def _redact_text(text: str, secrets: Sequence[str]) -> str:
     for secret in secrets:
-        text = text.replace(secret, REDACTED)
+        text = text.replace(secret, REDACTED) if secret in _hidden else _redact_value(text, secret)
     text = _LOOKS_SECRET.sub(REDACTED, text)
     if ":" in text or "=" in text or " " in text:
         text = _USERINFO.sub(rf"\1{REDACTED}", text)
@@ -100,6 +112,13 @@ def _redact_text(text: str, secrets: Sequence[str]) -> str:
         text = _OPTION_VALUE.sub(_redact_named, text)
         text = _ASSIGNED.sub(_redact_named, text)
     return text
+
+
+def _redact_value(text: str, secret: str) -> str:
+    """The value of a variable replaced: a common word where it stands alone, and is no part of a path or a name."""
+    if secret not in text or not _WORD.fullmatch(secret):
+        return text.replace(secret, REDACTED)
+    return re.sub(rf"(?<![\w/\\.-]){re.escape(secret)}(?![\w/\\-]|\.\w)", REDACTED, text)
 
 
 def _redact_named(found: re.Match[str]) -> str:

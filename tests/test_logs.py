@@ -117,6 +117,19 @@ def test_values_of_secret_environment_variables_are_replaced(name: str, monkeypa
     assert redact("a short note") == "a short note"
 
 
+@pytest.mark.parametrize("word", ["recordings", "Recordings", "recordings2024", "RECORDINGS"])
+def test_a_common_word_of_the_environment_eats_no_paths(word: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is replaced where it stands alone; parts of paths and names are what they are."""
+    monkeypatch.setenv("VNC_PASSWORD", word)
+    for path in (f"/data/{word}/a.wav", f"{word}/a.wav", f"/data/{word}", f"{word}.jsonl", f"my-{word}", f"old_{word}"):
+        assert redact(path) == path
+        assert redact(f"{path}: no such file") == f"{path}: no such file"
+    assert redact(f"login with {word} failed") == "login with [redacted] failed"
+    assert redact(f"it said: '{word}'.") == "it said: '[redacted]'."
+    assert redact(f"https://me:{word}@host/{word}") == f"https://[redacted]@host/{word}"
+    assert redact({"vnc_password": word, "where": f"x/{word}"}) == {"vnc_password": "[redacted]", "where": f"x/{word}"}
+
+
 def test_a_long_text_costs_little() -> None:
     """Somebody else's text cannot keep the patterns busy."""
     start = time.process_time()

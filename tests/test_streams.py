@@ -9,11 +9,17 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from rich.progress import Task, TaskID
 
-from runyoro_ssl import streams
-from runyoro_ssl.logs import printable
+from runyoro_ssl import logs, streams
+from runyoro_ssl.bars import DescriptionColumn
+from runyoro_ssl.commands.ending import command
+from runyoro_ssl.errors import ConfigError
+from runyoro_ssl.logs import console
+from runyoro_ssl.redaction import printable
 from runyoro_ssl.streams import LastingFile
 
 
@@ -79,6 +85,50 @@ def test_a_full_disk_may_have_room_again() -> None:
 def test_control_characters_never_reach_a_terminal(text: str, shown: str) -> None:
     """They are shown as escapes; what people write stays."""
     assert printable(text) == shown
+
+
+NASTY = "\x1b]0;pwned\x07\u202e"
+
+
+def test_no_way_out_lets_a_control_character_through(
+    capfd: pytest.CaptureFixture[str], run_task: Callable[[str], tuple[int, str, str]], tmp_path: Path
+) -> None:
+    """Log lines and their keys, tables, lines to copy, bars, tracebacks, errors, and what the command line says."""
+    logs.configure()
+    values: dict[str, Any] = {f"key{NASTY}": NASTY, "path": Path(NASTY), "found": [NASTY, ValueError(NASTY)]}
+    logs.get_logger().info(f"a {NASTY}", **values)
+    logs.print_table(NASTY, [NASTY], [[NASTY]])
+    logs.print_lines([NASTY])
+    with console.capture() as drawn:
+        console.print(DescriptionColumn().render(_task(f"[red]{NASTY}")))
+
+    @command
+    def buggy() -> None:
+        raise LookupError(NASTY)
+
+    @command
+    def mistaken() -> None:
+        raise ConfigError(NASTY)
+
+    @command
+    def without_rights() -> None:
+        raise PermissionError(13, "Permission denied", NASTY)
+
+    for task in (buggy, mistaken, without_rights):
+        with pytest.raises(SystemExit):
+            task()
+    said = "".join(capfd.readouterr()) + drawn.get()
+    for words in (NASTY, f"train {NASTY}", f"train --{NASTY}", f"train --output-dir '{tmp_path}' --set 'x{NASTY}=1'"):
+        status, out, err = run_task(words)
+        assert status == 1
+        said += out + err
+    assert "\\x1b" in said
+    assert "[red]" in said
+    assert not {"\x1b", "\x07", "\u202e"} & {*said}
+
+
+def _task(description: str) -> Task:
+    return Task(TaskID(0), description, total=1, completed=0, _get_time=time.monotonic)
 
 
 PROGRAM = """

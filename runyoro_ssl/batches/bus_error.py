@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from runyoro_ssl.batches.prefetch import Builder
+from runyoro_ssl.redaction import printable
 
 FAULT = "SIGBUS: a file of the dataset could not be read"
 FOREVER_SEC = 1e6
@@ -43,7 +44,7 @@ def outlast_bus_errors(dataset_dir: Path) -> Iterator[None]:
             "--resume-from-checkpoint last\n"
         )
         faulthandler.dump_traceback(STDERR, all_threads=False)
-        os.write(STDERR, said.encode())
+        os.write(STDERR, printable(said).encode(errors="backslashreplace"))
         signal.signal(number, signal.SIG_DFL)
         signal.raise_signal(number)
 

@@ -10,6 +10,7 @@ from runyoro_ssl.bench.plain import parse
 from runyoro_ssl.bench.report import print_plain
 from runyoro_ssl.bench.run import resolve_settings, run_training_bench, save
 from runyoro_ssl.errors import RunyoroError
+from runyoro_ssl.redaction import printable
 
 
 def main() -> int:
@@ -19,7 +20,7 @@ def main() -> int:
     try:
         settings = resolve_settings(options)
     except RunyoroError as error:
-        print(f"error {error}", file=sys.stderr)  # noqa: T201
+        print(f"error {printable(str(error))}", file=sys.stderr)  # noqa: T201
         return 1
     rows = []
     for row in run_training_bench(settings):

@@ -9,6 +9,7 @@ import warnings
 from runyoro_ssl.bench.plain import parse, print_table
 from runyoro_ssl.check.options import CheckOptions, options_of_check, prepare_environment
 from runyoro_ssl.errors import RunyoroError
+from runyoro_ssl.redaction import printable
 
 
 def main() -> int:
@@ -17,7 +18,7 @@ def main() -> int:
     try:
         return _check(options)
     except RunyoroError as error:
-        print(f"error {error}", file=sys.stderr)  # noqa: T201
+        print(f"error {printable(str(error))}", file=sys.stderr)  # noqa: T201
         return 1
     except KeyboardInterrupt:
         print(f"interrupted; {options.json} has what was found", file=sys.stderr)  # noqa: T201

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from runyoro_ssl.commands.closing import command
 from runyoro_ssl.commands.own import EvaluateOptions
 from runyoro_ssl.config import ModelConfig
-from runyoro_ssl.errors import EvaluationError
+from runyoro_ssl.errors import CheckpointError, EvaluationError
 
 if TYPE_CHECKING:
     from runyoro_ssl.config import Config, FittedHardware
@@ -80,10 +80,9 @@ def hardware_for(config: Config, model: Path) -> FittedHardware:
     from runyoro_ssl.model.at_hand import look
     from runyoro_ssl.model.fit import ENOUGH_GAIN
     from runyoro_ssl.model.listener import to_listen
-    from runyoro_ssl.model.source import FROM_A_FOLDER
+    from runyoro_ssl.model.load import read_model_config
     from runyoro_ssl.option import AUTO
     from runyoro_ssl.resolve import check_device
-    from runyoro_ssl.torchaudio_compat import import_transformers
 
     device = config.hardware.device
     check_device(device)
@@ -91,9 +90,8 @@ def hardware_for(config: Config, model: Path) -> FittedHardware:
     if config.hardware.precision != AUTO:
         return to_listen(config.hardware)
     try:
-        shape: Any = import_transformers().AutoConfig.from_pretrained(model, **FROM_A_FOLDER)
-        at_hand = look(device, shape, asks_for_precision=True)
-    except (OSError, ValueError, AttributeError):  # whoever loads it says what is wrong
+        at_hand = look(device, read_model_config(str(model), model), asks_for_precision=True)
+    except CheckpointError:  # whoever loads it says what is wrong
         return to_listen(config.hardware)
     gains = at_hand.has_bf16 if device == "cuda" else (at_hand.bf16_gain or 0.0) >= ENOUGH_GAIN
     return to_listen(config.hardware, precision="bf16" if gains else "fp32")

@@ -12,7 +12,7 @@ from typing import Any, NoReturn, ParamSpec, TypeVar
 
 from runyoro_ssl.errors import RunyoroError
 from runyoro_ssl.processes import SIGNAL_EXIT
-from runyoro_ssl.redaction import redact
+from runyoro_ssl.redaction import printable
 from runyoro_ssl.streams import outlast_readers
 
 Parameters = ParamSpec("Parameters")
@@ -93,7 +93,7 @@ def end(message: str, *, status: int = EXIT_MENDABLE) -> NoReturn:
 def _report_bug() -> NoReturn:
     from runyoro_ssl import logs
 
-    sys.stderr.write(redact(traceback.format_exc()))
+    sys.stderr.write(printable(traceback.format_exc()))
     logs.console.print("[bold red]bug[/] this should not happen: please report it with the lines above", soft_wrap=True)
     sys.exit(EXIT_BUG)
 
@@ -101,7 +101,5 @@ def _report_bug() -> NoReturn:
 def _plain(message: str) -> str:
     """Redacted, on one line, with nothing that rich would take for markup."""
     from rich.markup import escape
-
-    from runyoro_ssl.logs import printable
 
     return escape(printable(" ".join(message.split())))

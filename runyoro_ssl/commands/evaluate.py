@@ -65,7 +65,7 @@ def evaluate(**given: Any) -> Evaluated:
     from runyoro_ssl.evaluate.record import TO_KEEP, write_evaluation
     from runyoro_ssl.evaluate.request import EvaluationRequest
     from runyoro_ssl.evaluate.run import evaluate as compare
-    from runyoro_ssl.model.source import load_sampling_rate
+    from runyoro_ssl.model.extractor import load_sampling_rate
     from runyoro_ssl.publish.report.write import write_report
 
     adapted = adapted_folder(options, is_given=bool(given.get("adapted")))

@@ -25,10 +25,11 @@ def memory_rows(config: Config) -> list[list[str]]:
     """
     from runyoro_ssl.model.at_hand import look
     from runyoro_ssl.model.checks import extractor_doubts
+    from runyoro_ssl.model.extractor import load_feature_extractor
     from runyoro_ssl.model.folder import check_folder
     from runyoro_ssl.model.load import UNREADABLE, load_model_config
     from runyoro_ssl.model.memory import BatchSettings, predict_memory
-    from runyoro_ssl.model.source import CONFIG, base_folder, cannot_load, load_feature_extractor
+    from runyoro_ssl.model.source import CONFIG, base_folder, cannot_load
     from runyoro_ssl.train.fitting import describe_run, fit
 
     name = config.model.model_name_or_path

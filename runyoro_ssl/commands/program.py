@@ -21,6 +21,7 @@ from invoke.tasks import Task
 
 from runyoro_ssl import __version__
 from runyoro_ssl.errors import ConfigError, did_you_mean, did_you_mean_option
+from runyoro_ssl.redaction import printable
 
 if TYPE_CHECKING:
     from runyoro_ssl.option import Option
@@ -83,14 +84,14 @@ class TaskProgram(Program):
         try:
             READ_TASKS(self)
         except ParseError as error:
-            raise Exit(self._explain(error), code=1) from None
+            raise Exit(printable(self._explain(error)), code=1) from None
 
     def parse_cleanup(self) -> None:
         """Do what --help and --list ask for. `--help TASK` of no task ends as a task that there is not."""
         try:
             super().parse_cleanup()
         except ParseError as error:
-            raise Exit(self._explain(error), code=1) from None
+            raise Exit(printable(self._explain(error)), code=1) from None
         except BrokenPipeError:  # `--help | head`: whoever read has seen enough; Python must not write the rest
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise Exit from None

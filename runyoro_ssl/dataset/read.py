@@ -17,6 +17,7 @@ from runyoro_ssl.dataset.content import FileContents, checksum, content_digest, 
 from runyoro_ssl.dataset.layout import CHECKSUM, CLIPS, FINGERPRINT, FORMAT
 from runyoro_ssl.devices import is_out_of_memory
 from runyoro_ssl.errors import DatasetError
+from runyoro_ssl.small_files import read_small
 
 STEP = 1 / 32768
 """Of int16 in [-1, 1]: a power of two, so that scaling is exact."""
@@ -35,7 +36,7 @@ def read_fingerprint(dataset_dir: Path) -> dict[str, Any]:
     if not dataset_dir.is_dir():
         raise DatasetError(f"{dataset_dir}: no such dataset; {remedy}")
     try:
-        fingerprint = json.loads(path.read_text(encoding="utf-8"))
+        fingerprint = json.loads(read_small(path))
     except FileNotFoundError:
         raise DatasetError(
             f"{dataset_dir}: not a prepared dataset (no {FINGERPRINT}); give the folder that `invoke prepare` wrote"

@@ -13,6 +13,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from runyoro_ssl.small_files import read_small
+
 MANIFEST = "MANIFEST.json"
 TEMPORARY = ".tmp-"
 TRASH = ".trash-"
@@ -95,7 +97,7 @@ def _read_manifest(folder: Path) -> dict[str, tuple[int, str]] | str:
     try:
         if not stat.S_ISDIR(folder.stat().st_mode):
             return "no such folder"
-        text = (folder / MANIFEST).read_text(encoding="utf-8")
+        text = read_small(folder / MANIFEST)
         manifest = json.loads(text)
         stated = manifest["files"]
         wanted = {str(name): (int(file["bytes"]), str(file["sha256"])) for name, file in stated.items()}
@@ -119,8 +121,11 @@ def _compare(folder: Path, name: str, num_bytes: int, digest: str) -> str | None
     if path.name != name:
         return f"is no file of the folder, though {MANIFEST} names it"
     try:
-        if path.stat().st_size != num_bytes:
-            return f"has {path.stat().st_size} bytes, {MANIFEST} says {num_bytes}"
+        found = path.stat()
+        if not stat.S_ISREG(found.st_mode):
+            return f"is no file, as {MANIFEST} says"
+        if found.st_size != num_bytes:
+            return f"has {found.st_size} bytes, {MANIFEST} says {num_bytes}"
         if sha256(path) != digest:
             return f"is damaged (its SHA-256 differs from {MANIFEST})"
     except OSError as error:

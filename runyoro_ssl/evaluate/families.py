@@ -9,7 +9,7 @@ from runyoro_ssl.evaluate.heard.clips import HeldOut, check_dataset_is_that_of, 
 from runyoro_ssl.evaluate.request import EvaluationRequest
 from runyoro_ssl.hub.known import SAMPLING_RATE
 from runyoro_ssl.logs import get_logger
-from runyoro_ssl.model.source import load_sampling_rate
+from runyoro_ssl.model.extractor import load_sampling_rate
 
 log = get_logger()
 

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from runyoro_ssl.errors import EvaluationError
-from runyoro_ssl.model.load import UNREADABLE
+from runyoro_ssl.model.load import UNREADABLE, read_model_config
 from runyoro_ssl.model.source import EXTRACTOR, FROM_A_FOLDER, cannot_load
 from runyoro_ssl.torchaudio_compat import import_transformers
 
@@ -53,7 +53,8 @@ def check_alike(parts: Sequence[tuple[Path, float]]) -> None:
     """Check by their settings alone, before anything is heard, that models are of shapes that mix.
 
     Raises:
-        EvaluationError: They are not, or have no settings that can be read.
+        EvaluationError: They are not.
+        CheckpointError: One has no settings that can be read.
     """
     _compare(parts, [_shape(model).state_dict() for model, _ in parts])
 
@@ -69,7 +70,7 @@ def _shape(folder: Path) -> Any:
     """A model of a folder's settings, without weights."""
     transformers = import_transformers()
     try:
-        settings = transformers.Wav2Vec2Config.from_pretrained(folder, **FROM_A_FOLDER)
+        settings = read_model_config(str(folder), folder)
         with torch.device("meta"):
             return transformers.Wav2Vec2ForPreTraining(settings)
     except UNREADABLE as error:
@@ -78,6 +79,7 @@ def _shape(folder: Path) -> Any:
 
 def _load(folder: Path) -> Any:
     """A Wav2Vec2ForPreTraining, with all of its head."""
+    read_model_config(str(folder), folder)
     try:
         model, info = import_transformers().Wav2Vec2ForPreTraining.from_pretrained(
             folder, dtype=torch.float32, output_loading_info=True, weights_only=True, **FROM_A_FOLDER

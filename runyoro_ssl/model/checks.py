@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Mapping
+from pathlib import Path
 from typing import Any
 
 from runyoro_ssl.errors import CheckpointError
 from runyoro_ssl.model.folder import explain_code, explain_type
 from runyoro_ssl.model.source import CONFIG
+from runyoro_ssl.model.weight_files import most_weights
 
 HEAD = ("quantizer.", "project_q.", "project_hid.")
 """Parameters that pre-training needs and a fine-tuned checkpoint lacks."""
@@ -28,12 +29,8 @@ DROPOUTS = (
     "feat_proj_dropout",
     "feat_quantizer_dropout",
 )
-LEAST = {
-    "num_negatives": (1, 100),
-    "contrastive_logits_temperature": (1e-6, 0.1),
-    "diversity_loss_weight": (0, 0.1),
-}
-"""Settings of the objective: the least that can train, and XLS-R's own value."""
+MOST_TIMES = 2
+"""So many times the weights of the files may a config.json ask for: then they are looked at one by one, when loaded."""
 USUAL_MASK_TIME_PROB = 0.05
 """transformers' own default of a config.json; what is masked here is `masking.mask_time_prob`."""
 
@@ -53,15 +50,32 @@ def _find_fault(config: Any) -> str | None:
         return "has an adapter (add_adapter), made for fine-tuning; give the base model"
     if getattr(config, "quantization_config", None):
         return f"is quantised (quantization_config in {CONFIG}), which cannot be trained: give the original"
-    for setting, (least, usual) in LEAST.items():
-        value = getattr(config, setting)
-        if not least <= value < math.inf:  # nor NaN
-            return f"has {setting} {value} in its {CONFIG}, where {least:g} is the least: mend it; XLS-R has {usual}"
     for setting in DROPOUTS:
         value = getattr(config, setting)
         if not 0 <= value < 1:
             return f"has {setting} {value}, which is no share from 0 to under 1: give --set model.{setting}=0.1"
     return None
+
+
+def check_size(name: str, num_weights: int, folder: Path) -> None:
+    """Refuse a model whose config.json asks for far more weights than the files beside it can hold.
+
+    Nothing of that size has been built by then. A folder without weights passes.
+
+    Args:
+        name: Of the model, for messages.
+        num_weights: What the configuration asks for, without the pre-training head, which files may lack.
+        folder: Where it stands.
+
+    Raises:
+        CheckpointError: Both numbers.
+    """
+    held = most_weights(folder)
+    if held is not None and num_weights > MOST_TIMES * held:
+        raise CheckpointError(
+            f'model "{name}" has a {CONFIG} that asks for {num_weights:,} weights; its files hold {held:,} at most: '
+            "one of the two is another model's, or was changed; give both of one model"
+        )
 
 
 def mend_config(config: Any) -> Any:

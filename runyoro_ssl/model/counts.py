@@ -12,6 +12,7 @@ from typing import Any, Literal
 import torch
 
 from runyoro_ssl.model.adapters import LAYERS, Adapters, is_of_adapter
+from runyoro_ssl.model.checks import HEAD
 from runyoro_ssl.torchaudio_compat import import_transformers
 
 OptimizerKind = Literal["adamw", "adamw-8bit"]
@@ -61,6 +62,12 @@ def count_weights(config: Any, adapters: Adapters | None = None) -> Counts:
     also = [math.prod(shape) for name, shape in shapes if adapters.learns(name)]
     frozen = sum(math.prod(shape) for name, shape in shapes if name.startswith(LAYERS) and len(shape) > 1)
     return Counts(parameters, sum(sides), frozen, (*sides, *also))
+
+
+def count_body(config: Any) -> int:
+    """Weights of the model of a Wav2Vec2Config but for its pre-training head, which it may lack."""
+    shapes = _shapes(config.to_json_string(use_diff=False))
+    return sum(math.prod(shape) for name, shape in shapes if not name.startswith(HEAD))
 
 
 @functools.lru_cache(maxsize=16)

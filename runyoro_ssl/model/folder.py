@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from runyoro_ssl.errors import CheckpointError
+from runyoro_ssl.model.bounds import find_absurd, shortly
 from runyoro_ssl.model.foreign import describe_adapter, describe_toolkit
 from runyoro_ssl.model.source import CONFIG, EXTRACTOR
-from runyoro_ssl.model.weight_files import PREFERENCE, describe_mistaken, find_weights_fault
+from runyoro_ssl.model.weight_files import PREFERENCE, describe_mistaken, find_weights_fault, is_listed
 
 PROCESSOR = "processor_config.json"
 """Where transformers 5 may write the feature extractor's settings instead."""
@@ -26,6 +27,8 @@ EXTRACTOR_SETTINGS = {
 }
 """The content of XLS-R's preprocessor_config.json; wav2vec2-base differs in `return_attention_mask`."""
 NAMES_SHOWN = 4
+MOST_SETTINGS_BYTES = 16 << 20
+"""Of a file of settings; those of models have some thousand."""
 SEE_TO_IT = "give yourself the right to read it, or see to the disk that it is on"
 
 
@@ -47,6 +50,37 @@ def check_folder(model_name_or_path: str, *, weights: bool = False) -> None:
             raise CheckpointError(f'model folder "{model_name_or_path}" {fault}')
     except OSError as error:
         raise CheckpointError(f'model "{model_name_or_path}" cannot be read: {error}; {SEE_TO_IT}') from None
+
+
+def check_settings(model_name: str, folder: Path) -> dict[str, Any]:
+    """Read the config.json of a model, of the hub or of a folder, and refuse it before anything is built by it.
+
+    Raises:
+        CheckpointError: It is no object of settings, of another type of model, asks for code, or has absurd numbers.
+    """
+    config = _read_object(folder / CONFIG)
+    fault = config if isinstance(config, str) else _find_config_fault(config)
+    if isinstance(config, str) or fault:
+        raise CheckpointError(f'model "{model_name}" {fault}')
+    return config
+
+
+def find_extractor(folder: Path) -> dict[str, Any] | str | None:
+    """The settings of a folder's feature extractor, where transformers 5 looks for them; None: there are none.
+
+    Where something is wrong with their file, what, in words. Raises OSError.
+    """
+    processor = _read_object(folder / PROCESSOR) if (folder / PROCESSOR).is_file() else {}
+    if isinstance(processor, str):
+        return processor
+    nested = processor.get("feature_extractor", processor.get("audio_processor"))
+    if nested is None and not is_listed(folder / EXTRACTOR):
+        return None
+    if not isinstance(nested, dict | None):
+        return f"has a {PROCESSOR} whose feature extractor is {shortly(nested)}, no object of settings: mend it"
+    settings = _read_object(folder / EXTRACTOR) if nested is None else nested
+    file = EXTRACTOR if nested is None else PROCESSOR
+    return settings if isinstance(settings, str) else explain_code(settings, file) or settings
 
 
 def _describe_file(path: Path) -> str:
@@ -95,25 +129,30 @@ def _read_object(path: Path) -> dict[str, Any] | str:
     """The object in a JSON file; or, in words, what is wrong with the file."""
     if fault := describe_mistaken(path):
         return fault
+    if (num_bytes := path.stat().st_size) > MOST_SETTINGS_BYTES:
+        return f"has a {path.name} of {num_bytes:,} bytes, which is no file of settings: download it anew"
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except UnicodeDecodeError:
         return f"has a {path.name} that is not in UTF-8: save it so, or download it anew"
-    except json.JSONDecodeError as error:
-        where = f"{error.msg} at line {error.lineno}, column {error.colno}"
-        return f"has a {path.name} that is no JSON ({where}): mend it, or download it anew"
-    except RecursionError:
-        return f"has a {path.name} that is no JSON (nested too deeply): download it anew"
+    except (ValueError, RecursionError) as error:
+        return f"has a {path.name} that is no JSON ({_why_no_json(error)}): mend it, or download it anew"
     if not isinstance(value, dict):
         return f"has a {path.name} that holds {type(value).__name__}, not an object of settings: download it anew"
     return value
+
+
+def _why_no_json(error: ValueError | RecursionError) -> str:
+    if isinstance(error, json.JSONDecodeError):
+        return f"{error.msg} at line {error.lineno}, column {error.colno}"
+    return "nested too deeply" if isinstance(error, RecursionError) else "a number of thousands of digits"
 
 
 def _find_config_fault(config: Mapping[str, Any]) -> str | None:
     kind = config.get("model_type")
     if not isinstance(kind, str):
         return f'names no model_type in {CONFIG} (seen: {kind!r}); a wav2vec 2.0 model has "model_type": "wav2vec2"'
-    return explain_type(kind) or explain_code(config, CONFIG)
+    return explain_type(kind) or explain_code(config, CONFIG) or find_absurd(config)
 
 
 def explain_type(kind: str) -> str | None:
@@ -133,16 +172,17 @@ def explain_code(settings: Mapping[str, Any], file: str) -> str | None:
     return f"brings code of its own (auto_map in {file}), which is never run here; if it needs none, remove that entry"
 
 
+def explain_shadow(settings: Mapping[str, Any], file: str, kind: type) -> str | None:
+    """Say that a setting has the name of something that a class of transformers does, and would stand in its place."""
+    shadow = next((name for name in settings if name.startswith("__") or callable(getattr(kind, name, None))), None)
+    return shadow and f"has {shadow} in its {file}, which is no setting of a {kind.__name__}: remove it"
+
+
 def _find_extractor_fault(folder: Path, config: Mapping[str, Any]) -> str | None:
-    path = folder / EXTRACTOR
-    if not path.is_file() and not path.is_symlink():
-        nested = (folder / PROCESSOR).is_file() and _read_object(folder / PROCESSOR)
-        is_there = isinstance(nested, dict) and {"feature_extractor", "audio_processor"} & nested.keys()
-        return None if is_there else _explain_missing_extractor(folder, config)
-    settings = _read_object(path)
-    if isinstance(settings, str):
-        return settings
-    return explain_code(settings, EXTRACTOR)
+    settings = find_extractor(folder)
+    if settings is None:
+        return _explain_missing_extractor(folder, config)
+    return settings if isinstance(settings, str) else None
 
 
 def _explain_missing_extractor(folder: Path, config: Mapping[str, Any]) -> str:

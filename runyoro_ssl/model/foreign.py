@@ -6,6 +6,8 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+from runyoro_ssl.small_files import read_small
+
 SIGNS = {
     "fairseq2": (b"encoder_frontend.", b"final_target_proj."),
     "fairseq": (b"post_extract_proj.", b"encoder.pos_conv.0.", b"w2v_encoder."),
@@ -54,7 +56,7 @@ def describe_adapter(folder: Path) -> str | None:
     if not (folder / ADAPTER).is_file():
         return None
     try:
-        base = json.loads((folder / ADAPTER).read_text(encoding="utf-8")).get("base_model_name_or_path")
+        base = json.loads(read_small(folder / ADAPTER)).get("base_model_name_or_path")
     except (ValueError, AttributeError):
         base = None
     return (

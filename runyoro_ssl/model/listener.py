@@ -10,10 +10,10 @@ import torch
 
 from runyoro_ssl.config import FittedHardware, HardwareConfig, ModelConfig
 from runyoro_ssl.model.allocator import limit_program_caches
+from runyoro_ssl.model.extractor import load_feature_extractor
 from runyoro_ssl.model.forward import encode
 from runyoro_ssl.model.frames import Frames
 from runyoro_ssl.model.load import draw_model, load_whatever_head
-from runyoro_ssl.model.source import load_feature_extractor
 from runyoro_ssl.option import AUTO
 
 HALVES = {"bf16": torch.bfloat16, "fp16": torch.float16}

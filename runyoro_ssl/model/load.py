@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from importlib import import_module
+from pathlib import Path
 from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any
 
@@ -14,9 +15,10 @@ from safetensors import SafetensorError
 
 from runyoro_ssl.errors import CheckpointError
 from runyoro_ssl.model.attention import use_fast_attention
-from runyoro_ssl.model.checks import DROPOUTS, check_config, check_keys, mend_config
+from runyoro_ssl.model.checks import DROPOUTS, check_config, check_keys, check_size, mend_config
+from runyoro_ssl.model.counts import count_body
 from runyoro_ssl.model.draws import derive_seed
-from runyoro_ssl.model.folder import SEE_TO_IT, check_folder
+from runyoro_ssl.model.folder import SEE_TO_IT, check_folder, check_settings, explain_shadow
 from runyoro_ssl.model.precision import cast_once
 from runyoro_ssl.model.source import CONFIG, FROM_A_FOLDER, base_folder, cannot_load
 from runyoro_ssl.model.trial import check_forward, check_values
@@ -167,14 +169,26 @@ def load_model_config(config: ModelConfig) -> Any:
     Raises:
         CheckpointError: It cannot be reached or read, or is no wav2vec 2.0 model's.
     """
-    name = config.model_name_or_path
+    return read_model_config(config.model_name_or_path, base_folder(config, "config"), **_overrides(config))
+
+
+def read_model_config(name: str, folder: Path, **overrides: float) -> Any:
+    """The Wav2Vec2Config in a folder, held to what a model of speech can be, and to the weights that lie beside it.
+
+    Raises:
+        CheckpointError: As `load_model_config`.
+    """
     try:
-        folder = base_folder(config, "config")
-        base = import_transformers().AutoConfig.from_pretrained(folder, **FROM_A_FOLDER, **_overrides(config))
+        settings = check_settings(name, folder)
+        kind = import_transformers().Wav2Vec2Config
+        if fault := explain_shadow(settings, CONFIG, kind):
+            raise CheckpointError(f'model "{name}" {fault}')
+        base = kind.from_pretrained(folder, **FROM_A_FOLDER, **overrides)
+        check_config(name, base)
+        check_size(name, count_body(mend_config(base)), folder)
     except UNREADABLE as error:
         raise CheckpointError(cannot_load(name, CONFIG, error)) from None
-    check_config(name, base)
-    return mend_config(base)
+    return base
 
 
 def _overrides(config: ModelConfig) -> dict[str, float]:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from runyoro_ssl.model.foreign import describe_adapter, describe_toolkit, toolkit_of
 from runyoro_ssl.model.source import WEIGHTS
+from runyoro_ssl.small_files import read_small
 
 PICKLED = "pytorch_model.bin"
 INDEX = ".index.json"
@@ -28,13 +29,15 @@ OTHER_FORMS = {
 OF_TRAINER = ("training_args", "optimizer", "scheduler", "scaler")
 UNFINISHED = ("*.incomplete", "*.part", "*.crdownload", "*.download", "*.aria2")
 LENGTH = struct.Struct("<Q")
-MOST_HEADER_BYTES = 100_000_000
-"""Of a safetensors file: what the format's own reader takes."""
+MOST_HEADER_BYTES, MOST_NAMES_BYTES = 100_000_000, 4 << 20
+"""Of a safetensors file: what the format's own reader takes; and what is taken here: XLS-R-2B names 0.1 MB."""
+WEIGHT_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
+"""By the type of a number, as safetensors names it."""
 
 
 def find_weights_fault(folder: Path) -> str | None:
     """What is wrong with the weights of a folder, or None: the file, what was seen, what to do."""
-    chosen = next((path for name in PREFERENCE if _is_listed(path := folder / name)), None)
+    chosen = next((path for name in PREFERENCE if is_listed(path := folder / name)), None)
     if chosen is None:
         return _describe_without_weights(folder)
     if fault := describe_mistaken(chosen):
@@ -53,7 +56,18 @@ def find_weights_fault(folder: Path) -> str | None:
     return next((fault for name in shards if (fault := _find_file_fault(folder / name))), None)
 
 
-def _is_listed(path: Path) -> bool:
+def most_weights(folder: Path) -> int | None:
+    """How many weights the files of a folder can hold, by their bytes; None: it has no such files."""
+    chosen = next((path for name in PREFERENCE if (path := folder / name).is_file()), None)
+    if chosen is None:
+        return None
+    shards = _read_index(chosen) if chosen.name.endswith(INDEX) else [chosen.name]
+    files = [folder / name for name in shards] if isinstance(shards, list) else []
+    return sum(path.stat().st_size for path in files if path.is_file()) // min(WEIGHT_BYTES.values())
+
+
+def is_listed(path: Path) -> bool:
+    """Whether a folder has something of this name, a link that leads nowhere among them."""
     return path.exists() or path.is_symlink()
 
 
@@ -63,6 +77,8 @@ def describe_mistaken(path: Path) -> str | None:
         return f"has a {path.name} that is a link to {path.readlink()}, which is not there: copy the files themselves"
     if path.is_dir():
         return f"has a folder named {path.name} in place of that file: download it anew"
+    if path.exists() and not path.is_file():
+        return f"has a {path.name} that is a pipe or a device, in place of that file: download it anew"
     return _describe_content(path) if path.is_file() else None
 
 
@@ -87,7 +103,7 @@ def _describe_content(path: Path) -> str | None:
 def _read_index(path: Path) -> list[str] | str:
     """The shards that an index names; or, in words, what is wrong with it."""
     try:
-        shards = sorted(set(json.loads(path.read_text(encoding="utf-8"))["weight_map"].values()))
+        shards = sorted(set(json.loads(read_small(path))["weight_map"].values()))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return f"has a {path.name} that names no shards (no JSON object with a weight_map): download it anew"
     outside = [name for name in shards if not isinstance(name, str) or Path(name).name != name]
@@ -105,7 +121,7 @@ def _find_file_fault(path: Path) -> str | None:
 
 
 def _find_safetensors_fault(path: Path) -> str | None:
-    """Compare a file's length with what its header says of it."""
+    """Compare a file's length with what its header says of it, and that with what tensors of speech models can be."""
     size = path.stat().st_size
     with path.open("rb") as file:
         head = file.read(LENGTH.size)
@@ -115,11 +131,19 @@ def _find_safetensors_fault(path: Path) -> str | None:
         return f"has a {path.name} that is cut short ({size:,} bytes): copy or download it anew"
     if header[:1] != b"{":
         return f"has a {path.name} that is no safetensors file ({size:,} bytes): download it anew"
+    if len(header) > MOST_NAMES_BYTES:
+        return f"has a {path.name} with {len(header):,} bytes of names, as no model of speech has: download it anew"
     try:
-        tensors = [value for name, value in json.loads(header).items() if name != "__metadata__"]
-        end = LENGTH.size + length + max((tensor["data_offsets"][1] for tensor in tensors), default=0)
-    except (ValueError, KeyError, TypeError, IndexError, RecursionError):
+        tensors = {name: value for name, value in json.loads(header).items() if name != "__metadata__"}
+        end = LENGTH.size + length + max((tensor["data_offsets"][1] for tensor in tensors.values()), default=0)
+        kinds = {str(tensor["dtype"]): name for name, tensor in tensors.items()}
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError):
         return f"has a damaged {path.name} (its list of tensors cannot be read): download it anew"
+    if others := sorted(kinds.keys() - WEIGHT_BYTES.keys()):
+        return (
+            f"has a {path.name} with numbers of type {others[0]} ({kinds[others[0]]}), where weights to train are "
+            f"{', '.join(WEIGHT_BYTES)}: give the original, in one of these"
+        )
     return None if size == end else _explain_length(path, size, end)
 
 

@@ -35,6 +35,16 @@ def as_name(value: Any) -> Any:
 Name = Annotated[Annotated[str, Field(max_length=MAX_CHARACTERS)] | None, BeforeValidator(as_name)]
 
 
+def _no_switch(value: Any) -> Any:
+    """A value that is neither true nor false, which would else be 1 and 0 seconds."""
+    if isinstance(value, bool):
+        raise ValueError("expected seconds")  # noqa: TRY004 - pydantic's own, for what is of no use
+    return value
+
+
+NumberOfSeconds = Annotated[float, BeforeValidator(_no_switch)]
+
+
 class ManifestEntry(BaseModel):
     """One line of a manifest, without secrets. Other fields are kept in `model_extra` and carried into the dataset."""
 
@@ -42,9 +52,9 @@ class ManifestEntry(BaseModel):
 
     audio_filepath: str = Field(min_length=1, max_length=MAX_CHARACTERS)
     """Absolute, or relative to the manifest; as the file system has it, where it was found. `source` is for reports."""
-    duration: float = Field(gt=0, le=MAX_SECONDS)
+    duration: NumberOfSeconds = Field(gt=0, le=MAX_SECONDS)
     """Seconds."""
-    offset: float | None = Field(default=None, ge=0, le=MAX_SECONDS)
+    offset: NumberOfSeconds | None = Field(default=None, ge=0, le=MAX_SECONDS)
     """Seconds into the file; None: from its start."""
     recording: Name = None
     speaker: Name = None

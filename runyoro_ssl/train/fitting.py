@@ -14,12 +14,13 @@ from runyoro_ssl.errors import ConfigError, TrainingError
 from runyoro_ssl.logs import get_logger
 from runyoro_ssl.model.allocator import limit_program_caches
 from runyoro_ssl.model.at_hand import AtHand, look
+from runyoro_ssl.model.extractor import load_feature_extractor
 from runyoro_ssl.model.fit import OPEN, RunAtHand, decide, needed_bytes
 from runyoro_ssl.model.folder import check_folder
 from runyoro_ssl.model.load import load_model_config
 from runyoro_ssl.model.memory import BatchSettings
 from runyoro_ssl.model.precision import check_precision
-from runyoro_ssl.model.source import load_feature_extractor, pin_base
+from runyoro_ssl.model.source import pin_base
 from runyoro_ssl.option import AUTO
 from runyoro_ssl.processes import gather_over_processes
 from runyoro_ssl.resolve import check_device

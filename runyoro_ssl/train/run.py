@@ -14,6 +14,7 @@ from runyoro_ssl.disk.durable import sweep
 from runyoro_ssl.disk.lock import FolderLock
 from runyoro_ssl.errors import TrainingError
 from runyoro_ssl.logs import get_logger, print_table
+from runyoro_ssl.model.source import RUN_FILE
 from runyoro_ssl.plugin.manager import Plugins
 from runyoro_ssl.plugin.spec import LoggingBackend
 from runyoro_ssl.processes import is_lost_process
@@ -124,7 +125,8 @@ def _begin(run: TrainingRun, start: Start) -> None:
     """Put the output folder in order, and say what this run is."""
     config, output_dir = run.config.train, run.config.train.output_dir
     if run.accelerator.is_main_process:
-        sweep(output_dir)
+        if (output_dir / RUN_FILE).exists():  # else what is hidden there is not of a run
+            sweep(output_dir)
         if start.path is not None:
             bring_in(output_dir, start.path, run.step)
         set_aside_later(output_dir, run.step)

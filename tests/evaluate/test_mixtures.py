@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 from conftest import build_tiny_model, transformers
-from runyoro_ssl.errors import EvaluationError
+from runyoro_ssl.errors import RunyoroError
 from runyoro_ssl.evaluate.mixtures import average, interpolation, mixed
 
 
@@ -37,6 +37,6 @@ def test_models_that_do_not_mix(tmp_path: Path) -> None:
     one = build_tiny_model(tmp_path / "one")
     wide = build_tiny_model(tmp_path / "wide", intermediate_size=128)
     deep = build_tiny_model(tmp_path / "deep", num_hidden_layers=3)
-    for other, said in ((wide, "other weights"), (deep, "other weights"), (tmp_path, "cannot read the model")):
-        with pytest.raises(EvaluationError, match=said), mixed(interpolation(one, other, 0.5)):
+    for other, said in ((wide, "other weights"), (deep, "other weights"), (tmp_path, "cannot read config.json")):
+        with pytest.raises(RunyoroError, match=said), mixed(interpolation(one, other, 0.5)):
             pass

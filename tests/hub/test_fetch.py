@@ -23,8 +23,9 @@ from runyoro_ssl.hub.fetch import _ask, fetched_folder
 from runyoro_ssl.hub.known import KNOWN, pinned_revision
 from runyoro_ssl.hub.place import cache_folder, hub_reachable, repository_folder
 from runyoro_ssl.hub.transfer import part_of
+from runyoro_ssl.model.extractor import load_sampling_rate
 from runyoro_ssl.model.load import load_model
-from runyoro_ssl.model.source import load_sampling_rate, pin_base
+from runyoro_ssl.model.source import pin_base
 from runyoro_ssl.plugin.manager import load_plugins
 from runyoro_ssl.prepare.manifest import read_manifest
 from runyoro_ssl.prepare.shards.job import describe_job
@@ -384,7 +385,7 @@ class TestPickles:
     def test_one_that_holds_more_is_refused(self, tiny_model: Path, tmp_path: Path) -> None:
         """And none of its code is run."""
         as_on_the_hub(tmp_path, tiny_model)
-        torch.save({"x": _Trap(tmp_path / "sprung")}, tmp_path / BIN)
+        torch.save({"x": _Trap(tmp_path / "sprung"), "y": torch.zeros(50_000)}, tmp_path / BIN)
         with pytest.raises(CheckpointError, match="more than weights"):
             load_model(ModelConfig(model_name_or_path=str(tmp_path)), PLAIN)
         assert not (tmp_path / "sprung").exists()

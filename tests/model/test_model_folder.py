@@ -13,9 +13,9 @@ import pytest
 from conftest import PLAIN, build_tiny_model
 from runyoro_ssl.config import ModelConfig
 from runyoro_ssl.errors import CheckpointError
+from runyoro_ssl.model.extractor import load_feature_extractor
 from runyoro_ssl.model.folder import EXTRACTOR_SETTINGS, check_folder
 from runyoro_ssl.model.load import load_model
-from runyoro_ssl.model.source import load_feature_extractor
 from support.model_faults import (
     CONFIG,
     EXTRACTOR,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -14,7 +15,8 @@ import pytest
 
 from conftest import ROOT
 from runyoro_ssl.errors import CheckpointError
-from runyoro_ssl.model.source import CONFIG, EXTRACTOR, load_feature_extractor, load_sampling_rate
+from runyoro_ssl.model.extractor import load_feature_extractor, load_sampling_rate
+from runyoro_ssl.model.source import CONFIG, EXTRACTOR
 
 
 @pytest.mark.parametrize(
@@ -46,8 +48,25 @@ def test_sampling_rate_is_that_of_the_extractor(tiny_model: Path, tmp_path: Path
 def test_sampling_rate_needs_no_transformers(tiny_model: Path) -> None:
     """Preparing recordings does not wait for it."""
     code = (
-        "import sys; from runyoro_ssl.model.source import load_sampling_rate\n"
+        "import sys; from runyoro_ssl.model.extractor import load_sampling_rate\n"
         "assert load_sampling_rate(sys.argv[1]) == 16_000\n"
         "assert not {'torch', 'transformers'} & sys.modules.keys()"
     )
     subprocess.run([sys.executable, "-c", code, str(tiny_model)], cwd=ROOT, check=True)
+
+
+def test_caches_that_are_nowhere_are_not_the_models_fault(tiny_model: Path) -> None:
+    """Where no library finds a place for its files, the line names that place, and what to set."""
+    nowhere = dict.fromkeys(("HOME", "HF_HOME", "XDG_CACHE_HOME", "TORCHINDUCTOR_CACHE_DIR", "TMPDIR"), "/proc/nope")
+    doctor = f"doctor --profile cpu-smoke --model-name-or-path {tiny_model}"
+    done = subprocess.run(
+        [sys.executable, "-m", "runyoro_ssl", *doctor.split()],
+        cwd=ROOT,
+        env={**os.environ, **nowhere},
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1, done.stderr
+    assert done.stderr.startswith("error /proc/nope: No such file or directory; a library keeps files there")
+    assert "TORCHINDUCTOR_CACHE_DIR" in done.stderr

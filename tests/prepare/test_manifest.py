@@ -26,6 +26,8 @@ GOOD = '{"audio_filepath": "a.wav", "duration": 2.5, "village": "Hoima"}'
         ('{"audio_filepath": "a.wav", "duration": 1, "village": "\\ud800"}', "line 2: holds half a character"),
         ('{"audio_filepath": "a.wav", "duration": -1}', r"line 2: duration is '-1'.*greater than 0"),
         ('{"audio_filepath": "a.wav", "duration": NaN}', r"line 2: duration is 'nan'"),
+        ('{"audio_filepath": "a.wav", "duration": true}', "line 2: duration is 'True', value error, expected seconds"),
+        ('{"audio_filepath": "a.wav", "duration": 1, "offset": false}', "line 2: offset is 'False'"),
         ('{"audio_filepath": "a.wav"}', r'line 2: no "duration"'),
         ('{"duration": 1}', r'line 2: no "audio_filepath"'),
         ('{"audio_filepath": "a.wav", "duration": 1', "line 2: not JSON"),

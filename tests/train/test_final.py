@@ -100,3 +100,13 @@ def spoil(checkpoint: Path) -> None:
         for name, content in files.items():
             (folder / name).write_bytes(content)
         (folder / STATE).write_text(json.dumps({**state, "concerns": [NOT_FINITE]}))
+
+
+def test_what_is_hidden_in_a_folder_that_is_no_run_stays(train_config: Callable[..., Config], tmp_path: Path) -> None:
+    """Names like those of what a kill leaves are somebody else's, where no run was."""
+    output_dir = tmp_path / "out"
+    (output_dir / ".trash-mine").mkdir(parents=True)
+    (output_dir / ".tmp-mine").write_text("x")
+    run(train_config("out", "train.max_steps=1"))
+    assert (output_dir / ".trash-mine").is_dir()
+    assert (output_dir / ".tmp-mine").read_text() == "x"

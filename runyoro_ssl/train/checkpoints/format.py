@@ -23,6 +23,7 @@ from runyoro_ssl.errors import CheckpointError
 from runyoro_ssl.machine import available_memory
 from runyoro_ssl.model.adapters import trained_weights
 from runyoro_ssl.model.merging import plain_weights
+from runyoro_ssl.small_files import read_small
 from runyoro_ssl.train.checkpoints.shards import (
     OPTIMIZER_SHARDS,
     has_parts,
@@ -180,7 +181,7 @@ def load_state(folder: Path) -> dict[str, Any]:
         CheckpointError: Another version of this toolkit wrote it, or something else did.
     """
     try:
-        state = json.loads((folder / STATE).read_text(encoding="utf-8"))
+        state = json.loads(read_small(folder / STATE))
     except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{folder / STATE} is no JSON ({error}); {other_checkpoint(folder)}") from None
     if not isinstance(state, dict):

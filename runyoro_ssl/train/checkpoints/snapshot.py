@@ -10,14 +10,17 @@ from typing import Any
 
 import torch
 
+from runyoro_ssl.errors import CheckpointError
 from runyoro_ssl.evaluate.metrics import Totals
 from runyoro_ssl.processes import gather_over_processes
 from runyoro_ssl.redaction import redact
 from runyoro_ssl.train.checkpoints.format import (
+    STATE,
     Snapshot,
     load_generators,
     load_optimizer,
     num_updates,
+    other_checkpoint,
     take_sharded_snapshot,
     take_snapshot,
 )
@@ -98,6 +101,18 @@ def _to_the_checkpoint(run: TrainingRun, checkpoint: Path, state: Mapping[str, A
         restore_generators(states, run.accelerator.device)
     run.step, run.epoch = state["step"], state["epoch"]
     run.base_model, run.base_revision = state["base_model"], state.get("base_revision")
-    run.meter.window = Totals.from_json(state["window"])
+    run.meter.window = _window_of(run, checkpoint, state)
     # Memory that ran short since then does not come back; and parts decide what is drawn.
     run.stepper.num_parts = max(run.stepper.num_parts, state["num_parts"])
+
+
+def _window_of(run: TrainingRun, checkpoint: Path, state: Mapping[str, Any]) -> Totals:
+    """What was counted since the last log line. Raises CheckpointError where it is of another number of codes."""
+    window, model = Totals.from_json(state["window"]), run.model.config
+    codes = (model.num_codevector_groups, model.num_codevectors_per_group)
+    if window.code_mass is not None and window.code_mass.shape != codes:
+        raise CheckpointError(
+            f"{checkpoint / STATE}: window.code_mass is of {tuple(window.code_mass.shape)}, the model's of {codes}; "
+            f"{other_checkpoint(checkpoint)}"
+        )
+    return window

@@ -30,8 +30,9 @@ from runyoro_ssl.train.checkpoints.format import STATE, other_checkpoint, writte
 from runyoro_ssl.train.health.journal import MAX_ROLLBACKS
 from runyoro_ssl.train.health.state import HealthState, Learned, Recent
 
-Size = Annotated[FiniteFloat, Field(gt=0)]
-MAX_LENGTHS, MAX_PARTS = 1000, 1 << 20
+Size = Annotated[FiniteFloat, Field(ge=1, le=1e10)]
+"""Samples: 1e10 are a week of speech in one step."""
+MAX_LENGTHS, MAX_PARTS, MAX_CLIPS = 1000, 1 << 20, 1_000_000
 MEASURES = ("step", "eval/objective", "eval/contrastive_loss", "eval/chance_loss")
 """Of a validation: what is compared with later ones."""
 MAX_SHOWN = 60
@@ -47,8 +48,8 @@ class _Part(BaseModel):
 class _Plan(_Part):
     batch_samples: Size
     update_samples: Size
-    clips_per_batch: PositiveInt | None = None
-    batches_per_update: PositiveInt | None = None
+    clips_per_batch: Annotated[int, Field(ge=1, le=MAX_CLIPS)] | None = None
+    batches_per_update: Annotated[int, Field(ge=1, le=MAX_CLIPS)] | None = None
     num_lengths: Annotated[int, Field(ge=0, le=MAX_LENGTHS)] = 0
 
 

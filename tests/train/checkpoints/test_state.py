@@ -35,6 +35,8 @@ ABSURD: list[tuple[str, Any, str]] = [
     ("plan.more", 1, "its plan of batches has more, not known here"),
     ("plan.update_samples", 0, "plan.update_samples is 0"),
     ("plan.batch_samples", float("inf"), "plan.batch_samples is inf"),
+    ("plan.batch_samples", 1e18, "plan.batch_samples is 1e"),
+    ("plan.clips_per_batch", 10**18, "plan.clips_per_batch is 10+"),
     ("plan.num_lengths", 10**9, "plan.num_lengths is 10+"),
     ("plan.batches_per_update", 0, "plan.batches_per_update is 0"),
     ("health", None, "health is None"),
