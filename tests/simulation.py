@@ -72,15 +72,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--updates", type=int, default=100_000)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--often", type=float, default=1.0, help="faults so many times as often as usual")
+    parser.add_argument("--quiet", type=float, default=QUIET_SHARE, help="share of the updates without pre-emption")
     parser.add_argument("--folder", type=Path, help="keeps the run, its log and the ledger; must not exist")
     given = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory(prefix="runyoro-simulation-") as scratch:
         folder = given.folder or Path(scratch) / "simulation"
         folder.mkdir()
-        simulation = Simulation(folder, given.updates, given.seed, given.often)
+        simulation = Simulation(folder, given.updates, given.seed, often=given.often, quiet=given.quiet)
         simulation.run()
         for what, value in simulation.rows():
-            print(f"{what:<52} {value}")  # noqa: T201 - the result
+            print(f"{what:<58} {value}")  # noqa: T201 - the result
         for problem in simulation.audit.wrong[:20]:
             print(f"wrong: {problem}")  # noqa: T201 - the result
     return int(bool(simulation.audit.wrong))
@@ -89,9 +90,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 class Simulation:
     """A run from its first update to its last, through all that is drawn for it."""
 
-    def __init__(self, folder: Path, num_updates: int, seed: int, often: float = 1.0) -> None:
+    def __init__(self, folder: Path, num_updates: int, seed: int, *, often: float, quiet: float) -> None:
         self._began = time.monotonic()
         self._num_updates, self._draw = num_updates, random.Random(seed)  # noqa: S311 - chance, no secret
+        self._quiet_from = (1 - quiet) * num_updates
         self._faults = Faults.draw(num_updates, seed, often=often)
         config = prepare(folder, num_updates)
         ledger = Ledger(folder / "ledger")
@@ -109,9 +111,8 @@ class Simulation:
 
     def run(self) -> None:
         """Start processes until one comes to the end."""
-        quiet_from = (1 - QUIET_SHARE) * self._num_updates
         for _ in range(MOST_LIVES):
-            life = self._machine.live(may_be_ended=self._reference.step < quiet_from)
+            life = self._machine.live(may_be_ended=self._reference.step < self._quiet_from)
             self._lives.append(life)
             self.audit.look(life)
             if len(self._lives) % TOLD == 0:
@@ -121,6 +122,9 @@ class Simulation:
             self._clock.pass_by(
                 REFUSED_SEC if life.status == REFUSED else self._draw.uniform(*RATES["pre-emption"].lasts)
             )
+        if self._lives[-1].status != FINISHED:
+            self.audit.wrong.append("the run did not come to its end")
+            return
         self.audit.finish()
         self._check_readers()
         self._check_memory()

@@ -11,7 +11,7 @@ import pytest
 from simulated.reference import Lineage
 from support.forked import FORKED
 
-UPDATES, OFTEN = 600, 10.0
+UPDATES, OFTEN = 600, 8.0
 """Of the short form, and how much oftener faults come in it: of each kind there are some."""
 
 
@@ -37,7 +37,7 @@ def test_run_keeps_its_promises_on_a_simulated_machine(tmp_path: Path) -> None:
     """Pre-empted, out of disk, hung, asleep, without numbers: each update is learned once, in order, to the bit."""
     said = finish(["--updates", str(UPDATES), "--seed", "3", "--often", str(OFTEN)], tmp_path / "log")
     found = {
-        what.strip(): value.split(";") for line in said.splitlines() if (what := line[:52]) and (value := line[52:])
+        what.strip(): value.split(";") for line in said.splitlines() if (what := line[:58]) and (value := line[58:])
     }
     assert int(found["alarms; roll-backs"][1]) == 2
     assert int(found["calls that a full disk refused"][0]) > 0

@@ -15,7 +15,6 @@ from runyoro_ssl.train.checkpoints.format import PREFIX
 from runyoro_ssl.train.checkpoints.listing import list_checkpoints
 from runyoro_ssl.train.disk_space import folder_bytes
 from runyoro_ssl.train.health import journal
-from runyoro_ssl.train.intervals import SAVE_SEC as SAVE_EVERY_SEC
 from runyoro_ssl.train.intervals import Intervals
 from simulated.disk import KILLED
 from simulated.faults import GRACE_SEC, SAVE_SEC, STEP_SEC, STEP_SPREAD, Span
@@ -25,7 +24,10 @@ from simulated.reference import Lineage, Reference
 from support.trainer import damaged
 
 LONGEST_STEP_SEC = STEP_SEC * (1 + STEP_SPREAD)
+PROMISED_SEC = 15 * 60.0
+"""What a power cut may cost at most, as README has it."""
 RETRY_SEC = 60.0
+"""After so long a checkpoint that found the disk full is tried again."""
 MOST_CHECKPOINTS = 3
 """Beside those of `--save-total-limit`: the best, the last healthy one, that from before codes became fewer."""
 
@@ -37,11 +39,9 @@ class Counts:
     lives: Counter[int] = field(default_factory=Counter)
     happened: Counter[str] = field(default_factory=Counter)
     computed: int = 0
-    lost: list[int] = field(default_factory=list)
-    """Updates that each killed process lost."""
     lost_sec: list[float] = field(default_factory=list)
+    """Of learning that each killed process lost, while the disk had room."""
     after_signal_sec: list[float] = field(default_factory=list)
-    waited_sec: float = 0.0
     most_names: int = 0
     most_bytes: int = 0
     most_mib: float = 0.0
@@ -128,17 +128,15 @@ class Audit:
             self._say(life, f"{len(lost)} updates after checkpoint {newest} are lost, and it ended by itself")
         if life.status not in (KILLED, REFUSED):
             return
-        if entries:
-            self.counts.lost.append(len(lost))
-            self.counts.lost_sec.append(lost_sec)
         if lost and self._was_full(lost[0].time - 2 * SAVE_SEC - RETRY_SEC, life.ended):
-            self.counts.happened["lost more, for the disk was full"] += lost_sec > SAVE_EVERY_SEC
             return
+        if entries:
+            self.counts.lost_sec.append(lost_sec)
         if life.status == REFUSED and lost:
             self._say(life, f"{len(lost)} updates are lost by an error")
-        most = min(SAVE_EVERY_SEC / STEP_SEC, self._intervals.save) + 2 * SAVE_SEC / STEP_SEC + 2
+        most = min(PROMISED_SEC / STEP_SEC, self._intervals.save) + 2 * SAVE_SEC / STEP_SEC + 2
         span = life.ended - lost[0].time if lost else 0.0
-        if len(lost) > most and span > SAVE_EVERY_SEC + SAVE_SEC + LONGEST_STEP_SEC:
+        if len(lost) > most and span > PROMISED_SEC + SAVE_SEC + LONGEST_STEP_SEC:
             self._say(life, f"{len(lost)} updates of {span:.0f} s are lost after checkpoint {newest}")
 
     def _course_began(self, entries: list[Entry]) -> float:
@@ -220,7 +218,8 @@ def wrong_lines(out: Path, reference: Reference, intervals: Intervals) -> list[s
             continue
         if step <= last:
             wrong.append(f"{METRICS} line {number}: step {step} after step {last}")
-        masked, losses = (sum(column) for column in zip(*reference.sums[last + 1 : step + 1], strict=True))
+        counted = reference.sums[last + 1 : step + 1]
+        masked, losses = sum(masked for masked, _ in counted), sum(loss for _, loss in counted)
         mean = losses / masked if masked else None
         shown = numbers["train/contrastive_loss"]
         if (mean is None) != (shown is None) or (mean is not None and abs(shown - mean) > 1e-4):
