@@ -2,39 +2,39 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+
+from runyoro_ssl.train.stopping import clock
 
 
 @dataclass
 class Stopwatch:
     """Audio seconds per second of training, and the share of it spent waiting for data.
 
-    Validation and the taking of checkpoints are paused out. So is sleep: Python's performance counter stands still
-    while the machine sleeps (CLOCK_MONOTONIC on Linux, mach_absolute_time on macOS).
+    Validation and the taking of checkpoints are paused out; so is sleep, by the clock that is read.
     """
 
     audio_seconds: float = 0.0
     elapsed_seconds: float = 0.0
     wait_seconds: float = 0.0
-    _since: float = field(default_factory=time.perf_counter, init=False)
+    _since: float = field(default_factory=clock.now, init=False)
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
         """Count the time inside as waiting for data."""
-        start = time.perf_counter()
+        start = clock.now()
         yield
-        self.wait_seconds += time.perf_counter() - start
+        self.wait_seconds += clock.now() - start
 
     def pause(self) -> None:
         """Stop counting time for a while."""
-        self.elapsed_seconds += time.perf_counter() - self._since
+        self.elapsed_seconds += clock.now() - self._since
 
     def go_on(self) -> None:
         """Count time again."""
-        self._since = time.perf_counter()
+        self._since = clock.now()
 
     def lap(self) -> tuple[float, float]:
         """Give audio seconds per second and the waiting share since the last lap, and start anew. Not while paused."""

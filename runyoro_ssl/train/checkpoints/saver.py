@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import threading
-import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
@@ -26,6 +25,7 @@ from runyoro_ssl.train.checkpoints.format import (
     verify_checkpoint,
     write_checkpoint,
 )
+from runyoro_ssl.train.stopping import clock
 from runyoro_ssl.train.stopping.hanging import named_if_it_hangs
 from runyoro_ssl.train.training_run import TrainingRun
 
@@ -93,7 +93,7 @@ class Saver:
             TrainingError: The folder is no longer this run's; says where what was learned is saved instead.
         """
         self.settle()
-        started = time.monotonic()
+        started = clock.now()
         snapshot = take()
         if not snapshot.is_finite():
             snapshot.state["concerns"] = [*snapshot.state["concerns"], NOT_FINITE]
@@ -180,7 +180,7 @@ class Saver:
             remove_folder(final)
             return problem
         self._tidy_up(snapshot.step)
-        self.seconds = time.monotonic() - started
+        self.seconds = clock.now() - started
         log.info("checkpoint_saved", step=snapshot.step, path=str(final), seconds=round(self.seconds, 1))
         return None
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -16,6 +15,7 @@ from runyoro_ssl.errors import RunyoroError
 from runyoro_ssl.train.checkpoints.format import Snapshot, checkpoint_of, write_files
 from runyoro_ssl.train.checkpoints.saver import Saver
 from runyoro_ssl.train.checkpoints.shards import name_parts, write_parts
+from runyoro_ssl.train.stopping import clock
 from runyoro_ssl.train.training_run import TrainingRun
 
 
@@ -55,7 +55,7 @@ class ShardedSaver(Saver):
         if problem is None:
             problem = self._agree(lambda: self._finish(snapshot, started))
         if problem is None:
-            self.seconds = time.monotonic() - started
+            self.seconds = clock.now() - started
             return None
         if self._is_main:
             shutil.rmtree(folder, ignore_errors=True)

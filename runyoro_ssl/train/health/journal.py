@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +30,21 @@ KINDS: dict[str, tuple[type, ...]] = {
 
 
 def record(output_dir: Path, event: Mapping[str, Any]) -> None:
-    """Append an event as a line, and have the disk hold it. A line cut short by a crash ends here."""
+    """Append an event as a line, and have the disk hold it. A line cut short by a crash ends here.
+
+    Raises OSError where the disk does not take it; nothing of it is left then.
+    """
     path = output_dir / NAME
     whole = not path.exists() or path.read_bytes()[-1:] in (b"", b"\n")
-    with path.open("a", encoding="utf-8") as file:
-        file.write(("" if whole else "\n") + json.dumps(event) + "\n")
-    flush(path)
+    num_bytes = path.stat().st_size if path.exists() else 0
+    try:
+        with path.open("a", encoding="utf-8") as file:
+            file.write(("" if whole else "\n") + json.dumps(event) + "\n")
+        flush(path)
+    except OSError:  # a share tells that it is full when it is flushed; who tries again would write the line twice
+        with suppress(OSError):
+            os.truncate(path, num_bytes)
+        raise
 
 
 def record_start(output_dir: Path, *, step: int, total_steps: int, learning_rate: float) -> None:
