@@ -31,7 +31,8 @@ def new_folder(final: Path) -> Iterator[Path]:
     A kill at any moment leaves either nothing under `final`, or all of it.
     """
     try:
-        yield open_folder(final)
+        with named_failure(final):
+            yield open_folder(final)
         close_folder(final)
     except BaseException:
         shutil.rmtree(unfinished(final), ignore_errors=True)
@@ -143,10 +144,22 @@ def replacing(path: Path) -> Iterator[Path]:
     """
     temporary = path.with_name(f"{TEMPORARY}{path.name}")
     try:
-        yield temporary
+        with named_failure(path):
+            yield temporary
         put_in_place(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def named_failure(path: Path, *, always: bool = False) -> Iterator[None]:
+    """Have an OSError name this path if it names none, as that of a write does; `always`: in place of what it names."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None or always:
+            error.filename = str(path)
+        raise
 
 
 def put_in_place(temporary: Path, path: Path) -> int:
@@ -193,7 +206,8 @@ def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Write a new file, and flush it."""
-    path.write_text(text, encoding="utf-8")
+    with named_failure(path):
+        path.write_text(text, encoding="utf-8")
     flush(path)
 
 
@@ -205,23 +219,29 @@ def remove_folder(folder: Path) -> None:
     trash = folder.with_name(f"{TRASH}{folder.name}")
     shutil.rmtree(trash, ignore_errors=True)
     folder.rename(trash)
-    shutil.rmtree(trash)
+    _remove_tree(trash)
 
 
 def sweep(parent: Path) -> None:
     """Remove what a kill left of `new_folder`, `replacing` and `remove_folder`."""
     for path in [*parent.glob(f"{TEMPORARY}*"), *parent.glob(f"{TRASH}*")]:
         if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
+            _remove_tree(path)
         else:
             path.unlink()
+
+
+def _remove_tree(folder: Path) -> None:
+    with named_failure(folder, always=True):  # rmtree names a file without its folder
+        shutil.rmtree(folder)
 
 
 def flush(path: Path) -> None:
     """Have the disk hold what was written to a file or folder."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
-        _full_sync(descriptor)
+        with named_failure(path):
+            _full_sync(descriptor)
     except OSError as error:
         if error.errno not in NO_SYNC or not path.is_dir():
             raise

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -115,3 +116,38 @@ def test_removed_link_leaves_what_it_points_to(tmp_path: Path) -> None:
     sweep(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["there"]
     assert (tmp_path / "there" / "file").exists()
+
+
+def into_new_folder(folder: Path) -> None:
+    """More than the disk has room for."""
+    with durable.new_folder(folder) as temporary:
+        (temporary / "file").write_bytes(bytes(2 << 20))
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda path: durable.replace_file(path, "x" * (2 << 20)),
+        lambda path: durable.write_text(path, "x" * (2 << 20)),
+        lambda path: durable.write_jsonl(path, [{"x": "x" * (2 << 20)}]),
+        into_new_folder,
+    ],
+)
+def test_full_disk_names_the_file(disk: Path, write: Callable[[Path], None]) -> None:
+    """As the system does not, of a write."""
+    with pytest.raises(OSError, match="No space left on device.*/a thing") as caught:
+        write(disk / "a thing")
+    assert Path(str(caught.value.filename)).parent == disk
+
+
+def test_what_cannot_be_removed_is_named_with_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not by the bare name that rmtree gives."""
+    (tmp_path / ".tmp-x").mkdir()
+
+    def refuse(_folder: Path) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", "x")
+
+    monkeypatch.setattr(shutil, "rmtree", refuse)
+    with pytest.raises(PermissionError) as caught:
+        durable.sweep(tmp_path)
+    assert caught.value.filename == str(tmp_path / ".tmp-x")

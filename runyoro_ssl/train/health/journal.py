@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from runyoro_ssl.disk.durable import flush
+from runyoro_ssl.disk.durable import flush, named_failure
 
 NAME = "journal.jsonl"
 BEGUN, SAVED, SLEPT = "begun", "saved", "slept"
@@ -38,7 +38,7 @@ def record(output_dir: Path, event: Mapping[str, Any]) -> None:
     whole = not path.exists() or path.read_bytes()[-1:] in (b"", b"\n")
     num_bytes = path.stat().st_size if path.exists() else 0
     try:
-        with path.open("a", encoding="utf-8") as file:
+        with named_failure(path), path.open("a", encoding="utf-8") as file:
             file.write(("" if whole else "\n") + json.dumps(event) + "\n")
         flush(path)
     except OSError:  # a share tells that it is full when it is flushed; who tries again would write the line twice
