@@ -135,7 +135,7 @@ def into_new_folder(folder: Path) -> None:
 )
 def test_full_disk_names_the_file(disk: Path, write: Callable[[Path], None]) -> None:
     """As the system does not, of a write."""
-    with pytest.raises(OSError, match="No space left on device.*/a thing") as caught:
+    with pytest.raises(OSError, match=r"No space left on device.*/a thing") as caught:
         write(disk / "a thing")
     assert Path(str(caught.value.filename)).parent == disk
 
