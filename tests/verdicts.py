@@ -4,9 +4,8 @@
 trained on it. Each repetition hears other held-out clips, and is judged twice: without its phones, and with them. Two
 models that do not differ (halves of the same speech, other seeds, a little noise on the weights) may leave "no
 evidence" in 5 % of the repetitions; a model that collapsed, one trained on white noise and one that knows twenty clips
-of the base's own language by heart may never be said to have helped, or to fit better; nor, without phones, one that
-knows twenty clips of the target by heart: with phones it may, for of voices that it never heard it tells the phones
-apart better. A model that was trained longer is to be found better.
+by heart, of the base's own language or of the target, may never be said to have helped, or to fit better. A model that
+was trained longer is to be found better.
 What is in WORK already is not made again: a run that was stopped goes on, and a rule that was changed judges what was
 measured.
 """
@@ -185,7 +184,7 @@ def make_cases(work: Path) -> list[PlantedCase]:
         PlantedCase("collapsed", lambda _: (base, collapsed), no_praise, no_praise),
         PlantedCase("trained on white noise", lambda _: (base, on_noise), no_praise, no_praise),
         PlantedCase("twenty known clips by heart", lambda _: (base, by_heart_known), no_praise, no_praise),
-        PlantedCase("twenty clips by heart", lambda _: (base, by_heart), no_praise, (*no_praise, "helped")),
+        PlantedCase("twenty clips by heart", lambda _: (base, by_heart), no_praise, no_praise),
         PlantedCase("trained on the target", lambda _: (base, longer), ("fits better",), ("fits better", "helped")),
         PlantedCase("from a third of the training", lambda _: (short, longer), ("fits better",), ("helped",)),
         PlantedCase("from random weights", lambda _: (start, longer), ("fits better",), ("helped",)),

@@ -127,6 +127,21 @@ def test_labels_do_not_help_a_model_that_forgot_or_collapsed() -> None:
     assert kind(phones=phones, rank=one("geometry.effective_rank", 60, 40, 3, better="higher")) == "helped"
 
 
+def test_labels_do_not_help_a_model_that_unlearned() -> None:
+    """One that knows its clips by heart may tell phones apart better: that it helped is not said, and why not is.
+
+    A loss that is a little higher is no reason, nor one of a model without a head, or of a base that guesses.
+    """
+    phones = one("phones.abx_within", 0.20, 0.15, is_labelled=True)
+    verdict = judge(usual(phones=phones, loss=loss(3.4, 4.3)), minutes=10)
+    assert verdict.kind == "no evidence"
+    assert "either way" in verdict.sentence
+    assert any("by heart" in why for why in verdict.reasons)
+    assert kind(phones=phones, loss=loss(3.4, 3.9)) == "helped"
+    assert kind(phones=phones, loss=None) == "helped"
+    assert kind(phones=phones, loss=loss(4.61, 4.9)) == "helped"
+
+
 def test_codes_of_a_base_that_guesses_mean_nothing() -> None:
     """Random weights use many codes; from there a model learns with fewer. Two of each codebook are too few for any."""
     from_guessing = {"loss": loss(4.62, 4.1)}
