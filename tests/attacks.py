@@ -19,7 +19,7 @@ from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from attacking import files, options, signals
+from attacking import files, options, others, pipes, signals, surroundings
 from attacking.attack import Attack, carry_out, draw_attack, words_of
 from attacking.command import Ended, finish
 from attacking.place import Place, make_seeds
@@ -27,7 +27,18 @@ from runyoro_ssl.bars import progress
 from runyoro_ssl.logs import print_table
 from support.forked import FORKED
 
-FAMILIES = {"files": files.draw, "signals": signals.draw, "options": options.draw}
+FAMILIES = {
+    "files": files.draw,
+    "signals": signals.draw,
+    "options": options.draw,
+    "pipes": pipes.draw,
+    "environment": surroundings.draw_environment,
+    "limits": surroundings.draw_limits,
+    "disks": surroundings.draw_disks,
+    "clocks": others.draw_clocks,
+    "names": others.draw_names,
+    "concurrency": others.draw_concurrency,
+}
 
 
 def main() -> int:

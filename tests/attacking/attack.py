@@ -99,6 +99,8 @@ def words_of(place: Place, task: str) -> list[str]:
 
 def carry_out(attack: Attack, seeds: Place, *, limit_sec: float) -> tuple[Ended, list[str]]:
     """Do it. Returns how the command ended, and everything that is wrong with it."""
+    from attacking import judge
+
     place = set_up(seeds, attack.place.folder, has_run=attack.task != "train")
     with ExitStack() as stack:
         for part in attack.parts:
@@ -108,12 +110,13 @@ def carry_out(attack: Attack, seeds: Place, *, limit_sec: float) -> tuple[Ended,
                 stack.enter_context(part.around(place))
         command = _command(attack)
         before, had_history = picture(place.folder, without=(*MINE, MARK)), any(place.run.glob("checkpoint-*"))
+        damaged = judge.damaged(place)
         process = start(command)
         for part in attack.parts:
             if part.during:
                 part.during(place, command, process)
         ended = _wait(command, process, limit_sec, attack)
-    return ended, [*_problems(attack, seeds, ended, before, had_history=had_history, limit_sec=limit_sec)]
+    return ended, [*_problems(attack, seeds, ended, before, damaged=damaged, had_history=had_history, limit_sec=limit_sec)]
 
 
 def _command(attack: Attack) -> Command:
@@ -149,7 +152,14 @@ def _wait(command: Command, process: BaseProcess, limit_sec: float, attack: Atta
 
 
 def _problems(
-    attack: Attack, seeds: Place, ended: Ended, before: dict[str, str], *, had_history: bool, limit_sec: float
+    attack: Attack,
+    seeds: Place,
+    ended: Ended,
+    before: dict[str, str],
+    *,
+    damaged: set[str],
+    had_history: bool,
+    limit_sec: float,
 ) -> Iterator[str]:
     """First how it ended; then what it left; then whether it goes on."""
     from attacking import judge
@@ -158,7 +168,7 @@ def _problems(
     yield from judge.judge_surroundings(attack, before)
     if not attack.keeps:
         return
-    yield from judge.judge_checkpoints(attack.place, ended)
+    yield from judge.judge_checkpoints(attack.place, ended, before=damaged)
     if ended.status == 0:
         yield from judge.judge_weights(attack, ended, seeds)
         return

@@ -69,15 +69,23 @@ def _text(place: Place) -> str:
     return path.read_text(errors="replace") if path.is_file() else ""
 
 
-def judge_checkpoints(place: Place, ended: Ended) -> Iterator[str]:
-    """The last that was acknowledged is there, and whole; as is every other under its name."""
+def damaged(place: Place) -> set[str]:
+    """The names of checkpoints that are not whole."""
+    found = set()
+    for folder in place.run.glob("checkpoint-[0-9]*"):
+        with suppress(OSError):
+            if verify_checkpoint(folder):
+                found.add(folder.name)
+    return found
+
+
+def judge_checkpoints(place: Place, ended: Ended, *, before: set[str]) -> Iterator[str]:
+    """The last that was acknowledged is there, and all are whole that were not damaged before."""
     acknowledged = [int(step) for step in SAVED.findall(ended.said)]
     if acknowledged and not (place.run / f"checkpoint-{acknowledged[-1]}").is_dir():
         yield f"checkpoint-{acknowledged[-1]} was said to be saved, and is not there"
-    for folder in place.run.glob("checkpoint-[0-9]*"):
-        with suppress(OSError):
-            if problem := verify_checkpoint(folder):
-                yield f"{folder.name}: {problem}"
+    for name in sorted(damaged(place) - before):
+        yield f"{name} is damaged"
 
 
 def judge_weights(attack: Attack, ended: Ended, reference: Place) -> Iterator[str]:

@@ -103,7 +103,7 @@ def make_seeds(folder: Path, model: Path, manifest: Path, corpus: Path, dataset:
     for name in ("model.safetensors", "result.json", "config.json", "preprocessor_config.json", "README.md"):
         (seeds.run / name).unlink(missing_ok=True)
     _write_others(folder / OTHERS)
-    (folder / "whole").write_text("made")
+    (folder / "whole").write_text(str(folder))
     return seeds
 
 
@@ -120,11 +120,12 @@ def set_up(seeds: Place, folder: Path, *, has_run: bool) -> Place:
     """A copy for one attack."""
     shutil.rmtree(folder, ignore_errors=True)
     place = Place(folder)
+    made_at = (seeds.folder / "whole").read_text()
     left_out = {"whole"} | (set() if has_run else {RUN})
     shutil.copytree(seeds.folder, folder, symlinks=True, ignore=lambda at, names: _ours(seeds, at, names, left_out))
     for path in (folder / RUN, folder / DONE):
         if (toml := path / "run.toml").exists():
-            toml.write_text(toml.read_text().replace(str(seeds.folder), str(folder)))
+            toml.write_text(toml.read_text().replace(made_at, str(folder)))
     for name in MINE:
         (folder / name).mkdir(exist_ok=True)
     for near in (folder, folder / "model", folder / "dataset"):
