@@ -13,14 +13,18 @@ from fuzzing import damage
 DEEP = "[" * 2000 + "]" * 2000
 VALUES: tuple[Any, ...] = (
     *(None, True, False, 0, -1, 1, 2**31, 2**63, 2**64, -(2**70), 10**400, 1e308, -1e308, 0.5, 1e-320, -0.0),
-    *(math.nan, math.inf, -math.inf, "", " ", "a", "nan", "1e999", "\x00", "\x1b[31mred\x1b]0;owned\x07", "\x9b31m", "\u202e"),
-    *("\ud800", "☃" * 300, "x" * 100_000, "../../others/thesis", "/dev/zero", "/proc/self/mem", "%s%n{0}{x!r}", "[bold]"),
+    *(math.nan, math.inf, -math.inf, "", " ", "a", "nan", "1e999", "\x00"),
+    *("\x1b[31mred\x1b]0;owned\x07", "\x9b31m", "\u202e"),
+    *("\ud800", "☃" * 300, "x" * 100_000, "../../others/thesis", "/dev/zero", "/proc/self/mem"),
+    *("%s%n{0}{x!r}", "[bold]"),
     *("canary", "canary.Canary", "canary:main", "<script>alert(1)</script>", "\n\n", "a\rb", "$(touch x)", "-"),
     *([], {}, [[]], [None], {"": None}, {"auto_map": {"AutoConfig": "canary.Canary"}}, [1] * 10_000, [{"a": [{}]}]),
 )
 NAMES = (
-    *("a b", "a\nb", 'q"uo\'te', "ŕüñ-☃", "-dash", "--max-steps=1", "dot.", "blank ", " blank", "%s%d", "{x}", "{{ 7*7 }}"),
-    *("[bold]red[", "\x1b[31mred", "x" * 255, "é" * 127, "tab\tname", "a;touch x", "$(touch x)", "*", "~", "checkpoint-3"),
+    *("a b", "a\nb", "q\"uo'te", "ŕüñ-☃", "-dash", "--max-steps=1", "dot.", "blank ", " blank", "%s%d", "{x}"),
+    *("{{ 7*7 }}",),
+    *("[bold]red[", "\x1b[31mred", "x" * 255, "é" * 127, "tab\tname", "a;touch x", "$(touch x)", "*", "~"),
+    *("checkpoint-3",),
     *("\u202egnp.run", "new\u2028line", "back\\slash", ".hidden", "…", "con.", "#", "a=b", "a,b", "'"),
 )
 

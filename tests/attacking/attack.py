@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import random
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
@@ -19,6 +19,8 @@ from attacking.place import DONE, MARK, MINE, Place, picture, set_up
 if TYPE_CHECKING:
     from attacking.part import Draw
 
+Family = Callable[["Draw", str], Part | None]
+"""Draws a part for a task; None where it has none."""
 WEIGHTS = {"train": 5, "resume": 7, "prepare": 3, "manifest": 2, "evaluate": 2, "embed": 1, "runs": 2, "publish": 1}
 WEIGHTS |= {"doctor": 1}
 GRACE_SEC = 20
@@ -66,7 +68,7 @@ class Attack:
         return {*outputs(self.task), *(name for part in self.parts for name in part.touches)}
 
 
-def draw_attack(number: int, seed: int, folder: Path, families: dict[str, Callable[[Draw, str], Part | None]]) -> Attack:
+def draw_attack(number: int, seed: int, folder: Path, families: Mapping[str, Family]) -> Attack:
     """The attack of that number; nothing but number and seed decides."""
     chance = random.Random(f"{seed} {number}")  # noqa: S311 - chance, not secrecy
     task = chance.choices(list(WEIGHTS), list(WEIGHTS.values()))[0]
@@ -88,7 +90,7 @@ def words_of(place: Place, task: str) -> list[str]:
         "manifest": ["manifest", "--audio-dir", f"{at}/corpus", "--output", f"{at}/new.jsonl"],
         "evaluate": [
             *("evaluate", "--adapted", f"{at}/{DONE}", "--base", f"{at}/model", "--data", f"{at}/dataset"),
-            *("--output-dir", f"{at}/evaluation", "--cache-dir", f"{at}/tmp/cache", "--no-audio"),
+            *("--output-dir", f"{at}/evaluation", "--cache-dir", str(at / "tmp/cache"), "--no-audio"),
         ],
         "embed": ["embed", next(map(str, sorted((at / "corpus").rglob("*.wav")))), "--model", f"{at}/{DONE}"],
         "runs": ["runs", "--folder", str(at)],
@@ -116,7 +118,8 @@ def carry_out(attack: Attack, seeds: Place, *, limit_sec: float) -> tuple[Ended,
             if part.during:
                 part.during(place, command, process)
         ended = _wait(command, process, limit_sec, attack)
-    return ended, [*_problems(attack, seeds, ended, before, damaged=damaged, had_history=had_history, limit_sec=limit_sec)]
+    found = _problems(*(attack, seeds, ended, before), damaged=damaged, had_history=had_history, limit_sec=limit_sec)
+    return ended, [*found]
 
 
 def _command(attack: Attack) -> Command:

@@ -129,7 +129,7 @@ def _be(command: Command) -> None:
     for kind, value in command.limits:
         resource.setrlimit(kind, (value, resource.getrlimit(kind)[1]))
     if command.is_fresh:
-        os.execve(FRESH, ["runyoro-ssl", *command.words], os.environ)
+        os.execve(FRESH, ["runyoro-ssl", *command.words], os.environ)  # noqa: S606 - a command line needs no shell
     import torch
 
     torch.set_num_threads(1)

@@ -21,9 +21,20 @@ OF_A_RUN = ("run.toml", "journal.jsonl", "metrics.jsonl", "run.lock", "report.ht
 AT_ITS_END = ("run.toml", "journal.jsonl", "metrics.jsonl", "result.json", "config.json", "model.safetensors")
 AT_ITS_END += ("evaluation.json", "README.md", "report.html")
 TARGETS: dict[str, dict[str, tuple[str, ...]]] = {
-    "resume": {RUN: OF_A_RUN, f"{RUN}/checkpoint-8": CHECKPOINT, f"{RUN}/checkpoint-9": CHECKPOINT, "model": MODEL, "dataset": DATASET},
+    "resume": {
+        RUN: OF_A_RUN,
+        f"{RUN}/checkpoint-8": CHECKPOINT,
+        f"{RUN}/checkpoint-9": CHECKPOINT,
+        "model": MODEL,
+        "dataset": DATASET,
+    },
     "train": {"model": MODEL, "dataset": DATASET},
-    "prepare": {"": ("manifest.jsonl",), "model": MODEL, "out": ("fingerprint.json",), "out.shards": ("settings.json",)},
+    "prepare": {
+        "": ("manifest.jsonl",),
+        "model": MODEL,
+        "out": ("fingerprint.json",),
+        "out.shards": ("settings.json",),
+    },
     "evaluate": {DONE: AT_ITS_END, "model": MODEL, "dataset": DATASET, "": ("phones.tsv",)},
     "embed": {DONE: AT_ITS_END},
     "runs": {DONE: AT_ITS_END},

@@ -18,7 +18,7 @@ CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 BUG = re.compile(r"Traceback \(most recent call last\)|please report|Exception ignored|Fatal Python error")
 PLACE = re.compile(r"[\w.~-]+/|\w\.\w|--\w|\"|:|=")
 """A file, an option or a value is named."""
-NEXT = re.compile(r"; |, or |\. [A-Z]|: |add |give |see |--help|again")
+NEXT = re.compile(r"; |, or |e\.g\. |\. [A-Z]|: |add |give |see |--help|again")
 MOST_MIB = 3000
 ANEW = "nothing_to_resume"
 
@@ -124,7 +124,8 @@ def judge_surroundings(attack: Attack, before: Mapping[str, str]) -> Iterator[st
 
 def outputs(task: str) -> Sequence[str]:
     """The names in a place that a task may change."""
-    names = {"prepare": ("out", "out.shards"), "manifest": ("new.jsonl", "new.rejected.jsonl"), "embed": ("features",)}
+    names = {"prepare": ("out", "out.shards"), "manifest": ("new.jsonl", "new.rejected.jsonl")}
+    names["embed"] = ("features.npz",)
     return (RUN,) if task in TRAINING else names.get(task, ("done", "evaluation"))
 
 

@@ -26,10 +26,16 @@ def draw_clocks(chance: Draw, task: str) -> Part | None:
         seconds, part = chance.choice(TIMES), chance.choice(("", RUN, "dataset", DONE))
         return Part("clocks", f"times of {part or 'all'} are {seconds}", before=partial(_touch, name=part, at=seconds))
     changed = chance.sample(sorted(LOCK), chance.randrange(1, len(LOCK)))
-    here = {"host": os.uname().nodename, "pid": os.getpid(), "since": time.strftime("%Y-%m-%d %H:%M:%S+00:00")}
+    here: dict[str, object] = {"host": os.uname().nodename, "pid": os.getpid()}
+    here["since"] = time.strftime("%Y-%m-%d %H:%M:%S+00:00")
     here["boot"] = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     record = LOCK | {name: value for name, value in here.items() if name not in changed}
-    return Part("clocks", f"run.lock with another {', '.join(sorted(changed))}", before=partial(_leave_lock, record=record), touches=(RUN,))
+    return Part(
+        "clocks",
+        f"run.lock with another {', '.join(sorted(changed))}",
+        before=partial(_leave_lock, record=record),
+        touches=(RUN,),
+    )
 
 
 def _touch(place: Place, *, name: str, at: int) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -73,10 +72,10 @@ def steps_logged(place: Place) -> int:
 def phases(place: Place, draw_step: int) -> Iterator[tuple[str, Callable[[], bool]]]:
     """Moments of a training run, and how each is seen from outside."""
     at_start = steps_logged(place)
-    yield "before the first step", lambda: (place.run / "run.lock").exists()
+    yield "before the first step", (place.run / "run.lock").exists
     yield "in a step", lambda: steps_logged(place) > at_start + draw_step
     yield "in a save", lambda: any(place.run.glob(".tmp-checkpoint-*"))
-    yield "in the final save", lambda: any(place.run.glob("checkpoint-12")) or os.path.exists(place.run / "config.json")
+    yield "in the final save", lambda: any((place.run / name).exists() for name in ("checkpoint-12", "config.json"))
 
 
 PHASES = ("at once", "before the first step", "in a step", "in a save", "in the final save")

@@ -73,8 +73,9 @@ class Place:
 
     def environment(self) -> dict[str, str]:
         """What a task is told by its environment: nothing of this user's."""
-        kept = {name: os.environ[name] for name in ("PATH", "LANG") if name in os.environ}
-        folders = {"HOME": f"{self.folder}/home", "TMPDIR": f"{self.folder}/tmp", "HF_HOME": f"{self.folder}/home/hf"}
+        kept = {name: os.environ[name] for name in ("PATH", "LANG", "PYTHONPATH") if name in os.environ}
+        folders = {"HOME": "home", "TMPDIR": "tmp", "HF_HOME": "home/hf"}
+        folders = {name: str(self.folder / place) for name, place in folders.items()}
         return {**kept, **folders, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
 
     def command(self, words: Iterable[str], name: str, **told: object) -> Command:
@@ -138,11 +139,11 @@ def _ours(seeds: Place, at: str, names: list[str], left_out: set[str]) -> set[st
 
 
 def picture(folder: Path, *, without: Iterable[str] = ()) -> dict[str, str]:
-    """What is in a folder: kind, and content or target, of everything by its path; `without` names of the first level."""
+    """Kind, and content or target, of everything in a folder, by its path; `without` names of the first level."""
     found, skipped = {}, {*without}
     for path in sorted(folder.rglob("*")):
         name = str(path.relative_to(folder))
-        if name.split("/")[0] not in skipped:
+        if name.partition("/")[0] not in skipped:
             found[name] = _describe(path)
     return found
 

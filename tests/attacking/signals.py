@@ -18,6 +18,9 @@ NUMBERS = (*SAVING, signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGTST
 PLAIN = (signal.SIGUSR1, signal.SIGXCPU)
 """Of tasks other than `train`, these end the process as they end any."""
 
+SETTLE_SEC = 0.5
+"""Python's own start answers signals as Python does."""
+
 
 def draw(chance: Draw, task: str) -> Part | None:
     """Which, when, and to whom."""
@@ -25,6 +28,7 @@ def draw(chance: Draw, task: str) -> Part | None:
     phase = chance.choice(PHASES if task in TRAINING else PHASES[:1])
     to_group = chance.random() < 0.4
     pause, gap = chance.choice((0.0, chance.random() * (0.3 if task in TRAINING else 4))), chance.random() * 0.4
+    pause += SETTLE_SEC if phase == "at once" else 0
     names = " ".join(number.name for number in sent)
     what = f"{names} {phase} + {pause:.2f} s{', to the group' if to_group else ''}"
     ends = [number for number in sent if number not in (signal.SIGTSTP, signal.SIGWINCH)]

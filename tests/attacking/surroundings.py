@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -11,11 +12,12 @@ from functools import partial
 from multiprocessing.process import BaseProcess
 
 from attacking.command import Command
-from attacking.part import TRAINING, Draw, Part, await_phase, nap
+from attacking.part import PHASES, TRAINING, Draw, Part, await_phase, nap
 from attacking.place import Place
 
 FOLDERS = ("HOME", "TMPDIR", "HF_HOME", "XDG_CACHE_HOME", "TORCHINDUCTOR_CACHE_DIR", "HF_HUB_CACHE", "XDG_CONFIG_HOME")
-UNUSABLE = (None, "", "/nope", "/proc/nope", "/dev/null", "relative", "~", "PLACE/others/nothing", "PLACE/\x1b[31m", "/sys")
+UNUSABLE = (None, "", "/nope", "/proc/nope", "/dev/null", "relative", "~", "/sys", "PLACE/others/nothing")
+UNUSABLE += ("PLACE/\x1b[31m",)
 ODD: dict[str, tuple[str, ...]] = {
     "OMP_NUM_THREADS": ("0", "-1", "x", "1000000", "", "1.5", "2,3"),
     "MKL_NUM_THREADS": ("0", "x"),
@@ -71,18 +73,20 @@ def draw_limits(chance: Draw, _task: str) -> Part | None:
     kind, values = LIMITS[name]
     value = chance.choice(values)
     is_fresh = name != "RLIMIT_CPU" and chance.random() < 0.3
-    return Part("limits", f"{name} {value}", limits=[(kind, value)], is_fresh=is_fresh)
+    statuses = (-signal.SIGXCPU,) if name == "RLIMIT_CPU" else ()  # before our own code has begun, and in other tasks
+    return Part("limits", f"{name} {value}", limits=[(kind, value)], is_fresh=is_fresh, statuses=statuses)
 
 
 def draw_disks(chance: Draw, task: str) -> Part | None:
     """A small disk under the output that fills, is freed, can only be read, or has no more inodes."""
     if task not in TRAINING:
         return None
-    phase, pause = chance.choice(("before the first step", "in a step", "in a save", "in the final save")), chance.random()
+    phase, pause = chance.choice(PHASES[1:]), chance.random()
     kind = chance.choice(("fills", "fills and is freed", "read-only", "read-only for a while", "few inodes"))
     options = f"size=16M,nr_inodes={chance.randrange(4, 60) if kind == 'few inodes' else 2000}"
     during = partial(_spoil_disk, kind=kind, phase=phase, pause=pause)
-    return Part("disks", f"{kind} {phase} + {pause:.2f} s ({options})", around=partial(_disk, options=options), during=during)
+    what, around = f"{kind} {phase} + {pause:.2f} s ({options})", partial(_disk, options=options)
+    return Part("disks", what, around=around, during=during, touches=("usual",))
 
 
 @contextmanager
@@ -127,7 +131,8 @@ def _spoil_disk(place: Place, command: Command, process: BaseProcess, *, kind: s
 
 def _remount(place: Place, how: str) -> None:
     """A disk on which a file is open for writing becomes read-only by force."""
-    for command in (["mount", "-o", f"remount,{how}", str(place.run)], ["mount", "-o", f"remount,bind,{how}", str(place.run)]):
+    for option in (f"remount,{how}", f"remount,bind,{how}"):
+        command = ["mount", "-o", option, str(place.run)]
         if subprocess.run(command, check=False, capture_output=True).returncode == 0:
             return
 
