@@ -53,7 +53,7 @@ class Attack:
     @property
     def is_unheard(self) -> bool:
         """Whether what is said does not come into a file, whole."""
-        return any(part.streams for part in self.parts)
+        return any(part.streams or part.what.startswith("RLIMIT_FSIZE") for part in self.parts)
 
     @property
     def is_free(self) -> bool:

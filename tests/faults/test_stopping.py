@@ -7,17 +7,14 @@ import shutil
 import signal
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from functools import partial
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import numpy as np
-import psutil
 import pytest
 
 from runyoro_ssl.config import Config
-from support.trainer import Trainer, damaged, equal, kill, metrics, wait_until, weights, worker_of
+from support.trainer import Trainer, damaged, equal, kill, metrics, wait_until, weights
 
 STATUS = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
 SETTINGS = ("train.max_steps=30", "train.save_steps=10", "train.eval_steps=3", 'plugins.augmentations=["noise"]')
@@ -63,26 +60,6 @@ def test_signals_at_any_moment(
     assert num_stopped >= len(seconds) / 2  # the others came when all was done
     said = f"{num_stopped} of {len(seconds)} signals stopped a run, gone after {np.median(seconds):.2f} s"
     print(f"{said}, at most {max(seconds):.2f}")  # noqa: T201 - the figure
-
-
-def test_signal_while_loader_processes_start(train_config: Callable[..., Config], tmp_path: Path) -> None:
-    """It goes to all of the group; one that is still importing neither dies of it nor speaks of it."""
-    run = Trainer(train_config("run", "train.max_steps=1000", "hardware.dataloader_num_workers=1"), tmp_path / "log")
-    process = run.start()
-    assert wait_until(partial(_has_worker, process), process)
-    assert process.pid is not None
-    os.killpg(process.pid, signal.SIGINT)
-    process.join(30)
-    said = run.log.read_text()
-    assert process.exitcode == 130, said[:4000]
-    assert "Traceback" not in said
-    assert "loader_restarted" not in said
-
-
-def _has_worker(process: BaseProcess) -> bool:
-    with suppress(StopIteration, psutil.Error):
-        return worker_of(process).is_running()
-    return False
 
 
 def test_stop_after_a_time(train_config: Callable[..., Config], tmp_path: Path) -> None:
