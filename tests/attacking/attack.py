@@ -125,7 +125,9 @@ def carry_out(attack: Attack, seeds: Place, *, limit_sec: float) -> tuple[Ended,
 def _command(attack: Attack) -> Command:
     """The command line with all that its parts say of it."""
     place, environment = attack.place, attack.place.environment()
-    words, streams, limits = words_of(attack.place, attack.task), {}, []
+    words = words_of(attack.place, attack.task)
+    streams: dict[int, str] = {}
+    limits: list[tuple[int, int]] = []
     for part in attack.parts:
         words += part.words
         limits += part.limits

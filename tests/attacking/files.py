@@ -15,10 +15,23 @@ from runyoro_ssl.disk.durable import MANIFEST, seal
 
 CHECKPOINT = ("trainer_state.json", MANIFEST, "model.safetensors", "optimizer.safetensors", "config.json")
 MODEL = ("config.json", "preprocessor_config.json", "model.safetensors")
-DATASET = ("fingerprint.json", "clips.jsonl", "dataset_dict.json", "train/state.json", "train/dataset_info.json")
+DATASET: tuple[str, ...] = (
+    "fingerprint.json",
+    "clips.jsonl",
+    "dataset_dict.json",
+    "train/state.json",
+    "train/dataset_info.json",
+)
 DATASET += ("train/data-00000-of-00001.arrow", "validation/state.json", "validation/data-00000-of-00001.arrow")
 OF_A_RUN = ("run.toml", "journal.jsonl", "metrics.jsonl", "run.lock", "report.html", "result.json", "config.json")
-AT_ITS_END = ("run.toml", "journal.jsonl", "metrics.jsonl", "result.json", "config.json", "model.safetensors")
+AT_ITS_END: tuple[str, ...] = (
+    "run.toml",
+    "journal.jsonl",
+    "metrics.jsonl",
+    "result.json",
+    "config.json",
+    "model.safetensors",
+)
 AT_ITS_END += ("evaluation.json", "README.md", "report.html")
 TARGETS: dict[str, dict[str, tuple[str, ...]]] = {
     "resume": {

@@ -124,7 +124,10 @@ def judge_surroundings(attack: Attack, before: Mapping[str, str]) -> Iterator[st
 
 def outputs(task: str) -> Sequence[str]:
     """The names in a place that a task may change."""
-    names = {"prepare": ("out", "out.shards"), "manifest": ("new.jsonl", "new.rejected.jsonl")}
+    names: dict[str, tuple[str, ...]] = {
+        "prepare": ("out", "out.shards"),
+        "manifest": ("new.jsonl", "new.rejected.jsonl"),
+    }
     names["embed"] = ("features.npz",)
     return (RUN,) if task in TRAINING else names.get(task, ("done", "evaluation"))
 

@@ -9,9 +9,22 @@ from attacking.part import Draw, Part
 from runyoro_ssl.commands.options import options_of
 from runyoro_ssl.config import Config
 
-NUMBERS = ("nan", "inf", "-inf", "1e308", "-1", "0", "-0.0", str(10**30), "9" * 5000, "1e-320", "0x10", "1_000")
+NUMBERS: tuple[str, ...] = (
+    "nan",
+    "inf",
+    "-inf",
+    "1e308",
+    "-1",
+    "0",
+    "-0.0",
+    str(10**30),
+    "9" * 5000,
+    "1e-320",
+    "0x10",
+    "1_000",
+)
 NUMBERS += ("\u0663", "½")
-TEXTS = ("", " ", "[]", "{}", "null", "true", "a,b", "[1, 2]", '{"a": 1}', "auto", "none", "\x1b[31m")
+TEXTS: tuple[str, ...] = ("", " ", "[]", "{}", "null", "true", "a,b", "[1, 2]", '{"a": 1}', "auto", "none", "\x1b[31m")
 TEXTS += ("\udcff", "/dev/null")
 DURATIONS = ("5h30", "-5m", "1e9h", "0s", "5h5h", "∞")
 KEPT = {"run", "processed_dataset_path", "fetch", "check", "what_fits"}

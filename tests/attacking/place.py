@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import shutil
 import stat
@@ -13,7 +14,8 @@ from pathlib import Path
 
 from attacking.command import Command, finish
 
-STEPS = 12
+STEPS, KEPT = 12, 9
+"""Steps of a run, and of its last checkpoint before the end: its best model."""
 SETTINGS = (
     *("hardware.precision=fp32", "hardware.batch_seconds=6", "hardware.update_seconds=12", "train.warmup_steps=2"),
     *(f"train.max_steps={STEPS}", "train.logging_steps=1", "train.save_steps=4", "train.eval_steps=3"),
@@ -103,6 +105,8 @@ def make_seeds(folder: Path, model: Path, manifest: Path, corpus: Path, dataset:
     shutil.rmtree(seeds.run / f"checkpoint-{STEPS}")
     for name in ("model.safetensors", "result.json", "config.json", "preprocessor_config.json", "README.md"):
         (seeds.run / name).unlink(missing_ok=True)
+    logged = (seeds.run / "metrics.jsonl").read_text().splitlines(keepends=True)
+    (seeds.run / "metrics.jsonl").write_text("".join(line for line in logged if json.loads(line)["step"] <= KEPT))
     _write_others(folder / OTHERS)
     (folder / "whole").write_text(str(folder))
     return seeds

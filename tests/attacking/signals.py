@@ -15,8 +15,6 @@ from attacking.place import Place
 
 SAVING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGXCPU)
 NUMBERS = (*SAVING, signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGTSTP, signal.SIGKILL, signal.SIGWINCH)
-PLAIN = (signal.SIGUSR1, signal.SIGXCPU)
-"""Of tasks other than `train`, these end the process as they end any."""
 
 SETTLE_SEC = 0.5
 """Python's own start answers signals as Python does."""
@@ -35,8 +33,6 @@ def draw(chance: Draw, task: str) -> Part | None:
     statuses = [-number for number in sent if number in (signal.SIGQUIT, signal.SIGKILL)]
     if phase == "at once":  # before our own code has begun
         statuses += [-number for number in ends]
-    if task not in TRAINING:
-        statuses += [-number for number in sent if number in PLAIN]
     during = partial(_send, sent=sent, phase=phase, pause=pause, gap=gap, to_group=to_group, step=chance.randrange(3))
     saves = task in TRAINING and len(ends) == 1 and ends[0] in SAVING and phase != "at once"
     return Part("signals", what, during=during, statuses=tuple(statuses), saves=saves)

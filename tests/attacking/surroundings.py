@@ -16,7 +16,17 @@ from attacking.part import PHASES, TRAINING, Draw, Part, await_phase, nap
 from attacking.place import Place
 
 FOLDERS = ("HOME", "TMPDIR", "HF_HOME", "XDG_CACHE_HOME", "TORCHINDUCTOR_CACHE_DIR", "HF_HUB_CACHE", "XDG_CONFIG_HOME")
-UNUSABLE = (None, "", "/nope", "/proc/nope", "/dev/null", "relative", "~", "/sys", "PLACE/others/nothing")
+UNUSABLE: tuple[str | None, ...] = (
+    None,
+    "",
+    "/nope",
+    "/proc/nope",
+    "/dev/null",
+    "relative",
+    "~",
+    "/sys",
+    "PLACE/others/nothing",
+)
 UNUSABLE += ("PLACE/\x1b[31m",)
 ODD: dict[str, tuple[str, ...]] = {
     "OMP_NUM_THREADS": ("0", "-1", "x", "1000000", "", "1.5", "2,3"),
