@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import signal
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 SIGNALS = tuple(
@@ -23,6 +25,22 @@ LOADER_PATIENCE_SEC = 600.0
 or is mounted anew."""
 PATIENCE_SEC = 60.0
 """Network file systems show what another machine wrote after so long at most."""
+
+
+@contextmanager
+def signals_held(numbers: Iterable[signal.Signals]) -> Iterator[None]:
+    """Start threads and processes to which signals never come; what comes to this one comes when the block has ended.
+
+    A process that starts cannot ignore Ctrl-C before it has imported what does so, and would end with a traceback.
+    """
+    from multiprocessing import resource_tracker
+
+    resource_tracker.ensure_running()  # a spawn starts it, and that lets SIGINT and SIGTERM in
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def in_words(number: signal.Signals) -> str:

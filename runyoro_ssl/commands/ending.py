@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any, NoReturn, ParamSpec, TypeVar
 
 from runyoro_ssl.errors import RunyoroError
-from runyoro_ssl.processes import SIGNAL_EXIT
+from runyoro_ssl.processes import SIGNAL_EXIT, SIGNALS
 from runyoro_ssl.redaction import printable
 from runyoro_ssl.streams import outlast_readers
 
@@ -27,7 +27,7 @@ NOT_ON_WINDOWS = (
 
 
 class Terminated(BaseException):
-    """SIGTERM or SIGHUP, raised like Ctrl-C so that every `with` block cleans up. `train` handles them itself."""
+    """A signal, raised like Ctrl-C so that every `with` block cleans up. A run that has begun handles them itself."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
@@ -69,10 +69,11 @@ def command(function: Callable[Parameters, Result]) -> Callable[Parameters, Resu
 
 
 def _handle_signals() -> dict[int, Any]:
-    """Have signals raise `Terminated`, but a hang-up that `nohup` had ignored. Returns what handled them before."""
-    numbers = (signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM))
+    """Have all but Ctrl-C raise `Terminated`, unless ignored, as by `nohup`. Returns what handled them before."""
     return {
-        number: signal.signal(number, _terminate) for number in numbers if signal.getsignal(number) != signal.SIG_IGN
+        number: signal.signal(number, _terminate)
+        for number in SIGNALS
+        if number != signal.SIGINT and signal.getsignal(number) != signal.SIG_IGN
     }
 
 

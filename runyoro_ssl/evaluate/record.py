@@ -205,7 +205,7 @@ def read_evaluation(folder: Path) -> Evaluation | None:
         found = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise EvaluationError(f"{path}: cannot be read ({error}); remove it, and run invoke evaluate again") from None
     try:
         return _from_json(found)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -87,20 +87,34 @@ def read_facts(folder: Path) -> Facts:
     """Read what lies in the folder of a finished run, and the account of its dataset where that is at hand.
 
     Raises:
-        TrainingError: The run has not finished.
+        TrainingError: The run has not finished; or what it left is damaged.
         EvaluationError: Its evaluation.json is damaged.
     """
     try:
-        result: dict[str, Any] = json.loads((folder / RESULT_FILE).read_text(encoding="utf-8"))
+        result = _read(folder / RESULT_FILE, json.loads)
     except FileNotFoundError:
         raise TrainingError(
             f"{folder}: no {RESULT_FILE}, so that no model card can be written: finish the run with "
             "--resume-from-checkpoint last"
         ) from None
     # As text: its secrets are not there, and loading it as a configuration asks for them.
-    settings = tomllib.loads((folder / RUN_FILE).read_text(encoding="utf-8"))
+    settings = _read(folder / RUN_FILE, tomllib.loads)
     material = result.get("material") or describe_material(Path(settings["train"]["processed_dataset_path"]))
     return Facts(folder, result, settings, material or {}, _evaluation(folder))
+
+
+def _read(path: Path, parse: Callable[[str], Any]) -> dict[str, Any]:
+    """A file that a run left, which must hold an object. Raises TrainingError, or OSError."""
+    try:
+        found = parse(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        found = error
+    if not isinstance(found, dict):
+        what = f"is damaged ({found})" if isinstance(found, Exception) else f"holds {type(found).__name__}, no object"
+        raise TrainingError(
+            f"{path}: {what}; remove it, and run train once more with --resume-from-checkpoint last: it writes it anew"
+        )
+    return found
 
 
 def _evaluation(folder: Path) -> Evaluation | None:

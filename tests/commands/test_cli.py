@@ -196,6 +196,27 @@ def test_signal_ends_the_real_program_after_saving(
 
 
 @pytest.mark.usefixtures("heard_signals")
+@pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGXCPU])
+def test_notices_of_batch_systems_clean_up(number: signal.Signals, capfd: pytest.CaptureFixture[str]) -> None:
+    """In tasks other than a run, and in one that has not begun: as SIGTERM; by default they end it at once."""
+    cleaned: list[bool] = []
+
+    @command
+    def task() -> None:
+        try:
+            assert signal.getsignal(number) != signal.SIG_DFL
+            os.kill(os.getpid(), number)
+            time.sleep(1)
+        finally:
+            cleaned.append(True)
+
+    with pytest.raises(SystemExit) as ended:
+        task()
+    assert (ended.value.code, cleaned) == (128 + number, [True])
+    assert "terminated; nothing unfinished was kept" in capfd.readouterr().err
+    assert signal.getsignal(number) == signal.SIG_DFL
+
+
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_signal_ends_preparation_without_leftovers(
     tiny_model: Path, tmp_path: Path, number: signal.Signals, status: int

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from runyoro_ssl.config import Config
-from runyoro_ssl.errors import TrainingError
+from runyoro_ssl.errors import EvaluationError, TrainingError
 from runyoro_ssl.publish.card import write_model_card
 from support.disks import PAGE_BYTES, resize, small_disk
 from support.runs import finished
@@ -98,3 +98,22 @@ def test_full_disk_costs_the_card_alone(tmp_path: Path) -> None:
         resize(place, used + 4 * PAGE_BYTES)
         write_model_card(folder)
         assert {path.name for path in folder.iterdir()} == before | {"README.md"}
+
+
+def test_an_evaluation_of_brackets_is_named(tmp_path: Path) -> None:
+    """As any other that cannot be read."""
+    folder = finished(tmp_path / "run", "")
+    (folder / "evaluation.json").write_text("[" * 100_000)
+    with pytest.raises(EvaluationError, match=r"evaluation.json: cannot be read .*; remove it"):
+        write_model_card(folder)
+
+
+@pytest.mark.parametrize("name", ["run.toml", "result.json"])
+@pytest.mark.parametrize("content", [b"{nope", b"\xff\x00", b"[" * 100_000])
+def test_damaged_files_of_a_run_are_named(name: str, content: bytes, tmp_path: Path) -> None:
+    """In one line, with what to do."""
+    folder = finished(tmp_path / "run", "")
+    (folder / name).write_bytes(content)
+    with pytest.raises(TrainingError, match=f"{name}: is damaged .*; remove it, and run train once more") as raised:
+        write_model_card(folder)
+    assert "\n" not in str(raised.value)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import sys
 from functools import cache
 from multiprocessing import forkserver
@@ -46,5 +47,7 @@ FORKED = ForkedContext()
 def start_server() -> None:
     """Start the process that the others are forked from. Older Pythons lose its sys.path."""
     multiprocessing.set_forkserver_preload(list(IMPORTED))
+    held = signal.pthread_sigmask(signal.SIG_SETMASK, [])  # whoever asks first may hold signals back: not for all
     with mock.patch.dict(os.environ, PYTHONPATH=os.pathsep.join(sys.path), OMP_NUM_THREADS="1"):
         forkserver.ensure_running()
+    signal.pthread_sigmask(signal.SIG_SETMASK, held)

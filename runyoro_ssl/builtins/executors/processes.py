@@ -13,6 +13,7 @@ from typing import Any
 
 from runyoro_ssl import hookimpl
 from runyoro_ssl.plugin.spec import Register
+from runyoro_ssl.processes import signals_held
 
 
 class ProcessExecutor(Executor):
@@ -29,7 +30,8 @@ class ProcessExecutor(Executor):
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         """Schedule a call."""
-        future: Future[Any] = self._pool.schedule(fn, args=args, kwargs=kwargs)
+        with signals_held([signal.SIGINT]):  # the first call starts the pool, whose threads start all workers
+            future: Future[Any] = self._pool.schedule(fn, args=args, kwargs=kwargs)
         return future
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: FBT001, FBT002 - Executor's

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 
 from runyoro_ssl.errors import CheckpointError
 from runyoro_ssl.processes import PATIENCE_SEC
@@ -87,11 +87,16 @@ def has_parts(checkpoint: Path) -> bool:
 
 
 def names_of_parts(files: Sequence[Path]) -> set[str]:
-    """The tensors that files have, or have slices of."""
+    """The tensors that files have, or have slices of. Raises CheckpointError for a file that is no safetensors."""
     names: set[str] = set()
     for file in files:
-        with safe_open(file, framework="pt") as opened:
-            names |= set(opened.keys())
+        try:
+            with safe_open(file, framework="pt") as opened:
+                names |= set(opened.keys())
+        except SafetensorError as error:
+            raise CheckpointError(
+                f"{file}: {error}, though its hash is right; give another one to --resume-from-checkpoint"
+            ) from None
     return names
 
 

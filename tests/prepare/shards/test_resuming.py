@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -116,6 +118,18 @@ def test_worker_ends_with_its_parent() -> None:
         assert wait_until(lambda: bool(workers_of(process)), process)
         time.sleep(1)
         end_main(process)
+
+
+def test_ctrl_c_while_workers_start(preparation: Prepare) -> None:
+    """It goes to all of the group; a worker that is still importing says nothing of it."""
+    begun = preparation("begun")
+    with begun.started() as process:
+        assert wait_until(lambda: bool(workers_of(process)), process)
+        time.sleep(0.1)
+        os.killpg(process.pid, signal.SIGINT)
+        _, said = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert said.splitlines() == ["interrupted; nothing unfinished was kept"]
 
 
 @pytest.mark.parametrize("seed", range(8))

@@ -14,9 +14,9 @@ from runyoro_ssl.config import Config
 from runyoro_ssl.disk.durable import seal
 from runyoro_ssl.errors import CheckpointError
 from runyoro_ssl.train.checkpoints.folder import find_healthy, find_newest
-from runyoro_ssl.train.checkpoints.format import STATE
+from runyoro_ssl.train.checkpoints.format import OPTIMIZER, STATE
 from runyoro_ssl.train.checkpoints.resume import choose
-from support.trainer import run
+from support.trainer import cut_back, run
 
 MakeConfig = Callable[..., Config]
 ALONE: Any = SimpleNamespace(is_main_process=True, num_processes=1)
@@ -133,3 +133,14 @@ def test_manifest_with_absurd_values_is_no_bug(train_config: MakeConfig) -> None
         (folder / "MANIFEST.json").write_text(json.dumps(absurd, indent=2))
         with pytest.raises(CheckpointError, match=r"no checkpoint is intact"):
             find_newest(folder.parent)
+
+
+def test_a_sealed_optimizer_that_is_none_is_refused_in_a_line(train_config: MakeConfig) -> None:
+    """Its hash is right, as of what somebody made by hand; it is no safetensors."""
+    config = train_config("run", "train.max_steps=4", "train.resume_from_checkpoint=last")
+    folder = run(config).output_dir / "checkpoint-2"
+    cut_back(folder.parent, 2)
+    (folder / OPTIMIZER).write_bytes(b"none")
+    rewrite(folder, (folder / STATE).read_text())
+    with pytest.raises(CheckpointError, match=r"optimizer.safetensors: .* is right; give another one"):
+        run(config)
