@@ -290,7 +290,7 @@ def test_command_line(files: list[Path], tiny_model: Path, tmp_path: Path, run_t
         ("{file} --units {folder}/none.npz", "none.npz: no such file"),
         ("{file} --units {text}", "holds no units"),
         ("{file} --window-sec 2", "--window-sec"),
-        ("{file} --model {folder}", "model folder"),
+        ("{file} --model {folder}", "has no preprocessor_config.json"),
     ],
     ids=lambda value: value if "{" in value or not value else "",
 )

@@ -20,6 +20,7 @@ from datasets import load_from_disk
 
 from conftest import build_tiny_model
 from runyoro_ssl.audio.synth import make_lexicon, make_voices, synthesise
+from runyoro_ssl.dataset.content import checksum
 from runyoro_ssl.plugin.manager import load_plugins
 from runyoro_ssl.prepare.clips import CLIPS_VERSION
 from runyoro_ssl.prepare.pipeline import prepare
@@ -235,6 +236,7 @@ def describe(dataset: Path, recordings: Recordings) -> dict[str, Any]:
         for row in part.with_format("numpy", columns=["audio"], output_all_columns=True):
             wave = np.asarray(row.pop("audio"), np.int16)
             clip = row.pop("id")
+            assert row.pop("crc32") == checksum(wave)
             rows[clip] = row
             samples[clip] = wave[:: len(wave) // TOLD_SAMPLES].tolist()
             if recordings.get(row["source"], (0,))[0] == RATE:

@@ -258,7 +258,7 @@ def test_doctor_plans_for_another_machine(run_task: RunTask, tiny_model: Path) -
     ("command", "complaint"),
     [
         ("doctor --model-name-or-path ./nowhere", "no such folder"),
-        ("doctor --model-name-or-path {broken}", "cannot read config.json"),
+        ("doctor --model-name-or-path {broken}", "has num_conv_pos_embedding_groups 7"),
         ("doctor --model-name-or-path {hubert}", 'type "hubert"'),
         ("doctor --profile mps-m5 --model-name-or-path {tiny}", 'did you mean "mps-m4"?'),
         ("doctor --set hardware.batch_seconds=long", 'hardware.batch_seconds is "long"'),

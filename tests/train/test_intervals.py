@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,6 +18,7 @@ from structlog.testing import capture_logs
 from conftest import ROOT
 from runyoro_ssl.config import Config, TrainConfig
 from runyoro_ssl.train import intervals
+from runyoro_ssl.train.checkpoints import saver
 from runyoro_ssl.train.checkpoints.listing import list_checkpoints
 from runyoro_ssl.train.intervals import SAVE_APART_SEC, SAVE_SEC, Intervals, Schedule
 from runyoro_ssl.train.step import Stepper
@@ -49,9 +51,11 @@ def planned(total_steps: int, *, step_sec: float = 240.0, held_out_sec: float = 
 @pytest.fixture
 def at(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The time on the clock that runs are measured by, to be moved."""
-    time = [1000.0]
-    monkeypatch.setattr(clock, "now", lambda: time[0])
-    return time
+    moved = [1000.0]
+    monkeypatch.setattr(clock, "now", lambda: moved[0])
+    # A save goes on beside the steps, which take no real time here: it would seem to last as long as they.
+    monkeypatch.setattr(saver, "clock", SimpleNamespace(now=time.monotonic))
+    return moved
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import datasets
 import pytest
 
 from runyoro_ssl import logs
@@ -21,6 +22,7 @@ from runyoro_ssl.train.checkpoints.format import STATE, load_state
 from runyoro_ssl.train.checkpoints.listing import list_checkpoints
 from runyoro_ssl.train.checkpoints.resume import differing_settings
 from runyoro_ssl.train.health.journal import BEGUN, TO_THE_BEGINNING, read, record, rollbacks_so_far
+from support.datasets_by_hand import change_fingerprint
 from support.trainer import build, metrics, run
 
 MakeConfig = Callable[..., Config]
@@ -318,8 +320,11 @@ def test_another_dataset_brings_other_yardsticks(train_config: MakeConfig, datas
     run(train_config("run", "train.max_steps=2"))
     other = tmp_path / "other"
     shutil.copytree(dataset, other)
-    fingerprint = json.loads((other / "fingerprint.json").read_text())
-    (other / "fingerprint.json").write_text(json.dumps({**fingerprint, "content_sha256": "0" * 64}))
+    split = datasets.load_from_disk(str(other))["train"]
+    split.map(lambda row: {"id": f"other {row['id']}"}, keep_in_memory=True).save_to_disk(str(tmp_path / "train"))
+    shutil.rmtree(other / "train")
+    (tmp_path / "train").rename(other / "train")
+    change_fingerprint(other)
     moved = (f"train.processed_dataset_path={other}", "train.override_mismatch=true", RESUME)
     result = run(train_config("run", "train.max_steps=4", *moved))
     assert (result.first["step"], result.last["step"]) == (2, 4)
