@@ -217,6 +217,7 @@ def test_notices_of_batch_systems_clean_up(number: signal.Signals, capfd: pytest
     assert signal.getsignal(number) == signal.SIG_DFL
 
 
+@pytest.mark.usefixtures("heard_signals")
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_signal_ends_preparation_without_leftovers(
     tiny_model: Path, tmp_path: Path, number: signal.Signals, status: int

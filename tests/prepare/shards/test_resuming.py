@@ -120,6 +120,7 @@ def test_worker_ends_with_its_parent() -> None:
         end_main(process)
 
 
+@pytest.mark.usefixtures("heard_signals")
 def test_ctrl_c_while_workers_start(preparation: Prepare) -> None:
     """It goes to all of the group; a worker that is still importing says nothing of it."""
     begun = preparation("begun")
