@@ -136,6 +136,7 @@ def test_a_model_that_is_saved_without_a_run_has_no_card(
     assert "kept has no README.md, as no run is known" in " ".join(out.split())
 
 
+@pytest.mark.long
 def test_candidates_leave_the_cache_as_small_as_it_was(
     trained: Path, run_task: RunTask, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -61,6 +61,7 @@ def test_killed_at_any_moment(train_config: Callable[..., Config], tmp_path: Pat
     print(f"{done} kills in {ended} runs, each equal to the undisturbed one")  # noqa: T201 - the figure
 
 
+@pytest.mark.long
 def test_default_settings_lose_little(train_config: Callable[..., Config], tmp_path: Path, num_kills: int) -> None:
     """Where no flag says how often to save: a twentieth of the run's time, or 3 seconds, and one to write it.
 
