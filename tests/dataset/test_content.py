@@ -12,6 +12,7 @@ import datasets
 import numpy as np
 import pytest
 
+from runyoro_ssl.dataset import read
 from runyoro_ssl.dataset.content import checksum, content_digest, has_checksums, stored_content
 from runyoro_ssl.dataset.read import Clips, load_splits, read_fingerprint
 from runyoro_ssl.errors import DatasetError
@@ -76,6 +77,25 @@ def test_a_clip_that_is_another_is_refused(mine: Path, start: int) -> None:
         clips.waveform(3, start, 100)
     assert clips.waveform(2).size
     assert clips.waveform(4).size
+
+
+def test_a_long_clip_is_held_against_its_checksum_once(mine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else every window of it would cost the reading of all; one that is another is refused every time."""
+    turn_round(mine, 3)
+    clips = Clips(load_splits(mine, sampling_rate=RATE)["train"])
+    counted: list[int] = []
+
+    def counting(samples: np.ndarray) -> int:
+        counted.append(len(samples))
+        return checksum(samples)
+
+    monkeypatch.setattr(read, "LONG_SAMPLES", 1000)
+    monkeypatch.setattr(read, "checksum", counting)
+    for start in range(0, 3000, 1000):
+        clips.waveform(2, start, 1000)
+        with pytest.raises(DatasetError):
+            clips.waveform(3, start, 1000)
+    assert sorted(counted) == sorted([clips.num_samples(2), *[clips.num_samples(3)] * 3])
 
 
 def test_a_worker_knows_what_the_clips_were(mine: Path) -> None:
