@@ -97,8 +97,8 @@ def did_you_mean_option(word: str, known: Iterable[str]) -> str:
 
 
 def _parts(name: str) -> list[str]:
-    """Words of an option, with dashes or underscores."""
-    return re.split(r"[-_]", name.strip("-"))
+    """Words of an option, with dashes or underscores; in the singular, for `epoch` is meant as `epochs` is."""
+    return [re.sub(r"(?<=.)s$", "", part) for part in re.split(r"[-_]", name.strip("-"))]
 
 
 def describe(error: BaseException) -> str:

@@ -15,6 +15,8 @@ from typing import Any
 REDACTED = "[redacted]"
 MIN_CHARACTERS = 8
 """The value of a shorter secret is not looked for in text: it may be an ordinary word."""
+MAX_SHOWN = 60
+"""Characters of a wrong value that are shown."""
 
 # Repetitions are bounded: what is searched may be long, and somebody else's.
 _NAME = r"(?:token(?!i[sz]|_ids?)|secret|passw|passphrase|(?:api|access|private)[_-]?key|credential|authorization)"
@@ -67,6 +69,12 @@ def redact(value: Any, key: str = "") -> Any:
 def printable(text: str) -> str:
     """A text as a terminal may show it: without secrets, and control characters, which may be a stranger's, escaped."""
     return _CONTROLS.sub(lambda found: found[0].encode("unicode_escape").decode(), str(redact(text)))
+
+
+def shortly(value: Any) -> str:
+    """A stranger's value as it may stand in a line, whatever it is: without secrets, MAX_SHOWN characters at most."""
+    shown = str(redact(repr(value)))
+    return shown if len(shown) <= MAX_SHOWN else f"{shown[:MAX_SHOWN]}…"
 
 
 def redact_command(arguments: Sequence[str]) -> str:

@@ -21,7 +21,7 @@ from runyoro_ssl.batches.crew import NO_CLIP, Crew, describe_exit, forget
 from runyoro_ssl.batches.loading import END_SEC, Loading
 from runyoro_ssl.batches.plan import MicroBatch
 from runyoro_ssl.errors import LoaderError, PluginError
-from runyoro_ssl.processes import LOADER_PATIENCE_SEC, SIGNALS
+from runyoro_ssl.processes import LOADER_PATIENCE_SEC, SIGNALS, signals_held
 
 DEATH_SEC = 5.0
 """When a worker dies, what it breaks may be noticed this much earlier than its end."""
@@ -158,7 +158,8 @@ def _started(
         worker_init_fn=_leave_signals_to_the_trainer,
         generator=torch.Generator(),  # its own draw must not disturb the training thread's
     )
-    batches: Any = iter(loader)
+    with signals_held(SIGNALS):  # until they have imported what ignores them
+        batches: Any = iter(loader)
     workers = batches._workers  # noqa: SLF001 - the loader has no public end
     try:
         yield batches, workers

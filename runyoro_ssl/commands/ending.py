@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import functools
+import os
 import platform
 import signal
 import sys
+import threading
 import traceback
 from collections.abc import Callable
 from typing import Any, NoReturn, ParamSpec, TypeVar
@@ -20,6 +22,8 @@ Result = TypeVar("Result")
 
 EXIT_MENDABLE = 1
 EXIT_BUG = 2
+AGAIN_SEC = 0.05
+"""After which a signal comes again that was lost."""
 NOT_ON_WINDOWS = (
     "not on Windows itself, which lacks what keeps a run's files whole here (flock, pread): install it in WSL2, which "
     "is Linux; docs/versions.md says more"
@@ -45,7 +49,8 @@ def command(function: Callable[Parameters, Result]) -> Callable[Parameters, Resu
         logs.configure()
         if platform.system() == "Windows":
             end(NOT_ON_WINDOWS)
-        previous = _handle_signals()
+        previous, previous_hook = _handle_signals(), sys.unraisablehook
+        sys.unraisablehook = _lost
         try:
             return function(*args, **kwargs)
         except RunyoroError as error:
@@ -62,6 +67,7 @@ def command(function: Callable[Parameters, Result]) -> Callable[Parameters, Resu
         except Exception:  # noqa: BLE001 - the last door: what escapes here is a bug, and says so
             _report_bug()
         finally:
+            sys.unraisablehook = previous_hook
             for number, handler in previous.items():
                 signal.signal(number, handler)
 
@@ -79,6 +85,15 @@ def _handle_signals() -> dict[int, Any]:
 
 def _terminate(number: int, _frame: Any) -> NoReturn:
     raise Terminated(number)
+
+
+def _lost(lost: sys.UnraisableHookArgs) -> None:
+    """Send a signal again whose exception Python only prints: in a destructor, or where C calls back."""
+    if isinstance(lost.exc_value, KeyboardInterrupt | Terminated):
+        number = getattr(lost.exc_value, "number", signal.SIGINT)
+        threading.Timer(AGAIN_SEC, os.kill, (os.getpid(), number)).start()
+    else:
+        sys.__unraisablehook__(lost)
 
 
 def end(message: str, *, status: int = EXIT_MENDABLE) -> NoReturn:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -140,16 +139,12 @@ def _write_cards(folder: Path, adapted: Path, kept: Path | None, evaluation: Eva
 
 def _example(unit: HeardUnit, sampling_rate: int) -> UnitExample:
     """A unit as the page shows it."""
-    import soundfile as sf
-
     from runyoro_ssl.publish.report.units import UnitClip, UnitExample
 
     clips = []
     for one in unit.stretches:
-        file = io.BytesIO()
-        sf.write(file, one.waveform, sampling_rate, format="WAV", subtype="PCM_16")
         words = f"clip {one.row}, at {one.at_sec:.2f} s"
-        clips.append(UnitClip(file.getvalue(), words, one.begin_sec, one.end_sec))
+        clips.append(UnitClip(one.waveform, sampling_rate, words, one.begin_sec, one.end_sec))
     return UnitExample(unit.unit, f"{100 * unit.share:.1f} % of the time", clips, unit.phones)
 
 

@@ -14,13 +14,12 @@ from runyoro_ssl.errors import ConfigError
 from runyoro_ssl.logs import get_logger
 from runyoro_ssl.model.source import RUN_FILE
 from runyoro_ssl.option import AUTO
+from runyoro_ssl.redaction import shortly
 from runyoro_ssl.resolve import home_of_run, in_plain_words, read_toml, section_type
 
 log = get_logger()
 
 MAX_NAMED = 8
-MAX_SHOWN = 60
-"""Characters of a wrong value that are shown."""
 OF_ONE_CALL = ("resume_from_checkpoint", "override_mismatch", "stop_after")
 """Settings of `train` that say what one call does, and not what the run is."""
 
@@ -71,10 +70,9 @@ def _check(values: Mapping[str, Any], given: Mapping[str, Any], path: Path) -> N
         except ValidationError as error:
             first = error.errors()[0]
             setting = ".".join(map(str, (section, *first["loc"][:1])))
-            shown = repr(first["input"])[:MAX_SHOWN]
+            seen = f"{setting} is {shortly(first['input'])}"
             raise ConfigError(
-                f"{path}: {setting} is {shown}: {in_plain_words(first)}; mend that line, or give what the run had by "
-                "--set"
+                f"{path}: {seen}: {in_plain_words(first)}; mend that line, or give what the run had by --set"
             ) from None
 
 

@@ -17,14 +17,13 @@ from runyoro_ssl.dataset.content import FileContents, checksum, content_digest, 
 from runyoro_ssl.dataset.layout import CHECKSUM, CLIPS, FINGERPRINT, FORMAT
 from runyoro_ssl.devices import is_out_of_memory
 from runyoro_ssl.errors import DatasetError
+from runyoro_ssl.redaction import shortly
 from runyoro_ssl.small_files import read_small
 
 STEP = 1 / 32768
 """Of int16 in [-1, 1]: a power of two, so that scaling is exact."""
 LONG_SAMPLES = 1 << 20
 """Samples, a minute: a longer clip is read in windows, and held against its checksum once in a process, for all."""
-MAX_SHOWN = 60
-"""Characters of a wrong value that are shown."""
 
 
 def read_fingerprint(dataset_dir: Path) -> dict[str, Any]:
@@ -54,7 +53,7 @@ def read_fingerprint(dataset_dir: Path) -> dict[str, Any]:
             "or prepare the recordings anew into another --output-dir"
         )
     if version != FORMAT:
-        raise DatasetError(f"{path}: format {_short(version)}, this version reads {FORMAT}; {remedy} --overwrite")
+        raise DatasetError(f"{path}: format {shortly(version)}, this version reads {FORMAT}; {remedy} --overwrite")
     if problem := _find_nonsense(fingerprint):
         raise DatasetError(f"{path}: {problem}; {remedy} --overwrite")
     return fingerprint  # type: ignore[no-any-return]
@@ -64,24 +63,18 @@ def _find_nonsense(fingerprint: Mapping[str, Any]) -> str | None:
     """What in a fingerprint cannot be, in words; what a newer version adds is not looked at."""
     for name in ("sha256", "content_sha256"):
         if not isinstance(fingerprint.get(name), str):
-            return f"{name} is {_short(fingerprint.get(name))}, expected the digits of a hash"
+            return f"{name} is {shortly(fingerprint.get(name))}, expected the digits of a hash"
     rate = fingerprint.get("sampling_rate")
     if type(rate) is not int or rate <= 0:
-        return f"sampling_rate is {_short(rate)}, expected Hz"
+        return f"sampling_rate is {shortly(rate)}, expected Hz"
     splits = fingerprint.get("splits")
     if not isinstance(splits, dict) or not splits:
-        return f"splits is {_short(splits)}, expected an object for each split"
+        return f"splits is {shortly(splits)}, expected an object for each split"
     for name, split in splits.items():
         clips = split.get("clips") if isinstance(split, dict) else None
         if type(clips) is not int or clips < 0:
-            return f"splits.{name} is {_short(split)}, expected its number of clips"
+            return f"splits.{name} is {shortly(split)}, expected its number of clips"
     return None
-
-
-def _short(value: Any) -> str:
-    """A value as it may stand in a line, whatever it is."""
-    shown = repr(value)
-    return shown if len(shown) <= MAX_SHOWN else f"{shown[:MAX_SHOWN]}…"
 
 
 def _why_not_opened(path: Path, error: Exception) -> str:

@@ -11,9 +11,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from runyoro_ssl.model.source import CONFIG
-
-MAX_SHOWN = 60
-"""Characters of a wrong value that are shown."""
+from runyoro_ssl.redaction import shortly
 
 
 class Limits(NamedTuple):
@@ -108,9 +106,3 @@ def _find_in_convolutions(settings: Mapping[str, Any]) -> str | None:
             f"{stride} samples, where {LEAST_STRIDE} is the least: mend it; XLS-R has 320"
         )
     return None
-
-
-def shortly(value: Any) -> str:
-    """A value as it may stand in a line, whatever it is."""
-    shown = repr(value)
-    return shown if len(shown) <= MAX_SHOWN else f"{shown[:MAX_SHOWN]}…"

@@ -9,9 +9,9 @@ from typing import Any
 
 from runyoro_ssl.errors import CheckpointError
 from runyoro_ssl.hub.known import KNOWN, SAMPLING_RATE
-from runyoro_ssl.model.bounds import shortly
 from runyoro_ssl.model.folder import explain_shadow, find_extractor
 from runyoro_ssl.model.source import EXTRACTOR, FROM_A_FOLDER, cannot_load, model_folder
+from runyoro_ssl.redaction import shortly
 from runyoro_ssl.torchaudio_compat import import_transformers
 
 USUAL = "Wav2Vec2FeatureExtractor"

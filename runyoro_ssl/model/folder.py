@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from runyoro_ssl.errors import CheckpointError
-from runyoro_ssl.model.bounds import find_absurd, shortly
+from runyoro_ssl.model.bounds import find_absurd
 from runyoro_ssl.model.foreign import describe_adapter, describe_toolkit
 from runyoro_ssl.model.source import CONFIG, EXTRACTOR
 from runyoro_ssl.model.weight_files import PREFERENCE, describe_mistaken, find_weights_fault, is_listed
+from runyoro_ssl.redaction import shortly
 
 PROCESSOR = "processor_config.json"
 """Where transformers 5 may write the feature extractor's settings instead."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import io
+import os
+import tempfile
 
 import numpy as np
 import soundfile as sf
@@ -29,17 +31,19 @@ def audio_uri(waveform: np.ndarray, sampling_rate: int) -> str:
     if sampling_rate != PLAYER_RATE:
         waveform = soxr.resample(waveform, sampling_rate, PLAYER_RATE)
     most, least = FULL_RANGE_KBITS
-    encoded = io.BytesIO()
-    sf.write(
-        encoded,
-        np.clip(waveform, -1.0, 1.0),
-        PLAYER_RATE,
-        format="MP3",
-        subtype="MPEG_LAYER_III",
-        bitrate_mode="CONSTANT",
-        compression_level=(most - PLAYER_KBITS) / (most - least),
-    )
-    return _data_uri("audio/mpeg", encoded.getvalue())
+    # A file, for in memory libsndfile calls Python back, and what a signal raises there, such as SIGTERM's, is lost.
+    with tempfile.TemporaryFile() as encoded:
+        sf.write(
+            os.dup(encoded.fileno()),
+            np.clip(waveform, -1.0, 1.0),
+            PLAYER_RATE,
+            format="MP3",
+            subtype="MPEG_LAYER_III",
+            bitrate_mode="CONSTANT",
+            compression_level=(most - PLAYER_KBITS) / (most - least),
+        )
+        encoded.seek(0)
+        return _data_uri("audio/mpeg", encoded.read())
 
 
 def spectrogram_uri(waveform: np.ndarray, sampling_rate: int) -> str:

@@ -9,6 +9,7 @@ import signal
 import time
 import weakref
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from itertools import chain
 from pathlib import Path
@@ -254,6 +255,18 @@ def test_workers_leave_signals_to_the_trainer() -> None:
         for number in (signal.SIGINT, signal.SIGTERM):
             os.kill(int(worker.pid or 0), number)
         assert len(list(batches)) == len(PLAN) - 1
+    assert not logs
+
+
+def test_signals_leave_a_worker_that_starts_alone() -> None:
+    """Before it has imported what ignores them."""
+    with ThreadPoolExecutor(1) as pool, capture_logs() as logs:
+        batches = pool.submit(list, load_batches(builder(), PLAN[:2], num_workers=1))
+        while not (workers := multiprocessing.active_children()):
+            time.sleep(0.001)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            os.kill(int(workers[0].pid or 0), number)
+        assert len(batches.result(60)) == 2
     assert not logs
 
 

@@ -218,6 +218,27 @@ def test_notices_of_batch_systems_clean_up(number: signal.Signals, capfd: pytest
 
 
 @pytest.mark.usefixtures("heard_signals")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signal_in_a_destructor_is_not_lost(number: signal.Signals, capfd: pytest.CaptureFixture[str]) -> None:
+    """Python prints what is raised there, and goes on; so it is where libsndfile calls back."""
+
+    class Signalled:
+        def __del__(self) -> None:
+            signal.raise_signal(number)
+
+    @command
+    def work() -> None:
+        Signalled()
+        for _ in range(100):
+            time.sleep(0.1)
+
+    with pytest.raises(SystemExit) as ended:
+        work()
+    assert ended.value.code == 128 + number
+    assert "Traceback" not in capfd.readouterr().err
+
+
+@pytest.mark.usefixtures("heard_signals")
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_signal_ends_preparation_without_leftovers(
     tiny_model: Path, tmp_path: Path, number: signal.Signals, status: int

@@ -25,6 +25,8 @@ def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     [
         ("train --lr 1e-5", "did you mean --learning-rate?"),
         ("train --epochs 3", "did you mean --num-train-epochs?"),
+        ("train --epoch 3", "did you mean --num-train-epochs?"),
+        ("train --step 3", "--logging-steps or --max-steps or --save-steps?"),
         ("train --batch-size 4", "did you mean --per-device-train-batch-size?"),
         ("train --model x", "did you mean --model-name-or-path?"),
         ("train --device mps", "give that setting as --set hardware.device=VALUE"),

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, get_args
 
 import numpy as np
-import soundfile as sf
 
 from runyoro_ssl.evaluate.record import (
     SUBJECTS,
@@ -145,8 +143,8 @@ def unit_examples(count: int = 3) -> list[UnitExample]:
             unit,
             f"{unit + 1} % of the speech",
             [
-                UnitClip(wav(220.0 * (unit + 1)), "clip 7, at 1.25 s", 0.05, 0.15),
-                UnitClip(wav(230.0), "clip 9", 0, 0.1),
+                UnitClip(tone(220.0 * (unit + 1)), RATE, "clip 7, at 1.25 s", 0.05, 0.15),
+                UnitClip(tone(230.0), RATE, "clip 9", 0, 0.1),
             ],
             [("abcde"[unit % 5], 0.64), ("z", 0.25), ("y", 0.07), ("x", 0.04)],
         )
@@ -154,12 +152,10 @@ def unit_examples(count: int = 3) -> list[UnitExample]:
     ]
 
 
-def wav(hertz: float, seconds: float = 0.2) -> bytes:
-    """A WAV file of a tone."""
-    file = io.BytesIO()
-    tone = 0.3 * np.sin(2 * np.pi * hertz * np.arange(round(RATE * seconds)) / RATE)
-    sf.write(file, tone, RATE, format="WAV", subtype="PCM_16")
-    return file.getvalue()
+def tone(hertz: float, seconds: float = 0.2) -> np.ndarray:
+    """A float32 (T,) of RATE Hz."""
+    wave: np.ndarray = 0.3 * np.sin(2 * np.pi * hertz * np.arange(round(RATE * seconds)) / RATE)
+    return wave.astype(np.float32)
 
 
 def _shares(curve: Mapping[str, list[float]]) -> dict[str, list[float]]:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import soundfile as sf
 
 from runyoro_ssl.page.amounts import number
 from runyoro_ssl.page.pictures import audio_uri, spectrogram_uri
@@ -28,9 +26,10 @@ NO_PHONE = "no phone"
 
 @dataclass(frozen=True)
 class UnitClip:
-    """A WAV file, mono, of a stretch with what is around: where it is from, and where, in the file, the unit is."""
+    """A stretch with what is around, float32 (T,): where it is from, and where in it the unit is."""
 
-    wav: bytes
+    waveform: np.ndarray
+    sampling_rate: int
     words: str
     begin_sec: float
     end_sec: float
@@ -122,15 +121,10 @@ def _cell(share: float) -> tuple[str, float] | None:
 
 
 def _show(clip: UnitClip, *, with_audio: bool) -> ShownClip:
-    waveform, rate = _read(clip.wav)
+    rate = clip.sampling_rate
+    waveform = clip.waveform[: round(MAX_CLIP_SEC * rate)]
     seconds = max(len(waveform), 1) / rate
     left, right = (100 * min(place / seconds, 1.0) for place in (clip.begin_sec, clip.end_sec))
     sound = audio_uri(waveform, rate) if with_audio else ""
     picture = spectrogram_uri(waveform, rate)
     return ShownClip(clip.words, round(seconds, 3), picture, round(left, 2), round(right - left, 2), sound)
-
-
-def _read(clip: bytes) -> tuple[np.ndarray, int]:
-    """The first channel of a WAV file, float32 (T,), at most MAX_CLIP_SEC, and its rate."""
-    waveform, rate = sf.read(io.BytesIO(clip), dtype="float32", always_2d=True)
-    return waveform[: round(MAX_CLIP_SEC * rate), 0], int(rate)

@@ -25,7 +25,7 @@ from pydantic import (
 from runyoro_ssl.batches.plan import PlanSettings
 from runyoro_ssl.config import HardwareConfig
 from runyoro_ssl.errors import CheckpointError
-from runyoro_ssl.redaction import redact
+from runyoro_ssl.redaction import shortly
 from runyoro_ssl.train.checkpoints.format import STATE, other_checkpoint, written_otherwise
 from runyoro_ssl.train.health.journal import MAX_ROLLBACKS
 from runyoro_ssl.train.health.state import HealthState, Learned, Recent
@@ -35,8 +35,6 @@ Size = Annotated[FiniteFloat, Field(ge=1, le=1e10)]
 MAX_LENGTHS, MAX_PARTS, MAX_CLIPS = 1000, 1 << 20, 1_000_000
 MEASURES = ("step", "eval/objective", "eval/contrastive_loss", "eval/chance_loss")
 """Of a validation: what is compared with later ones."""
-MAX_SHOWN = 60
-"""Characters of a wrong value that are shown."""
 
 
 class _Part(BaseModel):
@@ -142,10 +140,10 @@ def _find_nonsense(state: Mapping[str, Any]) -> str | None:
 
 def _explain(error: ValidationError) -> str:
     first = error.errors()[0]
-    shown = str(redact(repr(first["input"])))
-    shown = shown if len(shown) <= MAX_SHOWN else f"{shown[:MAX_SHOWN]}…"
     where = ".".join(str(part) for part in first["loc"] if "-" not in str(part))  # members of a union
-    return f"{where} is missing" if first["type"] == "missing" else f"{where} is {shown}: {first['msg'].lower()}"
+    if first["type"] == "missing":
+        return f"{where} is missing"
+    return f"{where} is {shortly(first['input'])}: {first['msg'].lower()}"
 
 
 def _refusal(folder: Path, problem: str) -> CheckpointError:

@@ -196,6 +196,12 @@ def test_long_clip_is_heard_for_fifteen_seconds(page: Callable[..., str], speech
     assert "The first 15 s of 40.0 s." in text_of(html)
 
 
+def test_player_is_made_without_calls_back(speech: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a signal raises while libsndfile calls Python is printed and lost: SIGTERM would not end `prepare`."""
+    monkeypatch.delattr(sf.SoundFile, "_init_virtual_io")
+    assert audio_uri(speech, RATE).startswith("data:audio/mpeg;base64,")
+
+
 @pytest.mark.parametrize("rate", [8000, 16_000, 22_050])
 def test_player_sounds_like_the_clip(speech: np.ndarray, rate: int) -> None:
     """The MP3 decodes to the same speech at the same level, in at most 64 kbit/s."""
