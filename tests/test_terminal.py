@@ -60,7 +60,8 @@ def check_numbers(shown: Shown, run: Path) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("columns", [80, *(pytest.param(each, marks=pytest.mark.long) for each in COLUMNS[1:])])
+@pytest.mark.long
+@pytest.mark.parametrize("columns", COLUMNS)
 def test_alarms(columns: int, dataset: Path, tiny_model: Path, tmp_path: Path) -> None:
     """A run that diverges, goes back, spikes and ends well: each alarm of its journal, with all that it says."""
     run = tmp_path / "run"

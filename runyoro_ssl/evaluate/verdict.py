@@ -211,9 +211,9 @@ def _by_heart(judged: Judging) -> bool:
         return False
     if held_out.about >= MEMORY_SHARE * trained.about:
         return False
+    others = f"{'fell' if held_out.about > 0 else 'rose'} by {abs(held_out.about):.2f}"
     judged.says(
-        f"it knows its clips by heart: their loss fell by {trained.about:.2f} nats, others' by {held_out.about:.2f}",
-        -1,
+        f"it knows its clips by heart: their loss fell by {trained.about:.2f} nats, that of others {others}", -1
     )
     return True
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 import shutil
 from collections.abc import Callable
@@ -170,3 +171,26 @@ def test_older_datasets_are_read_as_before(mine: Path) -> None:
     assert clips.changed() is None
     change_fingerprint(mine, 64 * "0")
     assert "tells of other clips" in str(clips.changed())
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"splits": []}, r"splits is \[\], expected an object for each split"),
+        ({"splits": {"train": 3}}, r"splits.train is 3, expected its number of clips"),
+        ({"splits": {"train": {"clips": -1}}}, r"splits.train is {'clips': -1}"),
+        ({"splits": {"train": {"clips": "x" * 10_000}}}, r"splits.train is {'clips': 'x+…, expected"),
+        ({"content_sha256": None}, "content_sha256 is None, expected the digits of a hash"),
+        ({"sampling_rate": True}, "sampling_rate is True, expected Hz"),
+        ({"sampling_rate": 1e300}, r"sampling_rate is 1e\+300, expected Hz"),
+        ({"format": "\x1b[31m"}, r"format '\\x1b\[31m', this version reads"),
+        ({"format": 99}, "format 99, of a newer version"),
+    ],
+)
+def test_absurd_fingerprints_are_refused_in_a_line(mine: Path, change: dict[str, Any], said: str) -> None:
+    """What, where, the value, what to do; a value of any length is cut short."""
+    path = mine / "fingerprint.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    with pytest.raises(DatasetError, match=said) as refused:
+        read_fingerprint(mine)
+    assert len(str(refused.value)) < 300 + 2 * len(str(mine))

@@ -127,6 +127,13 @@ def test_labels_do_not_help_a_model_that_forgot_or_collapsed() -> None:
     assert kind(phones=phones, rank=one("geometry.effective_rank", 60, 40, 3, better="higher")) == "helped"
 
 
+@pytest.mark.parametrize(("adapted", "said"), [(3.9, "rose by 0.10"), (3.7, "fell by 0.10")])
+def test_clips_by_heart_are_told_with_those_of_others(adapted: float, said: str) -> None:
+    """What became of the loss of clips that it was not trained on, in words."""
+    verdict = judge(usual(loss=loss(3.8, adapted), memory=loss(3.8, 2.0, family="memory")), minutes=10)
+    assert any(f"by heart: their loss fell by 1.80 nats, that of others {said}" in why for why in verdict.reasons)
+
+
 def test_labels_do_not_help_a_model_that_unlearned() -> None:
     """One that knows its clips by heart may tell phones apart better: that it helped is not said, and why not is.
 

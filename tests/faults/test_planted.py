@@ -151,7 +151,9 @@ def check_undone(config: Config, result: TrainResult, kinds: set[str]) -> None:
         pytest.param(zero_codevectors, {"lost_progress"}, marks=pytest.mark.long),
         (one_code, {"codebook_collapse"}),
         # Which of its effects comes first depends on the machine.
-        (hot, {"codebook_collapse", "lost_progress", "fell_to_chance", "non_finite_update"}),
+        pytest.param(
+            hot, {"codebook_collapse", "lost_progress", "fell_to_chance", "non_finite_update"}, marks=pytest.mark.long
+        ),
     ],
 )
 def test_fault_is_undone(config: Config, plant: Callable[..., None], fault: Plant, kinds: set[str]) -> None:
@@ -218,6 +220,7 @@ def test_updates_that_are_often_no_numbers_end_the_run_and_name_the_clips(
     assert events[-1]["clips"][0] in str(raised.value)
 
 
+@pytest.mark.long
 def test_codes_that_become_fewer_are_undone_from_before_they_did(
     config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -47,7 +47,9 @@ def resumed(whole: Config, parted: Config, step: int) -> None:
     shutil.rmtree(parted.train.output_dir)
 
 
-@pytest.mark.parametrize("setting", ["hardware.clip_lengths=0", "hardware.clip_lengths=3"])
+@pytest.mark.parametrize(
+    "setting", ["hardware.clip_lengths=0", pytest.param("hardware.clip_lengths=3", marks=pytest.mark.long)]
+)
 def test_resumed_at_many_steps(train_config: MakeConfig, pytestconfig: pytest.Config, setting: str) -> None:
     """`--faults 23` for every step: edges of epochs, between log lines, within the window of a validation."""
     whole = train_config("whole", *EVERY, setting)

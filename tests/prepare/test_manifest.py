@@ -45,13 +45,13 @@ def test_bad_line_is_named(tmp_path: Path, line: str, complaint: str) -> None:
 
 
 def test_other_fields_are_kept_and_blank_lines_skipped(tmp_path: Path) -> None:
-    """Extra fields travel along; a byte-order mark and exotic line separators inside strings do no harm."""
+    """Extra fields travel along; a byte-order mark and exotic separators in text do no harm; a blank name is none."""
     path = tmp_path / "m.jsonl"
-    second = json.dumps({"audio_filepath": "b\u2028c.wav", "duration": 1}, ensure_ascii=False)
+    second = json.dumps({"audio_filepath": "b\u2028c.wav", "duration": 1, "speaker": " "}, ensure_ascii=False)
     path.write_text(f"\ufeff{GOOD}\n\n{second}\n", encoding="utf-8")
     entries = read_manifest(path)
     assert entries[0].model_extra == {"village": "Hoima"}
-    assert entries[1].audio_filepath == "b\u2028c.wav"
+    assert (entries[1].audio_filepath, entries[1].speaker) == ("b\u2028c.wav", None)
 
 
 @pytest.mark.parametrize(

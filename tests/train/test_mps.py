@@ -110,7 +110,10 @@ def short(models: dict[str, Path], dataset: Path, tmp_path: Path) -> MakeConfig:
 
 
 @pytest.mark.parametrize("kind", ENCODERS)
-@pytest.mark.parametrize("profile", list_profiles())
+@pytest.mark.parametrize(
+    "profile",
+    [name if name == "mps-m4" else pytest.param(name, marks=pytest.mark.long) for name in list_profiles()],
+)
 def test_whole_run_breaks_no_rule(
     profile: str, kind: str, short: MakeConfig, tmp_path: Path, waits_in_steps: CountWaits
 ) -> None:

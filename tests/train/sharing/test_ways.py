@@ -51,6 +51,7 @@ def test_sharded_run_goes_on_in_fewer_processes(train_config: MakeConfig, tmp_pa
     check_like(out, whole)
 
 
+@pytest.mark.long
 def test_sharded_run_leaves_out_and_goes_back(train_config: MakeConfig, tmp_path: Path) -> None:
     """Where one process has no numbers, all skip, and at the second in a row go back; as one process alone does.
 
