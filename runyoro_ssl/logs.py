@@ -46,10 +46,14 @@ class OneWriter(Console):
 
 
 def _environment() -> dict[str, str]:
-    """The environment, without a width that no line fits into: some terminals say 0 columns."""
-    columns = os.environ.get("COLUMNS", "")
-    too_narrow = columns.isdecimal() and int(columns) < LEAST_WIDTH
-    return {name: value for name, value in os.environ.items() if not (too_narrow and name == "COLUMNS")}
+    """The environment, without a width that no line fits into: some terminals say 0 columns.
+
+    And without a FORCE_COLOR that says no, which rich takes for a yes.
+    """
+    columns, colour = os.environ.get("COLUMNS", ""), os.environ.get("FORCE_COLOR", "")
+    not_meant = {"COLUMNS"} if columns.isdecimal() and int(columns) < LEAST_WIDTH else set()
+    not_meant |= {"FORCE_COLOR"} if colour.lower() in ("0", "false", "no") else set()
+    return {name: value for name, value in os.environ.items() if name not in not_meant}
 
 
 console = OneWriter(stderr=True, highlight=False, emoji=False, _environ=_environment())

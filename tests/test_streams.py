@@ -197,6 +197,14 @@ def test_any_width_shows_every_line(columns: str, tmp_path: Path) -> None:
     assert done.stderr.count(b"drawn") == 100
 
 
+@pytest.mark.parametrize(("asked", "is_coloured"), [("0", False), ("false", False), ("1", True), ("", False)])
+def test_colour_is_forced_where_that_is_asked(asked: str, tmp_path: Path, *, is_coloured: bool) -> None:
+    """FORCE_COLOR=0 says no."""
+    done = run("$RUN", tmp_path, FORCE_COLOR=asked)
+    assert done.returncode == 0
+    assert (b"\x1b[" in done.stderr + done.stdout) == is_coloured
+
+
 @pytest.mark.parametrize("words", ["train --output-dir", "prepare --manifest-path", "smoke --work-dir"])
 def test_a_name_that_is_no_utf8_is_refused_in_a_line(
     words: str, run_task: Callable[[str], tuple[int, str, str]]

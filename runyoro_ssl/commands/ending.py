@@ -22,6 +22,7 @@ Result = TypeVar("Result")
 
 EXIT_MENDABLE = 1
 EXIT_BUG = 2
+NO_MEMORY = "there is too little memory, or a limit on it (ulimit -v, that of a job)"
 AGAIN_SEC = 0.05
 """After which a signal comes again that was lost."""
 NOT_ON_WINDOWS = (
@@ -64,7 +65,9 @@ def command(function: Callable[Parameters, Result]) -> Callable[Parameters, Resu
             end("interrupted; nothing unfinished was kept", status=SIGNAL_EXIT + signal.SIGINT)
         except Terminated as signalled:
             end("terminated; nothing unfinished was kept", status=SIGNAL_EXIT + signalled.number)
-        except Exception:  # noqa: BLE001 - the last door: what escapes here is a bug, and says so
+        except Exception as error:  # noqa: BLE001 - the last door: what escapes here is a bug, and says so
+            if _is_for_want_of_memory(error):
+                end(f"{NO_MEMORY} ({error}): raise it, close other programs, and run again")
             _report_bug()
         finally:
             sys.unraisablehook = previous_hook
@@ -94,6 +97,13 @@ def _lost(lost: sys.UnraisableHookArgs) -> None:
         threading.Timer(AGAIN_SEC, os.kill, (os.getpid(), number)).start()
     else:
         sys.__unraisablehook__(lost)
+
+
+def _is_for_want_of_memory(error: Exception) -> bool:
+    """Whether a library could not be loaded, or Python not go on, because an address space or a machine is full."""
+    said = str(error)
+    unloadable = isinstance(error, ImportError) and ("failed to map" in said or "annot allocate" in said)
+    return unloadable or isinstance(error, MemoryError)
 
 
 def end(message: str, *, status: int = EXIT_MENDABLE) -> NoReturn:

@@ -60,7 +60,7 @@ def _judge_saved(place: Place, ended: Ended) -> Iterator[str]:
         return
     steps = [int(step) for step in re.findall(r'^{"step": (\d+)', _text(place), re.MULTILINE)]
     saved = max((int(path.name.split("-")[1]) for path in place.run.glob("checkpoint-*")), default=0)
-    if steps and max(steps) > saved:
+    if steps and max(steps) > saved and "make room, then --resume-from-checkpoint last" not in ended.said:
         yield f"steps up to {max(steps)} were logged, checkpoint-{saved} is the last"
 
 

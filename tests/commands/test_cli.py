@@ -139,6 +139,11 @@ def test_bug_shows_its_traceback_and_status_2(capsys: pytest.CaptureFixture[str]
     [
         (OSError(28, "No space left on device", "/data/x"), "No space left on device"),
         (RunyoroError("mend [me]"), "mend [me]"),
+        (MemoryError("Unable to allocate 9 GiB"), "too little memory, or a limit on it"),
+        (
+            ImportError("lib.so: failed to map segment from shared object"),
+            "a limit on it (ulimit -v, that of a job) (lib.so",
+        ),
     ],
 )
 def test_mendable_errors_are_status_1(capsys: pytest.CaptureFixture[str], error: Exception, said: str) -> None:
