@@ -1,7 +1,7 @@
 """Names of weights: what fairseq2 and fairseq call what transformers calls otherwise. Nothing else differs.
 
-No tensor is transposed, split or joined. That of fairseq2 is its own models/wav2vec2 (interop.py, model.py, factory.py);
-that of fairseq is what transformers' convert_wav2vec2_original_pytorch_checkpoint_to_pytorch.py says of it.
+No tensor is transposed, split or joined. The names of fairseq2 are those of its models/wav2vec2 (interop.py, model.py,
+factory.py); those of fairseq are in transformers' convert_wav2vec2_original_pytorch_checkpoint_to_pytorch.py.
 """
 
 from __future__ import annotations

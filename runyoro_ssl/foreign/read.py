@@ -1,4 +1,4 @@
-"""A checkpoint of fairseq2 or fairseq, read as weights: no code of it is run, and nothing of it is copied into memory."""
+"""A checkpoint of fairseq2 or fairseq, read as weights: no code of it is run, and no tensor copied into memory."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 
-from runyoro_ssl.foreign.names import FAIRSEQ, Toolkit, renamed, toolkit_of
 from runyoro_ssl.errors import ConvertError
+from runyoro_ssl.foreign.names import FAIRSEQ, Toolkit, renamed, toolkit_of
 
 INERT = ("argparse.", "omegaconf.", "fairseq.")
 """Where the classes are from in which fairseq keeps its settings: they are read as things that do nothing."""
@@ -101,7 +101,9 @@ def _load(path: Path) -> Any:
         with safe_globals([(Inert, name) for name in needed]):
             return torch.load(path, map_location="cpu", weights_only=True, mmap=is_archive)
     except UnpicklingError:
-        raise ConvertError(f"{path}: holds more than weights, and was not read; look for one from its authors") from None
+        raise ConvertError(
+            f"{path}: holds more than weights, and was not read; look for one from its authors"
+        ) from None
     except (RuntimeError, EOFError, ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
         line = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ConvertError(f"{path}: cut short or damaged ({line[:120]}); copy or download it anew") from None

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from runyoro_ssl.foreign.names import CODES, POSITION_DIRECTION, TARGETS
 from runyoro_ssl.errors import ConvertError
+from runyoro_ssl.foreign.names import CODES, POSITION_DIRECTION, TARGETS
 
 Shapes = Mapping[str, tuple[int, ...]]
 

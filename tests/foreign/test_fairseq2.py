@@ -69,9 +69,9 @@ def of_size(size: str) -> dict[str, tuple[int, ...]]:
     """Names and shapes of a published size: those of 300M, with other widths, and as many layers."""
     width, layers, inner, codes, _ = PUBLISHED[size]
     widths = dict(zip((1024, 4096, 768, 384, 64), (width, inner, codes, codes // 2, width // 16), strict=True))
-    found = {}
-    for name, shape, _to in listed():
-        shape = tuple(widths.get(side, side) for side in shape)
+    found: dict[str, tuple[int, ...]] = {}
+    for name, of_300m, _to in listed():
+        shape = tuple(widths.get(side, side) for side in of_300m)
         if ".layers.0." in name and name.startswith("encoder.layers"):
             found |= {name.replace(".0.", f".{layer}.", 1): shape for layer in range(layers)}
         elif not name.startswith("encoder.layers"):

@@ -95,9 +95,7 @@ def test_what_is_no_such_model(weights: Weights, kind: str, tmp_path: Path, monk
     ],
     ids=["cut short", "empty", "a web page", "zeros in it"],
 )
-def test_files_that_are_damaged(
-    weights: Weights, spoil: Callable[[bytes], bytes], said: str, tmp_path: Path
-) -> None:
+def test_files_that_are_damaged(weights: Weights, spoil: Callable[[bytes], bytes], said: str, tmp_path: Path) -> None:
     """One line."""
     file = tmp_path / "model.pt"
     torch.save({"model": weights}, file)
