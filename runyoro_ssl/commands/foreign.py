@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from runyoro_ssl.config import Config
 from runyoro_ssl.errors import ConvertError
+from runyoro_ssl.hub.known import KNOWN, SHORT_NAMES
 from runyoro_ssl.logs import get_logger
 
 if TYPE_CHECKING:
@@ -20,20 +21,44 @@ FILE_ENDINGS = (".pt", ".pth")
 
 
 def with_folder(config: Config) -> Config:
-    """The configuration with a folder in place of a file of fairseq2 or fairseq, which is converted if need be.
+    """The configuration with a folder in place of a model of fairseq2 or fairseq.
 
     Raises:
-        ConvertError: It cannot be.
+        RunyoroError: As `as_folder`.
     """
-    given = Path(config.model.model_name_or_path)
-    if given.suffix not in FILE_ENDINGS or not given.is_file():
+    model = config.model
+    folder = as_folder(model.model_name_or_path, model.revision)
+    if folder == model.model_name_or_path:
         return config
-    if _num_processes() > 1 and not given.with_suffix("").exists():
-        raise ConvertError(f"{given}: convert it once, before several processes start: `invoke convert {given}`")
+    update = {"model_name_or_path": folder, "revision": None}
+    return config.model_copy(update={"model": model.model_copy(update=update)})
+
+
+def as_folder(name_or_path: str, revision: str | None = None) -> str:
+    """The folder that a file of fairseq2 or fairseq was converted to, or now is; what is none passes.
+
+    A known model that comes as such a file is fetched. It is converted beside itself, in the hub's cache.
+
+    Raises:
+        RunyoroError: It cannot be fetched, or converted.
+    """
+    name = SHORT_NAMES.get(name_or_path.lower(), name_or_path)
+    original = KNOWN[name].original if name in KNOWN else None
+    if Path(name_or_path).is_dir():
+        return name_or_path
+    if original is not None:
+        from runyoro_ssl.hub.fetch import fetched_folder
+
+        file = fetched_folder(name, revision, "original") / original
+    else:
+        file = Path(name_or_path)
+        if file.suffix not in FILE_ENDINGS or not file.is_file():
+            return name_or_path
+    if _num_processes() > 1 and not file.with_suffix("").exists():
+        raise ConvertError(f"{file}: convert it once, before several processes start: `invoke convert {name_or_path}`")
     from runyoro_ssl.foreign.beside import converted_beside
 
-    folder = converted_beside(given)
-    return config.model_copy(update={"model": config.model.model_copy(update={"model_name_or_path": str(folder)})})
+    return str(converted_beside(file))
 
 
 def hear_first(config: Config) -> None:

@@ -84,7 +84,7 @@ def resolve(task: str, given: Mapping[str, Any]) -> Config:
         get_logger().info("profile_chosen", profile=sources["profile"], because="it suits the best device present")
     config = load_config(**sources, base=base)
     hide(config.model_dump(mode="json"))
-    return with_folder(config)
+    return with_folder(config) if task == "train" else config
 
 
 def nested(task: str, flags: Mapping[str, Any]) -> dict[str, Any]:

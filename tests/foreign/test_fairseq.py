@@ -15,6 +15,7 @@ from conftest import build_tiny_model
 from runyoro_ssl.foreign.names import FAIRSEQ
 from runyoro_ssl.foreign.write import convert_file
 from runyoro_ssl.torchaudio_compat import import_transformers
+from support.foreign import write_foreign
 
 GROUP_NORM = {"do_stable_layer_norm": False, "feat_extract_norm": "group", "conv_bias": False}
 
@@ -35,26 +36,14 @@ def _omegaconf(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, module.__name__, module)
 
 
-def theirs(name: str) -> str:
-    """What fairseq calls a weight of transformers."""
-    found = {
-        to.replace("#", number) + last: stem.replace("#", number) + last
-        for stem, to in FAIRSEQ.table.items()
-        for number in map(str, range(7))
-        for last in ("", ".weight", ".bias")
-    }
-    return found[name]
-
-
 @pytest.mark.parametrize("shape", [{}, GROUP_NORM], ids=["norms first", "group norm"])
 def test_what_comes_back_is_what_it_was(tmp_path: Path, shape: dict[str, Any]) -> None:
     """All weights, by the bit; settings beside them are read as nothing, and what they are of need not be installed."""
     source = build_tiny_model(tmp_path / "model", **shape)
     kind = import_transformers().Wav2Vec2ForPreTraining
     model = kind.from_pretrained(source)
-    state = {theirs(name): tensor for name, tensor in model.state_dict().items()}
-    file = tmp_path / "xlsr.pt"
-    torch.save({"args": argparse.Namespace(lr=[1]), "cfg": DictConfig(a=DictConfig(b=1)), "model": state}, file)
+    settings = {"args": argparse.Namespace(lr=[1]), "cfg": DictConfig(a=DictConfig(b=1))}
+    file = write_foreign(source, tmp_path / "xlsr.pt", FAIRSEQ, **settings)
     sys.modules.pop("omegaconf")
     convert_file(file, tmp_path / "converted", num_heads=model.config.num_attention_heads)
     back, info = kind.from_pretrained(tmp_path / "converted", output_loading_info=True)
