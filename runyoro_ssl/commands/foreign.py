@@ -52,8 +52,10 @@ def as_folder(name_or_path: str, revision: str | None = None) -> str:
         file = fetched_folder(name, revision, "original") / original
     else:
         file = Path(name_or_path)
-        if file.suffix not in FILE_ENDINGS or not file.is_file():
+        if file.suffix not in FILE_ENDINGS:
             return name_or_path
+        if not file.is_file():
+            raise ConvertError(f"model {file}: no such file; give the .pt of fairseq2 or fairseq, or a model's folder")
     if _num_processes() > 1 and not file.with_suffix("").exists():
         raise ConvertError(f"{file}: convert it once, before several processes start: `invoke convert {name_or_path}`")
     from runyoro_ssl.foreign.beside import converted_beside
