@@ -110,4 +110,5 @@ def hear_converted(folder: Path, dataset: Path, config: Config, *, keep: bool) -
 
 
 def _num_processes() -> int:
-    return int(os.environ.get("WORLD_SIZE", "1"))
+    asked = os.environ.get("WORLD_SIZE", "")
+    return int(asked) if asked.isdecimal() else 1  # what is no number is refused where processes join

@@ -57,7 +57,7 @@ def test_from_the_file_to_a_run(run_task: RunTask, file: Path, num_heads: int, d
     assert status == 0, err
     assert err.count("model_heard") == 1
     assert json.loads((folder / NOTE).read_text())["heard"]["seconds"] > 0
-    status, out, err = run_task(f"{train} --max-steps 3 --resume-from-checkpoint last")
+    status, out, err = run_task(f"{train} --max-steps 3 --resume-from-checkpoint last --override-mismatch")
     assert status == 0, err
     assert "model_heard" not in err
 
