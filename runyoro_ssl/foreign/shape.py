@@ -15,10 +15,9 @@ LAYERS = "wav2vec2.encoder.layers"
 PROJECTION = "wav2vec2.feature_projection.projection.weight"
 STRIDES = (5, 2, 2, 2, 2, 2, 2)
 """wav2vec 2.0, sec. 4.2: a frame for every 20 ms at 16 kHz. No weight says it."""
-HEADS = {768: 12}
-USUAL_HEADS = 16
-"""Of all other published sizes, from 1024 to 2048 (fairseq2, models/wav2vec2/config.py; omnilingual-asr,
-models/wav2vec2_ssl/config.py)."""
+HEADS = {768: 12, 1024: 16, 1280: 16, 1920: 16, 2048: 16}
+"""Of attention, by width: of all published sizes (fairseq2, models/wav2vec2/config.py; omnilingual-asr,
+models/wav2vec2_ssl/config.py). A wrong number would load, and be heard as a poorer model."""
 TRAINED_WITH: Mapping[int, Mapping[str, float]] = {1024: {"attention_dropout": 0.1}}
 TRAINED_WITH_ELSE = {"feat_proj_dropout": 0.1, "feat_quantizer_dropout": 0.1}
 """Dropouts of Omnilingual's models, by size: 300M, and 1B, 3B and 7B. All others are 0."""
@@ -47,10 +46,10 @@ def read_shape(
         shapes: Of all weights.
         norms_first: Whether the norm of a layer comes before what it does, as in the larger models.
         is_omnilingual: Whether the dropouts that are written are those of Omnilingual ASR's training, or none.
-        num_heads: Of attention; None: that of the published model of this width.
+        num_heads: Of attention; None: those of the published model of this width.
 
     Raises:
-        ConvertError: Weights that a wav2vec 2.0 model has are missing.
+        ConvertError: Weights that a wav2vec 2.0 model has are missing, or heads are not known.
     """
     try:
         settings = _read(shapes, norms_first=norms_first, num_heads=num_heads)
@@ -66,7 +65,12 @@ def _read(shapes: Shapes, *, norms_first: bool, num_heads: int | None) -> dict[s
     codes = shapes[CODES]
     code_dim = shapes[f"{TARGETS}.weight"][1]
     groups = code_dim // codes[2]
-    heads = num_heads or HEADS.get(hidden, USUAL_HEADS)
+    heads = num_heads or HEADS.get(hidden)
+    if heads is None or hidden % heads:
+        raise ConvertError(
+            f"a width of {hidden} is of no published model, and heads of attention stand in no weight: give them, as "
+            f"--num-heads, a number that divides {hidden}"
+        )
     return {
         "hidden_size": hidden,
         "num_hidden_layers": _count(shapes, LAYERS),

@@ -105,6 +105,14 @@ def test_files_that_are_damaged(weights: Weights, spoil: Callable[[bytes], bytes
     assert not (tmp_path / "converted").exists()
 
 
+@pytest.mark.parametrize("num_heads", [None, 5])
+def test_heads_that_are_not_known(weights: Weights, num_heads: int | None, tmp_path: Path) -> None:
+    """They stand in no weight: with a wrong number a model loads, and hears worse."""
+    torch.save({"model": weights}, tmp_path / "model.pt")
+    with pytest.raises(ConvertError, match=r"a width of 32 is of no published model.*--num-heads"):
+        convert_file(tmp_path / "model.pt", tmp_path / "converted", num_heads=num_heads)
+
+
 def test_what_is_there_is_not_replaced(weights: Weights, tmp_path: Path) -> None:
     """Nor is a file asked for that is not there."""
     torch.save(weights, tmp_path / "model.pt")
