@@ -20,21 +20,21 @@ log = get_logger()
 FILE_ENDINGS = (".pt", ".pth")
 
 
-def with_folder(config: Config) -> Config:
-    """The configuration with a folder in place of a model of fairseq2 or fairseq.
+def with_folder(config: Config, *, may_fetch: bool = True) -> Config:
+    """The configuration with a folder in place of a model of fairseq2 or fairseq. `may_fetch`: gigabytes.
 
     Raises:
         RunyoroError: As `as_folder`.
     """
     model = config.model
-    folder = as_folder(model.model_name_or_path, model.revision)
+    folder = as_folder(model.model_name_or_path, model.revision, may_fetch=may_fetch)
     if folder == model.model_name_or_path:
         return config
     update = {"model_name_or_path": folder, "revision": None}
     return config.model_copy(update={"model": model.model_copy(update=update)})
 
 
-def as_folder(name_or_path: str, revision: str | None = None) -> str:
+def as_folder(name_or_path: str, revision: str | None = None, *, may_fetch: bool = True) -> str:
     """The folder that a file of fairseq2 or fairseq was converted to, or now is; what is none passes.
 
     A known model that comes as such a file is fetched. It is converted beside itself, in the hub's cache.
@@ -47,8 +47,12 @@ def as_folder(name_or_path: str, revision: str | None = None) -> str:
     if Path(name_or_path).is_dir():
         return name_or_path
     if original is not None:
-        from runyoro_ssl.hub.fetch import fetched_folder
+        from runyoro_ssl.hub.cached import cached_folder
+        from runyoro_ssl.hub.fetch import MAIN, fetched_folder
 
+        if not may_fetch and cached_folder(name, revision or MAIN, ("original",)) is None:
+            fetch = f"`invoke doctor --fetch --model-name-or-path {name_or_path}`"
+            raise ConvertError(f'model "{name_or_path}" is not here; {fetch} fetches it, and converts it')
         file = fetched_folder(name, revision, "original") / original
     else:
         file = Path(name_or_path)

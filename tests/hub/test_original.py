@@ -70,6 +70,20 @@ def test_training_from_its_name(
     assert omni.sent(FILE) > 0
 
 
+def test_doctor_fetches_it_when_it_is_told(omni: HubDouble, run_task: RunTask) -> None:
+    """Else it says how; with it here, it says what training takes."""
+    doctor = f"doctor --profile cpu-smoke --model-name-or-path {SHORT}"
+    status, _, err = run_task(doctor)
+    assert status == 1
+    assert "is not here; `invoke doctor --fetch --model-name-or-path omniasr-w2v-300m` fetches it" in err
+    assert not omni.sent(FILE)
+    status, out, err = run_task(f"{doctor} --fetch")
+    assert status == 0, err
+    assert "Memory of training" in out
+    status, _, err = run_task(doctor)
+    assert status == 0, err
+
+
 def test_a_hub_without_the_file(hub: HubDouble, tiny_model: Path) -> None:
     """What is lacking is named."""
     shutil.copytree(tiny_model, hub.folder(OMNI, kind="models"), dirs_exist_ok=True)
