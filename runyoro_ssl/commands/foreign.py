@@ -50,7 +50,7 @@ def as_folder(name_or_path: str, revision: str | None = None, *, may_fetch: bool
         from runyoro_ssl.hub.cached import cached_folder
         from runyoro_ssl.hub.fetch import MAIN, fetched_folder
 
-        if not may_fetch and cached_folder(name, revision or MAIN, ("original",)) is None:
+        if not may_fetch and cached_folder(name, revision or MAIN, ["original"]) is None:
             fetch = f"`invoke doctor --fetch --model-name-or-path {name_or_path}`"
             raise ConvertError(f'model "{name_or_path}" is not here; {fetch} fetches it, and converts it')
         file = fetched_folder(name, revision, "original") / original
@@ -63,8 +63,9 @@ def as_folder(name_or_path: str, revision: str | None = None, *, may_fetch: bool
     if _num_processes() > 1 and not file.with_suffix("").exists():
         raise ConvertError(f"{file}: convert it once, before several processes start: `invoke convert {name_or_path}`")
     from runyoro_ssl.foreign.beside import converted_beside
+    from runyoro_ssl.foreign.write import Origin
 
-    return str(converted_beside(file))
+    return str(converted_beside(file, Origin(name, file.parent.name) if original else None))
 
 
 def hear_first(config: Config) -> None:

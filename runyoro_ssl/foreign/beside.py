@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 from runyoro_ssl.errors import ConvertError
-from runyoro_ssl.foreign.write import NOTE, convert_file, source_of
+from runyoro_ssl.foreign.write import NOTE, Origin, convert_file, source_of
 from runyoro_ssl.logs import get_logger
+from runyoro_ssl.small_files import read_small
 
 log = get_logger()
 
 
-def converted_beside(path: Path) -> Path:
+def converted_beside(path: Path, origin: Origin | None = None) -> Path:
     """The folder, named like the file, that transformers reads; written if it is not there.
 
     Raises:
@@ -21,7 +23,7 @@ def converted_beside(path: Path) -> Path:
     folder = path.with_suffix("")
     if not folder.exists():
         try:
-            made = convert_file(path, folder)
+            made = convert_file(path, folder, origin=origin)
         except OSError as error:
             raise ConvertError(
                 f"{path}: cannot be converted beside itself ({error.strerror or error}): `invoke convert {path} "
@@ -35,9 +37,20 @@ def converted_beside(path: Path) -> Path:
     return folder
 
 
+def origin_of(folder: Path) -> Origin | None:
+    """Where the file was fetched from that a folder was made of; None for any other folder."""
+    note = _note(folder)
+    return Origin(str(note["model"]), str(note["revision"])) if note.keys() >= {"model", "revision"} else None
+
+
 def _is_of(folder: Path, path: Path) -> bool:
+    note, source = _note(folder), source_of(path)
+    return {name: note.get(name) for name in source} == source
+
+
+def _note(folder: Path) -> dict[str, Any]:
     try:
-        note = json.loads((folder / NOTE).read_text())
+        note = json.loads(read_small(folder / NOTE))
     except (OSError, ValueError):
-        return False
-    return isinstance(note, dict) and {name: note.get(name) for name in source_of(path)} == source_of(path)
+        return {}
+    return note if isinstance(note, dict) else {}

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from safetensors.torch import save_file
@@ -23,6 +23,13 @@ NOTE = "converted.json"
 MAX_NAMED = 3
 
 
+class Origin(NamedTuple):
+    """The name of a model on the hub, and the commit."""
+
+    model: str
+    revision: str
+
+
 @dataclass(frozen=True)
 class Converted:
     """A folder that transformers reads, what it was made from, and how much there is of it."""
@@ -33,13 +40,14 @@ class Converted:
     temperature: float | None
 
 
-def convert_file(path: Path, folder: Path, *, num_heads: int | None = None) -> Converted:
+def convert_file(path: Path, folder: Path, *, num_heads: int | None = None, origin: Origin | None = None) -> Converted:
     """Write `folder`, which must not exist, whole or not at all.
 
     Args:
         path: A .pt of fairseq2 or fairseq.
         folder: To be written.
         num_heads: Of attention, where the model is none of the published sizes.
+        origin: Where the file was fetched from.
 
     Raises:
         ConvertError: The file is no pre-trained wav2vec 2.0 model, or its weights do not fit each other.
@@ -55,7 +63,8 @@ def convert_file(path: Path, folder: Path, *, num_heads: int | None = None) -> C
         save_file(weights, unfinished / "model.safetensors", metadata={"format": "pt"})
         (unfinished / "config.json").write_text(json.dumps(settings, indent=2) + "\n")
         write_json(unfinished / "preprocessor_config.json", EXTRACTOR)
-        write_json(unfinished / NOTE, {"toolkit": checkpoint.toolkit.name, **source_of(path)})
+        note = {"toolkit": checkpoint.toolkit.name, **source_of(path), **(origin._asdict() if origin else {})}
+        write_json(unfinished / NOTE, note)
     num_weights = sum(tensor.numel() for tensor in checkpoint.weights.values())
     return Converted(folder, checkpoint.toolkit.name, num_weights, checkpoint.temperature)
 

@@ -68,6 +68,10 @@ def test_training_from_its_name(
     assert "model_converted" in err
     assert "model_heard" in err
     assert omni.sent(FILE) > 0
+    card = (tmp_path / "run" / "README.md").read_text()
+    assert f"base_model: {OMNI}\n" in card
+    assert "license: apache-2.0\n" in card
+    assert str(tmp_path) not in card
 
 
 def test_doctor_fetches_it_when_it_is_told(omni: HubDouble, run_task: RunTask) -> None:
