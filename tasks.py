@@ -6,6 +6,7 @@ What they do, and the options they take, stands in `runyoro_ssl/commands`.
 from runyoro_ssl.commands.program import adopt_invoke
 from runyoro_ssl.commands.tasks import (
     bench,
+    convert,
     doctor,
     embed,
     evaluate,
@@ -20,6 +21,7 @@ from runyoro_ssl.commands.tasks import (
 
 __all__ = [
     "bench",
+    "convert",
     "doctor",
     "embed",
     "evaluate",

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from runyoro_ssl.commands.bench import bench as bench
+    from runyoro_ssl.commands.convert import convert as convert
     from runyoro_ssl.commands.doctor import doctor as doctor
     from runyoro_ssl.commands.embed import embed as embed
     from runyoro_ssl.commands.evaluate import evaluate as evaluate
@@ -52,7 +53,20 @@ except ImportError:  # torch and transformers alone: `python -m runyoro_ssl.benc
 
     hookspec = hookimpl = _unmarked  # type: ignore[assignment]
 
-TASKS = ("manifest", "prepare", "train", "evaluate", "runs", "publish", "embed", "smoke", "bench", "plugins", "doctor")
+TASKS = (
+    "manifest",
+    "prepare",
+    "train",
+    "evaluate",
+    "runs",
+    "publish",
+    "embed",
+    "convert",
+    "smoke",
+    "bench",
+    "plugins",
+    "doctor",
+)
 
 
 def __getattr__(name: str) -> Any:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from runyoro_ssl.commands.closing import command
+from runyoro_ssl.commands.foreign import as_folder
 from runyoro_ssl.commands.own import EvaluateOptions
 from runyoro_ssl.config import ModelConfig
 from runyoro_ssl.errors import CheckpointError, EvaluationError
@@ -50,12 +51,12 @@ def base_folder(base: Path | None, adapted: Path) -> Path:
     from runyoro_ssl.model.folder import check_folder
     from runyoro_ssl.model.source import model_folder
 
-    name = base.as_posix() if base else run_setting(adapted, "model", "model_name_or_path")
+    name = as_folder(base.as_posix()) if base else run_setting(adapted, "model", "model_name_or_path")
     if name is None:
         raise EvaluationError(f"{adapted} is no run that tells its base model; give that as --base")
     if base is None and Path(name).is_absolute() and not Path(name).exists():
         raise EvaluationError(f"{adapted} began with {name}, which is not there; give its base model as --base")
-    if base and "/" not in name and not base.exists():
+    if base and "/" not in name and not Path(name).exists():
         raise EvaluationError(
             f"--base {base}: no such folder; give that of a model, or a name on the hub, such as {USUAL_BASE}"
         )

@@ -14,6 +14,7 @@ from typing import Any, Literal, overload
 from runyoro_ssl import __version__
 from runyoro_ssl.commands.checking import Checked, check, refuse_check_options, show_check
 from runyoro_ssl.commands.closing import close, command
+from runyoro_ssl.commands.foreign import with_folder
 from runyoro_ssl.commands.given import own_options, resolve
 from runyoro_ssl.commands.needs import memory_rows
 from runyoro_ssl.commands.own import DoctorOptions
@@ -84,6 +85,7 @@ def doctor(**given: Any) -> Diagnosis | Checked | WhatFits:
         value not in (None, (), []) for name, value in given.items() if name not in DoctorOptions.model_fields
     )
     config = resolve("doctor", given) if about_a_run else Config()
+    config = with_folder(config, may_fetch=fetch)
     fetched = _fetch(config) if fetch else []
     memory = memory_rows(config) if about_a_run else []
     return Diagnosis(_machine(), _libraries(), _profiles(), fetched, memory, config.model.model_name_or_path)

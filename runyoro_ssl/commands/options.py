@@ -14,6 +14,7 @@ from pydantic.fields import FieldInfo
 from runyoro_ssl.bench.options import options_of_bench, options_of_class
 from runyoro_ssl.check.options import CheckOptions
 from runyoro_ssl.commands.own import (
+    ConvertOptions,
     DoctorOptions,
     EmbedOptions,
     EvaluateOptions,
@@ -32,7 +33,7 @@ from runyoro_ssl.resolve import list_profiles, section_type
 from runyoro_ssl.setting import Seconds, Section, marks_of
 
 KINDS: dict[type, OptionKind] = {bool: "switch", int: "int", float: "float", Path: "path", str: "text", tuple: "list"}
-PLACES = ("one", "other", "files")
+PLACES = ("one", "other", "files", "file")
 """Options that may be given without their names. A list takes all words that are left."""
 
 
@@ -62,6 +63,7 @@ TASKS: dict[str, TaskOptions] = {
     "runs": TaskOptions((RunsOptions,)),
     "publish": TaskOptions((PublishOptions,)),
     "embed": TaskOptions((EmbedOptions, SourceOptions), ("hardware", "model"), chooses_profile=True),
+    "convert": TaskOptions((ConvertOptions, SourceOptions), ("hardware",), chooses_profile=True),
     "smoke": TaskOptions((SmokeOptions,)),
     "bench": TaskOptions(),  # its options are in `bench.options`, which works where there is no pydantic
     "plugins": TaskOptions((SourceOptions,), ("plugins", "prepare")),

@@ -186,6 +186,20 @@ class EmbedOptions(Section):
     """Seed of the k-means."""
 
 
+class ConvertOptions(Section):
+    """What is converted."""
+
+    file: Path | None = None
+    """The .pt that fairseq2 or fairseq wrote, e.g. omniASR-W2V-300M.pt."""
+    output_dir: Path | None = None
+    """Folder to write. Not given: beside the file, and named like it."""
+    data: Path | None = None
+    """Prepared dataset of your own speech: a minute of it says whether the model hears, and whether clips are to be
+    normalised. Not given: `train` does that before its first step."""
+    num_heads: int | None = Field(None, ge=1, le=128)
+    """Of attention, which no weight says. Not given: those of the published model of that width."""
+
+
 class PrecisionOptions(Section):
     """Precision; replaces the profile's."""
 

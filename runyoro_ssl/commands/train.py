@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 from runyoro_ssl import logs
 from runyoro_ssl.commands.closing import close, command
 from runyoro_ssl.commands.ending import end
+from runyoro_ssl.commands.foreign import hear_first
 from runyoro_ssl.commands.given import own_options, resolve
 from runyoro_ssl.commands.own import TrainOptions
 from runyoro_ssl.config import TrainConfig
@@ -47,6 +48,7 @@ def train(**given: Any) -> TrainResult | Forecast:
         from runyoro_ssl.train.forecast import forecast
 
         return forecast(config, plugins)
+    hear_first(config)
     # All of it now: in days, when the run has ended, another version may be installed.
     from runyoro_ssl.publish.report.keep import PageKeeper
     from runyoro_ssl.train.run import train as run_training

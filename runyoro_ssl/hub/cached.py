@@ -10,7 +10,8 @@ from typing import Literal
 
 from runyoro_ssl.hub.place import repository_folder
 
-ModelPart = Literal["extractor", "config", "weights"]
+ModelPart = Literal["extractor", "config", "weights", "original"]
+"""`original`: the one file of a model that comes as another toolkit wrote it."""
 FILE_OF: dict[ModelPart, str] = {"extractor": "preprocessor_config.json", "config": "config.json"}
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 """Files that hold the weights or name their pieces, the most wanted first."""
@@ -44,6 +45,12 @@ def weights_among(names: Collection[str]) -> list[str]:
     return [first, *shards]
 
 
+def original_among(names: Collection[str]) -> list[str]:
+    """Of the files of a model, the one that another toolkit wrote; none where there are none, or several."""
+    found = [name for name in names if name.endswith(".pt")]
+    return found if len(found) == 1 else []
+
+
 def _commit_of(name: str, revision: str) -> str | None:
     """The commit that a branch or tag was at when it was last fetched."""
     try:
@@ -53,6 +60,8 @@ def _commit_of(name: str, revision: str) -> str | None:
 
 
 def _is_there(folder: Path, part: ModelPart) -> bool:
+    if part == "original":
+        return bool(original_among([path.name for path in folder.glob("*.pt")]))
     if part != "weights":
         return (folder / FILE_OF[part]).is_file()
     found = weights_among([path.name for path in folder.iterdir() if path.is_file()] if folder.is_dir() else [])

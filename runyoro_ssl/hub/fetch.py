@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from runyoro_ssl.bars import download_progress
 from runyoro_ssl.errors import CheckpointError, OutOfReachError, RunyoroError
 from runyoro_ssl.hub.arrival import Arrival
-from runyoro_ssl.hub.cached import COMMIT, FILE_OF, ModelPart, cached_folder, weights_among
+from runyoro_ssl.hub.cached import COMMIT, FILE_OF, ModelPart, cached_folder, original_among, weights_among
 from runyoro_ssl.hub.failures import Asked, explain, first_line, status_of
 from runyoro_ssl.hub.known import KNOWN, pinned_revision, suggest
 from runyoro_ssl.hub.patience import patiently
@@ -144,6 +144,7 @@ def _fetch(name: str, revision: str, parts: Collection[ModelPart]) -> Path:
         return found
     wanted = [FILE_OF[part] for part in ("config", "extractor") if part in parts]
     wanted += _weights(name, files) if "weights" in parts else []
+    wanted += original_among(files) or ["file ending in .pt"] if "original" in parts else []
     missing = [file for file in wanted if file not in files]
     if missing:
         raise CheckpointError(

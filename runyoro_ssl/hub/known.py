@@ -17,6 +17,8 @@ class KnownModel:
     revision: str | None = None
     num_bytes: int | None = None
     """Size of its weights, four bytes a parameter; to three digits where no more is known."""
+    original: str | None = None
+    """The file that it comes as, where transformers does not read that: it is converted."""
 
 
 KNOWN = {
@@ -29,9 +31,14 @@ KNOWN = {
     "facebook/wav2vec2-large": KnownModel("312b2410566b698c7a649068d413b2067848bd75"),
     "facebook/mms-300m": KnownModel(num_bytes=1_270_000_000),
     "facebook/mms-1b": KnownModel(),
+    "facebook/omniASR-W2V-300M": KnownModel(num_bytes=1_269_562_368, original="omniASR-W2V-300M.pt"),
+    "facebook/omniASR-W2V-1B": KnownModel(num_bytes=3_862_059_008, original="omniASR-W2V-1B.pt"),
+    "facebook/omniASR-W2V-3B": KnownModel(num_bytes=12_256_498_688, original="omniASR-W2V-3B.pt"),
 }
 """Commits as public projects of 2024 to 2026 pin them (the list of MTEB's audio models has all six); MMS is pinned by
-none that was found."""
+none that was found. Sizes of Omnilingual's by their numbers of weights, as its README has them."""
+SHORT_NAMES = {name.rpartition("/")[2].lower(): name for name in KNOWN if KNOWN[name].original}
+"""`omniasr-w2v-300m` and its like, for which nobody need remember capitals."""
 
 
 def pinned_revision(name: str) -> str | None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from runyoro_ssl.errors import CheckpointError
-from runyoro_ssl.hub.known import KNOWN, SAMPLING_RATE
+from runyoro_ssl.hub.known import KNOWN, SAMPLING_RATE, SHORT_NAMES
 from runyoro_ssl.model.folder import explain_shadow, find_extractor
 from runyoro_ssl.model.source import EXTRACTOR, FROM_A_FOLDER, cannot_load, model_folder
 from runyoro_ssl.redaction import shortly
@@ -38,12 +38,15 @@ def load_feature_extractor(model_name_or_path: str, revision: str | None = None)
 def load_sampling_rate(model_name_or_path: str, revision: str | None = None) -> int:
     """The sampling rate of a base model, Hz: all that preparing recordings asks of it, without importing transformers.
 
-    That of a known model is known: no hub is asked, and `train` sees whether it is so.
+    That of a known model is known, and that of a file of fairseq or fairseq2, which all have one: no hub is asked, and
+    `train` sees whether it is so.
 
     Raises:
         CheckpointError: As `load_feature_extractor`.
     """
-    if model_name_or_path in KNOWN and not Path(model_name_or_path).is_dir():
+    path = Path(model_name_or_path)
+    known = SHORT_NAMES.get(model_name_or_path, model_name_or_path) in KNOWN and not path.is_dir()
+    if known or (path.suffix == ".pt" and path.is_file()):
         return SAMPLING_RATE
     return int(_read(model_name_or_path, model_folder(model_name_or_path, revision, "extractor"))["sampling_rate"])
 

@@ -11,6 +11,7 @@ from runyoro_ssl import __version__
 from runyoro_ssl.dataset.material import describe_material
 from runyoro_ssl.disk.durable import copy_file, replace_file
 from runyoro_ssl.errors import TrainingError
+from runyoro_ssl.foreign.beside import origin_of
 from runyoro_ssl.logs import get_logger
 from runyoro_ssl.model.counts import count_trained
 from runyoro_ssl.model.source import CONFIG, EXTRACTOR, RESULT_FILE, WEIGHTS
@@ -37,11 +38,12 @@ def save_final_model(run: TrainingRun) -> None:
     """
     output_dir = run.config.train.output_dir
     chosen, (parameters, trained) = _choose(run), count_trained(run.model)
+    origin = origin_of(Path(run.base_model))
     result = {
         "version": __version__,
         "checkpoint": chosen.name,
-        "base_model": run.base_model,
-        "base_revision": run.base_revision,
+        "base_model": origin.model if origin else run.base_model,
+        "base_revision": origin.revision if origin else run.base_revision,
         "parameters": parameters,
         "trained_parameters": sum(trained),
         "total_steps": run.total_steps,

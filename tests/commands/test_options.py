@@ -43,6 +43,9 @@ FROZEN = {
     "embed": """
         files model layer output units overwrite window-sec seed profile config set
     """,
+    "convert": """
+        file output-dir data num-heads profile config set
+    """,
     "smoke": """
         audio-dir work-dir seed
     """,

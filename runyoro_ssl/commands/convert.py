@@ -1,0 +1,72 @@
+"""`convert`: a checkpoint of fairseq2 or fairseq to a folder that transformers reads, heard on the user's own clips."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from runyoro_ssl.commands.closing import close, command
+from runyoro_ssl.commands.given import own_options, resolve
+from runyoro_ssl.commands.own import ConvertOptions
+from runyoro_ssl.errors import ConfigError
+from runyoro_ssl.logs import print_table
+
+if TYPE_CHECKING:
+    from runyoro_ssl.evaluate.both_ways import BothWays
+    from runyoro_ssl.foreign.write import Converted
+
+
+@dataclass(frozen=True)
+class ConvertResult:
+    """What was written, and what was heard with it; None where no dataset was given."""
+
+    converted: Converted
+    heard: BothWays | None
+
+
+def convert(**given: Any) -> ConvertResult:
+    """Write a pre-trained model of fairseq2 or fairseq as transformers would write it.
+
+    Args:
+        **given: The options of the task, by name (`runyoro-ssl convert --help`); `profile`, `config`, `set`, and any
+            setting of `hardware`.
+
+    Returns:
+        What was written; and, with `data`, what it foretells of your own clips.
+
+    Raises:
+        RunyoroError: A file that is no such model, or that guesses on your clips: nothing is left.
+    """
+    options = own_options(ConvertOptions, given)
+    if options.file is None:
+        raise ConfigError("convert what? Give the file: convert omniASR-W2V-300M.pt")
+    folder = options.output_dir or options.file.with_suffix("")
+    config = resolve("convert", given)
+    from runyoro_ssl.foreign.write import convert_file
+
+    converted = convert_file(options.file, folder, num_heads=options.num_heads)
+    heard = None
+    if options.data is not None:
+        from runyoro_ssl.commands.foreign import hear_converted
+
+        heard = hear_converted(folder, options.data, config, keep=False)
+    return ConvertResult(converted, heard)
+
+
+def show(result: ConvertResult, _given: Mapping[str, Any]) -> None:
+    """Print what it is, and what comes next."""
+    made = result.converted
+    rows = [["written by", made.toolkit], ["weights", f"{made.num_weights:,}"]]
+    if made.temperature is not None:
+        rows.append(["temperature of its codes when it was saved", f"{made.temperature:.2f}"])
+    if (heard := result.heard) is not None:
+        rows += [
+            ["loss on your clips, normalised", f"{heard.normalised:.2f} nats"],
+            ["loss on your clips, as they are", f"{heard.as_they_are:.2f} nats"],
+            ["loss of guessing", f"{heard.guessing:.2f} nats"],
+            ["clips are normalised", "yes" if heard.normalises else "no: it foretells them better as they are"],
+        ]
+    print_table(made.folder.name, ["what", "value"], rows)
+    then = [("train on", command("train", model_name_or_path=made.folder))]
+    close([("a folder that transformers reads", made.folder)], then=then)

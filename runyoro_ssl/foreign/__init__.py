@@ -1,0 +1,1 @@
+"""Models of fairseq2 and fairseq as folders that transformers reads."""

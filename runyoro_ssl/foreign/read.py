@@ -1,0 +1,145 @@
+"""A checkpoint of fairseq2 or fairseq, read as weights: no code of it is run, and no tensor copied into memory."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import torch
+from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
+
+from runyoro_ssl.errors import ConvertError
+from runyoro_ssl.foreign.names import FAIRSEQ, Toolkit, renamed, toolkit_of
+
+INERT = ("argparse.", "omegaconf.", "fairseq.")
+"""Where the classes are from in which fairseq keeps its settings: they are read as things that do nothing."""
+PREFIXES = ("module.", "_orig_mod.")
+TEMPERATURES = (2.0, 0.999995, 0.1)
+"""Of the Gumbel softmax in fairseq2: begins with, times at each forward pass, stays at."""
+
+
+class Inert:
+    """Stands for an object of settings: it takes whatever it is given, and keeps nothing."""
+
+    def __init__(self, *_args: Any, **_named: Any) -> None: ...
+
+    def __setstate__(self, state: object) -> None: ...
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Weights by transformers' names, memory-mapped.
+
+    Attributes:
+        toolkit: What wrote it.
+        weights: By transformers' names, in the type that the file has.
+        norms_first: Whether norms come before what a layer does.
+        temperature: Of its Gumbel softmax when it was saved; None: not said.
+    """
+
+    toolkit: Toolkit
+    weights: Mapping[str, torch.Tensor]
+    norms_first: bool
+    temperature: float | None
+
+
+def read_checkpoint(path: Path) -> Checkpoint:
+    """Read a file.
+
+    Raises:
+        ConvertError: It is cut short, holds more than weights and settings, is no wav2vec 2.0 model of fairseq2 or
+            fairseq, or one without a pre-training head.
+    """
+    theirs = _tensors(path, _load(path))
+    toolkit = toolkit_of(theirs)
+    if toolkit is None:
+        some = ", ".join(list(theirs)[:3])
+        raise ConvertError(
+            f"{path}: no wav2vec 2.0 model of fairseq2 or fairseq (its {len(theirs)} weights are called {some}, ...); "
+            "a model that transformers wrote is a folder, and needs no conversion"
+        )
+    weights, unknown = _rename(path, theirs, toolkit)
+    lacks_head = sorted({"quantizer.codevectors", "project_q.weight", "project_hid.weight"} - weights.keys())
+    recognises = [name for name in unknown if name.startswith(toolkit.recognises)]
+    if recognises or lacks_head:
+        why = f"it has {recognises[0]}" if recognises else f"it has no {lacks_head[0]}"
+        raise ConvertError(
+            f"{path}: a recogniser (CTC or LLM), not the pre-trained model ({why}): its pre-training head is gone, "
+            "without which nothing can be learned from speech alone; give the model it was made from, such as "
+            "omniASR-W2V-300M.pt"
+        )
+    if unknown:
+        raise ConvertError(
+            f"{path}: {len(unknown)} weights have no place in a wav2vec 2.0 model, e.g. {unknown[0]}; the file may be "
+            f"of another model, or of a newer {toolkit.name}"
+        )
+    first = "wav2vec2.feature_extractor.conv_layers.1.layer_norm.weight" in weights
+    return Checkpoint(
+        toolkit,
+        weights,
+        norms_first="encoder.layer_norm.weight" in theirs if toolkit is not FAIRSEQ else first,
+        temperature=_temperature(theirs.get("quantizer.num_updates")),
+    )
+
+
+def _load(path: Path) -> Any:
+    """What torch finds in a file, of which only weights and plain settings are let in."""
+    if not path.is_file():
+        raise ConvertError(f"{path}: no such file; give the .pt that fairseq2 or fairseq wrote")
+    is_archive = zipfile.is_zipfile(path)
+    try:
+        needed = get_unsafe_globals_in_checkpoint(path) if is_archive else []
+        foreign = [name for name in needed if not name.startswith(INERT)]
+        if foreign:
+            raise ConvertError(
+                f"{path}: holds more than weights ({foreign[0]}), and was not read; look for one from its authors"
+            )
+        with safe_globals([(Inert, name) for name in needed]):
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=is_archive)
+    except UnpicklingError:
+        raise ConvertError(
+            f"{path}: holds more than weights, and was not read; look for one from its authors"
+        ) from None
+    except (RuntimeError, EOFError, ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
+        line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ConvertError(f"{path}: cut short or damaged ({line[:120]}); copy or download it anew") from None
+
+
+def _tensors(path: Path, loaded: Any) -> dict[str, torch.Tensor]:
+    """All weights by their own names, without what wrappers put before them."""
+    found = loaded.get("model", loaded) if isinstance(loaded, dict) else loaded
+    if not isinstance(found, dict) or not all(isinstance(name, str) for name in found):
+        raise ConvertError(f"{path}: holds no weights by name; give the .pt that fairseq2 or fairseq wrote")
+    tensors = {name: value for name, value in found.items() if isinstance(value, torch.Tensor)}
+    for prefix in PREFIXES:
+        if tensors and all(name.startswith(prefix) for name in tensors):
+            tensors = {name.removeprefix(prefix): value for name, value in tensors.items()}
+    return tensors
+
+
+def _rename(
+    path: Path, theirs: Mapping[str, torch.Tensor], toolkit: Toolkit
+) -> tuple[dict[str, torch.Tensor], list[str]]:
+    """Weights by transformers' names, and the names that have no counterpart."""
+    weights: dict[str, torch.Tensor] = {}
+    unknown = []
+    for name, tensor in theirs.items():
+        ours = renamed(name, toolkit)
+        if ours is None:
+            unknown += [name] * (name not in toolkit.dropped)
+        elif ours in weights:
+            raise ConvertError(f"{path}: two of its weights are {ours}, {name} being one; the file is damaged")
+        else:
+            weights[ours] = tensor
+    return weights, unknown
+
+
+def _temperature(num_updates: torch.Tensor | None) -> float | None:
+    if num_updates is None or num_updates.numel() != 1:
+        return None
+    most, factor, least = TEMPERATURES
+    return max(most * factor ** int(num_updates), least)

@@ -1,0 +1,128 @@
+"""A checkpoint of fairseq2 or fairseq written as transformers would write it: weights, settings, feature extractor."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from safetensors.torch import save_file
+
+from runyoro_ssl.disk.durable import new_folder, write_json
+from runyoro_ssl.errors import ConvertError
+from runyoro_ssl.foreign.names import FAIRSEQ2
+from runyoro_ssl.foreign.read import Checkpoint, read_checkpoint
+from runyoro_ssl.foreign.shape import read_shape
+from runyoro_ssl.torchaudio_compat import import_transformers
+
+NOTE = "converted.json"
+"""In the folder: what it was made from, so that it need not be made again."""
+MAX_NAMED = 3
+
+
+class Origin(NamedTuple):
+    """The name of a model on the hub, and the commit."""
+
+    model: str
+    revision: str
+
+
+@dataclass(frozen=True)
+class Converted:
+    """A folder that transformers reads, what it was made from, and how much there is of it."""
+
+    folder: Path
+    toolkit: str
+    num_weights: int
+    temperature: float | None
+
+
+def convert_file(path: Path, folder: Path, *, num_heads: int | None = None, origin: Origin | None = None) -> Converted:
+    """Write `folder`, which must not exist, whole or not at all.
+
+    Args:
+        path: A .pt of fairseq2 or fairseq.
+        folder: To be written.
+        num_heads: Of attention, where the model is none of the published sizes.
+        origin: Where the file was fetched from.
+
+    Raises:
+        ConvertError: The file is no pre-trained wav2vec 2.0 model, or its weights do not fit each other.
+    """
+    if folder.exists():
+        raise ConvertError(f"{folder}: is there; give another --output-dir, or remove it")
+    checkpoint = read_checkpoint(path)
+    settings = settings_of(checkpoint, num_heads=num_heads)
+    _check_fit(path, checkpoint, settings)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with new_folder(folder) as unfinished:
+        weights = {name: tensor.to(torch.float32).contiguous() for name, tensor in checkpoint.weights.items()}
+        save_file(weights, unfinished / "model.safetensors", metadata={"format": "pt"})
+        (unfinished / "config.json").write_text(json.dumps(settings, indent=2) + "\n")
+        write_json(unfinished / "preprocessor_config.json", EXTRACTOR)
+        note = {"toolkit": checkpoint.toolkit.name, **source_of(path), **(origin._asdict() if origin else {})}
+        write_json(unfinished / NOTE, note)
+    num_weights = sum(tensor.numel() for tensor in checkpoint.weights.values())
+    return Converted(folder, checkpoint.toolkit.name, num_weights, checkpoint.temperature)
+
+
+EXTRACTOR: Mapping[str, Any] = {
+    "do_normalize": True,
+    "feature_extractor_type": "Wav2Vec2FeatureExtractor",
+    "feature_size": 1,
+    "padding_side": "right",
+    "padding_value": 0,
+    "return_attention_mask": True,  # without it padding would be heard
+    "sampling_rate": 16_000,
+}
+"""Of all published models whose norms come first, XLS-R and Omnilingual's among them."""
+
+
+def settings_of(checkpoint: Checkpoint, *, num_heads: int | None = None) -> dict[str, Any]:
+    """The content of its config.json.
+
+    Raises:
+        ConvertError: As `read_shape`.
+    """
+    shapes = {name: tuple(tensor.shape) for name, tensor in checkpoint.weights.items()}
+    return {
+        "model_type": "wav2vec2",
+        **read_shape(
+            shapes,
+            norms_first=checkpoint.norms_first,
+            is_omnilingual=checkpoint.toolkit is FAIRSEQ2,
+            num_heads=num_heads,
+        ),
+    }
+
+
+def source_of(path: Path) -> dict[str, Any]:
+    """What tells a file from another one of its name."""
+    stat = path.stat()
+    return {"file": path.name, "bytes": stat.st_size, "modified_ns": stat.st_mtime_ns}
+
+
+def _check_fit(path: Path, checkpoint: Checkpoint, settings: Mapping[str, Any]) -> None:
+    """Every weight of the model is there, in its shape, and no other."""
+    transformers = import_transformers()
+    try:
+        with torch.device("meta"):
+            wanted = transformers.Wav2Vec2ForPreTraining(transformers.Wav2Vec2Config(**settings)).state_dict()
+    except (ValueError, TypeError, RuntimeError, ZeroDivisionError) as error:
+        raise ConvertError(f"{path}: its weights make no wav2vec 2.0 model: {str(error).splitlines()[0]}") from None
+    weights = checkpoint.weights
+    problems = [f"lacks {name}" for name in wanted.keys() - weights.keys()]
+    problems += [f"has {name}, which it should not" for name in weights.keys() - wanted.keys()]
+    problems += [
+        f"has {name} of {tuple(weights[name].shape)}, expected {tuple(wanted[name].shape)}"
+        for name in wanted.keys() & weights.keys()
+        if weights[name].shape != wanted[name].shape
+    ]
+    if problems:
+        named = "; ".join(sorted(problems)[:MAX_NAMED])
+        raise ConvertError(f"{path}: its weights do not fit each other ({len(problems)}): it {named}")
+    if wrong := next((name for name, tensor in weights.items() if not tensor.is_floating_point()), None):
+        raise ConvertError(f"{path}: {wrong} is of type {weights[wrong].dtype}, expected a floating point number")

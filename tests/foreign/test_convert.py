@@ -1,0 +1,153 @@
+"""The task `convert`, and files of fairseq2 given as a model: from the file to a run that has learned from it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from runyoro_ssl.dataset.read import Clips, load_splits
+from runyoro_ssl.errors import ConvertError
+from runyoro_ssl.evaluate import both_ways
+from runyoro_ssl.evaluate.both_ways import BothWays, listen_both_ways, settle
+from runyoro_ssl.foreign.beside import converted_beside
+from runyoro_ssl.foreign.names import FAIRSEQ2
+from runyoro_ssl.foreign.write import NOTE, convert_file
+from runyoro_ssl.model.listener import to_listen
+from runyoro_ssl.resolve import load_config
+from support.foreign import write_foreign
+
+RunTask = Callable[[str], tuple[int, str, str]]
+RATE = 16_000
+
+
+@pytest.fixture
+def file(tiny_model: Path, tmp_path: Path) -> Path:
+    """A model that knows nothing, as fairseq2 writes one. It has two heads of attention."""
+    return write_foreign(tiny_model, tmp_path / "omni.pt", FAIRSEQ2)
+
+
+@pytest.fixture
+def num_heads(tiny_model: Path) -> int:
+    """Of that model."""
+    return int(json.loads((tiny_model / "config.json").read_text())["num_attention_heads"])
+
+
+@pytest.fixture
+def _guesses_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(both_ways, "MIN_BELOW_GUESSING", -100.0)
+
+
+@pytest.mark.usefixtures("_guesses_pass")
+def test_from_the_file_to_a_run(run_task: RunTask, file: Path, num_heads: int, dataset: Path, tmp_path: Path) -> None:
+    """What was converted is heard, once, before the first step; its run is like any other."""
+    status, out, err = run_task(f"convert {file} --num-heads {num_heads}")
+    assert status == 0, err
+    assert "fairseq2" in out
+    assert "0.57" in out  # 2 x 0.999995 ^ 250,000
+    folder = file.with_suffix("")
+    train = f"train --profile cpu-smoke --processed-dataset-path {dataset} --output-dir {tmp_path}/run"
+    train += f" --model-name-or-path {file}"
+    status, out, err = run_task(f"{train} --max-steps 2")
+    assert status == 0, err
+    assert err.count("model_heard") == 1
+    assert json.loads((folder / NOTE).read_text())["heard"]["seconds"] > 0
+    status, out, err = run_task(f"{train} --max-steps 3 --resume-from-checkpoint last --override-mismatch")
+    assert status == 0, err
+    assert "model_heard" not in err
+
+
+@pytest.mark.usefixtures("_guesses_pass")
+def test_heard_while_it_is_converted(run_task: RunTask, file: Path, num_heads: int, dataset: Path) -> None:
+    """Its losses both ways are told, and kept."""
+    status, out, err = run_task(f"convert {file} --num-heads {num_heads} --data {dataset}")
+    assert status == 0, err
+    assert "loss on your clips, as they are" in out
+    assert "heard" in json.loads((file.with_suffix("") / NOTE).read_text())
+
+
+def test_a_model_that_guesses_is_refused(run_task: RunTask, file: Path, num_heads: int, dataset: Path) -> None:
+    """It is damaged, or no model of speech: nothing is left of it."""
+    status, _, err = run_task(f"convert {file} --num-heads {num_heads} --data {dataset}")
+    assert status == 1
+    assert "guesses on your speech" in err
+    assert not file.with_suffix("").exists()
+
+
+def test_what_is_foretold_better_is_done(file: Path, num_heads: int, tmp_path: Path) -> None:
+    """The feature extractor normalises clips, or does not."""
+    folder = convert_file(file, tmp_path / "it", num_heads=num_heads).folder
+    for normalised, as_they_are in ((3.0, 2.5), (2.5, 3.0)):
+        settle(folder, BothWays(normalised, as_they_are, guessing=4.6, seconds=60.0))
+        extractor = json.loads((folder / "preprocessor_config.json").read_text())
+        assert extractor["do_normalize"] == (normalised < as_they_are)
+        assert (extractor["sampling_rate"], extractor["return_attention_mask"]) == (RATE, True)
+    with pytest.raises(ConvertError, match=r"guesses on your speech \(4.50 nats on normalised clips, 4.40 as they are"):
+        settle(folder, BothWays(4.5, 4.4, guessing=4.6, seconds=60.0))
+
+
+def test_both_ways_differ_by_the_normalisation_alone(
+    file: Path, num_heads: int, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of clips that are normalised already, both losses are one."""
+    folder = convert_file(file, tmp_path / "it", num_heads=num_heads).folder
+    clips = Clips(load_splits(dataset, sampling_rate=RATE)["validation"])
+    hardware = to_listen(load_config(profile="cpu-smoke").hardware)
+    found = listen_both_ways(folder, clips, hardware, sampling_rate=RATE)
+    assert found.normalised != found.as_they_are
+    assert 0 < found.seconds < 120
+
+    def normalised(self: Clips, clip: int, start: int = 0, num_samples: int | None = None) -> np.ndarray:
+        waveform = read(self, clip, start, num_samples)
+        return np.asarray((waveform - waveform.mean()) / waveform.std(), np.float32)
+
+    read = Clips.waveform
+    monkeypatch.setattr(Clips, "waveform", normalised)
+    again = listen_both_ways(folder, clips, hardware, sampling_rate=RATE)
+    assert again.normalised == pytest.approx(again.as_they_are, abs=1e-3)
+
+
+def test_a_file_is_converted_once(file: Path, num_heads: int) -> None:
+    """A folder that was made of another file, or by others, is not taken for it."""
+    folder = convert_file(file, file.with_suffix(""), num_heads=num_heads).folder
+    assert converted_beside(file) == folder
+    os.utime(file, ns=(0, 0))
+    with pytest.raises(ConvertError, match=r"was not made from omni\.pt as it is now"):
+        converted_beside(file)
+    shutil.rmtree(folder)
+    folder.mkdir()
+    with pytest.raises(ConvertError, match=r"was not made from omni\.pt"):
+        converted_beside(file)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("convert", "convert what? Give the file"),
+        ("convert nowhere.pt", "nowhere.pt: no such file"),
+        ("convert nowhere.pt --num-heads 0", "--num-heads is"),
+        ("convert nowhere.pt other.pt", "what is other.pt"),
+        ("train --model-name-or-path nowhere.pt", "model nowhere.pt: no such file"),
+    ],
+)
+def test_wrong_input(run_task: RunTask, words: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A line, status 1."""
+    monkeypatch.chdir(tmp_path)
+    status, _, err = run_task(words)
+    assert status == 1
+    assert said in err
+
+
+def test_several_processes_do_not_convert(
+    run_task: RunTask, file: Path, dataset: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They would write one folder at once."""
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    status, _, err = run_task(f"train --processed-dataset-path {dataset} --model-name-or-path {file}")
+    assert status == 1
+    assert "convert it once, before several processes start" in err
