@@ -18,11 +18,6 @@ NAMES_BYTES = 8 << 20
 CHECKPOINTS = ("*.pt", "*.pth", "*.bin", "*/*.pt", "model/*/*/*.pt", "*/model/*/*/*.pt")
 """Where fairseq and fairseq2 leave theirs, below the folder of a run."""
 MOST_LOOKED_AT = 20
-CONVERTER = "convert_wav2vec2_original_pytorch_checkpoint_to_pytorch.py"
-REMEDIES = {
-    "fairseq": f"convert it by {CONVERTER} of transformers 4, or give",
-    "fairseq2": "transformers' converter reads those of fairseq only: give",
-}
 ADAPTER = "adapter_config.json"
 
 
@@ -33,10 +28,16 @@ def describe_toolkit(path: Path) -> str | None:
         if toolkit := toolkit_of(file):
             what = f"is a checkpoint of {toolkit}" if file == path else f"holds a checkpoint of {toolkit} ({file.name})"
             return (
-                f"{what}, which transformers does not read; {REMEDIES[toolkit]} its like from the hub in transformers' "
-                "format, such as facebook/wav2vec2-xls-r-300m"
+                f"{what}, which transformers does not read; `invoke convert {file}` makes a folder that it reads, if "
+                "that is a pre-trained model and no recogniser"
             )
     return None
+
+
+def is_foreign(model_name_or_path: str) -> bool:
+    """Whether a model is given as a file of fairseq or fairseq2."""
+    path = Path(model_name_or_path)
+    return path.is_file() and toolkit_of(path) is not None
 
 
 def _checkpoints_in(folder: Path) -> Iterator[Path]:

@@ -152,6 +152,7 @@ class Loop:
     def _log(self, update: Update, numbers: Mapping[str, float], watch: Stopwatch) -> dict[str, float]:
         """The numbers since the last log line, to every backend."""
         self._look_at_folder()
+        self.recovery.write_waiting()
         run = self.run
         metrics = run.meter.read("train") | {f"train/{name}": value for name, value in numbers.items()}
         speed, wait_share = watch.lap()
@@ -227,6 +228,7 @@ class Loop:
 
     def _save(self) -> None:
         """Have a checkpoint written, if there is none of this step. Every process calls it."""
+        self.recovery.write_waiting()
         if self.saved_step == self.run.step:
             return
         self.saved_step, started = self.run.step, clock.now()
@@ -286,8 +288,7 @@ def batches_of_steps(run: TrainingRun) -> Loading:
 @contextmanager
 def _training_bar(run: TrainingRun) -> Iterator[Any]:
     """A bar over the run's steps; call what it yields with (step, metrics)."""
-    details = [TextColumn(f"{{task.fields[numbers][{index}]}}") for index in range(len(IN_BAR))]
-    with progress("steps", *details) as bar:
+    with progress("steps", *(TextColumn(f"{{task.fields[numbers][{index}]}}") for index in range(len(IN_BAR)))) as bar:
         task = bar.add_task("Training", total=run.total_steps, completed=run.step, numbers=[""] * len(IN_BAR))
         bar.update(task, visible=run.accelerator.is_main_process)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -103,11 +104,19 @@ class Recovery:
         """Append to the journal. What a full disk has no room for, or a folder that is another run's, waits."""
         self._unwritten.append(line)
         try:
-            while self._unwritten and self._may_write():
-                record(self._run.config.train.output_dir, self._unwritten[0])
-                self._unwritten.popleft()
+            self._write_all()
         except OSError as error:
             log.warning("journal_not_written", why=str(error), lines_waiting=len(self._unwritten))
+
+    def write_waiting(self) -> None:
+        """Try again what the journal has had no room for, which was said: before each log line, and with each save."""
+        with suppress(OSError):
+            self._write_all()
+
+    def _write_all(self) -> None:
+        while self._unwritten and self._may_write():
+            record(self._run.config.train.output_dir, self._unwritten[0])
+            self._unwritten.popleft()
 
     def _name_clips(self, step: int, alarm: Alarm) -> tuple[str, ...]:
         """The clips behind an update that is no number, or all those of late, the most frequent first."""

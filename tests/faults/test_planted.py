@@ -5,9 +5,10 @@ The model is that of `invoke smoke`, half trained: there is something to lose.
 
 from __future__ import annotations
 
+import errno
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,11 +22,11 @@ from runyoro_ssl.commands.smoke import _build_model
 from runyoro_ssl.config import Config
 from runyoro_ssl.errors import TrainingError
 from runyoro_ssl.resolve import load_config
-from runyoro_ssl.train import loop
+from runyoro_ssl.train import loop, recovery
 from runyoro_ssl.train import step as step_module
 from runyoro_ssl.train.checkpoints.format import load_state
 from runyoro_ssl.train.checkpoints.listing import list_checkpoints
-from runyoro_ssl.train.health.journal import read
+from runyoro_ssl.train.health.journal import read, record
 from runyoro_ssl.train.run import TrainResult
 from runyoro_ssl.train.step import Stepper
 from support.trainer import metrics, run, weights
@@ -248,7 +249,19 @@ def test_codes_that_become_fewer_are_undone_from_before_they_did(
 
 
 def test_single_bad_updates_are_left_out(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Their weights are those of the update before; the log says so, and the run goes on."""
+    """Their weights are those of the update before; the log says so, and the run goes on.
+
+    So does the journal, which at first has no room for it.
+    """
+    tried: set[str] = set()
+
+    def full_at_first(folder: Path, event: Mapping[str, Any]) -> None:
+        if event.get("action") == "skip" and str(event) not in tried:
+            tried.add(str(event))
+            raise OSError(errno.ENOSPC, "No space left on device")
+        record(folder, event)
+
+    monkeypatch.setattr(recovery, "record", full_at_first)
     objective = forward.run_objective
     calls = [0]
 

@@ -62,6 +62,16 @@ def test_from_the_file_to_a_run(run_task: RunTask, file: Path, num_heads: int, d
     assert "model_heard" not in err
 
 
+def test_preparing_for_a_file(run_task: RunTask, file: Path, corpus: Path, tmp_path: Path) -> None:
+    """It is not converted yet: all that is asked is the rate, which such files have in common."""
+    assert run_task(f"manifest --audio-dir {corpus} --output {tmp_path}/m.jsonl")[0] == 0
+    status, _, err = run_task(
+        f"prepare --manifest-path {tmp_path}/m.jsonl --output-dir {tmp_path}/ds --model-name-or-path {file} --dry-run"
+    )
+    assert status == 0, err
+    assert not file.with_suffix("").exists()
+
+
 @pytest.mark.usefixtures("_guesses_pass")
 def test_heard_while_it_is_converted(run_task: RunTask, file: Path, num_heads: int, dataset: Path) -> None:
     """Its losses both ways are told, and kept."""

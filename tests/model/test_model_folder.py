@@ -75,7 +75,7 @@ SETTINGS_FAULTS: dict[str, tuple[Fault, str]] = {
     ),
     "fairseq": (
         together(remove(CONFIG, WEIGHTS), lambda folder: save_fairseq(folder / "xlsr2_300m.pt")),
-        "holds a checkpoint of fairseq (xlsr2_300m.pt), which transformers does not read; convert it by",
+        "holds a checkpoint of fairseq (xlsr2_300m.pt), which transformers does not read; `invoke convert ",
     ),
     "fairseq2": (
         together(remove(CONFIG, WEIGHTS), lambda folder: save_fairseq2(folder / "model/pp_00/tp_00/sdp_00.pt")),

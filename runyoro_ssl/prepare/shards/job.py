@@ -17,6 +17,7 @@ from runyoro_ssl.errors import DatasetError, ManifestError, OutOfReachError
 from runyoro_ssl.logs import get_logger
 from runyoro_ssl.model.extractor import load_sampling_rate
 from runyoro_ssl.model.folder import check_folder
+from runyoro_ssl.model.foreign import is_foreign
 from runyoro_ssl.plugin.manager import Plugins, ensure_picklable
 from runyoro_ssl.plugin.sources import BUILT_IN
 from runyoro_ssl.plugin.spec import CorpusFilter
@@ -102,7 +103,8 @@ def describe_job(
     settings = config.prepare
     if not settings.allow_outside:
         check_inside(manifest, entries)
-    check_folder(config.model.model_name_or_path)
+    if not is_foreign(config.model.model_name_or_path):  # such files all have one rate
+        check_folder(config.model.model_name_or_path)
     rate = _sampling_rate(config)
     built = plugins.filters(tried_filters(plugins) if every_filter else None)
     ensure_picklable("filter", built)
