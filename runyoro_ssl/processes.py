@@ -81,6 +81,12 @@ def is_lost_process(error: BaseException) -> bool:
     )
 
 
+def part(accelerator: Any) -> None:
+    """Leave the other processes, at the end of a run. Nothing may be gathered after it."""
+    _host_group.cache_clear()  # what it holds has threads, which must not outlive the group
+    accelerator.end_training()
+
+
 @functools.cache
 def _host_group() -> Any:
     """All processes, over their CPUs; every process asks for it at the same point."""

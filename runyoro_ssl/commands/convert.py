@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -26,7 +27,7 @@ class ConvertResult:
 
 
 def convert(**given: Any) -> ConvertResult:
-    """Write a pre-trained model of fairseq2 or fairseq as transformers would write it.
+    """Write a pre-trained model of fairseq2 or fairseq as transformers would write it, once for a file.
 
     Args:
         **given: The options of the task, by name (`runyoro-ssl convert --help`); `profile`, `config`, `set`, and any
@@ -43,14 +44,20 @@ def convert(**given: Any) -> ConvertResult:
         raise ConfigError("convert what? Give the file: convert omniASR-W2V-300M.pt")
     folder = options.output_dir or options.file.with_suffix("")
     config = resolve("convert", given)
-    from runyoro_ssl.foreign.write import convert_file
+    from runyoro_ssl.commands.foreign import hear_converted
+    from runyoro_ssl.dataset.read import read_fingerprint
+    from runyoro_ssl.foreign.beside import convert_once
 
-    converted = convert_file(options.file, folder, num_heads=options.num_heads)
-    heard = None
     if options.data is not None:
-        from runyoro_ssl.commands.foreign import hear_converted
-
-        heard = hear_converted(folder, options.data, config, keep=False)
+        read_fingerprint(options.data)  # before the work
+    was_there = folder.exists()
+    converted = convert_once(options.file, folder, num_heads=options.num_heads)
+    try:
+        heard = None if options.data is None else hear_converted(folder, options.data, config)
+    except BaseException:
+        if not was_there:
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
     return ConvertResult(converted, heard)
 
 

@@ -85,7 +85,7 @@ def doctor(**given: Any) -> Diagnosis | Checked | WhatFits:
         value not in (None, (), []) for name, value in given.items() if name not in DoctorOptions.model_fields
     )
     config = resolve("doctor", given) if about_a_run else Config()
-    config = with_folder(config, may_fetch=fetch)
+    config = with_folder(config, may_make=fetch)
     fetched = _fetch(config) if fetch else []
     memory = memory_rows(config) if about_a_run else []
     return Diagnosis(_machine(), _libraries(), _profiles(), fetched, memory, config.model.model_name_or_path)

@@ -11,7 +11,6 @@ from pydantic import ValidationError
 
 from runyoro_ssl.bench.options import BenchOptions
 from runyoro_ssl.check.options import CheckOptions
-from runyoro_ssl.commands.foreign import with_folder
 from runyoro_ssl.commands.options import TASKS, options_of
 from runyoro_ssl.commands.own import PrecisionOptions
 from runyoro_ssl.commands.resuming import settings_to_go_on_with
@@ -84,7 +83,7 @@ def resolve(task: str, given: Mapping[str, Any]) -> Config:
         get_logger().info("profile_chosen", profile=sources["profile"], because="it suits the best device present")
     config = load_config(**sources, base=base)
     hide(config.model_dump(mode="json"))
-    return with_folder(config) if task == "train" else config
+    return config
 
 
 def nested(task: str, flags: Mapping[str, Any]) -> dict[str, Any]:

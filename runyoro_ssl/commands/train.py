@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 from runyoro_ssl import logs
 from runyoro_ssl.commands.closing import close, command
 from runyoro_ssl.commands.ending import end
-from runyoro_ssl.commands.foreign import hear_first
+from runyoro_ssl.commands.foreign import hear_first, with_folder
 from runyoro_ssl.commands.given import own_options, resolve
 from runyoro_ssl.commands.own import TrainOptions
 from runyoro_ssl.config import TrainConfig
@@ -42,7 +42,7 @@ def train(**given: Any) -> TrainResult | Forecast:
     from runyoro_ssl.plugin.manager import load_plugins
 
     options = own_options(TrainOptions, given)
-    config = resolve("train", given)
+    config = with_folder(resolve("train", given), may_make=not options.dry_run)
     plugins = load_plugins(config)
     if options.dry_run:
         from runyoro_ssl.train.forecast import forecast

@@ -10,8 +10,8 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 ENCODER = "wav2vec2.encoder"
-CONVOLUTION = "wav2vec2.feature_extractor.conv_layers.#"
-LAYER = f"{ENCODER}.layers.#"
+CONVOLUTIONS, LAYERS = "wav2vec2.feature_extractor.conv_layers", f"{ENCODER}.layers"
+CONVOLUTION, LAYER = f"{CONVOLUTIONS}.#", f"{LAYERS}.#"
 POSITIONS = f"{ENCODER}.pos_conv_embed.conv"
 POSITION_SIZE = f"{POSITIONS}.parametrizations.weight.original0"
 POSITION_DIRECTION = f"{POSITIONS}.parametrizations.weight.original1"
@@ -19,6 +19,8 @@ POSITION_DIRECTION = f"{POSITIONS}.parametrizations.weight.original1"
 CODES, CODE_SCORES = "quantizer.codevectors", "quantizer.weight_proj"
 TARGETS, PREDICTIONS = "project_q", "project_hid"
 LAST = (".weight", ".bias")
+HEAD = frozenset({CODES, *(f"{stem}{last}" for stem in (CODE_SCORES, TARGETS, PREDICTIONS) for last in LAST)})
+"""Weights that only pre-training needs."""
 
 
 class Toolkit(NamedTuple):
@@ -109,7 +111,7 @@ def renamed(name: str, toolkit: Toolkit) -> str | None:
     return None if known is None else known.replace("#", number) + last
 
 
-def toolkit_of(names: Iterable[str]) -> Toolkit | None:
+def toolkit_by_names(names: Iterable[str]) -> Toolkit | None:
     """The toolkit most of whose names these are; None where transformers' own, or anybody else's, are more."""
     names = list(names)
     known, best = max((sum(renamed(name, kit) is not None for name in names), kit.name) for kit in TOOLKITS)

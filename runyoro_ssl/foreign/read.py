@@ -13,7 +13,7 @@ import torch
 from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 
 from runyoro_ssl.errors import ConvertError
-from runyoro_ssl.foreign.names import FAIRSEQ, Toolkit, renamed, toolkit_of
+from runyoro_ssl.foreign.names import CONVOLUTIONS, FAIRSEQ, HEAD, Toolkit, renamed, toolkit_by_names
 
 INERT = ("argparse.", "omegaconf.", "fairseq.")
 """Where the classes are from in which fairseq keeps its settings: they are read as things that do nothing."""
@@ -55,7 +55,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
             fairseq, or one without a pre-training head.
     """
     theirs = _tensors(path, _load(path))
-    toolkit = toolkit_of(theirs)
+    toolkit = toolkit_by_names(theirs)
     if toolkit is None:
         some = ", ".join(list(theirs)[:3])
         raise ConvertError(
@@ -63,7 +63,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
             "a model that transformers wrote is a folder, and needs no conversion"
         )
     weights, unknown = _rename(path, theirs, toolkit)
-    lacks_head = sorted({"quantizer.codevectors", "project_q.weight", "project_hid.weight"} - weights.keys())
+    lacks_head = sorted(HEAD - weights.keys())
     recognises = [name for name in unknown if name.startswith(toolkit.recognises)]
     if recognises or lacks_head:
         why = f"it has {recognises[0]}" if recognises else f"it has no {lacks_head[0]}"
@@ -77,13 +77,10 @@ def read_checkpoint(path: Path) -> Checkpoint:
             f"{path}: {len(unknown)} weights have no place in a wav2vec 2.0 model, e.g. {unknown[0]}; the file may be "
             f"of another model, or of a newer {toolkit.name}"
         )
-    first = "wav2vec2.feature_extractor.conv_layers.1.layer_norm.weight" in weights
-    return Checkpoint(
-        toolkit,
-        weights,
-        norms_first="encoder.layer_norm.weight" in theirs if toolkit is not FAIRSEQ else first,
-        temperature=_temperature(theirs.get("quantizer.num_updates")),
-    )
+    # fairseq has one name for the last norm wherever it comes; its models with layer norms in front have them first.
+    sign = f"{CONVOLUTIONS}.1.layer_norm.weight" if toolkit is FAIRSEQ else "encoder.layer_norm.weight"
+    temperature = _temperature(theirs.get("quantizer.num_updates"))
+    return Checkpoint(toolkit, weights, sign in (weights if toolkit is FAIRSEQ else theirs), temperature)
 
 
 def _load(path: Path) -> Any:
@@ -118,6 +115,12 @@ def _tensors(path: Path, loaded: Any) -> dict[str, torch.Tensor]:
     for prefix in PREFIXES:
         if tensors and all(name.startswith(prefix) for name in tensors):
             tensors = {name.removeprefix(prefix): value for name, value in tensors.items()}
+    stated = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
+    if stated > path.stat().st_size:  # one number may stand for many
+        raise ConvertError(
+            f"{path}: its weights would take {stated:,} bytes, and it has {path.stat().st_size:,}; it is damaged, or "
+            "meant to take memory: download it anew"
+        )
     return tensors
 
 

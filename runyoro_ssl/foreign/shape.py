@@ -6,13 +6,21 @@ from collections.abc import Mapping
 from typing import Any
 
 from runyoro_ssl.errors import ConvertError
-from runyoro_ssl.foreign.names import CODES, POSITION_DIRECTION, TARGETS
+from runyoro_ssl.foreign.names import CODES, CONVOLUTIONS, LAYERS, POSITION_DIRECTION, TARGETS
 
 Shapes = Mapping[str, tuple[int, ...]]
 
-CONVOLUTIONS = "wav2vec2.feature_extractor.conv_layers"
-LAYERS = "wav2vec2.encoder.layers"
 PROJECTION = "wav2vec2.feature_projection.projection.weight"
+EXTRACTOR_SETTINGS: Mapping[str, Any] = {
+    "do_normalize": True,
+    "feature_extractor_type": "Wav2Vec2FeatureExtractor",
+    "feature_size": 1,
+    "padding_side": "right",
+    "padding_value": 0,
+    "return_attention_mask": True,
+    "sampling_rate": 16_000,
+}
+"""The content of XLS-R's preprocessor_config.json; wav2vec2-base differs in `return_attention_mask`."""
 STRIDES = (5, 2, 2, 2, 2, 2, 2)
 """wav2vec 2.0, sec. 4.2: a frame for every 20 ms at 16 kHz. No weight says it."""
 HEADS = {768: 12, 1024: 16, 1280: 16, 1920: 16, 2048: 16}
@@ -94,6 +102,10 @@ def _read(shapes: Shapes, *, norms_first: bool, num_heads: int | None) -> dict[s
 
 
 def _count(shapes: Shapes, stem: str) -> int:
-    """How many numbered parts there are below a name."""
+    """How many numbered parts there are below a name, none left out: what has gaps may have any number."""
     place = stem.count(".") + 1
-    return 1 + max((int(name.split(".")[place]) for name in shapes if name.startswith(f"{stem}.")), default=-1)
+    numbers = {name.split(".")[place] for name in shapes if name.startswith(f"{stem}.")}
+    missing = {str(number) for number in range(len(numbers))} - numbers
+    if missing:
+        raise KeyError(f"{stem}.{min(missing)}")
+    return len(numbers)

@@ -2,32 +2,24 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 from runyoro_ssl.disk.durable import new_folder, write_json
 from runyoro_ssl.errors import ConvertError
 from runyoro_ssl.foreign.names import FAIRSEQ2
+from runyoro_ssl.foreign.note import NOTE, Origin, source_of
 from runyoro_ssl.foreign.read import Checkpoint, read_checkpoint
-from runyoro_ssl.foreign.shape import read_shape
+from runyoro_ssl.foreign.shape import EXTRACTOR_SETTINGS, read_shape
 from runyoro_ssl.torchaudio_compat import import_transformers
 
-NOTE = "converted.json"
-"""In the folder: what it was made from, so that it need not be made again."""
 MAX_NAMED = 3
-
-
-class Origin(NamedTuple):
-    """The name of a model on the hub, and the commit."""
-
-    model: str
-    revision: str
 
 
 @dataclass(frozen=True)
@@ -57,28 +49,21 @@ def convert_file(path: Path, folder: Path, *, num_heads: int | None = None, orig
     checkpoint = read_checkpoint(path)
     settings = settings_of(checkpoint, num_heads=num_heads)
     _check_fit(path, checkpoint, settings)
+    num_weights = sum(tensor.numel() for tensor in checkpoint.weights.values())
+    made = Converted(folder, checkpoint.toolkit.name, num_weights, checkpoint.temperature)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with new_folder(folder) as unfinished:
         weights = {name: tensor.to(torch.float32).contiguous() for name, tensor in checkpoint.weights.items()}
-        save_file(weights, unfinished / "model.safetensors", metadata={"format": "pt"})
-        (unfinished / "config.json").write_text(json.dumps(settings, indent=2) + "\n")
-        write_json(unfinished / "preprocessor_config.json", EXTRACTOR)
-        note = {"toolkit": checkpoint.toolkit.name, **source_of(path), **(origin._asdict() if origin else {})}
-        write_json(unfinished / NOTE, note)
-    num_weights = sum(tensor.numel() for tensor in checkpoint.weights.values())
-    return Converted(folder, checkpoint.toolkit.name, num_weights, checkpoint.temperature)
-
-
-EXTRACTOR: Mapping[str, Any] = {
-    "do_normalize": True,
-    "feature_extractor_type": "Wav2Vec2FeatureExtractor",
-    "feature_size": 1,
-    "padding_side": "right",
-    "padding_value": 0,
-    "return_attention_mask": True,  # without it padding would be heard
-    "sampling_rate": 16_000,
-}
-"""Of all published models whose norms come first, XLS-R and Omnilingual's among them."""
+        try:
+            save_file(weights, unfinished / "model.safetensors", metadata={"format": "pt"})
+        except SafetensorError as error:  # no OSError, though it is the disk's
+            needed = f"{4 * num_weights / 1e9:.1f} GB"
+            raise ConvertError(f"{folder}: {needed} could not be written ({error}); make room, and run again") from None
+        write_json(unfinished / "config.json", settings)
+        write_json(unfinished / "preprocessor_config.json", EXTRACTOR_SETTINGS)
+        note = {"toolkit": made.toolkit, "num_weights": made.num_weights, "temperature": made.temperature}
+        write_json(unfinished / NOTE, {**note, **source_of(path), **(origin._asdict() if origin else {})})
+    return made
 
 
 def settings_of(checkpoint: Checkpoint, *, num_heads: int | None = None) -> dict[str, Any]:
@@ -97,12 +82,6 @@ def settings_of(checkpoint: Checkpoint, *, num_heads: int | None = None) -> dict
             num_heads=num_heads,
         ),
     }
-
-
-def source_of(path: Path) -> dict[str, Any]:
-    """What tells a file from another one of its name."""
-    stat = path.stat()
-    return {"file": path.name, "bytes": stat.st_size, "modified_ns": stat.st_mtime_ns}
 
 
 def _check_fit(path: Path, checkpoint: Checkpoint, settings: Mapping[str, Any]) -> None:

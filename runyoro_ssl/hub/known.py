@@ -41,6 +41,11 @@ SHORT_NAMES = {name.rpartition("/")[2].lower(): name for name in KNOWN if KNOWN[
 """`omniasr-w2v-300m` and its like, for which nobody need remember capitals."""
 
 
+def full_name(name: str) -> str:
+    """The name on the hub of what may be a short name."""
+    return SHORT_NAMES.get(name.lower(), name)
+
+
 def pinned_revision(name: str) -> str | None:
     """The commit that stands for a model where nobody asks for another."""
     return KNOWN[name].revision if name in KNOWN else None

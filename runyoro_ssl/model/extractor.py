@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from runyoro_ssl.errors import CheckpointError
-from runyoro_ssl.hub.known import KNOWN, SAMPLING_RATE, SHORT_NAMES
+from runyoro_ssl.foreign.signs import is_foreign
+from runyoro_ssl.hub.known import KNOWN, SAMPLING_RATE, full_name
 from runyoro_ssl.model.folder import explain_shadow, find_extractor
-from runyoro_ssl.model.foreign import is_foreign
 from runyoro_ssl.model.source import EXTRACTOR, FROM_A_FOLDER, cannot_load, model_folder
 from runyoro_ssl.redaction import shortly
 from runyoro_ssl.torchaudio_compat import import_transformers
@@ -45,9 +45,7 @@ def load_sampling_rate(model_name_or_path: str, revision: str | None = None) -> 
     Raises:
         CheckpointError: As `load_feature_extractor`.
     """
-    is_known = (
-        SHORT_NAMES.get(model_name_or_path, model_name_or_path) in KNOWN and not Path(model_name_or_path).is_dir()
-    )
+    is_known = full_name(model_name_or_path) in KNOWN and not Path(model_name_or_path).is_dir()
     if is_known or is_foreign(model_name_or_path):
         return SAMPLING_RATE
     return int(_read(model_name_or_path, model_folder(model_name_or_path, revision, "extractor"))["sampling_rate"])

@@ -9,24 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from runyoro_ssl.errors import CheckpointError
+from runyoro_ssl.foreign.shape import EXTRACTOR_SETTINGS
+from runyoro_ssl.foreign.signs import describe_adapter, describe_toolkit
 from runyoro_ssl.model.bounds import find_absurd
-from runyoro_ssl.model.foreign import describe_adapter, describe_toolkit
 from runyoro_ssl.model.source import CONFIG, EXTRACTOR
 from runyoro_ssl.model.weight_files import PREFERENCE, describe_mistaken, find_weights_fault, is_listed
 from runyoro_ssl.redaction import shortly
 
 PROCESSOR = "processor_config.json"
 """Where transformers 5 may write the feature extractor's settings instead."""
-EXTRACTOR_SETTINGS = {
-    "do_normalize": True,
-    "feature_extractor_type": "Wav2Vec2FeatureExtractor",
-    "feature_size": 1,
-    "padding_side": "right",
-    "padding_value": 0,
-    "return_attention_mask": True,
-    "sampling_rate": 16_000,
-}
-"""The content of XLS-R's preprocessor_config.json; wav2vec2-base differs in `return_attention_mask`."""
 NAMES_SHOWN = 4
 MOST_SETTINGS_BYTES = 16 << 20
 """Of a file of settings; those of models have some thousand."""

@@ -7,7 +7,7 @@ import struct
 import zipfile
 from pathlib import Path
 
-from runyoro_ssl.model.foreign import describe_adapter, describe_toolkit, toolkit_of
+from runyoro_ssl.foreign.signs import describe_adapter, describe_toolkit, toolkit_of
 from runyoro_ssl.model.source import WEIGHTS
 from runyoro_ssl.small_files import read_small
 

@@ -11,7 +11,7 @@ from runyoro_ssl import __version__
 from runyoro_ssl.dataset.material import describe_material
 from runyoro_ssl.disk.durable import copy_file, replace_file
 from runyoro_ssl.errors import TrainingError
-from runyoro_ssl.foreign.beside import origin_of
+from runyoro_ssl.foreign.note import origin_of
 from runyoro_ssl.logs import get_logger
 from runyoro_ssl.model.counts import count_trained
 from runyoro_ssl.model.source import CONFIG, EXTRACTOR, RESULT_FILE, WEIGHTS

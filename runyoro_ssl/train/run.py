@@ -17,7 +17,7 @@ from runyoro_ssl.logs import get_logger, print_table
 from runyoro_ssl.model.source import RUN_FILE
 from runyoro_ssl.plugin.manager import Plugins
 from runyoro_ssl.plugin.spec import LoggingBackend
-from runyoro_ssl.processes import is_lost_process
+from runyoro_ssl.processes import is_lost_process, part
 from runyoro_ssl.train.checkpoints.folder import bring_in, runs_beside, set_aside_later
 from runyoro_ssl.train.checkpoints.resume import Start, check_folder, choose
 from runyoro_ssl.train.checkpoints.sharded_saver import saver_of
@@ -108,7 +108,7 @@ def train(
             lock.check()
             save_final_model(run)
             on_final(config.train.output_dir)
-    accelerator.end_training()
+    part(accelerator)
     validations = {name: run.watch.validations.get(name, {}) for name in ("first", "last", "best")}
     return TrainResult(
         config.train.output_dir,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -12,14 +13,17 @@ import numpy as np
 import pytest
 
 from runyoro_ssl.dataset.read import Clips, load_splits
+from runyoro_ssl.disk.durable import verify
 from runyoro_ssl.errors import ConvertError
 from runyoro_ssl.evaluate import both_ways
 from runyoro_ssl.evaluate.both_ways import BothWays, listen_both_ways, settle
 from runyoro_ssl.foreign.beside import converted_beside
 from runyoro_ssl.foreign.names import FAIRSEQ2
-from runyoro_ssl.foreign.write import NOTE, convert_file
+from runyoro_ssl.foreign.note import NOTE
+from runyoro_ssl.foreign.write import convert_file
 from runyoro_ssl.model.listener import to_listen
 from runyoro_ssl.resolve import load_config
+from support.disks import resize
 from support.foreign import write_foreign
 
 RunTask = Callable[[str], tuple[int, str, str]]
@@ -79,6 +83,27 @@ def test_heard_while_it_is_converted(run_task: RunTask, file: Path, num_heads: i
     assert status == 0, err
     assert "loss on your clips, as they are" in out
     assert "heard" in json.loads((file.with_suffix("") / NOTE).read_text())
+    assert verify(file.with_suffix("")) is None
+
+
+@pytest.mark.usefixtures("_guesses_pass")
+def test_converted_again_it_is_only_heard(run_task: RunTask, file: Path, num_heads: int, dataset: Path) -> None:
+    """The same table; before several processes train, one does this."""
+    convert = f"convert {file} --num-heads {num_heads}"
+    first = run_task(convert)
+    weights = file.with_suffix("") / "model.safetensors"
+    written = weights.stat().st_mtime_ns
+    assert first[0] == 0, first[2]
+    assert run_task(convert)[:2] == first[:2]
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("WORLD_SIZE", "2")
+        status, _, err = run_task(f"train --processed-dataset-path {dataset} --model-name-or-path {file}")
+        assert status == 1
+        (advice,) = re.findall(r"before several: `invoke (convert .*?)`", err)
+    status, out, err = run_task(advice)
+    assert status == 0, err
+    assert "loss of guessing" in out
+    assert weights.stat().st_mtime_ns == written
 
 
 def test_a_model_that_guesses_is_refused(run_task: RunTask, file: Path, num_heads: int, dataset: Path) -> None:
@@ -141,6 +166,8 @@ def test_a_file_is_converted_once(file: Path, num_heads: int) -> None:
         ("convert", "convert what? Give the file"),
         ("convert nowhere.pt", "nowhere.pt: no such file"),
         ("convert nowhere.pt --num-heads 0", "--num-heads is"),
+        ("convert nowhere.pt --data nowhere", "nowhere: no such dataset"),
+        ("train --dry-run --model-name-or-path nowhere.pt", "model nowhere.pt: no such file"),
         ("convert nowhere.pt other.pt", "what is other.pt"),
         ("train --model-name-or-path nowhere.pt", "model nowhere.pt: no such file"),
     ],
@@ -160,4 +187,21 @@ def test_several_processes_do_not_convert(
     monkeypatch.setenv("WORLD_SIZE", "2")
     status, _, err = run_task(f"train --processed-dataset-path {dataset} --model-name-or-path {file}")
     assert status == 1
-    assert "convert it once, before several processes start" in err
+    assert f"convert it once, before this: `invoke convert {file}`" in err
+
+
+def test_a_dry_run_converts_nothing(run_task: RunTask, file: Path, dataset: Path) -> None:
+    """It writes nothing, and says what to do first."""
+    status, _, err = run_task(f"train --dry-run --processed-dataset-path {dataset} --model-name-or-path {file}")
+    assert status == 1
+    assert "convert it once, before this" in err
+    assert not file.with_suffix("").exists()
+
+
+def test_no_room_is_a_line(file: Path, num_heads: int, disk: Path) -> None:
+    """Nothing is left, and what is needed is said."""
+    resize(disk, 100_000)
+    with pytest.raises(ConvertError, match=r"0\.0 GB could not be written .*make room") as refused:
+        convert_file(file, disk / "it", num_heads=num_heads)
+    assert "\n" not in str(refused.value)
+    assert list(disk.iterdir()) == []

@@ -56,6 +56,14 @@ BAD: dict[str, tuple[Spoil, str]] = {
         changed("masker.temporal_mask_embed", torch.ones(32, dtype=torch.int64)),
         r"masked_spec_embed is of type torch\.int64",
     ),
+    "one number for many": (
+        changed("encoder.layers.0.ffn.inner_proj.weight", torch.ones(1).expand(1_000_000, 1_000_000)),
+        r"would take 4,000,\d+,\d+,?\d* bytes, and it has",
+    ),
+    "a layer far off": (
+        changed("encoder.layers.999999999.self_attn.q_proj.weight", torch.ones(32, 32)),
+        r"no wav2vec 2\.0 model: it lacks, or has in another shape, 'wav2vec2\.encoder\.layers\.3'",
+    ),
     "twice": (changed("encoder_frontend.layer_norm.weight", torch.ones(32)), "two of its weights are wav2vec2.encoder"),
     "of transformers": (
         lambda weights: [weights.update({f"wav2vec2.{name}": weights.pop(name)}) for name in list(weights)],

@@ -79,7 +79,7 @@ def test_doctor_fetches_it_when_it_is_told(omni: HubDouble, run_task: RunTask) -
     doctor = f"doctor --profile cpu-smoke --model-name-or-path {SHORT}"
     status, _, err = run_task(doctor)
     assert status == 1
-    assert "is not here; `invoke doctor --fetch --model-name-or-path omniasr-w2v-300m` fetches it" in err
+    assert "is not here; `invoke doctor --fetch --model-name-or-path facebook/omniASR-W2V-300M` fetches it" in err
     assert not omni.sent(FILE)
     status, out, err = run_task(f"{doctor} --fetch")
     assert status == 0, err

@@ -13,8 +13,9 @@ import pytest
 from conftest import PLAIN, build_tiny_model
 from runyoro_ssl.config import ModelConfig
 from runyoro_ssl.errors import CheckpointError
+from runyoro_ssl.foreign.shape import EXTRACTOR_SETTINGS
 from runyoro_ssl.model.extractor import load_feature_extractor
-from runyoro_ssl.model.folder import EXTRACTOR_SETTINGS, check_folder
+from runyoro_ssl.model.folder import check_folder
 from runyoro_ssl.model.load import load_model
 from support.model_faults import (
     CONFIG,

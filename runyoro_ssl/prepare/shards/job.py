@@ -14,10 +14,10 @@ from runyoro_ssl.config import Config, PrepareConfig
 from runyoro_ssl.dataset.layout import SPLIT_BY
 from runyoro_ssl.dataset.read import read_fingerprint
 from runyoro_ssl.errors import DatasetError, ManifestError, OutOfReachError
+from runyoro_ssl.foreign.signs import is_foreign
 from runyoro_ssl.logs import get_logger
 from runyoro_ssl.model.extractor import load_sampling_rate
 from runyoro_ssl.model.folder import check_folder
-from runyoro_ssl.model.foreign import is_foreign
 from runyoro_ssl.plugin.manager import Plugins, ensure_picklable
 from runyoro_ssl.plugin.sources import BUILT_IN
 from runyoro_ssl.plugin.spec import CorpusFilter
