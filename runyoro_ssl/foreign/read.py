@@ -99,7 +99,8 @@ def _load(path: Path) -> Any:
             return torch.load(path, map_location="cpu", weights_only=True, mmap=is_archive)
     except UnpicklingError:
         raise ConvertError(
-            f"{path}: holds more than weights, and was not read; look for one from its authors"
+            f"{path}: no checkpoint of torch, or one that holds more than weights; it was not read: download it anew, "
+            "from its authors"
         ) from None
     except (RuntimeError, EOFError, ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
         line = (str(error).strip().splitlines() or [type(error).__name__])[0]

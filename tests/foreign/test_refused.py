@@ -98,10 +98,11 @@ def test_what_is_no_such_model(weights: Weights, kind: str, tmp_path: Path, monk
     [
         (lambda content: content[: len(content) // 2], "damaged"),
         (lambda _: b"", "damaged"),
-        (lambda _: b"<!doctype html><p>no", "damaged|more than weights"),
+        (lambda _: b"<!doctype html><p>no", "no checkpoint of torch, or one that holds more than weights"),
+        (lambda _: b"no model", "no checkpoint of torch"),
         (lambda content: content[:2000] + b"\0" * 2000 + content[4000:], "damaged|more than weights"),
     ],
-    ids=["cut short", "empty", "a web page", "zeros in it"],
+    ids=["cut short", "empty", "a web page", "words", "zeros in it"],
 )
 def test_files_that_are_damaged(weights: Weights, spoil: Callable[[bytes], bytes], said: str, tmp_path: Path) -> None:
     """One line."""
