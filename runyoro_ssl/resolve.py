@@ -7,7 +7,7 @@ import re
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import ValidationError
 
@@ -24,6 +24,7 @@ PLAIN = {
     **dict.fromkeys(("int_parsing", "int_type", "int_from_float", "int_parsing_size"), "a whole number is needed"),
     **dict.fromkeys(("float_parsing", "float_type"), "a number is needed, such as 0.001"),
     **dict.fromkeys(("bool_parsing", "bool_type"), "true or false is needed"),
+    **dict.fromkeys(("model_type", "model_attributes_type"), "settings are needed, such as { name = value }"),
 }
 """What pydantic says in words of its own, by the kind of its complaint."""
 
@@ -112,6 +113,9 @@ def _refuse_unwritable(value: Any, name: str = "") -> None:
     if isinstance(value, Mapping):
         for key, inner in value.items():
             _refuse_unwritable(inner, f"{name}.{key}" if name else str(key))
+    elif isinstance(value, list | tuple):
+        for number, inner in enumerate(value):
+            _refuse_unwritable(inner, f"{name}.{number}")
     elif isinstance(value, str) and REDACTED in value:
         raise ConfigError(f'{name} is "{value}": the file does not hold this secret; give it with --set {name}=...')
     else:
@@ -248,7 +252,7 @@ def _sections_with(field: str) -> list[str]:
 def _fields_beside(where: Sequence[Any]) -> list[str]:
     section: Any = Config
     for part in where[:-1]:
-        section = section.model_fields[part].annotation
+        section = get_args(section)[0] if isinstance(part, int) else section.model_fields[part].annotation
     return list(section.model_fields)
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from pathlib import Path, PurePath
-from typing import Literal
+from typing import Any, Literal, Self
 
-from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
+from runyoro_ssl.config.source import Source, find_contradiction
 from runyoro_ssl.setting import Probability, Seconds, Section, Seed, setting
 
 
@@ -24,7 +25,13 @@ class TrainConfig(Section):
     """Continued pre-training: length, optimizer, schedules, logs and checkpoints."""
 
     processed_dataset_path: Path = setting(Path("data/processed/ssl_dataset"), decides="nothing", flag_of="train")
-    """Dataset of `prepare`."""
+    """Dataset of `prepare`. Of several, give `train.sources`."""
+    sources: tuple[Source, ...] = setting((), decides="run")
+    """Datasets that are heard together, in a file `[[train.sources]]`: path, role, share, from_step, until_step.
+    The first is the target: an epoch is a pass over it. None: that of `processed_dataset_path` alone."""
+    source_temperature: float = setting(1.0, decides="run", ge=1.0, le=100.0)
+    """Sources without a share divide what is left by their hours to the power of 1 through this: 1 as they are, 2 as
+    XLS-R was trained, 100 nearly evenly."""
     output_dir: Path = setting(
         Path("models/ssl/runyoro-wav2vec2-xls-r-300m-continued-training"), decides="nothing", flag_of="train"
     )
@@ -80,3 +87,29 @@ class TrainConfig(Section):
     """A clip that cannot be read is skipped; beyond this share of the training split, the run saves and stops."""
     seed: Seed = setting(42, decides="run", flag_of="train")
     """Every random draw of the run follows from it."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _first_source_is_the_dataset(cls, values: Any) -> Any:
+        """Where there are sources, the first of them is the dataset; what else is given must not say otherwise."""
+        sources = values.get("sources") if isinstance(values, dict) else None
+        if not sources or not isinstance(sources, list | tuple):
+            return values
+        first = sources[0].get("path") if isinstance(sources[0], dict) else getattr(sources[0], "path", None)
+        given = values.get("processed_dataset_path", first)
+        if first is not None and Path(str(given)) != Path(str(first)):
+            raise ValueError(
+                f'processed_dataset_path is "{given}", and the first of train.sources "{first}"; give one of them'
+            )
+        return values if first is None else {**values, "processed_dataset_path": first}
+
+    @model_validator(mode="after")
+    def _sources_fit(self) -> Self:
+        if self.sources and (problem := find_contradiction(self.sources)):
+            raise ValueError(f"of the sources {problem}")
+        return self
+
+    @property
+    def every_source(self) -> tuple[Source, ...]:
+        """The datasets of the run, the target first."""
+        return self.sources or (Source(path=self.processed_dataset_path),)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from runyoro_ssl.errors import DatasetError, EvaluationError, TooLittleSpeechError
-from runyoro_ssl.evaluate.heard.clips import HeldOut, check_dataset_is_that_of, choose_clips, choose_trained, dataset_of
+from runyoro_ssl.evaluate.heard.clips import HeldOut, choose_clips, choose_trained
+from runyoro_ssl.evaluate.heard.trained_on import check_dataset_is_that_of, dataset_of
 from runyoro_ssl.evaluate.request import EvaluationRequest
 from runyoro_ssl.hub.known import SAMPLING_RATE
 from runyoro_ssl.logs import get_logger

@@ -5,9 +5,9 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from runyoro_ssl.batches.plan import wasted_share
+from runyoro_ssl.batches.micro_batches import wasted_share
 from runyoro_ssl.batches.regroup import Regroup
-from runyoro_ssl.config import Config, HardwareConfig
+from runyoro_ssl.config import Config, HardwareConfig, Source
 from runyoro_ssl.disk.durable import replace_file
 from runyoro_ssl.logs import get_logger
 from runyoro_ssl.model.allocator import fate_of_freed_memory
@@ -33,9 +33,9 @@ def summary_rows(run: TrainingRun, step_seconds: float | None = None) -> list[li
     config, hardware = run.config, run.config.hardware
     reasons = [[name, f"{as_typed(getattr(hardware, name))}: {why}"] for name, why in run.reasons.items()]
     (parameters, trained), updates = count_trained(run.model), run.plan.epoch(0)
-    per_update = run.train_hours * 3600 / len(updates)
     batches = [batch for update in updates for batch in run.plan.regroup(update, run.plan.num_samples)]
     wasted = wasted_share(batches, run.plan.num_samples)
+    seconds = run.update_seconds
     epochs, num_processes = run.total_steps / len(updates), run.accelerator.num_processes
     processes = "1 process" if num_processes == 1 else f"{num_processes} processes"
     return [
@@ -43,9 +43,8 @@ def summary_rows(run: TrainingRun, step_seconds: float | None = None) -> list[li
         *_sharing_rows(run),
         ["model", f"{config.model.model_name_or_path} ({parameters / 1e6:.1f} M parameters)"],
         ["learning", _learning(parameters, sum(trained), config)],
-        ["training data", f"{len(run.plan.num_samples)} clips, {run.train_hours:.2f} h"],
-        ["validation data", f"{sum(len(batch.clips) for batch in run.eval_plan)} clips"],
-        ["steps", f"{run.total_steps}, each of {per_update:.0f} s of audio; {epochs:.3g} epochs; from step {run.step}"],
+        *_data_rows(run),
+        ["steps", f"{run.total_steps}, each of {seconds:.0f} s of audio; {epochs:.3g} epochs; from step {run.step}"],
         ["plan", f"{len(batches)} micro-batches an epoch; {wasted:.1%} wasted on padding and audio left out"],
         *_memory_rows(run),
         *reasons,
@@ -54,6 +53,26 @@ def summary_rows(run: TrainingRun, step_seconds: float | None = None) -> list[li
         *([name, how_often] for name, how_often in Intervals.of(run).words(step_seconds).items()),
         ["output", str(config.train.output_dir)],
     ]
+
+
+def _data_rows(run: TrainingRun) -> list[list[str]]:
+    """What is learned from, and what is held out; of each source, where there are several."""
+    target, held_out = run.sources.target, f"{sum(len(batch.clips) for batch in run.judged[0].plan)} clips"
+    rows = [["training data", f"{len(target.lengths)} clips, {run.train_hours:.2f} h"], ["validation data", held_out]]
+    if not run.sources.others:
+        return rows
+    epoch = run.sources.epoch_seconds
+    for source, share in zip(run.sources.every, run.sources.shares, strict=True):
+        passes = share * epoch / source.seconds
+        said = f"{source.role}, {share:.1%} of the audio: {passes:.3g} passes over its {source.seconds / 3600:.2f} h"
+        rows.append([f"source {source.name}", f"{said} an epoch{_when(source.setting)}"])
+    return rows
+
+
+def _when(source: Source) -> str:
+    """At which steps a source is heard, where not at all."""
+    begins = f", from step {source.from_step}" if source.from_step else ""
+    return begins + (f", until step {source.until_step}" if source.until_step is not None else "")
 
 
 def _learning(parameters: int, trained: int, config: Config) -> str:

@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from runyoro_ssl import __version__
 from runyoro_ssl.dataset.material import describe_material
@@ -47,8 +48,9 @@ def save_final_model(run: TrainingRun) -> None:
         "parameters": parameters,
         "trained_parameters": sum(trained),
         "total_steps": run.total_steps,
-        "dataset_sha256": run.dataset_sha256,
+        "dataset_sha256": run.contents[0],
         "train_hours": run.train_hours,
+        "sources": _sources(run),
         "material": describe_material(run.config.train.processed_dataset_path),
         "validations": _in_json(run.watch.validations),
     }
@@ -62,6 +64,25 @@ def save_final_model(run: TrainingRun) -> None:
             "--resume-from-checkpoint last"
         ) from None
     log.info("final_model", path=str(output_dir), from_checkpoint=chosen.name)
+
+
+def _sources(run: TrainingRun) -> list[dict[str, Any]]:
+    """The datasets of a run on several, the target first: share asked for, hours there are, hours heard by its end."""
+    if not run.sources.others:
+        return []
+    heard = run.hours_heard()
+    return [
+        {
+            "name": source.name,
+            "role": source.role,
+            "share": share,
+            "hours": source.seconds / 3600,
+            "hours_heard": heard.get(f"train/hours/{source.name}", 0.0),
+            "dataset_sha256": sha256,
+            "material": describe_material(source.setting.path),
+        }
+        for source, share, sha256 in zip(run.sources.every, run.sources.shares, run.contents, strict=True)
+    ]
 
 
 def _choose(run: TrainingRun) -> Path:

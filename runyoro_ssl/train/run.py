@@ -83,7 +83,7 @@ def train(
     processes = join(config.hardware)
     with ExitStack() as stack:
         stack.enter_context(explain_lost_process())
-        stack.enter_context(outlast_bus_errors(config.train.processed_dataset_path))
+        stack.enter_context(outlast_bus_errors([source.path for source in config.train.every_source]))
         check_way_to_train(config)
         # Only the main process writes.
         lock = stack.enter_context(lock_run(config.train.output_dir)) if processes.is_main_process else None

@@ -11,7 +11,8 @@ import torch
 
 from runyoro_ssl.batches.build import TrainingBatch
 from runyoro_ssl.batches.forward import run_objective
-from runyoro_ssl.batches.plan import MicroBatch, Update
+from runyoro_ssl.batches.micro_batches import MicroBatch
+from runyoro_ssl.batches.plan import Update
 from runyoro_ssl.devices import is_out_of_memory
 from runyoro_ssl.evaluate.metrics import Meter, UpdateNumbers
 from runyoro_ssl.model.draws import derive_seed

@@ -12,7 +12,7 @@ import torch
 
 from runyoro_ssl.batches.build import BatchBuilder, TrainingBatch
 from runyoro_ssl.batches.forward import run_objective
-from runyoro_ssl.batches.plan import MicroBatch
+from runyoro_ssl.batches.micro_batches import MicroBatch
 from runyoro_ssl.builtins.collators import PaddedCollator
 from runyoro_ssl.config import FittedHardware
 from runyoro_ssl.devices import is_out_of_memory

@@ -14,7 +14,7 @@ import torch
 from conftest import transformers
 from runyoro_ssl.batches.build import BatchBuilder, TrainingBatch, normalize
 from runyoro_ssl.batches.lengths import Piece
-from runyoro_ssl.batches.plan import MicroBatch
+from runyoro_ssl.batches.micro_batches import MicroBatch
 from runyoro_ssl.builtins.augmentations import Noise, Speed
 from runyoro_ssl.builtins.collators import CroppedCollator, PaddedCollator
 from runyoro_ssl.config import MaskingConfig

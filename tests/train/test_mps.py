@@ -13,7 +13,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - its name everywhere
 
 from conftest import build_tiny_model
-from runyoro_ssl.batches.plan import PlanSettings, RunPlan
+from runyoro_ssl.batches.micro_batches import PlanSettings
+from runyoro_ssl.batches.plan import RunPlan
 from runyoro_ssl.config import Config
 from runyoro_ssl.errors import TrainingError
 from runyoro_ssl.evaluate.metrics import Meter

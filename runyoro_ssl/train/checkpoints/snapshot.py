@@ -25,7 +25,7 @@ from runyoro_ssl.train.checkpoints.format import (
     take_snapshot,
 )
 from runyoro_ssl.train.checkpoints.generators import generator_states, restore_generators
-from runyoro_ssl.train.checkpoints.resume import Start, settings_of_the_run
+from runyoro_ssl.train.checkpoints.resume import Start, contents_of, settings_of_the_run
 from runyoro_ssl.train.training_run import TrainingRun
 
 
@@ -47,7 +47,9 @@ def snapshot(run: TrainingRun, generators: Mapping[str, torch.Tensor]) -> Snapsh
         "concerns": run.watch.concerns(),
         "unreadable": run.unreadable.state_dict(),
         "plan": asdict(run.plan.settings),
-        "dataset_sha256": run.dataset_sha256,
+        "dataset_sha256": run.contents[0],
+        "beside_sha256": run.contents[1:],
+        "heard_samples": run.heard_samples,
         "base_model": run.base_model,
         "base_revision": run.base_revision,
         "base_sha256": run.base_sha256,
@@ -75,7 +77,7 @@ def restore(run: TrainingRun, start: Start) -> None:
         _to_the_beginning(run)
     else:
         _to_the_checkpoint(run, start.path, state)
-    if state.get("dataset_sha256") == run.dataset_sha256:
+    if contents_of(state) == run.contents:
         run.unreadable.load_state_dict(state["unreadable"])
         run.watch.restore(state["health"], state["validations"], went_back=start.went_back)
     else:  # what was measured says nothing of the clips now
@@ -86,7 +88,7 @@ def restore(run: TrainingRun, start: Start) -> None:
 
 def _to_the_beginning(run: TrainingRun) -> None:
     run.optimizer.optimizer.state.clear()
-    run.step, run.epoch = 0, 0.0
+    run.step, run.epoch, run.heard_samples = 0, 0.0, []
     run.meter.window = Totals()
 
 
@@ -100,6 +102,7 @@ def _to_the_checkpoint(run: TrainingRun, checkpoint: Path, state: Mapping[str, A
     if states:  # a process that the run did not have before has none
         restore_generators(states, run.accelerator.device)
     run.step, run.epoch = state["step"], state["epoch"]
+    run.heard_samples = list(state.get("heard_samples", []))
     run.base_model, run.base_revision = state["base_model"], state.get("base_revision")
     run.meter.window = _window_of(run, checkpoint, state)
     # Memory that ran short since then does not come back; and parts decide what is drawn.

@@ -22,7 +22,7 @@ from pydantic import (
     ValidationError,
 )
 
-from runyoro_ssl.batches.plan import PlanSettings
+from runyoro_ssl.batches.micro_batches import PlanSettings
 from runyoro_ssl.config import HardwareConfig
 from runyoro_ssl.errors import CheckpointError
 from runyoro_ssl.redaction import shortly
@@ -83,6 +83,8 @@ class _State(_Part):
     unreadable: _Unreadable
     plan: _Plan
     dataset_sha256: str
+    beside_sha256: list[str] = []
+    heard_samples: list[NonNegativeInt] = []
     base_model: str
     base_revision: str | None = None
     base_sha256: str | None = None

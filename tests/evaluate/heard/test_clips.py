@@ -112,7 +112,7 @@ def test_what_cannot_be_checked_is_said(dataset: Path, tmp_path: Path) -> None:
     (run / "run.toml").write_text('[train]\nprocessed_dataset_path = "elsewhere"\n')
     found = choose_clips(dataset, sampling_rate=16_000, max_seconds=600, models=[run])
     assert found.refused is None
-    assert found.not_known == "the dataset that run was trained on is not found from here"
+    assert found.not_known == "a dataset that run was trained on is not found from here"
     (run / "result.json").write_text(json.dumps({"dataset_sha256": read_fingerprint(dataset)["content_sha256"]}))
     found = choose_clips(dataset, sampling_rate=16_000, max_seconds=600, models=[run])
     assert (found.refused, found.not_known) == (0, "")
