@@ -40,8 +40,8 @@ def outlast_bus_errors(dataset_dirs: Sequence[Path]) -> Iterator[None]:
                 time.sleep(FOREVER_SEC)
         said = (
             f"\nSIGBUS: a file that is mapped into memory was cut short while it was read, or its disk failed; the "
-            f"dataset is {' or '.join(map(str, dataset_dirs))}: put it back, or make it anew with `invoke prepare --overwrite`; then "
-            "--resume-from-checkpoint last\n"
+            f"dataset is {' or '.join(map(str, dataset_dirs))}: put it back, or make it anew with `invoke prepare "
+            "--overwrite`; then --resume-from-checkpoint last\n"
         )
         faulthandler.dump_traceback(STDERR, all_threads=False)
         os.write(STDERR, printable(said).encode(errors="backslashreplace"))

@@ -14,7 +14,7 @@ from runyoro_ssl.commands.foreign import hear_first, with_folder
 from runyoro_ssl.commands.given import own_options, resolve
 from runyoro_ssl.commands.own import TrainOptions
 from runyoro_ssl.config import TrainConfig
-from runyoro_ssl.evaluate.words import IN_WORDS, number, verdict
+from runyoro_ssl.evaluate.words import IN_WORDS, LOSS, number, sources_beside, verdict
 from runyoro_ssl.processes import SIGNAL_EXIT, in_words
 
 if TYPE_CHECKING:
@@ -98,6 +98,10 @@ def _show_end(result: TrainResult, given: Mapping[str, Any]) -> None:
         [words, *(number(name, side.get(f"eval/{name}")) for side in sides)]
         for name, words in IN_WORDS.items()
         if f"eval/{name}" in result.last
+    ]
+    rows += [
+        [f"{name}: {IN_WORDS[LOSS]}", *(number(LOSS, side.get(f"eval/{name}/{LOSS}")) for side in sides)]
+        for name in sources_beside(result.last)
     ]
     logs.print_table(f"{result.output_dir}", columns, rows)
     from runyoro_ssl.publish.card import CARD

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from runyoro_ssl.config import ModelConfig
+from runyoro_ssl.dataset.layout import HUB_DATASET
 from runyoro_ssl.evaluate.record import ADAPTED, BASE, Evaluation, Interval, ModelMeasure
 from runyoro_ssl.evaluate.words import IN_WORDS, number, verdict
 from runyoro_ssl.model.load import load_model_config
@@ -66,8 +67,26 @@ def _what_it_is(facts: Facts) -> str:
     return f"""Language: {facts.language}. Pre-trained further on {result["train_hours"]:.2f} hours of
 speech, without transcripts, by runyoro_ssl {result["version"]}:
 {result["total_steps"]} optimizer steps, learning rate {settings["train"]["learning_rate"]:g},
-mask probability {settings["masking"]["mask_time_prob"]:g}.{_adapters(result, settings)}
+mask probability {settings["masking"]["mask_time_prob"]:g}.{_beside(result)}{_adapters(result, settings)}
 {_revision(facts)}"""
+
+
+ROLES = {"donor": "speech of another language, a donor", "replay": "speech that the base model knows, a replay"}
+"""What sources are for, as a card tells it."""
+
+
+def _beside(result: Mapping[str, Any]) -> str:
+    """What else was heard, where there were several sources. Their names may be those of people: they are not told."""
+    sources = result.get("sources", [])
+    whole = sum(source["hours_heard"] for source in sources)
+    if not whole:
+        return ""
+    said = [
+        f"{source['hours_heard'] / whole:.1%} was {ROLES[source['role']]}"
+        f"{f' ({source[HUB_DATASET]})' if source.get(HUB_DATASET) else ''}"
+        for source in sources[1:]
+    ]
+    return f"\nOf the {whole:.2f} hours of audio that it heard, {', '.join(said)}."
 
 
 def _adapters(result: Mapping[str, Any], settings: Mapping[str, Any]) -> str:

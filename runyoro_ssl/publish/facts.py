@@ -31,7 +31,7 @@ OLDER_BY_SEC = 600.0
 """An evaluation so much older than the end of the run is of another model. Whoever copies a folder may mix the order of
 its files by less."""
 THEIR_OWN = "a plugin of their own"
-SHOWN_BESIDE = ("train.learning_rate", "masking.mask_time_prob", "train.seed")
+SHOWN_BESIDE = ("train.learning_rate", "train.sources", "masking.mask_time_prob", "train.seed")
 """Settings that a card names in any case, and not among those that differ."""
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from runyoro_ssl import __version__
-from runyoro_ssl.dataset.material import describe_material
+from runyoro_ssl.dataset.layout import HUB_DATASET
+from runyoro_ssl.dataset.material import describe_material, describe_together
 from runyoro_ssl.disk.durable import copy_file, replace_file
 from runyoro_ssl.errors import TrainingError
 from runyoro_ssl.foreign.note import origin_of
@@ -51,7 +52,7 @@ def save_final_model(run: TrainingRun) -> None:
         "dataset_sha256": run.contents[0],
         "train_hours": run.train_hours,
         "sources": _sources(run),
-        "material": describe_material(run.config.train.processed_dataset_path),
+        "material": describe_together(run.sources.folders),
         "validations": _in_json(run.watch.validations),
     }
     try:
@@ -79,7 +80,7 @@ def _sources(run: TrainingRun) -> list[dict[str, Any]]:
             "hours": source.seconds / 3600,
             "hours_heard": heard.get(f"train/hours/{source.name}", 0.0),
             "dataset_sha256": sha256,
-            "material": describe_material(source.setting.path),
+            HUB_DATASET: (describe_material(source.setting.path) or {}).get(HUB_DATASET),
         }
         for source, share, sha256 in zip(run.sources.every, run.sources.shares, run.contents, strict=True)
     ]

@@ -12,8 +12,8 @@ from runyoro_ssl.page.amounts import amount_of_time, figure, number, plural
 from runyoro_ssl.resolve import section_type
 from runyoro_ssl.setting import deciding
 
-NOT_TOLD = {"plugins.options"}
-"""Options of plugins may hold paths."""
+NOT_TOLD = {"plugins.options", "train.sources"}
+"""Options of plugins may hold paths; sources have a table."""
 STEPS = ("update_seconds", "per_device_train_batch_size", "gradient_accumulation_steps")
 """What of the machine decides how much a step hears, and is no consequence of the machine."""
 WORDS = {

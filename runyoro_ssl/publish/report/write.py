@@ -23,6 +23,7 @@ from runyoro_ssl.publish.report.found import FoundRun, find_run
 from runyoro_ssl.publish.report.measured import shown_families, what_was_heard
 from runyoro_ssl.publish.report.pairs import shown_pairs
 from runyoro_ssl.publish.report.recipe import differences
+from runyoro_ssl.publish.report.sources import HEADER, picture_of_sources, rows_of_sources
 from runyoro_ssl.publish.report.units import UnitExample, shown_units, units_by_phones
 from runyoro_ssl.publish.report.verdict import opening
 
@@ -167,7 +168,9 @@ def _of_run(run: FoundRun | None) -> dict[str, Any]:
         return {"charts_of_run": [], "changed_settings": [], "course_sentence": "", "more_events": ""}
     said = course_of_loss(run.validation("first"), run.validation("best"))
     return {
-        "charts_of_run": training_curves(run),
+        "charts_of_run": training_curves(run, picture_of_sources(run)),
+        "header_of_sources": HEADER,
+        "sources": rows_of_sources(run),
         "changed_settings": differences(run.settings),
         "course_sentence": f"{said[:1].upper()}{said[1:]}." if run.record.validations else "",
         "more_events": others(run.course),

@@ -12,13 +12,8 @@ from runyoro_ssl.dataset.layout import TRAIN, VALIDATION
 from runyoro_ssl.dataset.read import read_fingerprint
 from runyoro_ssl.errors import EvaluationError
 from runyoro_ssl.evaluate.heard import clips
-from runyoro_ssl.evaluate.heard.clips import (
-    HeldOutClip,
-    check_dataset_is_that_of,
-    choose_clips,
-    choose_trained,
-    dataset_of,
-)
+from runyoro_ssl.evaluate.heard.clips import HeldOutClip, choose_clips, choose_trained
+from runyoro_ssl.evaluate.heard.trained_on import check_dataset_is_that_of, dataset_of
 
 
 def clip(row: int, recording: str, speaker: str | None = None, seconds: float = 5.0) -> HeldOutClip:
