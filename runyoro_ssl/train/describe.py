@@ -64,8 +64,8 @@ def _data_rows(run: TrainingRun) -> list[list[str]]:
     epoch = run.sources.epoch_seconds
     for source, share in zip(run.sources.every, run.sources.shares, strict=True):
         passes = share * epoch / source.seconds
-        said = f"{source.role}, {share:.1%} of the audio: {passes:.3g} passes over its {source.seconds / 3600:.2f} h"
-        rows.append([f"source {source.name}", f"{said} an epoch{_when(source.setting)}"])
+        said = f"{source.role}, {share:.1%} of the audio, {passes:.3g} x its {source.seconds / 3600:.2f} h an epoch"
+        rows.append([f"source {source.name}", said + _when(source.setting)])
     return rows
 
 
