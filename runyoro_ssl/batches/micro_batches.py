@@ -80,7 +80,7 @@ class PlanSettings:
 
 
 @dataclass(frozen=True)
-class Cut:
+class Cutter:
     """How clips of these lengths become micro-batches. `lengths`: to which they are fitted; None: they keep theirs."""
 
     num_samples: tuple[int, ...]

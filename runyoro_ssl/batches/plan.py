@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import NamedTuple
 
-from runyoro_ssl.batches.micro_batches import Cut, MicroBatch, PlanSettings, best_lengths
+from runyoro_ssl.batches.micro_batches import Cutter, MicroBatch, PlanSettings, best_lengths
 from runyoro_ssl.batches.mix import TARGET, EpochStart, Mix, planned_samples
 from runyoro_ssl.model.draws import derive_generator
 
@@ -109,7 +109,7 @@ def _plan_from(
 
     Where a source joins or ends within the epoch, what is left of it then is cut anew.
     """
-    cut = Cut(num_samples, settings, best_lengths(_usual_lengths(num_samples, mix, seed), settings))
+    cut = Cutter(num_samples, settings, best_lengths(_usual_lengths(num_samples, mix, seed), settings))
     left = cut.pieces(mix.clips_of(TARGET))
     places = list(start.places or [0.0] * len(mix.sources))
     step, heard, updates = start.step, frozenset({TARGET}), list[list[MicroBatch]]()

@@ -12,7 +12,7 @@ from runyoro_ssl.config.health import HealthConfig
 from runyoro_ssl.config.model import MaskingConfig, ModelConfig
 from runyoro_ssl.config.plugins import PluginsConfig
 from runyoro_ssl.config.prepare import PrepareConfig
-from runyoro_ssl.config.source import Source
+from runyoro_ssl.config.source import SourceConfig
 from runyoro_ssl.config.train import TrainConfig
 from runyoro_ssl.redaction import redact
 from runyoro_ssl.setting import Section
@@ -28,7 +28,7 @@ __all__ = [
     "ModelConfig",
     "PluginsConfig",
     "PrepareConfig",
-    "Source",
+    "SourceConfig",
     "TrainConfig",
 ]
 

@@ -18,7 +18,7 @@ ROUNDING = 1e-3
 """Shares may be so far from adding up to 1."""
 
 
-class Source(Section):
+class SourceConfig(Section):
     """A dataset of `prepare`, and how much of the audio that is heard is from it."""
 
     path: Path = setting(..., decides="nothing")
@@ -37,12 +37,12 @@ class Source(Section):
     """Step after which it is not heard any more."""
 
 
-def roles(sources: Sequence[Source]) -> list[Role]:
+def roles(sources: Sequence[SourceConfig]) -> list[Role]:
     """The role of each."""
     return [source.role or ("donor" if number else "target") for number, source in enumerate(sources)]
 
 
-def names(sources: Sequence[Source]) -> list[str]:
+def names(sources: Sequence[SourceConfig]) -> list[str]:
     """The name of each: as given, or that of its folder; where that is taken, with the folder around it."""
     short = [source.name or _plain(source.path.name) for source in sources]
     return [
@@ -55,7 +55,7 @@ def _plain(name: str) -> str:
     return re.sub(r"[^\w.]+", "-", name).strip("-.") or "source"
 
 
-def shares(sources: Sequence[Source], seconds: Sequence[float], temperature: float) -> list[float]:
+def shares(sources: Sequence[SourceConfig], seconds: Sequence[float], temperature: float) -> list[float]:
     """The share of each in the audio that is heard, in sum 1. `seconds`: audio of each.
 
     What no share is given of divides what is left, in proportion to its seconds to the power of 1/temperature: 1 for as
@@ -68,13 +68,13 @@ def shares(sources: Sequence[Source], seconds: Sequence[float], temperature: flo
     return [share / sum(found) for share in found]
 
 
-def given_shares(sources: Sequence[Source]) -> list[float | None]:
+def given_shares(sources: Sequence[SourceConfig]) -> list[float | None]:
     """The shares that do not follow from hours."""
     by_role = {"replay": REPLAY_SHARE}
     return [source.share or by_role.get(role) for source, role in zip(sources, roles(sources), strict=True)]
 
 
-def find_contradiction(sources: Sequence[Source]) -> str | None:
+def find_contradiction(sources: Sequence[SourceConfig]) -> str | None:
     """What of several sources cannot be together, in words with advice; None where all can."""
     called, paths = names(sources), [source.path.resolve() for source in sources]
     first, *others = sources

@@ -8,7 +8,7 @@ from typing import Any, Literal, Self
 
 from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
-from runyoro_ssl.config.source import Source, find_contradiction
+from runyoro_ssl.config.source import SourceConfig, find_contradiction
 from runyoro_ssl.setting import Probability, Seconds, Section, Seed, setting
 
 
@@ -26,7 +26,7 @@ class TrainConfig(Section):
 
     processed_dataset_path: Path = setting(Path("data/processed/ssl_dataset"), decides="nothing", flag_of="train")
     """Dataset of `prepare`. Of several, give `train.sources`."""
-    sources: tuple[Source, ...] = setting((), decides="run")
+    sources: tuple[SourceConfig, ...] = setting((), decides="run")
     """Datasets that are heard together, in a file `[[train.sources]]`: path, role, share, from_step, until_step.
     The first is the target: an epoch is a pass over it. None: that of `processed_dataset_path` alone."""
     source_temperature: float = setting(1.0, decides="run", ge=1.0, le=100.0)
@@ -110,6 +110,6 @@ class TrainConfig(Section):
         return self
 
     @property
-    def every_source(self) -> tuple[Source, ...]:
+    def every_source(self) -> tuple[SourceConfig, ...]:
         """The datasets of the run, the target first."""
-        return self.sources or (Source(path=self.processed_dataset_path),)
+        return self.sources or (SourceConfig(path=self.processed_dataset_path),)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from runyoro_ssl.batches.micro_batches import wasted_share
 from runyoro_ssl.batches.regroup import Regroup
-from runyoro_ssl.config import Config, HardwareConfig, Source
+from runyoro_ssl.config import Config, HardwareConfig, SourceConfig
 from runyoro_ssl.disk.durable import replace_file
 from runyoro_ssl.logs import get_logger
 from runyoro_ssl.model.allocator import fate_of_freed_memory
@@ -69,7 +69,7 @@ def _data_rows(run: TrainingRun) -> list[list[str]]:
     return rows
 
 
-def _when(source: Source) -> str:
+def _when(source: SourceConfig) -> str:
     """At which steps a source is heard, where not at all."""
     begins = f", from step {source.from_step}" if source.from_step else ""
     return begins + (f", until step {source.until_step}" if source.until_step is not None else "")

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from runyoro_ssl.batches.mix import TARGET, Mix, MixedSource
-from runyoro_ssl.config import Source, TrainConfig
+from runyoro_ssl.config import SourceConfig, TrainConfig
 from runyoro_ssl.config.source import Role, names, roles, shares
 from runyoro_ssl.dataset.joined import JoinedClips
 from runyoro_ssl.dataset.layout import TRAIN, VALIDATION
@@ -27,7 +27,7 @@ FEW_SEC = 60.0
 class OpenSource:
     """A dataset that a run learns from."""
 
-    setting: Source
+    setting: SourceConfig
     name: str
     role: Role
     splits: Any

@@ -13,7 +13,7 @@ import pytest
 
 from conftest import listed, prepared
 from runyoro_ssl.audio.synth import write_corpus
-from runyoro_ssl.config import Config, Source
+from runyoro_ssl.config import Config, SourceConfig
 from runyoro_ssl.dataset.joined import JoinedClips
 from runyoro_ssl.errors import CheckpointError, DatasetError
 from runyoro_ssl.evaluate.heldout import validate
@@ -84,7 +84,7 @@ def test_the_target_is_judged_as_in_a_run_on_it_alone(
 
 def test_of_a_large_source_as_much_is_judged_as_of_the_target() -> None:
     """Some of its clips, the same every time: a validation must not take much longer for it."""
-    one, other = (OpenSource(Source(path=Path(name)), name, "donor", None, RATE) for name in "ab")
+    one, other = (OpenSource(SourceConfig(path=Path(name)), name, "donor", None, RATE) for name in "ab")
     one.__dict__["held_out_lengths"], other.__dict__["held_out_lengths"] = (RATE,) * 90, (RATE,) * 10_000
     chosen = Sources((one, other), (0.5, 0.5)).judged_clips(other)
     assert chosen == Sources((one, other), (0.5, 0.5)).judged_clips(other) == sorted(set(chosen))

@@ -6,7 +6,7 @@ from contextlib import suppress
 
 from pydantic import ValidationError
 
-from runyoro_ssl.config import Source
+from runyoro_ssl.config import SourceConfig
 from runyoro_ssl.config.source import Role, names, roles
 from runyoro_ssl.page.amounts import amount_of_time, figure, share
 from runyoro_ssl.page.lines import Style
@@ -52,9 +52,9 @@ def picture_of_sources(run: FoundRun) -> list[Picture]:
 
 def _sources(run: FoundRun) -> list[tuple[str, Role]]:
     """Name and role of each; empty where there is one."""
-    found: list[Source] = []
+    found: list[SourceConfig] = []
     with suppress(ValidationError, TypeError):
-        found = [Source(**one) for one in run.settings.get("train", {}).get("sources", [])]
+        found = [SourceConfig(**one) for one in run.settings.get("train", {}).get("sources", [])]
     return list(zip(names(found), roles(found), strict=True)) if len(found) > 1 else []
 
 

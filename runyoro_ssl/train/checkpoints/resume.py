@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from runyoro_ssl.batches.micro_batches import PlanSettings
-from runyoro_ssl.config import Config, Source
+from runyoro_ssl.config import Config, SourceConfig
 from runyoro_ssl.errors import CheckpointError, ConfigError, RunyoroError
 from runyoro_ssl.model.source import RESULT_FILE, RUN_FILE, WEIGHTS
 from runyoro_ssl.processes import gather_over_processes
@@ -260,7 +260,7 @@ def settings_of_the_run(config: Config) -> dict[str, dict[str, Any]]:
     kept = {section: {name: whole[section][name] for name in names} for section, names in sections.items()}
     if config.train.max_steps is not None:
         del kept["train"]["num_train_epochs"]
-    decisive = deciding("run", Source)
+    decisive = deciding("run", SourceConfig)
     kept["train"]["sources"] = [{name: source[name] for name in decisive} for source in whole["train"]["sources"]]
     used = {config.plugins.collator, *config.plugins.augmentations}
     if config.adapter.kind == "none":
