@@ -177,6 +177,14 @@ def dataset(corpus_manifest: Path, tiny_model: Path, tmp_path_factory: pytest.Te
     return prepared(corpus_manifest, tmp_path_factory.mktemp("prepared") / "dataset", tiny_model)
 
 
+@pytest.fixture(scope="session")
+def donor(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twelve other clips by three other voices, prepared."""
+    folder = tmp_path_factory.mktemp("other")
+    write_corpus(folder / "audio", num_clips=12, num_voices=3, num_words=9, clip_sec=3.5, seed=11)
+    return prepared(listed(folder / "audio", folder / "manifest.jsonl"), folder / "donor", tiny_model)
+
+
 def prepared(manifest: Path, folder: Path, model: Path) -> Path:
     """Prepare a synthetic corpus for a model; a fifth of it is held out."""
     from runyoro_ssl.prepare.pipeline import prepare

@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from conftest import listed, prepared
-from runyoro_ssl.audio.synth import write_corpus
+from conftest import prepared
 from runyoro_ssl.config import Config, SourceConfig
 from runyoro_ssl.dataset.joined import JoinedClips
 from runyoro_ssl.errors import CheckpointError, DatasetError
@@ -23,14 +22,6 @@ from support.trainer import Trainer, build, equal, metrics, run, weights
 MakeConfig = Callable[..., Config]
 RESUME = "train.resume_from_checkpoint=last"
 SHARE, RATE = 0.25, 16_000
-
-
-@pytest.fixture(scope="module")
-def donor(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Twelve other clips by three other voices, prepared."""
-    folder = tmp_path_factory.mktemp("donor")
-    write_corpus(folder / "audio", num_clips=12, num_voices=3, num_words=9, clip_sec=3.5, seed=11)
-    return prepared(listed(folder / "audio", folder / "manifest.jsonl"), folder / "donor", tiny_model)
 
 
 @pytest.fixture
