@@ -74,6 +74,15 @@ def given_shares(sources: Sequence[SourceConfig]) -> list[float | None]:
     return [source.share or by_role.get(role) for source, role in zip(sources, roles(sources), strict=True)]
 
 
+def in_words(sources: Sequence[SourceConfig]) -> list[str]:
+    """What each is for a run that hears them: its role, its share where that does not follow from hours, its steps."""
+    said: list[str] = []
+    for source, role, share in zip(sources, roles(sources), given_shares(sources), strict=True):
+        parts = {"share": share, "from step": source.from_step, "until step": source.until_step}
+        said.append(", ".join([role, *(f"{name} {value:g}" for name, value in parts.items() if value)]))
+    return said
+
+
 def find_contradiction(sources: Sequence[SourceConfig]) -> str | None:
     """What of several sources cannot be together, in words with advice; None where all can."""
     called, paths = names(sources), [source.path.resolve() for source in sources]

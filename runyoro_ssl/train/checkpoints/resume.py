@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from runyoro_ssl.batches.micro_batches import PlanSettings
-from runyoro_ssl.config import Config, SourceConfig
+from runyoro_ssl.config import Config
+from runyoro_ssl.config.source import in_words
 from runyoro_ssl.errors import CheckpointError, ConfigError, RunyoroError
 from runyoro_ssl.model.source import RESULT_FILE, RUN_FILE, WEIGHTS
 from runyoro_ssl.processes import gather_over_processes
@@ -260,8 +261,7 @@ def settings_of_the_run(config: Config) -> dict[str, dict[str, Any]]:
     kept = {section: {name: whole[section][name] for name in names} for section, names in sections.items()}
     if config.train.max_steps is not None:
         del kept["train"]["num_train_epochs"]
-    decisive = deciding("run", SourceConfig)
-    kept["train"]["sources"] = [{name: source[name] for name in decisive} for source in whole["train"]["sources"]]
+    kept["train"]["sources"] = in_words(config.train.sources)  # wherever they lie, and whatever they are called
     used = {config.plugins.collator, *config.plugins.augmentations}
     if config.adapter.kind == "none":
         kept["adapter"] = {"kind": "none"}
