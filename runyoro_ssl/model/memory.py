@@ -19,6 +19,7 @@ negatives, G x V codes, of D dimensions, compared in P. s bytes an element: 4, o
     adapters                    4 bytes a weight of theirs, and s B F times the rank for each matrix; what is frozen has
                                 no gradient and no moments, is held in s bytes on CUDA, and leaves nothing before the
                                 first layer
+    feature encoder alone       gradients and moments of its weights; inputs of products that do not learn are not kept
     moments in 8 bits           2 bytes a parameter, and two scales for each 256 of a tensor
 
 The peak is the largest of these moments, most of which are in the backward pass:
@@ -38,12 +39,9 @@ memory is not in it: `allocator.allow` says what that comes to at most. Layer dr
 drops nothing; nor are pages of the dataset's files that the system keeps in memory: it takes them back when memory is
 short.
 
-On CUDA autocast runs norms in fp32, on a copy that compiled layers do not keep, and casts their output, once
-(`precision.cast_once`).
-
+On CUDA autocast runs norms in fp32, on a copy that compiled layers do not keep, and casts their output, once.
 Compared with real runs on a CPU in fp32 and bf16, and with steps of XLS-R-300M on an H200 in bf16 without dropout.
-Dropout on CUDA (masks of one byte) and all of MPS are read from torch's
-source.
+Dropout on CUDA (masks of one byte) and all of MPS are read from torch's source.
 """
 
 from __future__ import annotations
@@ -57,7 +55,7 @@ import torch
 from runyoro_ssl.devices import Device
 from runyoro_ssl.model.activations import Activations
 from runyoro_ssl.model.adapters import Adapters
-from runyoro_ssl.model.counts import Counts, OptimizerKind, count_weights
+from runyoro_ssl.model.counts import Counts, OptimizerKind, TrainedPart, count_weights
 from runyoro_ssl.model.states import States
 
 if TYPE_CHECKING:
@@ -100,6 +98,7 @@ class BatchSettings:
     mask_time_prob: float = 0.65
     optimizer: OptimizerKind = "adamw"
     adapters: Adapters | None = None
+    train_only: TrainedPart = "all"
     num_processes: int = 1
     sharded: bool = False
 
@@ -127,6 +126,7 @@ class BatchSettings:
             compile=hardware.compile,
             optimizer=config.train.optimizer,
             adapters=Adapters.of(config),
+            train_only=config.train.train_only,
         )
 
     def shared(self, num_processes: int, *, sharded: bool = False) -> BatchSettings:
@@ -188,13 +188,13 @@ def count_parameters(config: Any) -> int:
 
 def predict_memory(config: Any, settings: BatchSettings) -> Memory:
     """Predict the memory that a training run of this model (Wav2Vec2Config) needs at most."""
-    counts = count_weights(config, settings.adapters)
+    counts = count_weights(config, settings.adapters, settings.train_only)
     return max((_predict(config, settings, counts, *shape) for shape in settings.shapes()), key=lambda m: m.peak)
 
 
 def largest_shape(config: Any, settings: BatchSettings) -> tuple[int, float]:
     """The micro-batch of a model (Wav2Vec2Config) that needs most memory, as (clips, seconds of each)."""
-    counts = count_weights(config, settings.adapters)
+    counts = count_weights(config, settings.adapters, settings.train_only)
     return max(settings.shapes(), key=lambda shape: _predict(config, settings, counts, *shape).peak)
 
 
@@ -203,7 +203,7 @@ def largest_batch_seconds(config: Any, settings: BatchSettings, budget: int) -> 
 
     None if not even one clip of the longest length fits: a micro-batch never holds less.
     """
-    counts = count_weights(config, settings.adapters)
+    counts = count_weights(config, settings.adapters, settings.train_only)
 
     def fits(seconds: float) -> bool:
         chosen = replace(settings, batch_seconds=seconds, num_clips=None)
@@ -233,6 +233,7 @@ def _predict(config: Any, settings: BatchSettings, counts: Counts, clips: int, s
         mask_time_prob=settings.mask_time_prob,
         compiled=settings.compile,
         adapters=settings.adapters,
+        learns_above=settings.train_only == "all",
     )
     states = States.of(
         counts,

@@ -65,17 +65,23 @@ def _what_it_is(facts: Facts) -> str:
     result, settings = facts.result, facts.settings
     return f"""Language: {facts.language}. Pre-trained further on {result["train_hours"]:.2f} hours of
 speech, without transcripts, by runyoro_ssl {result["version"]}:
-{result["total_steps"]} optimizer steps, learning rate {settings["train"]["learning_rate"]:g},
-mask probability {settings["masking"]["mask_time_prob"]:g}.{_adapters(result, settings)}
+{result["total_steps"]} optimizer steps, learning rate {settings["train"]["learning_rate"]:g}{_kept(settings["train"])},
+mask probability {settings["masking"]["mask_time_prob"]:g}.{_what_learned(result, settings)}
 {_revision(facts)}"""
 
 
-def _adapters(result: Mapping[str, Any], settings: Mapping[str, Any]) -> str:
+def _kept(train: Mapping[str, Any]) -> str:
+    return " (kept after warm-up)" if train.get("constant_after_warmup") else ""
+
+
+def _what_learned(result: Mapping[str, Any], settings: Mapping[str, Any]) -> str:
     """Which weights learned, where not all did."""
-    adapter = settings.get("adapter", {})
-    if adapter.get("kind", "none") == "none":
+    adapter, is_alone = settings.get("adapter", {}), settings["train"].get("train_only", "all") == "feature_encoder"
+    if adapter.get("kind", "none") == "none" and not is_alone:
         return ""
     share = result["trained_parameters"] / result["parameters"]
+    if is_alone:
+        return f"\nThe feature encoder learned alone, {share:.1%} of the weights; the others are as they came."
     return (
         f"\nLow-rank adapters (LoRA) of rank {adapter['rank']} learned, on {', '.join(adapter['targets'])},\n"
         f"and are merged into these weights. Besides learned: {', '.join(adapter['also']) or 'nothing'}; in all\n"

@@ -33,7 +33,7 @@ from runyoro_ssl.train.checkpoints.snapshot import restore
 from runyoro_ssl.train.describe import report_changes
 from runyoro_ssl.train.fitting import Fitted, Material
 from runyoro_ssl.train.health.watch import HealthWatch
-from runyoro_ssl.train.optim import build_optimizer, warmup_steps
+from runyoro_ssl.train.optim import build_optimizer, freeze, warmup_steps
 from runyoro_ssl.train.sharing.agreement import check_agreement
 from runyoro_ssl.train.sharing.choice import Choice, choose_way
 from runyoro_ssl.train.start_checks import check_masks, check_schedule, check_training_clips
@@ -66,8 +66,7 @@ def build_run(fitted: Fitted, material: Material, plugins: Plugins, accelerator:
     check_agreement(accelerator, _settings_alike(config), dataset_sha256, model)
     choice = choose_way(config.hardware, accelerator, model.config, _batch_settings(config, material, accelerator))
     memory = _allow_memory(config, model, material, accelerator, choice)
-    if config.train.freeze_feature_encoder:
-        model.freeze_feature_encoder()
+    freeze(model, config.train)
     if choice.way != "shards":  # of which no process could try a micro-batch alone
         put_on_device(model, config, accelerator.device)
         fitted = try_out(fitted, material, model, accelerator)

@@ -67,7 +67,13 @@ class Stepper:
             done, start=settings.gumbel_temperature_start, end=settings.gumbel_temperature_end, total=total
         )
         peak = settings.learning_rate * self.rate_scale
-        rate = learning_rate(done, peak=peak, warmup=warmup_steps(settings, total), total=total)
+        rate = learning_rate(
+            done,
+            peak=peak,
+            warmup=warmup_steps(settings, total),
+            total=total,
+            is_constant=settings.constant_after_warmup,
+        )
         self.model.set_gumbel_temperature(temperature)
         set_learning_rate(self.optimizer, rate)
 
