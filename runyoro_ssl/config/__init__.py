@@ -51,7 +51,7 @@ class Config(Section):
     def _refuse_contradictions(self) -> Self:
         train, alone = self.train, "train.train_only is feature_encoder"
         is_alone = train.train_only == "feature_encoder"
-        for is_so, said in (
+        for is_so, *said in (
             (
                 is_alone and train.freeze_feature_encoder,
                 f"{alone}, and train.freeze_feature_encoder is true: nothing would learn; leave one of them out",
@@ -68,9 +68,18 @@ class Config(Section):
                 is_alone and train.layer_decay != 1,
                 f"{alone}, and train.layer_decay is {train.layer_decay:g}, of layers that do not learn; leave it out",
             ),
+            (
+                train.average_last == 1,
+                "train.average_last is 1, and the mean of one checkpoint is that checkpoint; give 2 or more",
+            ),
+            (
+                0 < train.save_total_limit < train.average_last,
+                f"train.average_last is {train.average_last}, and --save-total-limit {train.save_total_limit} keeps ",
+                "fewer checkpoints; raise that, or give 0, which keeps all",
+            ),
         ):
             if is_so:
-                raise ValueError(said)
+                raise ValueError("".join(said))
         return self
 
     def to_toml(self) -> str:

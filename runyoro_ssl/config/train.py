@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from pathlib import Path, PurePath
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, field_validator
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, field_validator
 
 from runyoro_ssl.setting import Probability, Seconds, Section, Seed, setting
+
+Share = Annotated[float, Field(gt=0.0, lt=1.0)]
 
 
 def usual_output_dir(language: str, model_name_or_path: str) -> Path:
@@ -63,6 +65,13 @@ class TrainConfig(Section):
     layer_decay: float = setting(1.0, decides="run", gt=0.0, le=1.0)
     """Layer-wise learning rate decay: each layer of the Transformer learns at this share of the rate of the one above
     it, and what is below the first at this share of the first's. The last one, quantizer and projections: all of it."""
+    ema_decay: float | None = setting(None, decides="run", gt=0.0, lt=1.0)
+    """Keep an exponential moving average of what learns, a candidate for the final model; it keeps this share of itself
+    at each step, such as 0.999, and takes 4 bytes a trained weight. Not set: none."""
+    average_last: NonNegativeInt = setting(0, decides="nothing")
+    """The mean of so many of the last checkpoints is a candidate for the final model. 0: none."""
+    interpolate: tuple[Share, ...] = setting((), decides="nothing")
+    """Mixtures of this much of the final model and the rest of its base are candidates, too, such as [0.5, 0.75]."""
     gumbel_temperature_start: PositiveFloat = setting(2.0, decides="run")
     """Of the draw of codevectors, at the first step."""
     gumbel_temperature_end: PositiveFloat = setting(0.5, decides="run")

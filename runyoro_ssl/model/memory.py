@@ -20,6 +20,7 @@ negatives, G x V codes, of D dimensions, compared in P. s bytes an element: 4, o
                                 no gradient and no moments, is held in s bytes on CUDA, and leaves nothing before the
                                 first layer
     feature encoder alone       gradients and moments of its weights; inputs of products that do not learn are not kept
+    moving average              4 bytes a weight that learns: always
     moments in 8 bits           2 bytes a parameter, and two scales for each 256 of a tensor
 
 The peak is the largest of these moments, most of which are in the backward pass:
@@ -81,7 +82,7 @@ class BatchSettings:
     """The settings of a run that decide its memory; names and defaults as in `HardwareConfig`.
 
     `clip_seconds`: the longest clip. `num_clips` replaces `batch_seconds`. `accumulates`: some update has more than one
-    micro-batch. `padded`: some micro-batch needs an attention mask.
+    micro-batch. `padded`: some micro-batch needs an attention mask. `averaged`: there is a moving average.
     """
 
     batch_seconds: float
@@ -99,6 +100,7 @@ class BatchSettings:
     optimizer: OptimizerKind = "adamw"
     adapters: Adapters | None = None
     train_only: TrainedPart = "all"
+    averaged: bool = False
     num_processes: int = 1
     sharded: bool = False
 
@@ -127,6 +129,7 @@ class BatchSettings:
             optimizer=config.train.optimizer,
             adapters=Adapters.of(config),
             train_only=config.train.train_only,
+            averaged=config.train.ema_decay is not None,
         )
 
     def shared(self, num_processes: int, *, sharded: bool = False) -> BatchSettings:
@@ -156,6 +159,7 @@ class Memory:
     weights: int
     gradients: int
     adamw: int
+    averages: int
     feature_encoder: int
     context_network: int
     objective: int
@@ -172,8 +176,8 @@ class Memory:
 
     @property
     def passing(self) -> int:
-        """Bytes at the peak that a step takes and gives back: all but weights, moments and libraries."""
-        return self.peak - self.weights - self.adamw - self.base
+        """Bytes at the peak that a step takes and gives back: all but weights, moments, averages and libraries."""
+        return self.peak - self.weights - self.adamw - self.averages - self.base
 
     @property
     def peak_moment(self) -> str:
@@ -239,6 +243,7 @@ def _predict(config: Any, settings: BatchSettings, counts: Counts, clips: int, s
         counts,
         network,
         settings.optimizer,
+        averaged=settings.averaged,
         accumulates=settings.accumulates,
         num_processes=settings.num_processes,
         sharded=settings.sharded,
@@ -246,17 +251,11 @@ def _predict(config: Any, settings: BatchSettings, counts: Counts, clips: int, s
     base, batches = 0, network.batch()
     if settings.device == "cpu":
         base, batches = base_bytes(), round(2 * batches * max(1.0, settings.update_seconds / (clips * seconds)))
-    always = states.weights + states.moments + states.gathered + batches + base
+    always = states.weights + states.moments + states.averages + states.gathered + batches + base
     checkpointing = settings.gradient_checkpointing
-    moments = _moments_of_peak(
-        network,
-        always=always,
-        gradients=states.gradients,
-        accumulated=states.accumulated,
-        casts=states.casts,
-        checkpointing=checkpointing,
-    )
-    saved = 4 * counts.parameters + states.moments + (states.gradients if settings.adapters else 0)
+    moments = _moments_of_peak(network, states, always=always, checkpointing=checkpointing)
+    again = states.averages + (states.gradients if settings.adapters else 0)
+    saved = 4 * counts.parameters + states.moments + again
     if settings.device == "cpu" and settings.adapters is not None:
         moments["merged for a checkpoint"] = always + saved
     return Memory(
@@ -265,6 +264,7 @@ def _predict(config: Any, settings: BatchSettings, counts: Counts, clips: int, s
         weights=states.weights,
         gradients=states.gradients,
         adamw=states.moments,
+        averages=states.averages,
         feature_encoder=network.encoder(),
         context_network=network.context(checkpointing=checkpointing),
         objective=network.objective(),
@@ -276,10 +276,9 @@ def _predict(config: Any, settings: BatchSettings, counts: Counts, clips: int, s
     )
 
 
-def _moments_of_peak(
-    network: Activations, *, always: int, gradients: int, accumulated: int, casts: int, checkpointing: bool
-) -> dict[str, int]:
+def _moments_of_peak(network: Activations, states: States, *, always: int, checkpointing: bool) -> dict[str, int]:
     """Bytes in use at each moment that may be the peak, as the module's docstring names them."""
+    gradients, accumulated, casts = states.gradients, states.accumulated, states.casts
     encoder, context = network.encoder(), network.context(checkpointing=checkpointing)
     objective = network.objective()
     layer, inner, kept = network.layer(), network.inside_layer(), encoder + context

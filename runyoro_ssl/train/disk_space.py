@@ -110,10 +110,10 @@ class CheckpointSpace:
 
 
 def _bytes_of_weights(run: TrainingRun) -> tuple[int, int]:
-    """Bytes that a checkpoint has of the model, and of what learns: its moments, and adapters once more."""
+    """Bytes that a checkpoint has of the model, and of what learns: its moments, adapters once more, an average."""
     parameters, trained = count_trained(run.model)
-    again = 0 if run.base_sha256 is None else FP32 * sum(trained)
-    return FP32 * parameters, again + state_bytes(trained, run.config.train.optimizer)
+    times = (run.base_sha256 is not None) + (run.average is not None)
+    return FP32 * parameters, times * FP32 * sum(trained) + state_bytes(trained, run.config.train.optimizer)
 
 
 def num_checkpoints(intervals: Intervals, step: int) -> int:

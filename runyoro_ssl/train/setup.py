@@ -28,6 +28,7 @@ from runyoro_ssl.model.mps import why_too_large
 from runyoro_ssl.model.precision import is_emulated, set_precision
 from runyoro_ssl.plugin.manager import Plugins, ensure_picklable
 from runyoro_ssl.setting import deciding
+from runyoro_ssl.train.averaging import MovingAverage
 from runyoro_ssl.train.checkpoints.resume import Start, settings_of_the_run
 from runyoro_ssl.train.checkpoints.snapshot import restore
 from runyoro_ssl.train.describe import report_changes
@@ -88,6 +89,7 @@ def build_run(fitted: Fitted, material: Material, plugins: Plugins, accelerator:
     optimizer = accelerator.prepare(
         build_optimizer(model, config.train, adapter_lr_scale=config.adapter.learning_rate_scale)
     )
+    average = None if config.train.ema_decay is None else MovingAverage(model, config.train.ema_decay)
     eval_lengths = splits["validation"].with_format("numpy")["num_samples"][:].tolist()
     run = TrainingRun(
         config=config,
@@ -113,8 +115,11 @@ def build_run(fitted: Fitted, material: Material, plugins: Plugins, accelerator:
         base_model=config.model.model_name_or_path,
         base_revision=config.model.revision,
         base_sha256=base_sha256,
+        average=average,
         unreadable=Unreadable(num_clips=len(lengths), max_share=config.train.max_unreadable_share),
     )
+    if average is not None:
+        run.stepper.after_step = average.update
     restore(run, start)
     if accelerator.is_main_process:
         if start.path is None:  # a run under way keeps its schedule

@@ -114,3 +114,10 @@ def rates_downwards(
     give(body.feature_extractor, rate * encoder_scale)
     named = model.named_parameters()
     return {name: rates[id(one)] * (adapter_scale if "lora_" in name else 1.0) for name, one in named}
+
+
+def moving_average(weights: Sequence[torch.Tensor], decay: float) -> torch.Tensor:
+    """The mean of a weight after each update, in float64, each weighed by how long ago it was."""
+    shares = [decay ** (len(weights) - 1 - number) for number in range(len(weights))]
+    summed = sum(share * one.double() for share, one in zip(shares, weights, strict=True))
+    return torch.as_tensor(summed) / sum(shares)
