@@ -34,7 +34,8 @@ def text_of(facts: Facts, *, chosen: str | None, place: str, which: str | None =
 
     `chosen`: the licence that its owner has chosen, if one was. `which`: what of the run it is, if not its final model.
     """
-    of_run = f"Of the run that is described here, this is: {which}.\n" if which else ""
+    part = which or facts.mixture
+    of_run = f"Of the run that is described here, this is: {part}.\n" if part else ""
     return f"""# {facts.base_model or LOCAL_BASE}, adapted by continued pre-training
 
 {_what_it_is(facts)}{of_run}
@@ -115,9 +116,10 @@ def _held_out(facts: Facts) -> str:
         f"| {label} | {number(name, first.get(f'eval/{name}'))} | {number(name, best.get(f'eval/{name}'))} |"
         for name, label in measures(guessing).items()
     )
+    this = "this model" if facts.mixture else f"this model, step {best['step']:.0f}"
     return f"""Held-out recordings, the same masks and negatives before and after:
 
-| measure | at the start | this model, step {best["step"]:.0f} |
+| measure | at the start | {this} |
 |---|---|---|
 {rows}
 

@@ -8,19 +8,11 @@ bias correction; what averages of weights are good for: Morales-Brotons et al., 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from pathlib import Path
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 from torch.optim.swa_utils import get_ema_multi_avg_fn
-
-from runyoro_ssl.train.checkpoints.format import AVERAGES
-from runyoro_ssl.train.checkpoints.shards import is_sharded, read_parts
-
-PREFIX = "average."
-"""Of names in the file: torch reads all files of a sharded checkpoint as one, the model's among them."""
 
 
 class MovingAverage:
@@ -29,15 +21,16 @@ class MovingAverage:
     def __init__(self, model: Any, decay: float) -> None:
         self._decay = decay
         self._weights = {name: one for name, one in model.named_parameters() if one.requires_grad}
-        self._averages = {
+        self.averages = {
             name: torch.empty_like(one, requires_grad=False, dtype=torch.float32) for name, one in self._weights.items()
         }
+        """By the names of the weights; of no meaning before the first update."""
         self.num_updates = 0
 
     @torch.no_grad()
     def update(self) -> None:
         """Take in the weights after an optimizer step. The device is not waited for."""
-        averages, weights = _here(self._averages.values()), _here(self._weights.values())
+        averages, weights = _here(self.averages.values()), _here(self._weights.values())
         self.num_updates += 1
         if self.num_updates == 1:  # nothing of what lay there, which may be no numbers
             torch._foreach_copy_(averages, weights)
@@ -45,32 +38,18 @@ class MovingAverage:
         share = (1 - self._decay) / (1 - self._decay**self.num_updates)
         get_ema_multi_avg_fn(1 - share)(averages, weights, None)
 
-    def by_saved_name(self) -> dict[str, torch.Tensor]:
-        """The averages by the names that a checkpoint gives them; none before the first update."""
-        return {f"{PREFIX}{name}": average for name, average in self._averages.items()} if self.num_updates else {}
-
     def restart(self) -> None:
         """Forget what was: the next update is the first."""
         self.num_updates = 0
 
-    def load(self, checkpoint: Path, *, num_updates: int) -> None:
-        """Put back what a checkpoint has after so many updates; without any, begin at the next."""
+    @torch.no_grad()
+    def put_back(self, averages: Mapping[str, torch.Tensor], *, num_updates: int) -> None:
+        """Go on from averages, whole, after so many updates."""
         self.num_updates = num_updates
-        if not num_updates:
-            return
-        if any(map(is_sharded, self._averages.values())):
-            read_parts(checkpoint, self.by_saved_name())
-            return
-        saved = read_averages(checkpoint)
-        for name, average in self._averages.items():
-            average.copy_(saved[name])
-
-
-def read_averages(checkpoint: Path) -> dict[str, torch.Tensor]:
-    """The averages of a checkpoint, whole, on the host, by the names of the weights."""
-    return {name.removeprefix(PREFIX): average for name, average in load_file(checkpoint / AVERAGES).items()}
+        for name, average in self.averages.items():
+            average.copy_(averages[name])
 
 
 def _here(tensors: Iterable[Any]) -> list[torch.Tensor]:
     """What of tensors this process holds."""
-    return [tensor.to_local() if is_sharded(tensor) else tensor for tensor in tensors]
+    return [tensor.to_local() if hasattr(tensor, "to_local") else tensor for tensor in tensors]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from runyoro_ssl.batches.plan import wasted_share
 from runyoro_ssl.batches.regroup import Regroup
-from runyoro_ssl.config import Config, HardwareConfig
+from runyoro_ssl.config import Config, HardwareConfig, TrainConfig
 from runyoro_ssl.disk.durable import replace_file
 from runyoro_ssl.logs import get_logger
 from runyoro_ssl.model.allocator import fate_of_freed_memory
@@ -51,6 +51,7 @@ def summary_rows(run: TrainingRun, step_seconds: float | None = None) -> list[li
         *reasons,
         ["learning rate", f"{config.train.learning_rate:g} at its peak, {_course(config)}; seed {config.train.seed}"],
         ["augmentations", ", ".join(config.plugins.augmentations) or "none"],
+        *_final_rows(config.train),
         *([name, how_often] for name, how_often in Intervals.of(run).words(step_seconds).items()),
         ["output", str(config.train.output_dir)],
     ]
@@ -73,6 +74,15 @@ def _course(config: Config) -> str:
     course = "which it keeps" if config.train.constant_after_warmup else "then down to 0"
     decay = config.train.layer_decay
     return course if decay == 1 else f"{course}; of each layer {decay:g} times that of the one above"
+
+
+def _final_rows(train: TrainConfig) -> list[list[str]]:
+    """What may be the final model, where it is not the best checkpoint in any case."""
+    others = [f"a moving average, decay {train.ema_decay:g}"] if train.ema_decay is not None else []
+    others += [f"the mean of the last {train.average_last} checkpoints"] if train.average_last else []
+    shares = ", ".join(f"{100 * share:g} %" for share in train.interpolate)
+    others += [f"mixtures with the base ({shares} adapted)"] if shares else []
+    return [["final model", f"the best checkpoint, unless better for certain: {'; '.join(others)}"]] if others else []
 
 
 def _sharing_rows(run: TrainingRun) -> list[list[str]]:

@@ -73,6 +73,8 @@ class CheckpointSpace:
     """Of checkpoints that are there: they make room for later ones."""
     superseded: int
     """Of checkpoints that go when space is short."""
+    compared: int = 0
+    """Of models that are there while the final one is chosen."""
 
     @classmethod
     def of(cls, run: TrainingRun, *, by_clock: int = 0) -> CheckpointSpace:
@@ -90,6 +92,7 @@ class CheckpointSpace:
             limit=config.save_total_limit,
             existing=sum(folder_bytes(folder) for _, folder in list_checkpoints(config.output_dir)),
             superseded=sum(map(folder_bytes, config.output_dir.glob(f"{SUPERSEDED}{PREFIX}*"))),
+            compared=weights * ((config.ema_decay is not None) + bool(config.average_last or config.interpolate)),
         )
 
     @property
@@ -105,6 +108,7 @@ class CheckpointSpace:
         return [
             Need(what, self.output_dir, more),
             Need("final model", self.output_dir, self.weights),
+            *([Need("models compared with it", self.output_dir, self.compared)] if self.compared else []),
             Need("to spare", self.output_dir, SPARE_BYTES),
         ]
 

@@ -98,7 +98,7 @@ def fits(model: Any, accelerator: Any, batch: TrainingBatch, optimizer: Optimize
 
 def _largest_batch(fitted: Fitted, material: Material, model: Any) -> TrainingBatch:
     """Noise in the shape that needs most; one clip is a little shorter, so that there is a mask if there may be one."""
-    _give_back(fitted.config.hardware.device)
+    give_back(fitted.config.hardware.device)
     extractor, config = material.extractor, fitted.config
     settings = _settings(fitted, material)
     clips, seconds = largest_shape(model.config, settings)
@@ -138,8 +138,8 @@ def _words(hardware: FittedHardware) -> str:
     return f"{hardware.batch_seconds:g} s" + (", gradient checkpointing" if hardware.gradient_checkpointing else "")
 
 
-def _give_back(device: str) -> None:
-    """What a try before has left."""
+def give_back(device: str) -> None:
+    """Give back the memory of what nobody holds any more."""
     gc.collect()
     if device == "cuda":
         torch.cuda.empty_cache()

@@ -20,7 +20,8 @@ from runyoro_ssl.evaluate.metrics import Totals
 from runyoro_ssl.model.adapters import trained_weights
 from runyoro_ssl.model.memory import BatchSettings, predict_memory
 from runyoro_ssl.resolve import load_config
-from runyoro_ssl.train.averaging import MovingAverage, read_averages
+from runyoro_ssl.train.averaging import MovingAverage
+from runyoro_ssl.train.checkpoints.averages import by_saved_name, read_averages
 from runyoro_ssl.train.checkpoints.format import ADAPTERS, AVERAGES, load_state
 from runyoro_ssl.train.disk_space import CheckpointSpace
 from runyoro_ssl.train.recovery import go_back
@@ -97,14 +98,13 @@ def test_run_that_goes_back_has_the_average_of_then(train_config: MakeConfig) ->
     assert "went back to checkpoint-3" in go_back(lost)
     assert lost.average.num_updates == 3
     saved = load_file(config.train.output_dir / "checkpoint-3" / AVERAGES)
-    assert equal(lost.average.by_saved_name(), saved)
+    assert equal(by_saved_name(lost.average), saved)
     for checkpoint in config.train.output_dir.glob("checkpoint-*"):
         shutil.rmtree(checkpoint)
     go_back(lost)
-    assert lost.average.by_saved_name() == {}
+    assert by_saved_name(lost.average) == {}
     lost.average.update()
-    average = {name.partition(".")[2]: one for name, one in lost.average.by_saved_name().items()}
-    assert equal(average, trained_weights(lost.model))
+    assert equal(lost.average.averages, trained_weights(lost.model))
 
 
 def test_steps_that_are_not_taken_do_not_count(train_config: MakeConfig, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -140,11 +140,11 @@ def test_first_update_is_the_weight_itself_and_late_ones_are_means() -> None:
     layer = torch.nn.Linear(2, 2, bias=False)
     average = MovingAverage(layer, 0.999)
     average.update()
-    average.by_saved_name()["average.weight"].fill_(math.nan)
+    average.averages["weight"].fill_(math.nan)
     average.restart()
     for _ in range(500):
         average.update()
-    assert torch.equal(average.by_saved_name()["average.weight"], layer.weight)
+    assert torch.equal(average.averages["weight"], layer.weight)
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ WORDS = {
     "train.warmup_steps": "warm-up of the learning rate",
     "train.constant_after_warmup": "learning rate kept after warm-up",
     "train.train_only": "which part of the weights learns",
+    "train.ema_decay": "moving average of what learns: share of itself that it keeps at each step",
     "train.layer_decay": "learning rate of a layer, beside that of the one above it",
     "train.feature_encoder_lr_scale": "share of the learning rate for the feature encoder",
     "train.freeze_feature_encoder": "feature encoder kept as it was",

@@ -14,6 +14,7 @@ from runyoro_ssl.errors import CheckpointError
 from runyoro_ssl.evaluate.metrics import Totals
 from runyoro_ssl.processes import gather_over_processes
 from runyoro_ssl.redaction import redact
+from runyoro_ssl.train.checkpoints.averages import by_saved_name, load_averages
 from runyoro_ssl.train.checkpoints.format import (
     STATE,
     Snapshot,
@@ -57,7 +58,7 @@ def snapshot(run: TrainingRun, generators: Mapping[str, torch.Tensor]) -> Snapsh
         "machine": run.machine,
     }
     state = json.loads(json.dumps(redact(state)))
-    averages = run.average.by_saved_name() if run.average else {}
+    averages = by_saved_name(run.average)
     if run.choice.way == "shards":
         is_main = run.accelerator.is_main_process
         return take_sharded_snapshot(run.model, optimizer, generators, state, averages, is_main=is_main)
@@ -97,7 +98,7 @@ def _to_the_beginning(run: TrainingRun) -> None:
 def _to_the_checkpoint(run: TrainingRun, checkpoint: Path, state: Mapping[str, Any]) -> None:
     load_optimizer(checkpoint, run.model, run.optimizer.optimizer, num_updates=state["num_updates"])
     if run.average is not None:
-        run.average.load(checkpoint, num_updates=state.get("num_averaged", 0))
+        load_averages(checkpoint, run.average, num_updates=state.get("num_averaged", 0))
     if run.accelerator.scaler is not None and state["scaler"]:
         run.accelerator.scaler.load_state_dict(state["scaler"])
     mine = f"{run.accelerator.process_index}."
