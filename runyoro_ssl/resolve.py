@@ -205,8 +205,8 @@ def _by_setting(items: Iterable[Any]) -> list[Mapping[str, Any]]:
     for item in items:
         if item["type"] == "too_short" and any(other["loc"][: len(item["loc"])] == item["loc"] for other in found):
             continue
-        *setting, last = item["loc"]
-        if last == f"literal['{AUTO}']":
+        setting = item["loc"][:-1]
+        if item["loc"][-1:] == (f"literal['{AUTO}']",):
             continue
         found.append({**item, "loc": setting, "msg": item["msg"] + OR_AUTO} if _may_be_auto(setting) else item)
     return found
@@ -234,7 +234,9 @@ def _explain(item: Mapping[str, Any]) -> str:
     if item["type"] == "tuple_type":
         parts = re.findall(r"[^][,\s\"']+", str(item["input"]))
         message = f"a list is needed: --set '{name}={json.dumps(parts)}'"
-    return f'{name} is "{item["input"]}": {message}' if item["type"] != "value_error" else f"{name}: {message}"
+    if item["type"] == "value_error":
+        return f"{name}: {message}" if name else message  # of two settings, it names both
+    return f'{name} is "{item["input"]}": {message}'
 
 
 def in_plain_words(item: Mapping[str, Any]) -> str:

@@ -92,7 +92,8 @@ def _show_end(result: TrainResult, given: Mapping[str, Any]) -> None:
         return
     if result.step == result.start_step:
         logs.get_logger().info("run_is_finished", step=result.step, nothing="is left to train")
-    columns = ["held-out speech", "first", f"best objective, step {result.best.get('step', result.step)}", "last"]
+    best = f"best objective, step {result.best.get('step', result.step)}"
+    columns = ["held-out speech", "first", best if result.is_checkpoint else result.final_model, "last"]
     sides = (result.first, result.best or result.last, result.last)
     rows = [
         [words, *(number(name, side.get(f"eval/{name}")) for side in sides)]

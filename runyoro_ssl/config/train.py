@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import re
 from pathlib import Path, PurePath
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from pydantic import (
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    field_validator,
+    model_validator,
+)
 
 from runyoro_ssl.config.source import SourceConfig, find_contradiction
 from runyoro_ssl.setting import Probability, Seconds, Section, Seed, setting
+
+Share = Annotated[float, Field(gt=0.0, lt=1.0)]
 
 
 def usual_output_dir(language: str, model_name_or_path: str) -> Path:
@@ -43,9 +53,11 @@ class TrainConfig(Section):
     max_steps: PositiveInt | None = setting(None, decides="run", flag_of="train")
     """Optimizer steps of the whole run; replaces the number of epochs."""
     learning_rate: PositiveFloat = setting(5e-5, decides="run", flag_of="train")
-    """Peak rate, after warm-up; falls linearly to 0 at the last step."""
+    """Peak rate, after warm-up; falls linearly to 0 at the last step, unless `constant_after_warmup`."""
     warmup_steps: NonNegativeInt | None = setting(None, decides="run", flag_of="train")
     """Steps over which the rate rises from 0. Not set: a tenth of the run."""
+    constant_after_warmup: bool = setting(default=False, decides="run")
+    """After warm-up the rate stays at its peak, instead of falling to 0."""
     optimizer: Literal["adamw", "adamw-8bit"] = setting("adamw", decides="run")
     """`adamw-8bit`: its two moments in 8 bits (bitsandbytes), 2 bytes a trained weight instead of 8. Not on MPS."""
     weight_decay: NonNegativeFloat = setting(0.01, decides="run", flag_of="train")
@@ -62,6 +74,19 @@ class TrainConfig(Section):
     """The CNN learns at this share of the rate: fairseq's feature_grad_mult, which Adam would cancel."""
     freeze_feature_encoder: bool = setting(default=False, decides="run")
     """The CNN does not learn at all."""
+    train_only: Literal["all", "feature_encoder"] = setting("all", decides="run")
+    """`feature_encoder`: the CNN learns alone, at its share of the rate; Transformer, quantizer and projections stay as
+    they came. Of adapters alone: `--adapters lora --set adapter.also=[]`."""
+    layer_decay: float = setting(1.0, decides="run", gt=0.0, le=1.0)
+    """Layer-wise learning rate decay: each layer of the Transformer learns at this share of the rate of the one above
+    it, and what is below the first at this share of the first's. The last one, quantizer and projections: all of it."""
+    ema_decay: float | None = setting(None, decides="run", gt=0.0, lt=1.0)
+    """Keep an exponential moving average of what learns, a candidate for the final model; it keeps this share of itself
+    at each step, such as 0.999, and takes 4 bytes a trained weight. Not set: none."""
+    average_last: NonNegativeInt = setting(0, decides="nothing")
+    """The mean of so many of the last checkpoints is a candidate for the final model. 0: none."""
+    interpolate: tuple[Share, ...] = setting((), decides="nothing")
+    """Mixtures of this much of the final model and the rest of its base are candidates, too, such as [0.5, 0.75]."""
     gumbel_temperature_start: PositiveFloat = setting(2.0, decides="run")
     """Of the draw of codevectors, at the first step."""
     gumbel_temperature_end: PositiveFloat = setting(0.5, decides="run")
@@ -87,6 +112,13 @@ class TrainConfig(Section):
     """A clip that cannot be read is skipped; beyond this share of the training split, the run saves and stops."""
     seed: Seed = setting(42, decides="run", flag_of="train")
     """Every random draw of the run follows from it."""
+
+    @field_validator("train_only", mode="before")
+    @classmethod
+    def _adapters_have_their_own_settings(cls, value: Any) -> Any:
+        if value == "adapters":
+            raise ValueError("it is adapters, which --adapters lora trains; nothing else with --set adapter.also=[]")
+        return value
 
     @model_validator(mode="before")
     @classmethod

@@ -21,7 +21,8 @@ class Activations:
     """The tensors of B `clips` of `num_samples` in the model of `config` (Wav2Vec2Config). Letters as in `memory`.
 
     `element`: s, bytes of an element under autocast. `padded`: with an attention mask. `sdpa`: else eager attention.
-    `compiled`: its layers. `adapters`: all else is frozen; None: all weights learn.
+    `compiled`: its layers. `adapters`: all else is frozen; None: all weights learn, or, where not `learns_above`, those
+    of the feature encoder alone.
     """
 
     config: Any
@@ -34,6 +35,7 @@ class Activations:
     mask_time_prob: float
     compiled: bool = False
     adapters: Adapters | None = None
+    learns_above: bool = True
 
     @cached_property
     def rows(self) -> list[int]:
@@ -126,7 +128,9 @@ class Activations:
 
     def _keeps_input(self, matrix: str) -> bool:
         """Whether what a matrix of each layer is multiplied with is kept; an adapter with dropout keeps its own."""
-        return self.adapters is None or (matrix in self.adapters.targets and not self.adapters.dropout)
+        if self.adapters is None:
+            return self.learns_above
+        return matrix in self.adapters.targets and not self.adapters.dropout
 
     def _of_adapters(self) -> int:
         """Bytes that a layer's adapters leave: between their two matrices, and of their dropouts."""

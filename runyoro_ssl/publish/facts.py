@@ -57,6 +57,12 @@ class Facts:
         return str(self.result["base_model"]) if self.result.get("base_revision") else None
 
     @property
+    def mixture(self) -> str | None:
+        """What the final model is where it is no checkpoint: a mean, a mixture with the base."""
+        found = self.result.get("final_model") or {}
+        return None if found.get("kind", "checkpoint") == "checkpoint" else str(found["name"])
+
+    @property
     def base_licence(self) -> str | None:
         """The licence of the base model, where it is known."""
         return licence_of_base(str(self.result["base_model"]), self.result.get("base_revision"))

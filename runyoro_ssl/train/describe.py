@@ -7,7 +7,7 @@ from pathlib import Path
 
 from runyoro_ssl.batches.micro_batches import wasted_share
 from runyoro_ssl.batches.regroup import Regroup
-from runyoro_ssl.config import Config, HardwareConfig, SourceConfig
+from runyoro_ssl.config import Config, HardwareConfig, SourceConfig, TrainConfig
 from runyoro_ssl.disk.durable import replace_file
 from runyoro_ssl.logs import get_logger
 from runyoro_ssl.model.allocator import fate_of_freed_memory
@@ -48,8 +48,9 @@ def summary_rows(run: TrainingRun, step_seconds: float | None = None) -> list[li
         ["plan", f"{len(batches)} micro-batches an epoch; {wasted:.1%} wasted on padding and audio left out"],
         *_memory_rows(run),
         *reasons,
-        ["learning rate", f"{config.train.learning_rate:g}, seed {config.train.seed}"],
+        ["learning rate", f"{config.train.learning_rate:g} at its peak, {_course(config)}; seed {config.train.seed}"],
         ["augmentations", ", ".join(config.plugins.augmentations) or "none"],
+        *_final_rows(config.train),
         *([name, how_often] for name, how_often in Intervals.of(run).words(step_seconds).items()),
         ["output", str(config.train.output_dir)],
     ]
@@ -79,10 +80,28 @@ def _learning(parameters: int, trained: int, config: Config) -> str:
     """Which weights learn, how many, and by which optimizer."""
     said = f"{trained / 1e6:.2f} M weights ({trained / parameters:.1%}), by {config.train.optimizer}"
     adapter = config.adapter
+    if config.train.train_only == "feature_encoder":
+        return f"{said}: those of the feature encoder alone"
     if adapter.kind == "none":
         return said
     also = f"; {', '.join(adapter.also)}" if adapter.also else ""
     return f"{said}: LoRA of rank {adapter.rank} on {', '.join(adapter.targets)}{also}; merged when saved"
+
+
+def _course(config: Config) -> str:
+    """What becomes of the learning rate after its peak; and of that of lower layers."""
+    course = "which it keeps" if config.train.constant_after_warmup else "then down to 0"
+    decay = config.train.layer_decay
+    return course if decay == 1 else f"{course}; of each layer {decay:g} times that of the one above"
+
+
+def _final_rows(train: TrainConfig) -> list[list[str]]:
+    """What may be the final model, where it is not the best checkpoint in any case."""
+    others = [f"a moving average, decay {train.ema_decay:g}"] if train.ema_decay is not None else []
+    others += [f"the mean of the last {train.average_last} checkpoints"] if train.average_last else []
+    shares = ", ".join(f"{100 * share:g} %" for share in train.interpolate)
+    others += [f"mixtures with the base ({shares} adapted)"] if shares else []
+    return [["final model", f"the best checkpoint, unless better for certain: {'; '.join(others)}"]] if others else []
 
 
 def _sharing_rows(run: TrainingRun) -> list[list[str]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from runyoro_ssl.train.checkpoints.folder import find_healthy, step_of
 from runyoro_ssl.train.checkpoints.format import NOT_FINITE, checkpoint_of, load_state, verify_checkpoint
 from runyoro_ssl.train.checkpoints.listing import list_checkpoints
 from runyoro_ssl.train.health import journal
+from runyoro_ssl.train.keeping import has_candidates, kept_model
 from runyoro_ssl.train.training_run import TrainingRun
 
 log = get_logger()
@@ -30,18 +32,44 @@ FILES = (CONFIG, EXTRACTOR, WEIGHTS)
 """The weights come last: while they are not there, the run has not finished."""
 
 
-def save_final_model(run: TrainingRun) -> None:
-    """Put the best checkpoint's model beside the checkpoints: lowest held-out loss, codebook in use.
+def save_final_model(run: TrainingRun) -> str:
+    """Put the best checkpoint's model beside the checkpoints: lowest held-out loss, codebook in use. Returns its name.
 
-    Where held-out speech could not be judged, it is that of the last one.
+    Where held-out speech could not be judged, it is that of the last one. Where means and mixtures are asked for, it is
+    there first, and gives its place to one that is better: a kill meanwhile costs that alone.
 
     Raises:
         TrainingError: The disk is full, or cannot be written; the checkpoints are as they were.
     """
-    output_dir = run.config.train.output_dir
-    chosen, (parameters, trained) = _choose(run), count_trained(run.model)
+    chosen = _choose(run)
+    result = _result(run, chosen)
+    _write(run, chosen, result, checkpoint=chosen)
+    log.info("final_model", path=str(run.config.train.output_dir), from_checkpoint=chosen.name)
+    if not has_candidates(run.config.train):
+        return chosen.name
+    with kept_model(run, chosen) as kept:
+        if kept is None:
+            return chosen.name
+        result["final_model"] = {
+            "name": kept.option.name,
+            "kind": kept.option.kind,
+            "why": kept.why,
+            "candidates": [asdict(one) for one in kept.candidates],
+        }
+        is_other = kept.folder != chosen
+        if is_other:
+            run.watch.validations["best"] = {**kept.numbers}
+            result["validations"] = _in_json(run.watch.validations)
+        _write(run, kept.folder if is_other else None, result, checkpoint=chosen)
+    log.info("final_model_chosen", name=kept.option.name, of=len(kept.candidates), because=kept.why)
+    return kept.option.name
+
+
+def _result(run: TrainingRun, chosen: Path) -> dict[str, Any]:
+    """The content of result.json."""
+    parameters, trained = count_trained(run.model)
     origin = origin_of(Path(run.base_model))
-    result = {
+    return {
         "version": __version__,
         "checkpoint": chosen.name,
         "base_model": origin.model if origin else run.base_model,
@@ -55,16 +83,20 @@ def save_final_model(run: TrainingRun) -> None:
         "material": describe_together(run.sources.folders),
         "validations": _in_json(run.watch.validations),
     }
+
+
+def _write(run: TrainingRun, folder: Path | None, result: Mapping[str, Any], *, checkpoint: Path) -> None:
+    """Write result.json, and the model of a folder, if it is another one than is there."""
+    output_dir = run.config.train.output_dir
     try:
         replace_file(output_dir / RESULT_FILE, json.dumps(redact(result), indent=2) + "\n")
-        for name in FILES:
-            copy_file(chosen / name, output_dir / name)
+        for name in FILES if folder else ():
+            copy_file(Path(folder or "") / name, output_dir / name)
     except OSError as error:
         raise TrainingError(
-            f"{output_dir}: the final model could not be written ({error}); {chosen} holds it: make room, then "
+            f"{output_dir}: the final model could not be written ({error}); {checkpoint} holds it: make room, then "
             "--resume-from-checkpoint last"
         ) from None
-    log.info("final_model", path=str(output_dir), from_checkpoint=chosen.name)
 
 
 def _sources(run: TrainingRun) -> list[dict[str, Any]]:

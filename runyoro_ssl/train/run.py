@@ -19,6 +19,7 @@ from runyoro_ssl.plugin.manager import Plugins
 from runyoro_ssl.plugin.spec import LoggingBackend
 from runyoro_ssl.processes import is_lost_process, part
 from runyoro_ssl.train.checkpoints.folder import bring_in, runs_beside, set_aside_later
+from runyoro_ssl.train.checkpoints.format import PREFIX
 from runyoro_ssl.train.checkpoints.resume import Start, check_folder, choose
 from runyoro_ssl.train.checkpoints.sharded_saver import saver_of
 from runyoro_ssl.train.describe import run_for_loggers, summary_rows, write_run_files
@@ -58,6 +59,13 @@ class TrainResult:
     last: dict[str, float]
     best: dict[str, float]
     is_main: bool
+    final_model: str = ""
+    """What it is: a checkpoint's name, a mean, a mixture; where the run has ended, and in the main process alone."""
+
+    @property
+    def is_checkpoint(self) -> bool:
+        """Whether the final model is that of a checkpoint."""
+        return not self.final_model or self.final_model.startswith(PREFIX)
 
 
 OnFolder = Callable[[Path], None]
@@ -101,12 +109,12 @@ def train(
         _begin(run, start)
         loop = _enter_loop(stack, run, backends, lock)
         loop.on_validation = on_validation
-        ending = loop.run_to_the_end()
+        ending, final_model = loop.run_to_the_end(), ""
         loop.saver.finish()
         loop.loggers.status = "finished" if ending.is_final else "stopped"
         if ending.is_final and lock is not None:
             lock.check()
-            save_final_model(run)
+            final_model = save_final_model(run)
             on_final(config.train.output_dir)
     part(accelerator)
     validations = {name: run.watch.validations.get(name, {}) for name in ("first", "last", "best")}
@@ -117,6 +125,7 @@ def train(
         run.total_steps,
         ending,
         is_main=accelerator.is_main_process,
+        final_model=final_model,
         **validations,
     )
 

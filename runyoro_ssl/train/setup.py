@@ -29,12 +29,13 @@ from runyoro_ssl.model.mps import why_too_large
 from runyoro_ssl.model.precision import is_emulated, set_precision
 from runyoro_ssl.plugin.manager import Plugins, ensure_picklable
 from runyoro_ssl.setting import deciding
+from runyoro_ssl.train.averaging import MovingAverage
 from runyoro_ssl.train.checkpoints.resume import Start, settings_of_the_run
 from runyoro_ssl.train.checkpoints.snapshot import restore
 from runyoro_ssl.train.describe import report_changes
 from runyoro_ssl.train.fitting import Fitted, Material
 from runyoro_ssl.train.health.watch import HealthWatch
-from runyoro_ssl.train.optim import build_optimizer, warmup_steps
+from runyoro_ssl.train.optim import build_optimizer, freeze, warmup_steps
 from runyoro_ssl.train.sharing.agreement import check_agreement
 from runyoro_ssl.train.sharing.choice import Choice, choose_way
 from runyoro_ssl.train.sources import Sources, read_contents
@@ -61,8 +62,7 @@ def build_run(fitted: Fitted, material: Material, plugins: Plugins, accelerator:
     check_agreement(accelerator, _settings_alike(config), contents, model)
     choice = choose_way(config.hardware, accelerator, model.config, _batch_settings(config, material, accelerator))
     memory = _allow_memory(config, model, material, accelerator, choice)
-    if config.train.freeze_feature_encoder:
-        model.freeze_feature_encoder()
+    freeze(model, config.train)
     if choice.way != "shards":  # of which no process could try a micro-batch alone
         put_on_device(model, config, accelerator.device)
         fitted = try_out(fitted, material, model, accelerator)
@@ -94,6 +94,7 @@ def build_run(fitted: Fitted, material: Material, plugins: Plugins, accelerator:
         )
         for number, source in enumerate(sources.every)
     )
+    average = None if config.train.ema_decay is None else MovingAverage(model, config.train.ema_decay)
     run = TrainingRun(
         config=config,
         accelerator=accelerator,
@@ -118,10 +119,13 @@ def build_run(fitted: Fitted, material: Material, plugins: Plugins, accelerator:
         base_model=config.model.model_name_or_path,
         base_revision=config.model.revision,
         base_sha256=base_sha256,
+        average=average,
         unreadable=Unreadable(
             num_clips=len(sources.lengths), max_share=config.train.max_unreadable_share, place=partial(place_of, clips)
         ),
     )
+    if average is not None:
+        run.stepper.after_step = average.update
     restore(run, start)
     if accelerator.is_main_process:
         if start.path is None:  # a run under way keeps its schedule

@@ -16,6 +16,7 @@ from runyoro_ssl.evaluate.heldout import Judged
 from runyoro_ssl.evaluate.metrics import Meter
 from runyoro_ssl.model.allocator import Allowance
 from runyoro_ssl.model.masking import MaskSummary
+from runyoro_ssl.train.averaging import MovingAverage
 from runyoro_ssl.train.health.watch import HealthWatch
 from runyoro_ssl.train.sharing.choice import Choice
 from runyoro_ssl.train.sharing.ways import Sharing
@@ -47,6 +48,8 @@ class TrainingRun:
     meter: Meter
     watch: HealthWatch
     unreadable: Unreadable
+    average: MovingAverage | None
+    """Of what learns; None: it is not asked for."""
     memory: Allowance | None
     """What it may take of this machine's memory; None on other devices than the CPU."""
     reasons: Mapping[str, str]

@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from conftest import build_tiny_model, transformers
+from runyoro_ssl.config import TrainConfig
 from runyoro_ssl.devices import available_devices
 from runyoro_ssl.model import at_hand
 from runyoro_ssl.model.activations import Activations
@@ -27,6 +28,7 @@ from runyoro_ssl.model.memory import (
     largest_batch_seconds,
     predict_memory,
 )
+from runyoro_ssl.train.optim import freeze
 from support.small_model import GROUP_NORM, NO_DROPOUT, NUM_SAMPLES, SMALL, build, compute_loss, most_held
 
 RunTask = Callable[[str], tuple[int, str, str]]
@@ -59,7 +61,14 @@ def held_at_most(model: Any, *, padded: bool) -> int:
 
 
 def predicted_activations(
-    model: Any, *, checkpointing: bool, padded: bool, precision: str, attention: str, adapters: Adapters | None = None
+    model: Any,
+    *,
+    checkpointing: bool,
+    padded: bool,
+    precision: str,
+    attention: str,
+    adapters: Adapters | None = None,
+    learns_above: bool = True,
 ) -> int:
     """The same as `saved_bytes`, predicted."""
     made = Activations(
@@ -72,6 +81,7 @@ def predicted_activations(
         sdpa=attention == "sdpa",
         mask_time_prob=0.65,
         adapters=adapters,
+        learns_above=learns_above,
     )
     casts = 0 if checkpointing else made.casts()
     return made.encoder() + made.context(checkpointing=checkpointing) + made.objective() + casts
@@ -129,6 +139,44 @@ def test_activations_with_adapters_are_what_autograd_saves(
         model, checkpointing=False, padded=False, precision=precision, attention=attention, adapters=adapters
     )
     assert predicted == pytest.approx(saved_bytes(model, padded=False, precision=precision), rel=0.06)
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+@pytest.mark.parametrize(
+    ("overrides", "precision", "attention"),
+    [({}, "fp32", "sdpa"), (NO_DROPOUT, "fp32", "sdpa"), (GROUP_NORM, "fp32", "eager"), (NO_DROPOUT, "bf16", "sdpa")],
+)
+def test_activations_of_the_feature_encoder_alone(
+    checkpointing: bool,  # noqa: FBT001 - parametrised
+    overrides: dict[str, Any],
+    precision: str,
+    attention: str,
+) -> None:
+    """Within 6 %: all that the gradient goes through, but no input of a product that does not learn."""
+    model = build(checkpointing, attention, **overrides)
+    freeze(model, TrainConfig(train_only="feature_encoder"))
+    predicted = predicted_activations(
+        model,
+        checkpointing=checkpointing,
+        padded=False,
+        precision=precision,
+        attention=attention,
+        learns_above=False,
+    )
+    assert predicted == pytest.approx(saved_bytes(model, padded=False, precision=precision), rel=0.06)
+
+
+@pytest.mark.parametrize("conv_dim", [16, 160])
+def test_peak_of_the_feature_encoder_alone(conv_dim: int) -> None:
+    """Within 10 %; gradients and moments of its own weights alone."""
+    model = build(checkpointing=False, conv_dim=(conv_dim,) * 7, **NO_DROPOUT)
+    freeze(model, TrainConfig(train_only="feature_encoder"))
+    settings = BatchSettings(1.0, clip_seconds=6.0, num_clips=2, padded=False, train_only="feature_encoder")
+    memory = predict_memory(model.config, settings)
+    learning = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    assert (memory.num_trained, memory.gradients, memory.adamw) == (learning, 4 * learning, 8 * learning)
+    before = memory.weights + memory.gradients + memory.adamw + memory.batches + memory.base
+    assert memory.peak - before == pytest.approx(held_at_most(model, padded=False), rel=0.1)
 
 
 @pytest.mark.parametrize(

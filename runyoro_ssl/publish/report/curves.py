@@ -58,7 +58,7 @@ PICTURES = (
     Picture(
         "Learning rate",
         "",
-        "How large the steps are: up in the warm-up, then down.",
+        "How large the steps are: up in the warm-up, then down, unless the run was set to keep its peak.",
         (("train/learning_rate", "learning rate", "first", False),),
     ),
     Picture(

@@ -27,6 +27,7 @@ from runyoro_ssl.train.sources import read_contents
 WAY_TO_TRAIN = (
     *(f"adapter.{name}" for name in ("kind", "rank", "alpha", "targets", "also")),
     "train.optimizer",
+    "train.train_only",
 )
 """The settings that decide which tensors a checkpoint holds, and what they mean."""
 
