@@ -8,6 +8,7 @@ from typing import Annotated
 from pydantic import BeforeValidator, Field
 
 from runyoro_ssl.config import PrepareConfig, TrainConfig
+from runyoro_ssl.config.recipe import RecipeChoice
 from runyoro_ssl.setting import PathOrAddress, Section
 
 NameOrNumber = Annotated[str, BeforeValidator(lambda value: str(value) if type(value) is int else value)]
@@ -66,6 +67,9 @@ class TrainOptions(Section):
 
     dry_run: bool = False
     """Only say what the run would be, how long it would take, and whether memory and disks hold it. Writes nothing."""
+    recipe: RecipeChoice | None = None
+    """Settings that others found good for so much speech: `minutes` (under 1 h), `hours` (under 20 h), `days`;
+    `auto`: by what the dataset has. Each is printed with its source; any option replaces it. Not given: as usual."""
 
 
 class SmokeOptions(Section):

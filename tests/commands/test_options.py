@@ -24,7 +24,7 @@ FROZEN = {
         executor model-name-or-path revision num-workers no-plugins profile config set
     """,
     "train": """
-        dry-run processed-dataset-path output-dir language num-train-epochs max-steps learning-rate warmup-steps
+        dry-run recipe processed-dataset-path output-dir language num-train-epochs max-steps learning-rate warmup-steps
         weight-decay logging-steps save-steps save-total-limit resume-from-checkpoint override-mismatch
         stop-after seed model-name-or-path revision allow-pickle adapters mask-time-prob mask-time-length
         mask-feature-prob mask-feature-length per-device-train-batch-size gradient-accumulation-steps
