@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from runyoro_ssl.train.checkpoints.folder import find_healthy, step_of
 from runyoro_ssl.train.checkpoints.format import NOT_FINITE, checkpoint_of, load_state, verify_checkpoint
 from runyoro_ssl.train.checkpoints.listing import list_checkpoints
 from runyoro_ssl.train.health import journal
-from runyoro_ssl.train.keeping import has_candidates, kept_model
+from runyoro_ssl.train.keeping import kept_model, num_compared
 from runyoro_ssl.train.training_run import TrainingRun
 
 log = get_logger()
@@ -32,11 +32,12 @@ FILES = (CONFIG, EXTRACTOR, WEIGHTS)
 """The weights come last: while they are not there, the run has not finished."""
 
 
-def save_final_model(run: TrainingRun) -> str:
+def save_final_model(run: TrainingRun, is_stopped: Callable[[], bool] = lambda: False) -> str:
     """Put the best checkpoint's model beside the checkpoints: lowest held-out loss, codebook in use. Returns its name.
 
     Where held-out speech could not be judged, it is that of the last one. Where means and mixtures are asked for, it is
-    there first, and gives its place to one that is better: a kill meanwhile costs that alone.
+    there first, and gives its place to one that is better: a kill meanwhile costs that alone, and so does `is_stopped`,
+    which is asked for each clip that is heard.
 
     Raises:
         TrainingError: The disk is full, or cannot be written; the checkpoints are as they were.
@@ -45,9 +46,9 @@ def save_final_model(run: TrainingRun) -> str:
     result = _result(run, chosen)
     _write(run, chosen, result, checkpoint=chosen)
     log.info("final_model", path=str(run.config.train.output_dir), from_checkpoint=chosen.name)
-    if not has_candidates(run.config.train):
+    if not num_compared(run.config.train):
         return chosen.name
-    with kept_model(run, chosen) as kept:
+    with kept_model(run, chosen, is_stopped) as kept:
         if kept is None:
             return chosen.name
         result["final_model"] = {

@@ -29,6 +29,7 @@ from runyoro_ssl.train.disk_space import CheckpointSpace, Disk, disks, folder_by
 from runyoro_ssl.train.download import missing_download
 from runyoro_ssl.train.fitting import fit_run, gather_material, join
 from runyoro_ssl.train.intervals import SAVE_SEC, Intervals
+from runyoro_ssl.train.keeping import num_compared
 from runyoro_ssl.train.loop import batches_of_steps
 from runyoro_ssl.train.out_of_memory import explain_out_of_memory, to_begin, to_fit
 from runyoro_ssl.train.pace import Pace, ends_at
@@ -165,6 +166,9 @@ def _time_rows(run: TrainingRun, pace: Pace | None) -> list[list[str]]:
         return [["time", "not measured" if run.step < run.total_steps else "nothing is left to train"]]
     seconds = pace.seconds_left(Intervals.of(run), run.step)
     speed = run.update_seconds / pace.usual_step
+    compared = num_compared(run.config.train)
+    of_target = run.judged[0].num_samples / run.extractor.sampling_rate / run.judged_seconds
+    more = compared * of_target * pace.validation_seconds
     measured = plural(pace.num_measured, "step") if pace.num_measured else "the first step, which is the slowest"
     return [
         ["time", f"{amount_of_time(seconds)}: if it started now, until {ends_at(seconds)}"],
@@ -173,6 +177,7 @@ def _time_rows(run: TrainingRun, pace: Pace | None) -> list[list[str]]:
             f"{amount_of_time(pace.usual_step)}, {speed:.1f} audio s/s; measured on {measured}",
         ],
         ["each validation", amount_of_time(pace.validation_seconds)],
+        *([["choosing the final model", f"{compared} more: {amount_of_time(more)}"]] if compared else []),
     ]
 
 

@@ -48,6 +48,8 @@ ALL_SEC = 1e9
 MENDABLE = (RunyoroError, OSError, SafetensorError)
 """What hinders one model alone: a checkpoint that is damaged, a base that is gone, a full disk."""
 
+STOPPED = "the run was asked to stop; --resume-from-checkpoint last chooses again"
+
 
 @dataclass(frozen=True)
 class KeptModel:
@@ -63,17 +65,22 @@ class KeptModel:
     candidates: Sequence[KeepableModel]
 
 
-def has_candidates(config: TrainConfig) -> bool:
-    """Whether another model than the best checkpoint may be the final one."""
-    return bool(config.ema_decay is not None or config.average_last or config.interpolate)
+class StoppedChoosing(Exception):  # noqa: N818 - no error: the best checkpoint is in its place
+    """The process was asked to stop."""
+
+
+def num_compared(config: TrainConfig) -> int:
+    """How many models are compared at the end, the best checkpoint among them; 0 where that is the final one anyway."""
+    others = (config.ema_decay is not None) + bool(config.average_last) + len(config.interpolate)
+    return 1 + others if others else 0
 
 
 @contextmanager
-def kept_model(run: TrainingRun, plain: Path) -> Iterator[KeptModel | None]:
+def kept_model(run: TrainingRun, plain: Path, is_stopped: Callable[[], bool]) -> Iterator[KeptModel | None]:
     """Measure all that may be the final model beside a checkpoint, and hold the one to keep while the block lasts.
 
     A difference that is none for certain, or that another seed can make, keeps the checkpoint. None: nothing could be
-    compared, and the log says why. The run's optimizer and average are empty from here on.
+    compared, or `is_stopped` said so, and the log says why. The run's optimizer and average are empty from here on.
     """
     _make_room(run)
     train, output_dir = run.config.train, run.config.train.output_dir
@@ -86,7 +93,7 @@ def kept_model(run: TrainingRun, plain: Path) -> Iterator[KeptModel | None]:
             means = [*_moving_average(run, stack), *_mean_of_last(output_dir, train.average_last)]
             number = 1 + len(means) + len(train.interpolate)
             task = bar.add_task("Choosing the final model", total=number * len(held_out.clips))
-            comparison = Comparison(run, held_out, lambda: bar.advance(task))
+            comparison = FinalComparison(run, held_out, lambda: bar.advance(task), is_stopped)
             comparison.measure(kept)
             kept, why = comparison.choose(kept, means)
             mixed_one, why_mixed = comparison.choose(kept, _interpolations(run, kept, plain))
@@ -95,8 +102,8 @@ def kept_model(run: TrainingRun, plain: Path) -> Iterator[KeptModel | None]:
             folder = kept.parts[0][0]
             if len(kept.parts) > 1:
                 folder = stack.enter_context(mixed(kept.parts, inside=output_dir))
-        except MENDABLE as error:
-            log.warning("final_model_not_compared", kept=plain.name, because=str(error))
+        except (*MENDABLE, StoppedChoosing) as error:
+            log.warning("final_model_not_compared", kept=plain.name, because=str(error) or STOPPED)
             found = None
         else:
             found = KeptModel(folder, kept, why, comparison.numbers(kept), comparison.found)
@@ -104,12 +111,16 @@ def kept_model(run: TrainingRun, plain: Path) -> Iterator[KeptModel | None]:
 
 
 @dataclass
-class Comparison:
-    """What was measured so far of the models that may be the final one. `on_clip` is called for each clip heard."""
+class FinalComparison:
+    """What was measured so far of the models that may be the final one.
+
+    `on_clip` is called for each clip heard, and `is_stopped` asked: then `StoppedChoosing` is raised.
+    """
 
     run: TrainingRun
     held_out: HeldOut
     on_clip: Callable[[], None]
+    is_stopped: Callable[[], bool]
     fits: dict[str, list[ClipFit]] = field(default_factory=dict)
     found: list[KeepableModel] = field(default_factory=list)
 
@@ -127,7 +138,7 @@ class Comparison:
                 if len(option.parts) > 1:
                     folder = stack.enter_context(mixed(option.parts, inside=self.run.config.train.output_dir))
                 listener = load_listener(ModelConfig(model_name_or_path=str(folder)), plain)
-                fits = measure_validation(listener, self.run.judged[0].batches, self.held_out, self.on_clip)
+                fits = measure_validation(listener, self.run.judged[0].batches, self.held_out, self._clip_heard)
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
@@ -138,6 +149,11 @@ class Comparison:
         self.fits[option.name] = fits
         if not self.found:  # the first is what the others are compared with
             self.found.append(KeepableModel(option.name, option.kind, option.step, self._values(option, fits)))
+
+    def _clip_heard(self) -> None:
+        self.on_clip()
+        if self.is_stopped():
+            raise StoppedChoosing
 
     def choose(self, kept: ModelChoice, others: Sequence[ModelChoice]) -> tuple[ModelChoice, str]:
         """The model to keep of one that was measured and others, by the rule of `evaluate`; and why."""

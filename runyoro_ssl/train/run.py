@@ -114,7 +114,7 @@ def train(
         loop.loggers.status = "finished" if ending.is_final else "stopped"
         if ending.is_final and lock is not None:
             lock.check()
-            final_model = save_final_model(run)
+            final_model = save_final_model(run, loop.stopping.is_asked_here)
             on_final(config.train.output_dir)
     part(accelerator)
     validations = {name: run.watch.validations.get(name, {}) for name in ("first", "last", "best")}

@@ -28,7 +28,7 @@ def of(name: str, **given: Any) -> Config:
 def test_every_setting_of_a_recipe_is_one(recipe: Any, capsys: pytest.CaptureFixture[str]) -> None:
     """It is in the configuration, and on the screen with where it is from."""
     config = of(recipe.name).model_dump(mode="json")
-    said = " ".join(capsys.readouterr().err.replace("│", " ").split())
+    said = " ".join(capsys.readouterr().out.replace("│", " ").split())
     for one in recipe.advised:
         section, name = one.setting.split(".")
         assert config[section][name] == one.value != Config().model_dump(mode="json")[section][name]
@@ -47,7 +47,7 @@ def test_whatever_is_given_replaces_it(tmp_path: Path, capsys: pytest.CaptureFix
     config = of("minutes", learning_rate=1e-4, set=["train.interpolate=[]"], config=file)
     assert (config.train.learning_rate, config.train.warmup_steps, config.train.interpolate) == (1e-4, 5, ())
     assert config.train.max_steps == 8000
-    assert "you gave it; the recipe has 5e-06" in " ".join(capsys.readouterr().err.replace("│", " ").split())
+    assert "you gave it; the recipe has 5e-06" in " ".join(capsys.readouterr().out.replace("│", " ").split())
     assert of("minutes", num_train_epochs=3).train.max_steps is None
     assert of("minutes", max_steps=7).train.max_steps == 7
 

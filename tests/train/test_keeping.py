@@ -30,6 +30,7 @@ from runyoro_ssl.train import keeping
 from runyoro_ssl.train.checkpoints.averages import read_averages
 from runyoro_ssl.train.describe import summary_rows
 from runyoro_ssl.train.disk_space import CheckpointSpace
+from runyoro_ssl.train.final import save_final_model
 from support.trainer import Trainer, build, equal, run, weights
 
 MakeConfig = Callable[..., Config]
@@ -199,6 +200,19 @@ def test_kill_while_choosing_loses_nothing(train_config: MakeConfig, tiny_model:
     result = run(train_config("run", *settings, RESUME))
     assert result.final_model == "50 % of the moving average at step 4, 50 % base"
     assert saved(out)["final_model"]["name"] == result.final_model
+
+
+def test_signal_while_choosing_ends_with_the_best_checkpoint(train_config: MakeConfig, plant: Any) -> None:
+    """At once, and the log says how to choose again."""
+    heard = plant(lambda _: 1.0)
+    done = build(train_config("run", "train.interpolate=[0.5]", "train.max_steps=2"))
+    run(train_config("run", "train.max_steps=2"))
+    done.step, done.watch.validations = 2, {"best": {"step": 2, "eval/objective": 1.0}, "last": {"step": 2}}
+    with capture_logs() as logs:
+        assert save_final_model(done, lambda: bool(heard)) == "checkpoint-2"
+    (said,) = (line for line in logs if line["event"] == "final_model_not_compared")
+    assert "--resume-from-checkpoint last chooses again" in said["because"]
+    assert len(heard) == 1
 
 
 def test_what_cannot_be_measured_is_left_out(
