@@ -46,6 +46,10 @@ FROZEN = {
     "convert": """
         file output-dir data num-heads profile config set
     """,
+    "donors": """
+        target pool hours output-dir layer num-units max-speaker-share max-target-minutes cache-dir seed overwrite
+        model-name-or-path revision profile config set
+    """,
     "smoke": """
         audio-dir work-dir seed
     """,
