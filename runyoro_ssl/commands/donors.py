@@ -38,7 +38,8 @@ def donors(**given: Any) -> Donors:
         raise DonorsError("no pool is given: --pool DATASET, once for each dataset to choose from")
     config = resolve("donors", given)
     from runyoro_ssl.dataset.read import read_fingerprint
-    from runyoro_ssl.donors.run import DonorsRequest, find_donors
+    from runyoro_ssl.donors.request import DonorsRequest
+    from runyoro_ssl.donors.run import find_donors
     from runyoro_ssl.donors.write import check_output
     from runyoro_ssl.model.listener import to_listen
     from runyoro_ssl.model.source import base_folder

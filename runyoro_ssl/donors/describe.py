@@ -7,8 +7,8 @@ from functools import cached_property
 
 import numpy as np
 
-from runyoro_ssl.donors.found import Donors, Language, Voice, reading_of, tell
-from runyoro_ssl.donors.measure import Measured
+from runyoro_ssl.donors.found import Donors, DonorSpeaker, Language, reading_of, tell
+from runyoro_ssl.donors.measure import Similarities
 from runyoro_ssl.donors.pools import Candidates
 from runyoro_ssl.donors.request import DonorsRequest
 from runyoro_ssl.evaluate.heard.clips import HeldOut
@@ -22,7 +22,7 @@ class Selection:
     """The clips of the pools, how near they are, and which are taken: bool (N,). `rate`: Hz."""
 
     candidates: Candidates
-    measured: Measured
+    measured: Similarities
     chosen: np.ndarray
     rate: int
 
@@ -95,7 +95,7 @@ def _languages(selection: Selection) -> tuple[Language, ...]:
     return tuple(sorted(found, key=lambda one: -(one.similarity or 0.0)))
 
 
-def _voices(selection: Selection) -> tuple[Voice, ...]:
+def _voices(selection: Selection) -> tuple[DonorSpeaker, ...]:
     """The nearest speakers: the mean over their clips that can be compared, longer ones the more."""
     candidates, similarity, hours = selection.candidates, selection.measured.clips, selection.hours
     is_known = candidates.speaker >= 0
@@ -113,7 +113,7 @@ def _voices(selection: Selection) -> tuple[Voice, ...]:
     whole, given = by_speaker(is_known, hours), by_speaker(taken, hours)
     nearest = [number for number in np.argsort(-means, kind="stable")[:MAX_VOICES].tolist() if weights[number] > 0]
     return tuple(
-        Voice(
+        DonorSpeaker(
             candidates.speakers[number],
             candidates.languages[language[number]],
             float(whole[number]),

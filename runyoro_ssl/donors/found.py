@@ -32,7 +32,7 @@ class Language:
 
 
 @dataclass(frozen=True)
-class Voice:
+class DonorSpeaker:
     """A speaker of the pools: the mean similarity of the clips, and what was taken."""
 
     name: str
@@ -64,7 +64,7 @@ class Donors:
     own_clips: float
     tells: bool
     languages: tuple[Language, ...]
-    voices: tuple[Voice, ...]
+    voices: tuple[DonorSpeaker, ...]
     hours_asked: float
     hours_there: float
     hours_chosen: float

@@ -16,6 +16,8 @@ from runyoro_ssl.errors import DonorsError
 
 BLOCK_CLIPS = 1 << 12
 """Of a pool, that are compared at a time with all of the target: five hours, about."""
+MIN_OVERLAP = 0.7
+"""Of the shorter of two clips, that both have: a jingle in both is no leak."""
 
 
 def refuse_leaks(target: Pool, pools: Sequence[Pool], sampling_rate: int) -> None:
@@ -39,7 +41,7 @@ def refuse_leaks(target: Pool, pools: Sequence[Pool], sampling_rate: int) -> Non
                 for start in range(0, len(split), BLOCK_CLIPS):
                     block = split.select(range(start, min(start + BLOCK_CLIPS, len(split))))
                     here = list(_peaks(block, sampling_rate, lambda: bar.advance(task)))
-                    copies = find_copies([*landmarks, *here], len(landmarks))
+                    copies = find_copies([*landmarks, *here], len(landmarks), MIN_OVERLAP)
                     found += [(ids[start + at - len(landmarks)], known_ids[of]) for at, of in copies.items()]
             if found:
                 raise DonorsError(_refusal(pool, target, found, "sound the same"))

@@ -6,7 +6,7 @@ near as can be; and with its units in random order, clip by clip, how near sound
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +14,7 @@ import numpy as np
 from runyoro_ssl.dataset.read import Clips
 from runyoro_ssl.donors.hearing import Ear
 from runyoro_ssl.donors.pools import Candidates
-from runyoro_ssl.donors.similarity import MIN_PAIRS, Reference, collapse, pairs
+from runyoro_ssl.donors.similarity import MIN_PAIRS, TargetPairs, collapse, pairs
 from runyoro_ssl.errors import DonorsError
 from runyoro_ssl.evaluate.heard.clips import HeldOut
 
@@ -55,7 +55,7 @@ class Yardsticks:
 
 
 @dataclass(frozen=True)
-class Measured:
+class Similarities:
     """What was measured: of each language; of each clip, float32 (N,), NaN where it has too few units."""
 
     yardsticks: Yardsticks
@@ -65,7 +65,7 @@ class Measured:
 
 def measure(
     ear: Ear, target: HeldOut, candidates: Candidates, *, seed: int, on_clip: Callable[[int], object]
-) -> Measured:
+) -> Similarities:
     """Hear the target and all candidates, clip by clip; what stays in memory is counts and a number for each clip.
 
     Raises:
@@ -87,10 +87,10 @@ def measure(
             found[at] = reference.similarity(here, counts)
             tables[candidates.language[at], parts[row], here] += counts
             at += 1
-    return Measured(yardsticks, tuple(near(reference, table) for table in tables), found)
+    return Similarities(yardsticks, tuple(near(reference, table) for table in tables), found)
 
 
-def near(reference: Reference, parts: np.ndarray) -> Near:
+def near(reference: TargetPairs, parts: np.ndarray) -> Near:
     """A similarity of counts int64 (P, C), with the interval that leaving out one part after the other gives.
 
     A jackknife over groups (Efron, 1982): what is known of other speakers and recordings like these.
@@ -106,22 +106,22 @@ def near(reference: Reference, parts: np.ndarray) -> Near:
     return Near(similarity, float(similarity - spread), float(similarity + spread))
 
 
-def _reference(ear: Ear, target: HeldOut, seed: int, on_clip: Callable[[int], object]) -> Reference:
+def _reference(ear: Ear, target: HeldOut, seed: int, on_clip: Callable[[int], object]) -> TargetPairs:
     counts = np.zeros(ear.num_units**2, np.int64)
-    for _, units in _of_half(ear, target, True, on_clip):  # noqa: FBT003 - as `in_a` of the target
+    for _, units in _of_half(ear, target, on_clip, in_a=True):
         counts += np.bincount(pairs(units, ear.num_units), minlength=len(counts))
     if counts.sum() < MIN_PAIRS:
         raise DonorsError(f"the target has {counts.sum()} pairs of units, {MIN_PAIRS} are needed: give more speech")
-    return Reference(counts, seed)
+    return TargetPairs(counts, seed)
 
 
 def _yardsticks(
-    ear: Ear, target: HeldOut, reference: Reference, seed: int, on_clip: Callable[[int], object]
+    ear: Ear, target: HeldOut, reference: TargetPairs, seed: int, on_clip: Callable[[int], object]
 ) -> Yardsticks:
     generator = np.random.default_rng(seed)
     own, shuffled = np.zeros((2, NUM_PARTS, ear.num_units**2), np.int64)
     of_clips, weights = [], []
-    for number, units in _of_half(ear, target, False, on_clip):  # noqa: FBT003 - as `in_a` of the target
+    for number, units in _of_half(ear, target, on_clip, in_a=False):
         part = int(target.groups[number]) % NUM_PARTS
         in_order = pairs(units, ear.num_units)
         np.add.at(own[part], in_order, 1)
@@ -138,7 +138,9 @@ def _yardsticks(
     return Yardsticks(near(reference, own), reference.similarity_of(shuffled.sum(0)), float(mean))
 
 
-def _of_half(ear: Ear, target: HeldOut, in_a: bool, on_clip: Callable[[int], object]):  # noqa: ANN202, FBT001
+def _of_half(
+    ear: Ear, target: HeldOut, on_clip: Callable[[int], object], *, in_a: bool
+) -> Iterator[tuple[int, np.ndarray]]:
     """(number, units) of the clips of a half."""
     chosen = np.flatnonzero(target.in_a == in_a).tolist()
     clips = [target.clips[number] for number in chosen]

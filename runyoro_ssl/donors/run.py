@@ -14,7 +14,7 @@ from runyoro_ssl.donors.describe import Selection, describe
 from runyoro_ssl.donors.found import Donors
 from runyoro_ssl.donors.hearing import open_ear
 from runyoro_ssl.donors.leaks import refuse_leaks
-from runyoro_ssl.donors.measure import Measured, measure
+from runyoro_ssl.donors.measure import Similarities, measure
 from runyoro_ssl.donors.pools import Candidates, Pool, gather, open_pools
 from runyoro_ssl.donors.request import DonorsRequest
 from runyoro_ssl.donors.write import check_output, refuse_overlap, write_dataset
@@ -82,7 +82,9 @@ def _layer(asked: int | None, network: Network) -> int:
     return layer
 
 
-def _measure(request: DonorsRequest, network: Network, layer: int, target: HeldOut, candidates: Candidates) -> Measured:
+def _measure(
+    request: DonorsRequest, network: Network, layer: int, target: HeldOut, candidates: Candidates
+) -> Similarities:
     rate = target.sampling_rate
     of_half = sum(clip.num_samples for clip, in_a in zip(target.clips, target.in_a, strict=True) if in_a)
     whole = target.seconds + (of_half + int(candidates.num_samples.sum())) / rate
@@ -110,7 +112,7 @@ def _hearing(seconds: float) -> Iterator:  # type: ignore[type-arg] # of a funct
         yield lambda more: bar.advance(task, more)
 
 
-def _choose(request: DonorsRequest, measured: Measured, candidates: Candidates, rate: int) -> np.ndarray:
+def _choose(request: DonorsRequest, measured: Similarities, candidates: Candidates, rate: int) -> np.ndarray:
     """Which candidates are taken: bool (N,)."""
     similarity = np.where(candidates.is_first(), measured.clips, np.nan)
     wanted = round(3600 * request.hours * rate)

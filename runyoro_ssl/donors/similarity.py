@@ -44,7 +44,7 @@ def shared(distribution: np.ndarray, cells: np.ndarray, counts: np.ndarray) -> f
 
 
 @dataclass(frozen=True)
-class Reference:
+class TargetPairs:
     """The pairs of the target that others are compared with: int64 (C,) counts of each. `seed`: of what is drawn."""
 
     counts: np.ndarray
@@ -68,7 +68,7 @@ class Reference:
 
     @cached_property
     def _distribution(self) -> np.ndarray:
-        return self.counts / self.counts.sum()
+        return np.asarray(self.counts / self.counts.sum())
 
     @cached_property
     def _expected(self) -> tuple[np.ndarray, np.ndarray]:

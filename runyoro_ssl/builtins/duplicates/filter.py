@@ -81,7 +81,7 @@ class DuplicateFilter:
         return reasons
 
 
-def find_copies(landmarks: Sequence[np.ndarray], num_earlier: int, min_overlap: float = 0.4) -> dict[int, int]:
+def find_copies(landmarks: Sequence[np.ndarray], num_earlier: int, min_overlap: float) -> dict[int, int]:
     """Find clips, from number `num_earlier` on, that share `min_overlap` of the shorter one with a clip before it.
 
     `landmarks`: the spectral peaks of each clip. Returns clip -> the one before that it shares most with.
