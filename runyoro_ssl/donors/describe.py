@@ -13,7 +13,7 @@ from runyoro_ssl.donors.pools import Candidates
 from runyoro_ssl.donors.request import DonorsRequest
 from runyoro_ssl.evaluate.heard.clips import HeldOut
 
-MAX_VOICES = 50
+MAX_SPEAKERS = 50
 """Speakers that are told of, the nearest."""
 
 
@@ -62,7 +62,7 @@ def describe(request: DonorsRequest, layer: int, heard: HeldOut, selection: Sele
         own_clips=sticks.own_clips,
         tells=sticks.tell,
         languages=languages,
-        voices=_voices(selection),
+        speakers=_speakers(selection),
         hours_asked=request.hours,
         hours_there=there,
         hours_chosen=taken,
@@ -95,7 +95,7 @@ def _languages(selection: Selection) -> tuple[Language, ...]:
     return tuple(sorted(found, key=lambda one: -(one.similarity or 0.0)))
 
 
-def _voices(selection: Selection) -> tuple[DonorSpeaker, ...]:
+def _speakers(selection: Selection) -> tuple[DonorSpeaker, ...]:
     """The nearest speakers: the mean over their clips that can be compared, longer ones the more."""
     candidates, similarity, hours = selection.candidates, selection.measured.clips, selection.hours
     is_known = candidates.speaker >= 0
@@ -111,7 +111,7 @@ def _voices(selection: Selection) -> tuple[DonorSpeaker, ...]:
     language = np.zeros(size, np.int64)
     language[candidates.speaker[told]] = candidates.language[told]
     whole, given = by_speaker(is_known, hours), by_speaker(taken, hours)
-    nearest = [number for number in np.argsort(-means, kind="stable")[:MAX_VOICES].tolist() if weights[number] > 0]
+    nearest = [number for number in np.argsort(-means, kind="stable")[:MAX_SPEAKERS].tolist() if weights[number] > 0]
     return tuple(
         DonorSpeaker(
             candidates.speakers[number],

@@ -64,7 +64,7 @@ class Donors:
     own_clips: float
     tells: bool
     languages: tuple[Language, ...]
-    voices: tuple[DonorSpeaker, ...]
+    speakers: tuple[DonorSpeaker, ...]
     hours_asked: float
     hours_there: float
     hours_chosen: float

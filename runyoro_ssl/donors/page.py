@@ -22,7 +22,7 @@ def write_donors_page(path: Path, found: Donors, similarity: np.ndarray, chosen:
     """Write the page; the same arguments give the same bytes. `similarity` float (N,), `chosen` bool (N,): of clips."""
     taken: dict[str | None, float] = {one.name: 3600 * one.hours_chosen for one in found.languages if one.hours_chosen}
     voices: dict[str | None, float] = {}
-    for voice in found.voices:
+    for voice in found.speakers:
         if voice.hours_chosen:
             voices[f"{voice.name} ({voice.language})"] = 3600 * voice.hours_chosen
     page = render_page(
@@ -49,7 +49,7 @@ def write_donors_page(path: Path, found: Donors, similarity: np.ndarray, chosen:
         voices=named_bars(dict(sorted(voices.items(), key=lambda one: -one[1]))),
         speakers=[
             (one.name, one.language, amount_of_time(3600 * one.hours), figure(one.similarity), _hours(one.hours_chosen))
-            for one in found.voices
+            for one in found.speakers
         ],
     )
     path.write_text(page, encoding="utf-8", newline="\n")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
@@ -46,7 +47,7 @@ def find(place: Path, tiny_model: Path) -> Callable[..., Donors]:
             "target": place / "target",
             "pool": [place / "ruby", place / "opal"],
             "hours": 0.02,
-            "max_speaker_share": 0.25,
+            "max_speaker_share": 0.2,
             "num_units": 20,
             "model_name_or_path": tiny_model,
             "profile": "cpu-smoke",
@@ -94,7 +95,7 @@ def test_no_speaker_is_in_both_splits(taken: Donors) -> None:
         seconds[one["language"], one["speaker"]] += one["num_samples"] / 16_000
         sides[one["split"]].add(one["speaker"])
     assert not sides[TRAIN] & sides[VALIDATION]
-    assert max(seconds.values()) <= 0.25 * 72
+    assert max(seconds.values()) <= 0.2 * 72
     assert 72 <= sum(seconds.values()) < 72 + 5
 
 
@@ -107,7 +108,7 @@ def test_the_nearest_clips_are_taken(taken: Donors) -> None:
     last = min(line["similarity"] for line in lines if line["chosen"])
     nearer = [line for line in lines if not line["chosen"] and line["similarity"] > last]
     assert nearer
-    assert all(given[line["pool"], line["speaker"]] + line["seconds"] > 18 for line in nearer)
+    assert all(given[line["pool"], line["speaker"]] + line["seconds"] > 14.4 for line in nearer)
     assert sum(line["chosen"] for line in lines) == taken.clips_chosen
 
 
@@ -210,9 +211,9 @@ def test_only_its_own_folder_is_replaced(find: Callable[..., Donors], place: Pat
     (tmp_path / "notes" / "thesis.txt").write_text("years of work")
     with pytest.raises(ConfigError, match="is not a prepared dataset"):
         find(tmp_path / "notes", overwrite=True)
-    mine = prepared([json.loads(line) for line in (place / "opal.jsonl").open()], tmp_path / "mine", build(tmp_path))
+    shutil.copytree(place / "opal", tmp_path / "mine")
     with pytest.raises(ConfigError, match="did not write"):
-        find(mine, overwrite=True)
+        find(tmp_path / "mine", overwrite=True)
     find(tmp_path / "set")
     with pytest.raises(ConfigError, match="--overwrite"):
         find(tmp_path / "set")
@@ -222,17 +223,12 @@ def test_only_its_own_folder_is_replaced(find: Callable[..., Donors], place: Pat
     assert not list(tmp_path.glob("set.shards"))
 
 
-def build(folder: Path) -> Path:
-    """A tiny model."""
-    return build_tiny_model(folder / "model")
-
-
 def test_languages_and_pools_without_a_name(
     find: Callable[..., Donors], tiny_model: Path, place: Path, tmp_path: Path
 ) -> None:
     """A pool whose manifest names none is counted as of its folder; speakers without a name are bound by recording."""
     rows = [json.loads(line) for line in (place / "opal.jsonl").read_text().splitlines()]
-    bare = prepared([row(Path(one["audio_filepath"])) for one in rows], tmp_path / "bare", tiny_model)
+    bare = prepared([row(Path(one["audio_filepath"])) for one in rows[::2]], tmp_path / "bare", tiny_model)
     found = find(tmp_path / "set", pool=bare, max_speaker_share=0.05)
     assert [one.name for one in found.languages] == ["of bare, language not named"]
     assert found.speakers == ()
@@ -313,8 +309,6 @@ def test_a_folder_that_is_in_use(find: Callable[..., Donors], tmp_path: Path) ->
 
 def test_clips_jsonl_is_needed(find: Callable[..., Donors], place: Path, tmp_path: Path) -> None:
     """It says whose the clips are, and under which licence."""
-    import shutil
-
     shutil.copytree(place / "ruby", tmp_path / "ruby")
     (tmp_path / "ruby" / "clips.jsonl").unlink()
     with pytest.raises(RunyoroError, match=r"clips\.jsonl: cannot be read"):
