@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from runyoro_ssl.commands.closing import close, command
 from runyoro_ssl.commands.foreign import with_folder
@@ -38,7 +38,7 @@ def donors(**given: Any) -> Donors:
         raise DonorsError("no pool is given: --pool DATASET, once for each dataset to choose from")
     config = resolve("donors", given)
     from runyoro_ssl.dataset.read import read_fingerprint
-    from runyoro_ssl.donors.request import DonorsRequest
+    from runyoro_ssl.donors.request import LOG_MEL, DonorsRequest
     from runyoro_ssl.donors.run import find_donors
     from runyoro_ssl.donors.write import check_output
     from runyoro_ssl.model.listener import to_listen
@@ -50,16 +50,18 @@ def donors(**given: Any) -> Donors:
         read_fingerprint(dataset)  # before a model is fetched
     check_device(config.hardware.device)
     name = config.model.model_name_or_path
-    config = with_folder(config)
+    layer = _layer(options.layer)
+    config = config if layer == LOG_MEL else with_folder(config)
     request = DonorsRequest(
         target=options.target,
         pools=options.pool,
         hours=options.hours,
         output_dir=options.output_dir,
-        base=base_folder(config.model, "config", "extractor", "weights"),
+        base=name if layer == LOG_MEL else base_folder(config.model, "config", "extractor", "weights"),
         base_name=name,
+        revision=config.model.revision,
         hardware=to_listen(config.hardware),
-        layer=options.layer,
+        layer=layer,
         num_units=options.num_units,
         max_speaker_share=options.max_speaker_share,
         max_target_minutes=options.max_target_minutes,
@@ -71,12 +73,25 @@ def donors(**given: Any) -> Donors:
     return find_donors(request)
 
 
+def _layer(asked: str | None) -> int | Literal["log-mel"] | None:
+    """Of a word."""
+    from runyoro_ssl.donors.request import LOG_MEL
+
+    if asked is None:
+        return None
+    if asked == LOG_MEL:
+        return LOG_MEL
+    if not asked.isdecimal():
+        raise DonorsError(f'--layer is "{asked}": give the number of a layer, or {LOG_MEL}')
+    return int(asked)
+
+
 def show(found: Donors, given: Mapping[str, Any]) -> None:
     """Print how near the pools are, what is doubtful, what was made, and what comes next."""
     from runyoro_ssl.dataset.layout import PAGE
     from runyoro_ssl.donors.page import DONORS_PAGE
 
-    title = f"Near {found.target}: {found.minutes_heard:.1f} min heard by layer {found.layer}, {found.num_units} units"
+    title = f"Near {found.target}: {found.minutes_heard:.1f} min heard, {found.heard_as}, {found.num_units} units"
     print_table(title, COLUMNS, rows(found))
     for warning in found.warnings:
         get_logger().warning("donors", note=warning)

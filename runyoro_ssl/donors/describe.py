@@ -10,7 +10,7 @@ import numpy as np
 from runyoro_ssl.donors.found import Donors, DonorSpeaker, Language, reading_of, tell
 from runyoro_ssl.donors.measure import Similarities
 from runyoro_ssl.donors.pools import Candidates
-from runyoro_ssl.donors.request import DonorsRequest
+from runyoro_ssl.donors.request import LOG_MEL, DonorsRequest
 from runyoro_ssl.evaluate.heard.clips import HeldOut
 
 MAX_SPEAKERS = 50
@@ -32,15 +32,17 @@ class Selection:
         return np.asarray(self.candidates.num_samples / self.rate / 3600)
 
 
-def describe(request: DonorsRequest, layer: int, heard: HeldOut, selection: Selection) -> Donors:
-    """Say what was found. `heard` are the clips of the target."""
+def describe(request: DonorsRequest, heard_as: str, heard: HeldOut, selection: Selection) -> Donors:
+    """Say what was found. `heard` are the clips of the target, `heard_as` a layer of the model, or spectra."""
     hours, sticks = selection.hours, selection.measured.yardsticks
-    languages = _languages(selection)
+    by_model = request.layer != LOG_MEL
+    languages = _languages(selection, by_model=by_model)
     there = float(hours[selection.candidates.is_first()].sum())
     taken = float(hours[selection.chosen].sum())
     warnings = tell(
         languages,
         tells=sticks.tell,
+        by_model=by_model,
         own=sticks.own.similarity,
         shuffled=sticks.shuffled,
         minutes_heard=heard.seconds / 60,
@@ -51,7 +53,7 @@ def describe(request: DonorsRequest, layer: int, heard: HeldOut, selection: Sele
         output_dir=request.output_dir,
         target=request.target.resolve().name,
         base=request.base_name,
-        layer=layer,
+        heard_as=heard_as,
         num_units=request.num_units,
         minutes_heard=heard.seconds / 60,
         halves=heard.kind,
@@ -72,7 +74,7 @@ def describe(request: DonorsRequest, layer: int, heard: HeldOut, selection: Sele
     )
 
 
-def _languages(selection: Selection) -> tuple[Language, ...]:
+def _languages(selection: Selection, *, by_model: bool) -> tuple[Language, ...]:
     """The languages of the pools, the nearest first."""
     candidates, measured = selection.candidates, selection.measured
     found = []
@@ -88,7 +90,7 @@ def _languages(selection: Selection) -> tuple[Language, ...]:
             low=near.low,
             high=near.high,
             nearness=nearness,
-            reading=reading_of(nearness),
+            reading=reading_of(nearness) if by_model else "not known",
             hours_chosen=float(selection.hours[here & selection.chosen].sum()),
         )
         found.append(language)

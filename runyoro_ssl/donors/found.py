@@ -53,7 +53,7 @@ class Donors:
     output_dir: Path
     target: str
     base: str
-    layer: int
+    heard_as: str
     num_units: int
     minutes_heard: float
     halves: str
@@ -86,6 +86,7 @@ def tell(
     languages: Sequence[Language],
     *,
     tells: bool,
+    by_model: bool,
     own: float,
     shuffled: float,
     minutes_heard: float,
@@ -94,11 +95,16 @@ def tell(
 ) -> Iterator[str]:
     """What is doubtful, in sentences. `hours`: asked for, there, taken."""
     asked, there, taken = hours
-    known = [one for one in languages if one.nearness is not None]
+    known = [one for one in languages if one.reading != "not known"]
     if not tells:
         yield (
             f"with this base the target's other half ({own:.2f}) is hardly nearer than its own units in random order "
             f"({shuffled:.2f}): how near others are cannot be told; take a base that was trained, or hear more"
+        )
+    elif not by_model:
+        yield (
+            "spectra put the pools in order, by voices and microphones, too; how near is near enough, they do not say: "
+            "leave --layer out for that"
         )
     elif known and all(one.reading == "far" for one in known):
         best = max(known, key=lambda one: one.nearness or 0.0)

@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
@@ -17,8 +18,9 @@ from runyoro_ssl.dataset.read import Clips
 from runyoro_ssl.disk.durable import replacing
 from runyoro_ssl.donors.similarity import collapse
 from runyoro_ssl.errors import DonorsError
+from runyoro_ssl.evaluate.grid import GRID
 from runyoro_ssl.evaluate.heard.clips import HeldOut
-from runyoro_ssl.evaluate.heard.subjects import Network
+from runyoro_ssl.evaluate.heard.subjects import MEL_BANDS, LogMel, Network
 from runyoro_ssl.evaluate.measures.units import FITTED_ON, MIN_FRAMES_A_UNIT, Sample, fit_units, nearest_units
 from runyoro_ssl.model.allocator import give_back_freed
 
@@ -29,12 +31,68 @@ BLOCK_CLIPS = 64
 CENTRES = "centres.npy"
 
 
+class Hearing(Protocol):
+    """What gives features of a clip."""
+
+    @property
+    def key(self) -> str:
+        """What they depend on."""
+
+    def features(self, waveform: np.ndarray) -> np.ndarray:
+        """Of a clip, float32 (T,) in [-1, 1]: float32 (F, H)."""
+
+
 @dataclass(frozen=True)
-class Ear:
-    """A layer of a base model, and the units that it is heard in. `folder`: where units of clips are kept."""
+class LayerHearing:
+    """A layer of a base model."""
 
     network: Network
     layer: int
+
+    @property
+    def key(self) -> str:
+        """The model's, and the layer."""
+        return f"{self.network.key}-layer-{self.layer}"
+
+    def features(self, waveform: np.ndarray) -> np.ndarray:
+        """The hidden states of a clip.
+
+        Raises:
+            DonorsError: The model gives no numbers.
+        """
+        if self.network.listener.frames.count(len(waveform)) == 0:
+            return np.zeros((0, self.network.listener.hidden_size), np.float32)
+        states, _ = self.network.listener.hidden_states(self.network.prepare(waveform), [self.layer])
+        features: np.ndarray = states[self.layer].numpy()
+        if not np.isfinite(features).all():
+            raise DonorsError(
+                "the base model gives features that are no finite numbers: it is damaged; give another one"
+            )
+        return features
+
+
+@dataclass(frozen=True)
+class SpectralHearing:
+    """Log-mel spectra: no model."""
+
+    spectra: LogMel
+
+    @property
+    def key(self) -> str:
+        """The same for all."""
+        return self.spectra.key
+
+    def features(self, waveform: np.ndarray) -> np.ndarray:
+        """80 bands of each frame."""
+        too_short = len(waveform) < GRID.receptive
+        return np.zeros((0, MEL_BANDS), np.float32) if too_short else self.spectra.features(waveform)[0]
+
+
+@dataclass(frozen=True)
+class Ear:
+    """The units that clips are heard in. `folder`: where units of clips are kept."""
+
+    hearing: Hearing
     centres: np.ndarray
     folder: Path
 
@@ -61,7 +119,7 @@ class Ear:
             if found is None:
                 found = []
                 for row, (num_samples, _) in zip(block, of_block, strict=True):
-                    features = standardised(self.network, clips.waveform(row), self.layer)
+                    features = standardised(self.hearing, clips.waveform(row))
                     found.append(collapse(nearest_units(self.centres, features)).astype(np.uint16))
                     give_back_freed()
                     on_clip(num_samples)
@@ -88,8 +146,7 @@ class Ear:
 
 
 def open_ear(
-    network: Network,
-    layer: int,
+    hearing: Hearing,
     target: HeldOut,
     *,
     num_units: int,
@@ -104,15 +161,15 @@ def open_ear(
     """
     rows = [clip for clip, in_a in zip(target.clips, target.in_a, strict=True) if in_a]
     heard = [(clip.num_samples, clip.crc32) for clip in rows]
-    words = f"{network.key}\0{layer}\0{_digest(heard)}\0{num_units}\0{seed}\0{UNITS_VERSION}"
+    words = f"{hearing.key}\0{_digest(heard)}\0{num_units}\0{seed}\0{UNITS_VERSION}"
     folder = cache_dir / f"units-{hashlib.sha256(words.encode()).hexdigest()[:16]}"
     path = folder / CENTRES
     if (centres := _kept_centres(path, num_units)) is not None:
         on_clip(sum(num_samples for num_samples, _ in heard))
-        return Ear(network, layer, centres, folder)
+        return Ear(hearing, centres, folder)
     sample = Sample(FITTED_ON, np.random.default_rng(seed))
     for clip in rows:
-        sample.show(standardised(network, target.waveforms.waveform(clip.row), layer))
+        sample.show(standardised(hearing, target.waveforms.waveform(clip.row)))
         on_clip(clip.num_samples)
     if sample.num_shown < MIN_FRAMES_A_UNIT * num_units:
         raise DonorsError(
@@ -124,21 +181,14 @@ def open_ear(
     folder.mkdir(parents=True, exist_ok=True)
     with replacing(path) as temporary, temporary.open("wb") as file:
         np.save(file, centres)
-    return Ear(network, layer, centres, folder)
+    return Ear(hearing, centres, folder)
 
 
-def standardised(network: Network, waveform: np.ndarray, layer: int) -> np.ndarray:
-    """Features of a clip, float32 (T,) in [-1, 1]: float32 (F, H), mean 0 and deviation 1 over its frames.
-
-    Raises:
-        DonorsError: The model gives no numbers.
-    """
-    if network.listener.frames.count(len(waveform)) == 0:
-        return np.zeros((0, network.listener.hidden_size), np.float32)
-    states, _ = network.listener.hidden_states(network.prepare(waveform), [layer])
-    features = states[layer].numpy()
-    if not np.isfinite(features).all():
-        raise DonorsError("the base model gives features that are no finite numbers: it is damaged; give another one")
+def standardised(hearing: Hearing, waveform: np.ndarray) -> np.ndarray:
+    """Features of a clip, float32 (T,) in [-1, 1]: float32 (F, H), mean 0 and deviation 1 over its frames."""
+    features = hearing.features(waveform)
+    if len(features) == 0:
+        return features
     return np.asarray((features - features.mean(0)) / (features.std(0) + 1e-5), np.float32)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 
@@ -12,15 +13,15 @@ from runyoro_ssl.bars import progress
 from runyoro_ssl.donors.choice import choose
 from runyoro_ssl.donors.describe import Selection, describe
 from runyoro_ssl.donors.found import Donors
-from runyoro_ssl.donors.hearing import open_ear
+from runyoro_ssl.donors.hearing import Hearing, LayerHearing, SpectralHearing, open_ear
 from runyoro_ssl.donors.leaks import refuse_leaks
 from runyoro_ssl.donors.measure import Similarities, measure
 from runyoro_ssl.donors.pools import Candidates, Pool, gather, open_pools
-from runyoro_ssl.donors.request import DonorsRequest
+from runyoro_ssl.donors.request import LOG_MEL, DonorsRequest
 from runyoro_ssl.donors.write import check_output, refuse_overlap, write_dataset
 from runyoro_ssl.errors import DonorsError
 from runyoro_ssl.evaluate.heard.clips import HeldOut, choose_trained
-from runyoro_ssl.evaluate.heard.subjects import Network, open_network
+from runyoro_ssl.evaluate.heard.subjects import LogMel, open_network
 from runyoro_ssl.evaluate.judged import MIN_CLIP_SEC
 from runyoro_ssl.model.extractor import load_sampling_rate
 from runyoro_ssl.model.listener import without_upper_layers
@@ -40,20 +41,19 @@ def find_donors(request: DonorsRequest) -> Donors:
     """
     check_output(request.output_dir, overwrite=request.overwrite)
     refuse_overlap(request.output_dir, [request.target, *request.pools])
-    rate = load_sampling_rate(str(request.base))
+    rate = load_sampling_rate(str(request.base), request.revision)
     (target,) = open_pools([request.target], rate)
     pools = open_pools(request.pools, rate)
     heard = _choose_target(request, target, rate)
     candidates = gather(pools)
     store = Store.beside(request.output_dir.resolve())
     with store.locked("invoke donors") as lock:
-        network = open_network("base", request.base, request.hardware)
-        layer = _layer(request.layer, network)
+        hearing = _open_hearing(request, rate)
         refuse_leaks(target, pools, rate)
-        measured = _measure(request, network, layer, heard, candidates)
+        measured = _measure(request, hearing, heard, candidates)
         chosen = _choose(request, measured, candidates, rate)
         selection = Selection(candidates, measured, chosen, rate)
-        found = write_dataset(request, describe(request, layer, heard, selection), selection, store.finished)
+        found = write_dataset(request, describe(request, _name(hearing), heard, selection), selection, store.finished)
         lock.check()
         store.put_in_place()
         shutil.rmtree(store.replaced, ignore_errors=True)
@@ -72,19 +72,24 @@ def _choose_target(request: DonorsRequest, target: Pool, rate: int) -> HeldOut:
     return heard
 
 
-def _layer(asked: int | None, network: Network) -> int:
-    """The layer that is heard; those above it are taken out of the model."""
+def _open_hearing(request: DonorsRequest, rate: int) -> Hearing:
+    """The layer that is heard, without those above it; or spectra."""
+    if request.layer == LOG_MEL:
+        return SpectralHearing(LogMel(rate))
+    network = open_network("base", Path(request.base), request.hardware)
     last = network.listener.num_layers
-    if asked is not None and asked > last:
-        raise DonorsError(f"--layer {asked}: there are 0 (what the first is given) to {last}")
-    layer = round(MIDDLE * last) if asked is None else asked
+    layer = round(MIDDLE * last) if request.layer is None else request.layer
+    if layer > last:
+        raise DonorsError(f"--layer {layer}: there are 0 (what the first is given) to {last}, and {LOG_MEL}")
     without_upper_layers(network.listener, layer)
-    return layer
+    return LayerHearing(network, layer)
 
 
-def _measure(
-    request: DonorsRequest, network: Network, layer: int, target: HeldOut, candidates: Candidates
-) -> Similarities:
+def _name(hearing: Hearing) -> str:
+    return f"layer {hearing.layer}" if isinstance(hearing, LayerHearing) else LOG_MEL
+
+
+def _measure(request: DonorsRequest, hearing: Hearing, target: HeldOut, candidates: Candidates) -> Similarities:
     rate = target.sampling_rate
     of_half = sum(clip.num_samples for clip, in_a in zip(target.clips, target.in_a, strict=True) if in_a)
     whole = target.seconds + (of_half + int(candidates.num_samples.sum())) / rate
@@ -94,8 +99,7 @@ def _measure(
             advance(num_samples / rate)
 
         ear = open_ear(
-            network,
-            layer,
+            hearing,
             target,
             num_units=request.num_units,
             seed=request.seed,

@@ -173,7 +173,7 @@ def _fingerprint(request: DonorsRequest, found: Donors, pools: Sequence[Pool], d
         "pools_content_sha256": [one["content_sha256"] for one in theirs],
         "hours": request.hours,
         "base": found.base,
-        "layer": found.layer,
+        "heard_as": found.heard_as,
         "num_units": found.num_units,
         "max_speaker_share": request.max_speaker_share,
         "max_target_minutes": request.max_target_minutes,

@@ -1,4 +1,8 @@
-"""Real speech: which language is nearest, whatever is drawn. Units of a random model have no order, and tell sounds."""
+"""Real speech: which language is nearest, whatever is drawn.
+
+By spectra: a random model has no units of speech, and a trained one is not part of this repository. docs/donors.md has
+what one of 6.4 M parameters makes of the same.
+"""
 
 from __future__ import annotations
 
@@ -49,7 +53,7 @@ def place(bantu: Path, tiny_model: Path, tmp_path_factory: pytest.TempPathFactor
 def test_the_nearest_is_its_own_other_half(
     place: Path, tiny_model: Path, tmp_path: Path, target: str, seed: int
 ) -> None:
-    """Then the languages of its family, then synthetic speech, then music; and of its own most is taken."""
+    """Then the languages of its family, then what is none; and of its own most is taken."""
     found = donors(
         target=place / target,
         pool=place / "pool",
@@ -57,6 +61,7 @@ def test_the_nearest_is_its_own_other_half(
         max_speaker_share=1.0,
         num_units=50,
         seed=seed,
+        layer="log-mel",
         model_name_or_path=tiny_model,
         profile="cpu-smoke",
         cache_dir=place / "cache",
@@ -65,7 +70,9 @@ def test_the_nearest_is_its_own_other_half(
     order = [one.name for one in found.languages]
     assert order[0] == target
     assert set(order[1:3]) == {"lug", "kin", "swh"} - {target}
-    assert order[3:] == ["synthetic", "music"]
+    assert set(order[3:]) == {"synthetic", "music"}
     taken = {one.name: one.hours_chosen for one in found.languages}
     assert taken["synthetic"] == taken["music"] == 0
+    assert taken[target] == max(taken.values())
+    assert {one.reading for one in found.languages} == {"not known"}
     assert found.own > found.languages[1].similarity  # type: ignore[operator]  # it is known
