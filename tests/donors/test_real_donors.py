@@ -71,7 +71,7 @@ def test_the_nearest_is_its_own_other_half(
     assert order[0] == target
     assert set(order[1:3]) == {"lug", "kin", "swh"} - {target}
     assert set(order[3:]) == {"synthetic", "music"}
-    taken = {one.name: one.hours_chosen for one in found.languages}
+    taken = {one.name: one.hours_chosen / one.hours for one in found.languages}
     assert taken["synthetic"] == taken["music"] == 0
     assert taken[target] == max(taken.values())
     assert {one.reading for one in found.languages} == {"not known"}
