@@ -88,6 +88,8 @@ class DoctorOptions(Section):
     """Compute and learn on the device for some minutes, and say what is right, what is wrong and what is slow."""
     what_fits: bool = False
     """Say which XLS-R fits on which Mac or GPU, by the way it is trained, and how fast that may be."""
+    open_speech: bool = False
+    """Ask the hub whether open speech near Runyoro, for `donors`, is where it was, and under which licence."""
 
 
 class RunsOptions(Section):

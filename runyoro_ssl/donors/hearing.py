@@ -31,7 +31,7 @@ BLOCK_CLIPS = 64
 CENTRES = "centres.npy"
 
 
-class Hearing(Protocol):
+class FeatureSource(Protocol):
     """What gives features of a clip."""
 
     @property
@@ -43,7 +43,7 @@ class Hearing(Protocol):
 
 
 @dataclass(frozen=True)
-class LayerHearing:
+class LayerFeatures:
     """A layer of a base model."""
 
     network: Network
@@ -72,7 +72,7 @@ class LayerHearing:
 
 
 @dataclass(frozen=True)
-class SpectralHearing:
+class SpectralFeatures:
     """Log-mel spectra: no model."""
 
     spectra: LogMel
@@ -92,7 +92,7 @@ class SpectralHearing:
 class Ear:
     """The units that clips are heard in. `folder`: where units of clips are kept."""
 
-    hearing: Hearing
+    source: FeatureSource
     centres: np.ndarray
     folder: Path
 
@@ -119,7 +119,7 @@ class Ear:
             if found is None:
                 found = []
                 for row, (num_samples, _) in zip(block, of_block, strict=True):
-                    features = standardised(self.hearing, clips.waveform(row))
+                    features = standardised(self.source, clips.waveform(row))
                     found.append(collapse(nearest_units(self.centres, features)).astype(np.uint16))
                     give_back_freed()
                     on_clip(num_samples)
@@ -146,7 +146,7 @@ class Ear:
 
 
 def open_ear(
-    hearing: Hearing,
+    source: FeatureSource,
     target: HeldOut,
     *,
     num_units: int,
@@ -161,15 +161,15 @@ def open_ear(
     """
     rows = [clip for clip, in_a in zip(target.clips, target.in_a, strict=True) if in_a]
     heard = [(clip.num_samples, clip.crc32) for clip in rows]
-    words = f"{hearing.key}\0{_digest(heard)}\0{num_units}\0{seed}\0{UNITS_VERSION}"
+    words = f"{source.key}\0{_digest(heard)}\0{num_units}\0{seed}\0{UNITS_VERSION}"
     folder = cache_dir / f"units-{hashlib.sha256(words.encode()).hexdigest()[:16]}"
     path = folder / CENTRES
     if (centres := _kept_centres(path, num_units)) is not None:
         on_clip(sum(num_samples for num_samples, _ in heard))
-        return Ear(hearing, centres, folder)
+        return Ear(source, centres, folder)
     sample = Sample(FITTED_ON, np.random.default_rng(seed))
     for clip in rows:
-        sample.show(standardised(hearing, target.waveforms.waveform(clip.row)))
+        sample.show(standardised(source, target.waveforms.waveform(clip.row)))
         on_clip(clip.num_samples)
     if sample.num_shown < MIN_FRAMES_A_UNIT * num_units:
         raise DonorsError(
@@ -181,12 +181,12 @@ def open_ear(
     folder.mkdir(parents=True, exist_ok=True)
     with replacing(path) as temporary, temporary.open("wb") as file:
         np.save(file, centres)
-    return Ear(hearing, centres, folder)
+    return Ear(source, centres, folder)
 
 
-def standardised(hearing: Hearing, waveform: np.ndarray) -> np.ndarray:
+def standardised(source: FeatureSource, waveform: np.ndarray) -> np.ndarray:
     """Features of a clip, float32 (T,) in [-1, 1]: float32 (F, H), mean 0 and deviation 1 over its frames."""
-    features = hearing.features(waveform)
+    features = source.features(waveform)
     if len(features) == 0:
         return features
     return np.asarray((features - features.mean(0)) / (features.std(0) + 1e-5), np.float32)

@@ -13,7 +13,7 @@ from runyoro_ssl.bars import progress
 from runyoro_ssl.donors.choice import choose
 from runyoro_ssl.donors.describe import Selection, describe
 from runyoro_ssl.donors.found import Donors
-from runyoro_ssl.donors.hearing import Hearing, LayerHearing, SpectralHearing, open_ear
+from runyoro_ssl.donors.hearing import FeatureSource, LayerFeatures, SpectralFeatures, open_ear
 from runyoro_ssl.donors.leaks import refuse_leaks
 from runyoro_ssl.donors.measure import Similarities, measure
 from runyoro_ssl.donors.pools import Candidates, Pool, gather, open_pools
@@ -48,12 +48,12 @@ def find_donors(request: DonorsRequest) -> Donors:
     candidates = gather(pools)
     store = Store.beside(request.output_dir.resolve())
     with store.locked("invoke donors") as lock:
-        hearing = _open_hearing(request, rate)
+        source = _open_source(request, rate)
         refuse_leaks(target, pools, rate)
-        measured = _measure(request, hearing, heard, candidates)
+        measured = _measure(request, source, heard, candidates)
         chosen = _choose(request, measured, candidates, rate)
         selection = Selection(candidates, measured, chosen, rate)
-        found = write_dataset(request, describe(request, _name(hearing), heard, selection), selection, store.finished)
+        found = write_dataset(request, describe(request, _name(source), heard, selection), selection, store.finished)
         lock.check()
         store.put_in_place()
         shutil.rmtree(store.replaced, ignore_errors=True)
@@ -72,24 +72,24 @@ def _choose_target(request: DonorsRequest, target: Pool, rate: int) -> HeldOut:
     return heard
 
 
-def _open_hearing(request: DonorsRequest, rate: int) -> Hearing:
+def _open_source(request: DonorsRequest, rate: int) -> FeatureSource:
     """The layer that is heard, without those above it; or spectra."""
     if request.layer == LOG_MEL:
-        return SpectralHearing(LogMel(rate))
+        return SpectralFeatures(LogMel(rate))
     network = open_network("base", Path(request.base), request.hardware)
     last = network.listener.num_layers
     layer = round(MIDDLE * last) if request.layer is None else request.layer
     if layer > last:
         raise DonorsError(f"--layer {layer}: there are 0 (what the first is given) to {last}, and {LOG_MEL}")
     without_upper_layers(network.listener, layer)
-    return LayerHearing(network, layer)
+    return LayerFeatures(network, layer)
 
 
-def _name(hearing: Hearing) -> str:
-    return f"layer {hearing.layer}" if isinstance(hearing, LayerHearing) else LOG_MEL
+def _name(source: FeatureSource) -> str:
+    return f"layer {source.layer}" if isinstance(source, LayerFeatures) else LOG_MEL
 
 
-def _measure(request: DonorsRequest, hearing: Hearing, target: HeldOut, candidates: Candidates) -> Similarities:
+def _measure(request: DonorsRequest, source: FeatureSource, target: HeldOut, candidates: Candidates) -> Similarities:
     rate = target.sampling_rate
     of_half = sum(clip.num_samples for clip, in_a in zip(target.clips, target.in_a, strict=True) if in_a)
     whole = target.seconds + (of_half + int(candidates.num_samples.sum())) / rate
@@ -99,7 +99,7 @@ def _measure(request: DonorsRequest, hearing: Hearing, target: HeldOut, candidat
             advance(num_samples / rate)
 
         ear = open_ear(
-            hearing,
+            source,
             target,
             num_units=request.num_units,
             seed=request.seed,

@@ -61,8 +61,8 @@ FROZEN = {
         profile config set no-plugins
     """,
     "doctor": """
-        fetch check what-fits device precision size minutes json model-name-or-path revision adapters profile
-        config set
+        fetch check what-fits open-speech device precision size minutes json model-name-or-path revision adapters
+        profile config set
     """,
 }
 """Every option of every task, in the order of its help. Whoever adds one or takes one away says so here."""

@@ -11,7 +11,7 @@ import torch
 
 from conftest import PLAIN, build_tiny_model, transformers
 from runyoro_ssl.audio.decode import decode
-from runyoro_ssl.donors.hearing import LayerHearing, SpectralHearing, standardised
+from runyoro_ssl.donors.hearing import LayerFeatures, SpectralFeatures, standardised
 from runyoro_ssl.evaluate.heard.subjects import LogMel, open_network
 from runyoro_ssl.model.listener import without_upper_layers
 
@@ -35,11 +35,11 @@ def test_a_layer_does_not_need_those_above(corpus: Path, tmp_path: Path, overrid
     with torch.inference_mode():
         states = plain(heard.input_values, output_hidden_states=True).hidden_states[layer][0].numpy()
     expected = (states - states.mean(0)) / states.std(0)
-    np.testing.assert_allclose(standardised(LayerHearing(network, layer), wave), expected, atol=2e-3)
+    np.testing.assert_allclose(standardised(LayerFeatures(network, layer), wave), expected, atol=2e-3)
 
 
 def test_less_than_a_frame_has_none(tiny_model: Path) -> None:
     """No error: a pool may hold anything."""
-    hearing = LayerHearing(open_network("base", tiny_model, PLAIN), 1)
-    assert standardised(hearing, np.zeros(300, np.float32)).shape == (0, 32)
-    assert standardised(SpectralHearing(LogMel(16_000)), np.zeros(300, np.float32)).shape == (0, 80)
+    source = LayerFeatures(open_network("base", tiny_model, PLAIN), 1)
+    assert standardised(source, np.zeros(300, np.float32)).shape == (0, 32)
+    assert standardised(SpectralFeatures(LogMel(16_000)), np.zeros(300, np.float32)).shape == (0, 80)

@@ -15,7 +15,7 @@ import soundfile as sf
 from runyoro_ssl import donors
 from runyoro_ssl.audio.synth import SAMPLE_RATE
 from runyoro_ssl.donors.found import Donors, Language, reading_of, tell
-from runyoro_ssl.donors.hearing import LayerHearing
+from runyoro_ssl.donors.hearing import LayerFeatures
 from runyoro_ssl.evaluate.heard.subjects import LogMel
 from support.pools import prepared, row
 
@@ -63,7 +63,7 @@ def place(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _perfect_ear(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever layer is asked for."""
     spectra = LogMel(SAMPLE_RATE)
-    monkeypatch.setattr(LayerHearing, "features", lambda _, waveform: spectra.features(waveform)[0])
+    monkeypatch.setattr(LayerFeatures, "features", lambda _, waveform: spectra.features(waveform)[0])
 
 
 @pytest.fixture(scope="module")
