@@ -123,14 +123,16 @@ def choose_clips(
     return replace(held_out, refused=refused, not_known=not_known, of_clips=len(long_enough))
 
 
-def choose_trained(dataset: Path, *, sampling_rate: int, max_seconds: float, seed: int = 0) -> HeldOut:
-    """Choose clips of the other split, that a model was trained on: to see whether it knows them by heart.
+def choose_trained(
+    dataset: Path, *, sampling_rate: int, max_seconds: float, seed: int = 0, of_clips: int = MANY_CLIPS
+) -> HeldOut:
+    """Choose clips of the other split, that is trained on, of `of_clips` that are spread evenly over it.
 
     Raises:
         DatasetError: It is none, or of another rate.
     """
     split = load_splits(dataset, sampling_rate=sampling_rate)[TRAIN]
-    some = split.select(range(0, len(split), -(-len(split) // MANY_CLIPS)))
+    some = split.select(range(0, len(split), -(-len(split) // of_clips)))
     waveforms = Clips(some)
     found = [clip for clip in _clips_of(some, waveforms) if clip.num_samples >= MIN_CLIP_SEC * sampling_rate]
     return _held_out(_spread(found, round(max_seconds * sampling_rate), seed), waveforms, sampling_rate)
