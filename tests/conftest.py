@@ -72,8 +72,8 @@ TINY: dict[str, Any] = {
 """XLS-R's architecture at toy size, with its dropouts."""
 
 
-LONG_FORM = 50
-"""Faults from which on a suite is the long one."""
+LONG_FORM, LONG_TIMEOUT_SEC = 50, 3 * 3600.0
+"""Faults from which on a suite is the long one, and how long one of its tests may take."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -83,11 +83,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what is marked `long`, unless the long form is asked for."""
+    """Leave out what is marked `long`, unless the long form is asked for; that is given hours for a test."""
     if config.getoption("--faults") < LONG_FORM:
         kept = [item for item in items if item.get_closest_marker("long") is None]
         config.hook.pytest_deselected(items=[item for item in items if item not in kept])
         items[:] = kept
+        return
+    for item in items:
+        if item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(LONG_TIMEOUT_SEC))
 
 
 class ClipsInMemory(list[np.ndarray]):
