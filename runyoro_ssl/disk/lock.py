@@ -11,19 +11,18 @@ lock, and whoever lost the name (file removed, or taken over while the machine s
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import itertools
 import os
 import stat
 import threading
 import time
-import uuid
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+from runyoro_ssl.disk.drafts import os_lock, sweep_drafts, write_draft
 from runyoro_ssl.disk.owner import Owner
 from runyoro_ssl.disk.whereabouts import belongs_to, free_place_beside, has_name, open_as_allowed, path_of, read_record
 from runyoro_ssl.errors import RunyoroError
@@ -36,8 +35,6 @@ PATIENCE = 2.5
 """Beats without a change after which an owner on another machine is taken for dead."""
 SETTLE_SEC = 1.0
 """Two machines may take over at the same moment: after this time, the one that was replaced notices."""
-NO_FLOCK = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EBADF}
-"""Errors of file systems without OS locks; NFS has none for a file that may only be read."""
 
 
 @dataclass(frozen=True)
@@ -81,28 +78,28 @@ class FolderLock:
         """
         if self._file is not None:
             return
-        folder = self.path.parent
-        owner, draft = Owner.here(), folder / f".{self.path.name}-{uuid.uuid4().hex}"
+        folder, owner = self.path.parent, Owner.here()
         try:
             self._made_folders = [path for path in (folder, *folder.parents) if not path.exists()]
             folder.mkdir(parents=True, exist_ok=True)
-            file = os.open(draft, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+            draft, file = write_draft(self.path, owner)
         except PermissionError as error:
             raise self._words.error(
                 f"{self._words.place}: nothing may be written there ({error.strerror}{belongs_to(folder)}); give "
                 "yourself the right to, or give another --output-dir"
             ) from None
         try:
-            os.write(file, owner.record(0))
-            os.fsync(file)
-            _flock(file)
             while not self._put_in_place(draft, file, owner):
                 pass
+        except FileNotFoundError:  # whoever has the lock sweeps
+            os.close(file)
+            raise self._taken() from None
         except BaseException:
             os.close(file)
             raise
         finally:
             draft.unlink(missing_ok=True)
+        sweep_drafts(self.path, owner)
         self._file, self._ended = file, threading.Event()
         self._beats = threading.Thread(target=self._beat, args=(owner, file, self._ended), daemon=True)
         self._beats.start()
@@ -173,7 +170,7 @@ class FolderLock:
         except FileNotFoundError:
             return self._create(draft, file)
         try:
-            locked = _flock(theirs)
+            locked = os_lock(theirs)
             if locked is False:
                 raise self._taken()
             if not has_name(theirs, self.path):
@@ -282,19 +279,6 @@ def is_held(path: Path) -> bool:
     except OSError:
         return False
     try:
-        return _flock(file, fcntl.LOCK_SH) is False
+        return os_lock(file, fcntl.LOCK_SH) is False
     finally:
         os.close(file)
-
-
-def _flock(file: int, kind: int = fcntl.LOCK_EX) -> bool | None:
-    """Take the OS lock, if it is free. None: this file system has no such locks."""
-    try:
-        fcntl.flock(file, kind | fcntl.LOCK_NB)
-    except (BlockingIOError, PermissionError):  # the latter on SMB
-        return False
-    except OSError as error:
-        if error.errno in NO_FLOCK:
-            return None
-        raise
-    return True

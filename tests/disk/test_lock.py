@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -18,7 +20,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from conftest import ROOT
-from runyoro_ssl.disk import lock
+from runyoro_ssl.disk import drafts, lock
 from runyoro_ssl.disk.lock import PATIENCE, FolderLock, Words
 from runyoro_ssl.disk.owner import Owner
 from runyoro_ssl.errors import ConfigError, TrainingError
@@ -150,6 +152,72 @@ def test_killed_run_blocks_nobody(tmp_path: Path, start: Callable[[], Peer]) -> 
     assert lines[0]["host"] == os.uname().nodename
 
 
+@pytest.mark.parametrize("content", ["a record", "of before a restart", "nothing"])
+def test_what_was_killed_while_it_entered_leaves_nothing(tmp_path: Path, content: str) -> None:
+    """Its draft goes with the next who enters, written or not. That of who is alive, and what is none, stay."""
+    here = Owner.here()
+    records = {
+        "a record": here.record(0),
+        "of before a restart": Owner(here.host, here.pid, here.since, "another boot").record(0),
+        "nothing": b"",
+    }
+    dead = draft(tmp_path, records[content])
+    elsewhere = draft(tmp_path, Owner("elsewhere", 1, here.since, "another boot").record(0))
+    foreign = draft(tmp_path, b"notes of mine")
+    os.mkfifo(tmp_path / f".{LOCK}-pipe")
+    (tmp_path / f".{LOCK}-link").symlink_to(dead)
+    with draft(tmp_path, here.record(0)).open("rb") as alive:
+        fcntl.flock(alive, fcntl.LOCK_EX)
+        with lock_run(tmp_path):
+            assert not dead.exists()
+            left = {path.name for path in tmp_path.iterdir()}
+            assert left == {LOCK, *(Path(path).name for path in (elsewhere, foreign, alive.name))} | {
+                f".{LOCK}-pipe",
+                f".{LOCK}-link",
+            }
+
+
+def draft(folder: Path, content: bytes) -> Path:
+    """A record under the name that it has before it becomes the lock."""
+    path = folder / f".{LOCK}-{uuid.uuid4().hex}"
+    path.write_bytes(content)
+    return path
+
+
+def test_a_draft_that_is_swept_is_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever sweeps between its making and its OS lock, before that or while it is taken, costs nothing."""
+    real = drafts.os_lock
+    swept: list[Path] = []
+
+    def sweeping(file: int, *kind: int) -> bool | None:
+        if len(swept) < 2:
+            [path] = tmp_path.glob(f".{LOCK}-*")
+            path.unlink()
+            swept.append(path)
+            return real(file, *kind) if len(swept) == 1 else False
+        return real(file, *kind)
+
+    monkeypatch.setattr(drafts, "os_lock", sweeping)
+    with lock_run(tmp_path) as held:
+        assert held.is_held()
+        assert len(swept) == 2
+        assert [path.name for path in tmp_path.iterdir()] == [LOCK]
+
+
+def test_one_whose_draft_was_swept_later_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a share without OS locks: only who has the folder sweeps."""
+
+    def swept(self: FolderLock, draft: Path, file: int, owner: Owner) -> bool:
+        draft.unlink()
+        return put_in_place(self, draft, file, owner)
+
+    put_in_place = FolderLock._put_in_place
+    monkeypatch.setattr(FolderLock, "_put_in_place", swept)
+    with pytest.raises(TrainingError, match="is already writing here"):
+        lock_run(tmp_path).acquire()
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_stopped_process_still_holds(tmp_path: Path, start: Callable[[], Peer]) -> None:
     """Ctrl-Z is not the end of a run."""
     process = start()
@@ -278,7 +346,8 @@ def test_of_two_machines_without_common_locks_one_wins(
     def no_links(*_args: Any) -> None:
         raise PermissionError
 
-    monkeypatch.setattr(lock, "_flock", lambda _file: None)
+    for module in (lock, drafts):
+        monkeypatch.setattr(module, "os_lock", lambda _file: None)
     if not links:
         monkeypatch.setattr(os, "link", no_links)
     for name in ("replace", "rename"):
@@ -345,7 +414,8 @@ def test_run_that_was_replaced_learns_by_whom_and_disturbs_nothing(
     assert sleeper._beats is not None
     sleeper._ended.set()
     sleeper._beats.join()
-    monkeypatch.setattr(lock, "_flock", lambda _file: None)
+    for module in (lock, drafts):
+        monkeypatch.setattr(module, "os_lock", lambda _file: None)
     monkeypatch.setattr(Owner, "here", lambda: Owner("elsewhere", 7, "noon", "other"))
     other.acquire()
     assert sleeper._file is not None

@@ -65,9 +65,10 @@ def test_killed_at_any_moment(train_config: Callable[..., Config], tmp_path: Pat
 def test_default_settings_lose_little(train_config: Callable[..., Config], tmp_path: Path, num_kills: int) -> None:
     """Where no flag says how often to save: a twentieth of the run's time, or 3 seconds, and one to write it.
 
-    No run here is so long that 15 minutes are less. `--faults 50`: one long enough that the seconds matter little.
+    No run here is so long that 15 minutes are less. `--faults 50`: one long enough that the seconds matter little; as
+    many kills are enough.
     """
-    steps, kills = (120, min(1, num_kills)) if num_kills < 50 else (1200, num_kills)
+    steps, kills = (120, min(1, num_kills)) if num_kills < 50 else (1200, 50)
     settings = (f"train.max_steps={steps}", "train.eval_steps=1000", "hardware.update_seconds=6")
     calm, run = (Trainer(_save_by_time(train_config(name, *settings)), tmp_path / f"{name}.log") for name in "ab")
     whole_sec = calm.time_whole()
