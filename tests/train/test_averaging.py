@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from runyoro_ssl.config import Config
 from runyoro_ssl.errors import CheckpointError, ConfigError
@@ -203,3 +204,29 @@ def test_decay_out_of_range_is_a_line(value: str) -> None:
     with pytest.raises(ConfigError, match=rf'train.ema_decay is "{value}"') as refused:
         load_config(settings=[f"train.ema_decay={value}"])
     assert "\n" not in str(refused.value)
+
+
+def test_update_asks_the_device_nothing() -> None:
+    """Copies once, then interpolates, all weights in one call: nothing is read, so that nothing is waited for."""
+    asked: list[str] = []
+
+    class Noting(TorchDispatchMode):
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            asked.append(func.overloadpacket.__name__)
+            return func(*args, **(kwargs or {}))
+
+    average = MovingAverage(torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Linear(2, 2)), 0.9)
+    with Noting():
+        average.update()
+        average.update()
+    assert [name for name in asked if name != "detach"] == ["_foreach_copy_", "_foreach_lerp_"]
+
+
+def test_doctor_counts_it(run_task: Callable[[str], tuple[int, str, str]], tiny_model: Path) -> None:
+    """A row of its own, where there is one."""
+    command = f"doctor --profile cpu-smoke --model-name-or-path {tiny_model}"
+    _, without, _ = run_task(command)
+    status, out, err = run_task(f"{command} --set train.ema_decay=0.999")
+    assert status == 0, err
+    assert "moving average" in out
+    assert "moving average" not in without

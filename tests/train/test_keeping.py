@@ -15,6 +15,7 @@ import torch
 from structlog.testing import capture_logs
 
 from conftest import transformers
+from runyoro_ssl.commands import smoke
 from runyoro_ssl.commands.train import show
 from runyoro_ssl.config import Config, ModelConfig
 from runyoro_ssl.errors import ConfigError
@@ -24,6 +25,7 @@ from runyoro_ssl.evaluate.heldout import validate
 from runyoro_ssl.evaluate.measures.fit import ClipFit
 from runyoro_ssl.model.listener import load_listener
 from runyoro_ssl.publish.card import write_model_card
+from runyoro_ssl.publish.report.final import final_of
 from runyoro_ssl.publish.report.write import write_report
 from runyoro_ssl.resolve import load_config
 from runyoro_ssl.train import keeping
@@ -279,3 +281,44 @@ def test_what_is_compared_is_said_and_has_room(train_config: MakeConfig) -> None
     (need,) = (one for one in space.needs() if one.what == "models compared with it")
     assert need.num_bytes == 2 * space.weights
     assert CheckpointSpace.of(build(train_config("other"))).compared == 0
+
+
+@pytest.mark.parametrize("found", [{}, {"final_model": 3}, {"final_model": {"name": "x", "candidates": [{}]}}])
+def test_page_does_without_what_is_damaged(found: dict[str, Any]) -> None:
+    """As if nothing had been compared."""
+    assert final_of(found) is None
+
+
+@pytest.mark.long
+def test_run_whose_last_steps_harm_keeps_a_mixture(tmp_path: Path) -> None:
+    """A base that has learned, and a few steps at a huge rate that stays: what little of them is taken is better."""
+    config = smoke.smoke_config(tmp_path, 0, synthetic=True)
+    smoke._synthesise(tmp_path / "recordings", 0)
+    smoke._manifest(config, tmp_path / "recordings")
+    smoke._build_model(tmp_path / "tiny-model", 0)
+    smoke._prepare(config)
+    first, learned = smoke._train(config)
+    assert learned["eval/contrastive_loss"] < first["eval/contrastive_loss"] - 0.1
+    harm = {"max_steps": 6, "save_steps": 2, "eval_steps": 2, "learning_rate": 0.01, "warmup_steps": 0}
+    harm |= {"constant_after_warmup": True, "ema_decay": 0.5, "average_last": 2, "interpolate": [0.1, 0.5]}
+    harmed = load_config(
+        base=config.model_dump(exclude={"plugins"}),
+        settings={
+            "model.model_name_or_path": str(tmp_path / "run"),
+            "train.output_dir": str(tmp_path / "harmed"),
+            "health.enabled": False,
+            **{f"train.{name}": value for name, value in harm.items()},
+        },
+    )
+    result = run(harmed)
+    found = saved(tmp_path / "harmed")["final_model"]
+    loss = {one["name"]: one["values"]["fit.contrastive_loss"] for one in found["candidates"]}
+    assert found["kind"] == "interpolation"
+    assert min(loss, key=lambda name: loss[name]) == found["name"] == result.final_model
+    assert result.best["eval/contrastive_loss"] < result.last["eval/contrastive_loss"] - 0.05
+    model = harmed.model.model_copy(update={"model_name_or_path": str(result.output_dir)})
+    train = harmed.train.model_copy(update={"output_dir": tmp_path / "heard"})
+    again = build(harmed.model_copy(update={"model": model, "train": train}))
+    expected = validate(again.accelerator, again.model, again.eval_batches, again.eval_plan)
+    assert expected is not None
+    assert result.best["eval/contrastive_loss"] == pytest.approx(expected["eval/contrastive_loss"], abs=1e-3)
