@@ -263,7 +263,7 @@ def test_several_processes_choose_once(train_config: MakeConfig, way: str) -> No
         (["train.average_last=5"], "train.average_last is 5, and --save-total-limit 3 keeps fewer checkpoints; raise"),
         (["train.interpolate=[2]"], r'train.interpolate.0 is "2": input should be less than 1'),
         (["train.interpolate=[0]"], "input should be greater than 0"),
-        (["train.interpolate=0.5"], r"a list is needed: --set 'train.interpolate=\["),
+        (["train.interpolate=0.5"], r"a list is needed: --set 'train.interpolate=\[0.5\]'"),
     ],
 )
 def test_nonsense_is_a_line(settings: list[str], said: str) -> None:
