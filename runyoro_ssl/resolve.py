@@ -229,7 +229,7 @@ def _explain(item: Mapping[str, Any]) -> str:
     message = in_plain_words(item)
     if item["type"] == "tuple_type":
         given = item["input"]
-        parts = re.findall(r"[^][,\s\"']+", given) if isinstance(given, str) else [given]
+        parts = [given] if isinstance(given, int | float) else re.findall(r"[^][,\s\"']+", str(given))
         message = f"a list is needed: --set '{name}={json.dumps(parts)}'"
     if item["type"] == "value_error":
         return f"{name}: {message}" if name else message  # of two settings, it names both
