@@ -232,7 +232,8 @@ def _explain(item: Mapping[str, Any]) -> str:
         return f'no setting "{name}"{hint}; there are: {", ".join(known)}'
     message = in_plain_words(item)
     if item["type"] == "tuple_type":
-        parts = re.findall(r"[^][,\s\"']+", str(item["input"]))
+        given = item["input"]
+        parts = [given] if isinstance(given, int | float) else re.findall(r"[^][,\s\"']+", str(given))
         message = f"a list is needed: --set '{name}={json.dumps(parts)}'"
     if item["type"] == "value_error":
         return f"{name}: {message}" if name else message  # of two settings, it names both

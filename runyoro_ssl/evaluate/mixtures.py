@@ -32,7 +32,7 @@ def mixed(parts: Sequence[tuple[Path, float]], *, inside: Path | None = None) ->
     Raises:
         EvaluationError: They have other weights, or other shapes.
     """
-    with TemporaryDirectory(prefix=f"{TEMPORARY}mixture-", dir=inside) as folder:
+    with TemporaryDirectory(prefix=f"{TEMPORARY}runyoro-mixture-", dir=inside) as folder:
         write_mixture(parts, Path(folder))
         yield Path(folder)
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -42,13 +43,14 @@ def save_final_model(run: TrainingRun, is_stopped: Callable[[], bool] = lambda: 
     Raises:
         TrainingError: The disk is full, or cannot be written; the checkpoints are as they were.
     """
-    chosen = _choose(run)
+    output_dir, chosen = run.config.train.output_dir, _choose(run)
     result = _result(run, chosen)
-    _write(run, chosen, result, checkpoint=chosen)
-    log.info("final_model", path=str(run.config.train.output_dir), from_checkpoint=chosen.name)
+    with _explained(output_dir, chosen):
+        _write(output_dir, result, model=chosen)
+    log.info("final_model", path=str(output_dir), from_checkpoint=chosen.name)
     if not num_compared(run.config.train):
         return chosen.name
-    with kept_model(run, chosen, is_stopped) as kept:
+    with kept_model(run, chosen, is_stopped) as kept, _explained(output_dir, chosen):
         if kept is None:
             return chosen.name
         result["final_model"] = {
@@ -57,11 +59,11 @@ def save_final_model(run: TrainingRun, is_stopped: Callable[[], bool] = lambda: 
             "why": kept.why,
             "candidates": [asdict(one) for one in kept.candidates],
         }
-        is_other = kept.folder != chosen
-        if is_other:
+        if kept.folder == chosen:  # it is there
+            _write(output_dir, result)
+        else:
             run.watch.validations["best"] = {**kept.numbers}
-            result["validations"] = _in_json(run.watch.validations)
-        _write(run, kept.folder if is_other else None, result, checkpoint=chosen)
+            _write(output_dir, {**result, "validations": _in_json(run.watch.validations)}, model=kept.folder)
     log.info("final_model_chosen", name=kept.option.name, of=len(kept.candidates), because=kept.why)
     return kept.option.name
 
@@ -86,13 +88,19 @@ def _result(run: TrainingRun, chosen: Path) -> dict[str, Any]:
     }
 
 
-def _write(run: TrainingRun, folder: Path | None, result: Mapping[str, Any], *, checkpoint: Path) -> None:
-    """Write result.json, and the model of a folder, if it is another one than is there."""
-    output_dir = run.config.train.output_dir
+def _write(output_dir: Path, result: Mapping[str, Any], *, model: Path | None = None) -> None:
+    """Write result.json; and the model that lies in a folder, if it is not there."""
+    replace_file(output_dir / RESULT_FILE, json.dumps(redact(result), indent=2) + "\n")
+    if model is not None:
+        for name in FILES:
+            copy_file(model / name, output_dir / name)
+
+
+@contextmanager
+def _explained(output_dir: Path, checkpoint: Path) -> Iterator[None]:
+    """Say of a disk that is full, or fails, what holds the model."""
     try:
-        replace_file(output_dir / RESULT_FILE, json.dumps(redact(result), indent=2) + "\n")
-        for name in FILES if folder else ():
-            copy_file(Path(folder or "") / name, output_dir / name)
+        yield
     except OSError as error:
         raise TrainingError(
             f"{output_dir}: the final model could not be written ({error}); {checkpoint} holds it: make room, then "

@@ -80,7 +80,7 @@ def kept_model(run: TrainingRun, plain: Path, is_stopped: Callable[[], bool]) ->
     """Measure all that may be the final model beside a checkpoint, and hold the one to keep while the block lasts.
 
     A difference that is none for certain, or that another seed can make, keeps the checkpoint. None: nothing could be
-    compared, or `is_stopped` said so, and the log says why. The run's optimizer and average are empty from here on.
+    compared, or `is_stopped` said so, and the log says why. The run's model and optimizer are empty from here on.
     """
     _make_room(run)
     train, output_dir = run.config.train, run.config.train.output_dir
@@ -91,6 +91,7 @@ def kept_model(run: TrainingRun, plain: Path, is_stopped: Callable[[], bool]) ->
                 train.processed_dataset_path, sampling_rate=run.extractor.sampling_rate, max_seconds=ALL_SEC
             )
             means = [*_moving_average(run, stack), *_mean_of_last(output_dir, train.average_last)]
+            _let_go(run)
             number = 1 + len(means) + len(train.interpolate)
             task = bar.add_task("Choosing the final model", total=number * len(held_out.clips))
             comparison = FinalComparison(run, held_out, lambda: bar.advance(task), is_stopped)
@@ -185,6 +186,13 @@ def _make_room(run: TrainingRun) -> None:
         parameter.grad = None
     run.average = run.stepper.after_step = None
     give_back(run.accelerator.device.type)
+
+
+def _let_go(run: TrainingRun) -> None:
+    """Give back the weights that were trained: all that is heard from here on is read from the disk."""
+    if run.choice.way != "shards":
+        for parameter in run.model.parameters():
+            parameter.data = parameter.data.new_empty(0)
 
 
 def _moving_average(run: TrainingRun, stack: ExitStack) -> list[ModelChoice]:

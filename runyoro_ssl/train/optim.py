@@ -35,7 +35,7 @@ def build_optimizer(model: Any, config: TrainConfig, *, adapter_lr_scale: float 
     """Build AdamW: feature encoder, adapters, layers learn at rates of their own; vectors (biases, norms) do not decay.
 
     Each parameter group carries `lr_scale`, its share of the scheduled rate. By layer: Clark et al., 2020, ELECTRA,
-    arXiv 2003.10555, appendix A.
+    arXiv 2003.10555, appendix B.
     """
     freeze(model, config)
     groups: dict[tuple[float, float], list[torch.nn.Parameter]] = {}

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from runyoro_ssl.config import Config
 from runyoro_ssl.errors import CheckpointError, ConfigError
@@ -52,8 +53,12 @@ def check_against_reference(out: Path, steps: list[int], decay: float) -> None:
 
 @pytest.mark.parametrize(
     "way",
-    [(), ("adapter.kind=lora", "adapter.rank=4"), ("hardware.precision=bf16",), ("train.freeze_feature_encoder=true",)],
-    ids=["all", "lora", "bf16", "frozen"],
+    [
+        pytest.param((), id="all"),
+        pytest.param(("adapter.kind=lora", "adapter.rank=4"), id="lora"),
+        pytest.param(("hardware.precision=bf16",), id="bf16", marks=pytest.mark.long),
+        pytest.param(("train.freeze_feature_encoder=true",), id="frozen", marks=pytest.mark.long),
+    ],
 )
 def test_average_is_the_references(train_config: MakeConfig, way: tuple[str, ...]) -> None:
     """To rounding, of all that learns and nothing else; training is what it is without."""
@@ -68,10 +73,10 @@ def test_average_is_the_references(train_config: MakeConfig, way: tuple[str, ...
     assert read_averages(out / "checkpoint-4").keys() == learning
     of_space = sum(file.stat().st_size for file in (out / "checkpoint-4").glob("*.safetensors"))
     assert predicted == pytest.approx(of_space, abs=100 << 10)  # headers, and random states
-    without = train_config("without", *way, *EVERY)
-    run(without)
-    assert equal(weights(out), weights(without.train.output_dir))
-    assert not (without.train.output_dir / "checkpoint-4" / AVERAGES).exists()
+    if not way:
+        without = run(train_config("without", *EVERY)).output_dir
+        assert equal(weights(out), weights(without))
+        assert not (without / "checkpoint-4" / AVERAGES).exists()
 
 
 def test_resumed_average_is_the_same_to_the_bit(train_config: MakeConfig) -> None:
@@ -149,8 +154,10 @@ def test_first_update_is_the_weight_itself_and_late_ones_are_means() -> None:
 
 @pytest.mark.parametrize(
     ("was", "now", "starts_with"),
-    [((), (AVERAGED,), [3, 4]), ((AVERAGED,), ("train.ema_decay=0.9",), None)],
-    ids=["begun", "other"],
+    [
+        pytest.param((), (AVERAGED,), [3, 4], id="begun"),
+        pytest.param((AVERAGED,), ("train.ema_decay=0.9",), None, id="other", marks=pytest.mark.long),
+    ],
 )
 def test_average_may_begin_under_way(
     train_config: MakeConfig, was: tuple[str, ...], now: tuple[str, ...], starts_with: list[int] | None
@@ -203,3 +210,29 @@ def test_decay_out_of_range_is_a_line(value: str) -> None:
     with pytest.raises(ConfigError, match=rf'train.ema_decay is "{value}"') as refused:
         load_config(settings=[f"train.ema_decay={value}"])
     assert "\n" not in str(refused.value)
+
+
+def test_update_asks_the_device_nothing() -> None:
+    """Copies once, then interpolates, all weights in one call: nothing is read, so that nothing is waited for."""
+    asked: list[str] = []
+
+    class Noting(TorchDispatchMode):
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            asked.append(func.overloadpacket.__name__)
+            return func(*args, **(kwargs or {}))
+
+    average = MovingAverage(torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Linear(2, 2)), 0.9)
+    with Noting():
+        average.update()
+        average.update()
+    assert [name for name in asked if name != "detach"] == ["_foreach_copy_", "_foreach_lerp_"]
+
+
+def test_doctor_counts_it(run_task: Callable[[str], tuple[int, str, str]], tiny_model: Path) -> None:
+    """A row of its own, where there is one."""
+    command = f"doctor --profile cpu-smoke --model-name-or-path {tiny_model}"
+    _, without, _ = run_task(command)
+    status, out, err = run_task(f"{command} --set train.ema_decay=0.999")
+    assert status == 0, err
+    assert "moving average" in out
+    assert "moving average" not in without

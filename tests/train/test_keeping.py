@@ -15,6 +15,7 @@ import torch
 from structlog.testing import capture_logs
 
 from conftest import transformers
+from runyoro_ssl.commands import smoke
 from runyoro_ssl.commands.train import show
 from runyoro_ssl.config import Config, ModelConfig
 from runyoro_ssl.errors import ConfigError
@@ -24,6 +25,7 @@ from runyoro_ssl.evaluate.heldout import validate
 from runyoro_ssl.evaluate.measures.fit import ClipFit
 from runyoro_ssl.model.listener import load_listener
 from runyoro_ssl.publish.card import write_model_card
+from runyoro_ssl.publish.report.final import final_of
 from runyoro_ssl.publish.report.write import write_report
 from runyoro_ssl.resolve import load_config
 from runyoro_ssl.train import keeping
@@ -31,7 +33,7 @@ from runyoro_ssl.train.checkpoints.averages import read_averages
 from runyoro_ssl.train.describe import summary_rows
 from runyoro_ssl.train.disk_space import CheckpointSpace
 from runyoro_ssl.train.final import save_final_model
-from support.trainer import Trainer, build, equal, run, weights
+from support.trainer import Trainer, build, equal, kill, run, wait_until, weights
 
 MakeConfig = Callable[..., Config]
 Quality = Callable[[dict[str, torch.Tensor]], float]
@@ -122,6 +124,7 @@ def test_mixture_that_is_better_becomes_the_final_model(
     assert found["candidates"][0]["verdict"] is None
     assert found["candidates"][2]["verdict"] == "fits better"
     assert f"beside checkpoint-{best}: the held-out loss is" in found["why"]
+    assert "nats below that of guessing, the other's" in found["why"]
     assert result.final_model == "25 % adapted, 75 % base"
     below = found["candidates"][2]["values"]["fit.below_guessing"]
     assert saved(out)["validations"]["best"]["eval/contrastive_loss"] == pytest.approx(CHANCE - below)
@@ -161,21 +164,22 @@ def test_moving_average_that_is_better_becomes_the_final_model(
 
 def test_mean_of_the_last_may_be_mixed_with_the_base(train_config: MakeConfig, tiny_model: Path, plant: Any) -> None:
     """What is mixed is the best of checkpoint and means; both by the slow reference."""
+    asked = (*EVERY, "train.max_steps=2", "train.average_last=2", "train.interpolate=[0.5]")
     plant(lambda _: 1.0)
-    out = run(train_config("run", *EVERY, "train.average_last=2", "train.interpolate=[0.5]")).output_dir
+    out = run(train_config("run", *asked)).output_dir
     assert saved(out)["final_model"]["kind"] == "checkpoint"  # a tie
     assert equal(weights(out), weights(out / saved(out)["checkpoint"]))
-    base, *last = (weights(one) for one in (tiny_model, out / "checkpoint-3", out / "checkpoint-4"))
+    base, *last = (weights(one) for one in (tiny_model, out / "checkpoint-1", out / "checkpoint-2"))
     for target, name, kind in (
-        (mean(last, [0.5, 0.5]), "mean of checkpoints 3, 4", "average"),
+        (mean(last, [0.5, 0.5]), "mean of checkpoints 1, 2", "average"),
         (
             mean([base, *last], [0.5, 0.25, 0.25]),
-            "50 % of the mean of checkpoints 3, 4, 50 % base",
+            "50 % of the mean of checkpoints 1, 2, 50 % base",
             "interpolation",
         ),
     ):
         plant(close_to(target))
-        run(train_config("run", *EVERY, "train.average_last=2", "train.interpolate=[0.5]", RESUME))
+        run(train_config("run", *asked, RESUME))
         found = saved(out)["final_model"]
         assert (found["name"], found["kind"]) == (name, kind)
         assert all(torch.allclose(weights(out)[one], target[one], atol=1e-7) for one in target)
@@ -183,7 +187,7 @@ def test_mean_of_the_last_may_be_mixed_with_the_base(train_config: MakeConfig, t
 
 def test_kill_while_choosing_loses_nothing(train_config: MakeConfig, tiny_model: Path, plant: Any) -> None:
     """The best checkpoint is the final model by then; the same command chooses again."""
-    settings = (*EVERY, "train.interpolate=[0.5]", "train.ema_decay=0.9")
+    settings = (*EVERY, "train.max_steps=2", "train.interpolate=[0.5]", "train.ema_decay=0.9")
 
     def killed(_state: dict[str, torch.Tensor]) -> float:
         if len(heard) == 2:  # the first is the checkpoint
@@ -198,7 +202,7 @@ def test_kill_while_choosing_loses_nothing(train_config: MakeConfig, tiny_model:
     assert "final_model" not in saved(out)
     plant(close_to(weights(tiny_model)))
     result = run(train_config("run", *settings, RESUME))
-    assert result.final_model == "50 % of the moving average at step 4, 50 % base"
+    assert result.final_model == "50 % of the moving average at step 2, 50 % base"
     assert saved(out)["final_model"]["name"] == result.final_model
 
 
@@ -221,13 +225,13 @@ def test_what_cannot_be_measured_is_left_out(
     """A base that is gone, too few checkpoints: a warning that names it, and the others are measured."""
     base = shutil.copytree(tiny_model, tmp_path / "base")
     plant(lambda _: 1.0)
-    asked = ("train.average_last=5", "train.interpolate=[0.5]", f"model.model_name_or_path={base}")
+    asked = ("train.max_steps=2", "train.average_last=3", "train.interpolate=[0.5]", f"model.model_name_or_path={base}")
     run(train_config("run", *EVERY, *asked))
     (base / "model.safetensors").write_bytes(b"none")
     with capture_logs() as logs:
         result = run(train_config("run", *EVERY, *asked, RESUME))
     left_out = {line["name"]: line["because"] for line in logs if line["event"] == "candidate_left_out"}
-    assert left_out["mean of the last 5 checkpoints"] == "of 5 checkpoints 4 are there"
+    assert left_out["mean of the last 3 checkpoints"] == "of 3 checkpoints 2 are there"
     assert str(base) in left_out["50 % adapted, 50 % base"]
     assert result.final_model == saved(result.output_dir)["checkpoint"]
 
@@ -259,7 +263,7 @@ def test_several_processes_choose_once(train_config: MakeConfig, way: str) -> No
         (["train.average_last=5"], "train.average_last is 5, and --save-total-limit 3 keeps fewer checkpoints; raise"),
         (["train.interpolate=[2]"], r'train.interpolate.0 is "2": input should be less than 1'),
         (["train.interpolate=[0]"], "input should be greater than 0"),
-        (["train.interpolate=0.5"], r"a list is needed: --set 'train.interpolate=\["),
+        (["train.interpolate=0.5"], r"a list is needed: --set 'train.interpolate=\[0.5\]'"),
     ],
 )
 def test_nonsense_is_a_line(settings: list[str], said: str) -> None:
@@ -279,3 +283,59 @@ def test_what_is_compared_is_said_and_has_room(train_config: MakeConfig) -> None
     (need,) = (one for one in space.needs() if one.what == "models compared with it")
     assert need.num_bytes == 2 * space.weights
     assert CheckpointSpace.of(build(train_config("other"))).compared == 0
+
+
+@pytest.mark.parametrize("found", [{}, {"final_model": 3}, {"final_model": {"name": "x", "candidates": [{}]}}])
+def test_page_does_without_what_is_damaged(found: dict[str, Any]) -> None:
+    """As if nothing had been compared."""
+    assert final_of(found) is None
+
+
+@pytest.mark.long
+def test_killed_for_real_while_choosing(train_config: MakeConfig) -> None:
+    """SIGKILL while a mixture lies there: the best checkpoint is the final model; later nothing is left of it."""
+    config = train_config("run", *EVERY, "train.average_last=2", "train.interpolate=[0.5]", "train.ema_decay=0.9")
+    trainer = Trainer(config, config.train.output_dir.with_suffix(".log"))
+    process = trainer.start()
+    assert wait_until(lambda: any(trainer.out.glob(".tmp-*mixture*")), process)
+    kill(process)
+    assert any(trainer.out.glob(".tmp-*"))
+    assert equal(weights(trainer.out), weights(trainer.out / saved(trainer.out)["checkpoint"]))
+    trainer.finish("--resume-from-checkpoint", "last")
+    assert len(saved(trainer.out)["final_model"]["candidates"]) == 4
+    assert not any(trainer.out.glob(".tmp-*"))
+
+
+@pytest.mark.long
+def test_run_whose_last_steps_harm_keeps_a_mixture(tmp_path: Path) -> None:
+    """A base that has learned, and a few steps at a huge rate that stays: what little of them is taken is better."""
+    config = smoke.smoke_config(tmp_path, 0, synthetic=True)
+    smoke._synthesise(tmp_path / "recordings", 0)
+    smoke._manifest(config, tmp_path / "recordings")
+    smoke._build_model(tmp_path / "tiny-model", 0)
+    smoke._prepare(config)
+    first, learned = smoke._train(config)
+    assert learned["eval/contrastive_loss"] < first["eval/contrastive_loss"] - 0.1
+    harm = {"max_steps": 6, "save_steps": 2, "eval_steps": 2, "learning_rate": 0.01, "warmup_steps": 0}
+    harm |= {"constant_after_warmup": True, "ema_decay": 0.5, "average_last": 2, "interpolate": [0.1, 0.5]}
+    harmed = load_config(
+        base=config.model_dump(exclude={"plugins"}),
+        settings={
+            "model.model_name_or_path": str(tmp_path / "run"),
+            "train.output_dir": str(tmp_path / "harmed"),
+            "health.enabled": False,
+            **{f"train.{name}": value for name, value in harm.items()},
+        },
+    )
+    result = run(harmed)
+    found = saved(tmp_path / "harmed")["final_model"]
+    loss = {one["name"]: one["values"]["fit.contrastive_loss"] for one in found["candidates"]}
+    assert found["kind"] == "interpolation"
+    assert min(loss, key=lambda name: loss[name]) == found["name"] == result.final_model
+    assert result.best["eval/contrastive_loss"] < result.last["eval/contrastive_loss"] - 0.05
+    model = harmed.model.model_copy(update={"model_name_or_path": str(result.output_dir)})
+    train = harmed.train.model_copy(update={"output_dir": tmp_path / "heard"})
+    again = build(harmed.model_copy(update={"model": model, "train": train}))
+    expected = validate(again.accelerator, again.model, again.eval_batches, again.eval_plan)
+    assert expected is not None
+    assert result.best["eval/contrastive_loss"] == pytest.approx(expected["eval/contrastive_loss"], abs=1e-3)

@@ -109,6 +109,22 @@ def test_rate_stays_at_its_peak(train_config: MakeConfig) -> None:
         run(train_config("run", RESUME, *settings[1:]))
 
 
+def test_rates_by_layer_survive_a_resume(train_config: MakeConfig) -> None:
+    """To the bit, with moments in groups of their own; with other rates, each weight has its own moments, too."""
+    settings = ("train.layer_decay=0.5", "train.constant_after_warmup=true", "train.learning_rate=1e-3")
+    out = run(train_config("run", *settings)).output_dir
+    whole = weights(out)
+    cut_back(out, 2)
+    run(train_config("run", *settings, RESUME))
+    assert equal(weights(out), whole)
+    others = ("train.layer_decay=0.9", *settings[1:], RESUME, "train.override_mismatch=true")
+    resumed = build(train_config("run", *others))
+    saved = load_file(out / "checkpoint-4" / OPTIMIZER)
+    moments = resumed.optimizer.optimizer.state
+    named = dict(resumed.model.named_parameters())
+    assert all(torch.equal(moments[one]["exp_avg"], saved[f"exp_avg.{name}"]) for name, one in named.items())
+
+
 @pytest.mark.parametrize("setting", [ALONE, "train.layer_decay=0.5", "train.constant_after_warmup=true"])
 def test_old_checkpoints_were_at_the_defaults(train_config: MakeConfig, setting: str) -> None:
     """A version without these settings wrote them: they go on as they were, and no other way unless asked."""
