@@ -97,8 +97,8 @@ def _bins(edges: np.ndarray, counts: Sequence[np.ndarray], top: float, unit: str
             round(width, 3),
             round(100 * float(lower) / top, 3),
             round(100 * float(upper) / top, 3),
-            f"{number(edges[at], digits)} to {number(edges[at + 1], digits)} {unit}: "
-            f"{plural(int(lower + upper), noun)}",
+            f"{number(edges[at], digits)} to {number(edges[at + 1], digits)} {unit}".rstrip()
+            + f": {plural(int(lower + upper), noun)}",
         )
         for at, (lower, upper) in enumerate(zip(*counts, strict=True))
     ]

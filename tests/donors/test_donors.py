@@ -193,6 +193,14 @@ def test_more_than_there_is(find: Callable[..., Donors], place: Path, tmp_path: 
     assert place.is_dir()
 
 
+def test_equal_clips_are_taken_once(find: Callable[..., Donors], place: Path, tmp_path: Path) -> None:
+    """Of a pool that is there twice."""
+    shutil.copytree(place / "ruby", tmp_path / "twin")
+    found = find(tmp_path / "set", pool=[place / "ruby", tmp_path / "twin"], hours=1)
+    assert found.clips_chosen == len(datasets.load_from_disk(str(place / "ruby"))[TRAIN])
+    assert len({(one["num_samples"], one[CHECKSUM]) for one in rows_of(found.output_dir)}) == found.clips_chosen
+
+
 def test_a_random_model_tells_nothing(taken: Donors) -> None:
     """The order of its units says little of the target: no nearness is invented."""
     assert not taken.tells
