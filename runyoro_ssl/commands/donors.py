@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from runyoro_ssl.commands.closing import close, command
@@ -58,7 +59,7 @@ def donors(**given: Any) -> Donors:
         hours=options.hours,
         output_dir=options.output_dir,
         base=name if layer == LOG_MEL else base_folder(config.model, "config", "extractor", "weights"),
-        base_name=name,
+        base_name=Path(name).resolve().name if Path(name).exists() else name,  # a path is for nobody else
         revision=config.model.revision,
         hardware=to_listen(config.hardware),
         layer=layer,

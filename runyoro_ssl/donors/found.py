@@ -121,6 +121,6 @@ def tell(
         yield f"--hours {asked:g} is more than there is: the pools have {there:.2f} h, of which {taken:.2f} h are taken"
     elif taken < asked:
         yield (
-            f"{taken:.2f} of {asked:g} h are taken, though there are {there:.2f}: one speaker, or recording, gives "
+            f"{taken:.3g} of {asked:g} h are taken, though there are {there:.3g}: one speaker, or recording, gives "
             f"{max_speaker_share:.0%} of the hours at most; raise --max-speaker-share, or add speakers"
         )

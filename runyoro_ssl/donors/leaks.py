@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from runyoro_ssl.builtins.duplicates.filter import find_copies
 from runyoro_ssl.builtins.duplicates.landmarks import PEAK, peaks
 from runyoro_ssl.dataset.read import Clips
 from runyoro_ssl.donors.pools import Pool, checksums
-from runyoro_ssl.errors import DonorsError
+from runyoro_ssl.errors import DatasetError, DonorsError
 
 BLOCK_CLIPS = 1 << 12
 """Of a pool, that are compared at a time with all of the target: five hours, about."""
@@ -31,7 +31,7 @@ def refuse_leaks(target: Pool, pools: Sequence[Pool], sampling_rate: int) -> Non
             raise DonorsError(_refusal(pool, target, found, "have the same samples"))
     with progress("clips") as bar:
         task = bar.add_task("Comparing", total=sum(len(split) for one in (target, *pools) for split in _splits(one)))
-        known = [_peaks(split, sampling_rate, lambda: bar.advance(task)) for split in _splits(target)]
+        known = [_peaks(target, split, sampling_rate, lambda: bar.advance(task)) for split in _splits(target)]
         known_ids = [name for split in _splits(target) for name in split.data.column("id").to_pylist()]
         landmarks = [one for part in known for one in part]
         for pool in pools:
@@ -40,7 +40,7 @@ def refuse_leaks(target: Pool, pools: Sequence[Pool], sampling_rate: int) -> Non
                 ids = split.data.column("id").to_pylist()
                 for start in range(0, len(split), BLOCK_CLIPS):
                     block = split.select(range(start, min(start + BLOCK_CLIPS, len(split))))
-                    here = list(_peaks(block, sampling_rate, lambda: bar.advance(task)))
+                    here = list(_peaks(pool, block, sampling_rate, lambda: bar.advance(task)))
                     copies = find_copies([*landmarks, *here], len(landmarks), MIN_OVERLAP)
                     found += [(ids[start + at - len(landmarks)], known_ids[of]) for at, of in copies.items()]
             if found:
@@ -73,8 +73,12 @@ def _keys(split: Any) -> Iterator[tuple[tuple[int, int], str]]:
     yield from zip(both, split.data.column("id").to_pylist(), strict=True)
 
 
-def _peaks(split: Any, sampling_rate: int, on_clip: Any) -> Iterator[np.ndarray]:
-    clips = Clips(split)
-    for row in range(len(clips)):
-        yield np.asarray(peaks(clips.waveform(row), sampling_rate), PEAK)
-        on_clip()
+def _peaks(pool: Pool, split: Any, sampling_rate: int, on_clip: Callable[[], object]) -> Iterator[np.ndarray]:
+    """The spectral peaks of clips. The first to read all of them, this says whose a damage is."""
+    try:
+        clips = Clips(split)
+        for row in range(len(clips)):
+            yield np.asarray(peaks(clips.waveform(row), sampling_rate), PEAK)
+            on_clip()
+    except DatasetError as error:
+        raise DatasetError(f"{pool.path}: {error}; run `invoke prepare --overwrite`") from None

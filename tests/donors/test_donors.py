@@ -23,6 +23,7 @@ from runyoro_ssl.donors.found import Donors
 from runyoro_ssl.donors.write import DONORS, SIMILARITIES
 from runyoro_ssl.errors import ConfigError, DonorsError, RunyoroError
 from runyoro_ssl.evaluate.heard.clips import choose_clips
+from support.datasets_by_hand import train_file
 from support.pools import prepared, row, synthetic
 from support.trainer import run
 
@@ -193,6 +194,14 @@ def test_more_than_there_is(find: Callable[..., Donors], place: Path, tmp_path: 
     assert place.is_dir()
 
 
+def test_equal_clips_are_taken_once(find: Callable[..., Donors], place: Path, tmp_path: Path) -> None:
+    """Of a pool that is there twice."""
+    shutil.copytree(place / "ruby", tmp_path / "twin")
+    found = find(tmp_path / "set", pool=[place / "ruby", tmp_path / "twin"], hours=1)
+    assert found.clips_chosen == len(datasets.load_from_disk(str(place / "ruby"))[TRAIN])
+    assert len({(one["num_samples"], one[CHECKSUM]) for one in rows_of(found.output_dir)}) == found.clips_chosen
+
+
 def test_a_random_model_tells_nothing(taken: Donors) -> None:
     """The order of its units says little of the target: no nearness is invented."""
     assert not taken.tells
@@ -307,6 +316,32 @@ def test_a_folder_that_is_in_use(find: Callable[..., Donors], tmp_path: Path) ->
 
     with Store.beside(tmp_path / "set").locked(), pytest.raises(ConfigError, match="is already writing here"):
         find(tmp_path / "set")
+
+
+def test_a_pool_of_an_older_version(find: Callable[..., Donors], place: Path, tmp_path: Path) -> None:
+    """Without checksums, beside one that has them: what is made of both has them."""
+    old = tmp_path / "opal"
+    splits = datasets.load_from_disk(str(place / "opal"))
+    splits.remove_columns(CHECKSUM).save_to_disk(str(old))
+    for name in (FINGERPRINT, "clips.jsonl"):
+        shutil.copy(place / "opal" / name, old)
+    found = find(tmp_path / "set", pool=[old, place / "ruby"])
+    assert {one["language"] for one in rows_of(found.output_dir)} == {"opal", "ruby"}
+    assert all(one[CHECKSUM] == checksum(np.array(one["audio"], np.int16)) for one in rows_of(found.output_dir))
+    load_splits(found.output_dir, sampling_rate=16_000)
+
+
+def test_a_damaged_pool_is_named(find: Callable[..., Donors], place: Path, tmp_path: Path) -> None:
+    """One sample of one clip: nothing is made of it."""
+    shutil.copytree(place / "ruby", tmp_path / "ruby")
+    file = train_file(tmp_path / "ruby")
+    content = bytearray(file.read_bytes())
+    sample = content.find(np.array(datasets.load_from_disk(str(place / "ruby"))[TRAIN][3]["audio"], np.int16).tobytes())
+    content[sample + 1000] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(RunyoroError, match=f"{tmp_path / 'ruby'}: damaged dataset: row 3 holds other samples"):
+        find(tmp_path / "set", pool=tmp_path / "ruby")
+    assert not (tmp_path / "set").exists()
 
 
 def test_clips_jsonl_is_needed(find: Callable[..., Donors], place: Path, tmp_path: Path) -> None:

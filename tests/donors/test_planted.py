@@ -148,4 +148,4 @@ def test_what_is_said() -> None:
     assert "more than there is: the pools have 1.00 h, of which 0.90" in told(
         language("one", 0.8), hours=(2.0, 1.0, 0.9)
     )
-    assert "1.00 of 2 h are taken, though there are 9.00" in told(language("one", 0.8), hours=(2.0, 9.0, 1.0))
+    assert "1 of 2 h are taken, though there are 9:" in told(language("one", 0.8), hours=(2.0, 9.0, 1.0))
