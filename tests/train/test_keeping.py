@@ -336,6 +336,6 @@ def test_run_whose_last_steps_harm_keeps_a_mixture(tmp_path: Path) -> None:
     model = harmed.model.model_copy(update={"model_name_or_path": str(result.output_dir)})
     train = harmed.train.model_copy(update={"output_dir": tmp_path / "heard"})
     again = build(harmed.model_copy(update={"model": model, "train": train}))
-    expected = validate(again.accelerator, again.model, again.eval_batches, again.eval_plan)
+    expected = validate(again.accelerator, again.model, again.judged[0].batches, again.judged[0].plan)
     assert expected is not None
     assert result.best["eval/contrastive_loss"] == pytest.approx(expected["eval/contrastive_loss"], abs=1e-3)
