@@ -144,7 +144,7 @@ def _what_fits(config: Any, one: BatchSettings, free: int) -> str:
         CHECKPOINTING: saving,
         f"{also} --set train.optimizer=adamw-8bit": replace(saving, optimizer="adamw-8bit"),
     }
-    if one.train_only == "all":  # adapters freeze the feature encoder
+    if one.trained != "feature_encoder":  # adapters freeze the feature encoder
         ways[" --adapters lora"] = replace(one, adapters=Adapters(), optimizer="adamw")
         ways[f" --adapters lora{also}"] = replace(saving, adapters=Adapters(), optimizer="adamw")
     for flags, batch in ways.items():

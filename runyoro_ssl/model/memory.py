@@ -30,8 +30,8 @@ The peak is the largest of these moments, most of which are in the backward pass
     first layer recomputed      the same with one input, but the gradients of all weights
     feature encoder             gradients of all weights, its tensors down to convolution i, the gradient of its
                                 output, and what recomputing norm and GELU before it needs: 4 tensors of R[i-1] C[i-1]
-                                (5 with group norm), more where they are converted to fp32. With adapters there is none,
-                                but the forward pass: convolution i, and norm and GELU before it, in fp32
+                                (5 with group norm), more where they are converted to fp32. Frozen, it has none, but
+                                the forward pass: convolution i, and norm and GELU before it, in fp32
     merged for a checkpoint     with adapters, on the CPU: the plain model, what learns and its moments once more
 
 The optimizer's step is fused and the files of a checkpoint are written from where the tensors lie: no peak. On the CPU
@@ -99,7 +99,7 @@ class BatchSettings:
     mask_time_prob: float = 0.65
     optimizer: OptimizerKind = "adamw"
     adapters: Adapters | None = None
-    train_only: TrainedPart = "all"
+    trained: TrainedPart = "all"
     averaged: bool = False
     num_processes: int = 1
     sharded: bool = False
@@ -128,7 +128,7 @@ class BatchSettings:
             compile=hardware.compile,
             optimizer=config.train.optimizer,
             adapters=Adapters.of(config),
-            train_only=config.train.train_only,
+            trained="above" if config.train.freeze_feature_encoder else config.train.train_only,
             averaged=config.train.ema_decay is not None,
         )
 
@@ -192,13 +192,13 @@ def count_parameters(config: Any) -> int:
 
 def predict_memory(config: Any, settings: BatchSettings) -> Memory:
     """Predict the memory that a training run of this model (Wav2Vec2Config) needs at most."""
-    counts = count_weights(config, settings.adapters, settings.train_only)
+    counts = count_weights(config, settings.adapters, settings.trained)
     return max((_predict(config, settings, counts, *shape) for shape in settings.shapes()), key=lambda m: m.peak)
 
 
 def largest_shape(config: Any, settings: BatchSettings) -> tuple[int, float]:
     """The micro-batch of a model (Wav2Vec2Config) that needs most memory, as (clips, seconds of each)."""
-    counts = count_weights(config, settings.adapters, settings.train_only)
+    counts = count_weights(config, settings.adapters, settings.trained)
     return max(settings.shapes(), key=lambda shape: _predict(config, settings, counts, *shape).peak)
 
 
@@ -207,7 +207,7 @@ def largest_batch_seconds(config: Any, settings: BatchSettings, budget: int) -> 
 
     None if not even one clip of the longest length fits: a micro-batch never holds less.
     """
-    counts = count_weights(config, settings.adapters, settings.train_only)
+    counts = count_weights(config, settings.adapters, settings.trained)
 
     def fits(seconds: float) -> bool:
         chosen = replace(settings, batch_seconds=seconds, num_clips=None)
@@ -237,7 +237,7 @@ def _predict(config: Any, settings: BatchSettings, counts: Counts, clips: int, s
         mask_time_prob=settings.mask_time_prob,
         compiled=settings.compile,
         adapters=settings.adapters,
-        learns_above=settings.train_only == "all",
+        trained=settings.trained,
     )
     states = States.of(
         counts,
@@ -291,7 +291,7 @@ def _moments_of_peak(network: Activations, states: States, *, always: int, check
         }
     else:
         moments = {"start of the backward pass": always + accumulated + kept + casts + max(objective, inner)}
-    if network.adapters is None:
+    if network.reaches_encoder:
         moments["backward pass of the feature encoder"] = always + gradients + network.encoder_backward()
     else:
         moments["forward pass of the feature encoder"] = always + accumulated + network.encoder_forward()

@@ -6,6 +6,7 @@ import json
 import math
 import shutil
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ import torch
 from structlog.testing import capture_logs
 
 from conftest import transformers
+from runyoro_ssl.batches.build import BatchBuilder
+from runyoro_ssl.batches.plan import MicroBatch
 from runyoro_ssl.commands import smoke
 from runyoro_ssl.commands.train import show
 from runyoro_ssl.config import Config, ModelConfig
@@ -339,3 +342,23 @@ def test_run_whose_last_steps_harm_keeps_a_mixture(tmp_path: Path) -> None:
     expected = validate(again.accelerator, again.model, again.judged[0].batches, again.judged[0].plan)
     assert expected is not None
     assert result.best["eval/contrastive_loss"] == pytest.approx(expected["eval/contrastive_loss"], abs=1e-3)
+
+
+def test_held_out_speech_that_is_gone_keeps_the_checkpoint(
+    train_config: MakeConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing can be compared: no number is made up, and the last checkpoint is the final model."""
+    read = BatchBuilder._waveforms
+
+    def damaged(builder: BatchBuilder, plan: MicroBatch) -> Any:
+        kept, waveforms, unreadable = read(builder, plan)
+        if builder.stage == "train":
+            return kept, waveforms, unreadable
+        return replace(kept, pieces=()), [], dict.fromkeys(plan.clips, "gone")
+
+    monkeypatch.setattr(BatchBuilder, "_waveforms", damaged)
+    result = run(train_config("run", "train.max_steps=2", "train.interpolate=[0.5]"))
+    assert result.final_model == "checkpoint-2"
+    (measured, _) = saved(result.output_dir)["final_model"]["candidates"]
+    assert not [name for name in measured["values"] if name.endswith(("loss", "accuracy", "guessing"))]
+    write_report(result.output_dir)
