@@ -61,7 +61,7 @@ class Donors:
     own_low: float | None
     own_high: float | None
     shuffled: float
-    own_clips: float
+    own_clips: float | None
     tells: bool
     languages: tuple[Language, ...]
     speakers: tuple[DonorSpeaker, ...]
