@@ -38,7 +38,7 @@ class Near:
 
 @dataclass(frozen=True)
 class Yardsticks:
-    """Of the target: how near its other half is, as it is and shuffled; the mean of its clips, if one is long enough."""
+    """Of the target: how near its other half is, as it is, shuffled, and on the mean of clips long enough."""
 
     own: Near
     shuffled: float
