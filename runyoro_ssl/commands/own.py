@@ -198,7 +198,7 @@ class DonorsOptions(Section):
     target: Path | None = None
     """Prepared dataset of the language that donors are wanted for. What it holds out is not heard."""
     pool: Files = ()
-    """Prepared dataset to choose from. Repeatable. What it holds out stays held out."""
+    """Prepared datasets to choose from; each may have --pool before it. What they hold out stays held out."""
     hours: float = Field(60.0, gt=0.0)
     """Hours to take, the nearest clips first."""
     output_dir: Path = Path("data/processed/donors")

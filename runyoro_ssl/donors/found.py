@@ -61,7 +61,7 @@ class Donors:
     own_low: float | None
     own_high: float | None
     shuffled: float
-    own_clips: float
+    own_clips: float | None
     tells: bool
     languages: tuple[Language, ...]
     speakers: tuple[DonorSpeaker, ...]
@@ -114,7 +114,7 @@ def tell(
         )
     for one in languages:
         if one.reading == "far" and one.hours_chosen > 0 and not all(other.reading == "far" for other in known):
-            yield f"{one.hours_chosen:.2f} h are of {one.name}, which is far: there is not enough that is nearer"
+            yield f"{one.hours_chosen:.2f} h are of {one.name}, which is far as a whole; no nearer clips were left"
     if minutes_heard < LITTLE_MINUTES:
         yield f"{minutes_heard:.1f} min of the target are little to compare with; {LITTLE_MINUTES:g} and more tell more"
     if asked > there:

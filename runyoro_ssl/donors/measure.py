@@ -38,11 +38,11 @@ class Near:
 
 @dataclass(frozen=True)
 class Yardsticks:
-    """Of the target: how near its other half is, as it is and shuffled; how near its clips are, on the mean."""
+    """Of the target: how near its other half is, as it is, shuffled, and on the mean of clips long enough."""
 
     own: Near
     shuffled: float
-    own_clips: float
+    own_clips: float | None
 
     @property
     def tell(self) -> bool:
@@ -133,9 +133,9 @@ def _yardsticks(
             f"the target's other half has {own.sum()} pairs of units, {MIN_PAIRS} are needed: give more speech, or "
             "cut it into more clips"
         )
-    long_enough = np.isfinite(of_clips)
-    mean = np.average(np.array(of_clips)[long_enough], weights=np.array(weights)[long_enough])
-    return Yardsticks(near(reference, own), reference.similarity_of(shuffled.sum(0)), float(mean))
+    known = np.isfinite(of_clips)
+    mean = float(np.average(np.array(of_clips)[known], weights=np.array(weights)[known])) if known.any() else None
+    return Yardsticks(near(reference, own), reference.similarity_of(shuffled.sum(0)), mean)
 
 
 def _of_half(

@@ -16,7 +16,7 @@ from runyoro_ssl.errors import DonorsError
 
 @dataclass(frozen=True)
 class Pool:
-    """The training clips of a prepared dataset; `held_out` are those of its other splits."""
+    """A prepared dataset, its splits open."""
 
     path: Path
     splits: Any

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -110,7 +110,8 @@ def _measure(request: DonorsRequest, source: FeatureSource, target: HeldOut, can
 
 
 @contextmanager
-def _hearing(seconds: float) -> Iterator:  # type: ignore[type-arg] # of a function (seconds) -> None
+def _hearing(seconds: float) -> Iterator[Callable[[float], object]]:
+    """A function (seconds heard) -> None, which moves a bar."""
     with progress("s of audio") as bar:
         task = bar.add_task("Hearing", total=round(seconds))
         yield lambda more: bar.advance(task, more)

@@ -22,6 +22,7 @@ from runyoro_ssl.donors.page import DONORS_PAGE, write_donors_page
 from runyoro_ssl.donors.pools import Candidates, Pool
 from runyoro_ssl.donors.request import DonorsRequest
 from runyoro_ssl.errors import ConfigError, DatasetError
+from runyoro_ssl.page.amounts import plural
 from runyoro_ssl.prepare.accounts import ClipRecord, Tally
 from runyoro_ssl.prepare.dividing import StoredClip, divide
 from runyoro_ssl.prepare.page.write import write_page
@@ -76,14 +77,15 @@ def write_dataset(request: DonorsRequest, found: Donors, selection: Selection, f
     records = [clip.record for clip in division.clips]
     seconds = sum(clip.record.num_samples for clip in clips) / rate
     report = build_report(tally, records, rate, seconds, split_by=division.by, split_warnings=division.warnings)
-    found = replace(found, warnings=(*found.warnings, *division.warnings), report=report)
+    lost = [f"{plural(len(tally.drops), 'clip')} would be held out, and cannot be judged: left out"] * bool(tally.drops)
+    found = replace(found, warnings=(*found.warnings, *lost, *division.warnings), report=report)
     try:
         digest = save_clips(division.clips, finished, num_workers=request.hardware.num_workers)
         write_json(finished / REPORT, report)
         write_jsonl(finished / DROPPED, (vars(drop) for drop in tally.drops))
         write_jsonl(finished / CLIPS, clip_rows(records, rate))
         write_jsonl(finished / SIMILARITIES, _similarities(selection))
-        write_json(finished / DONORS, {**asdict(found), "output_dir": str(found.output_dir)})
+        write_json(finished / DONORS, _record(found))
         write_json(finished / FINGERPRINT, _fingerprint(request, found, candidates.pools, digest))
         waveforms = waveforms_of(finished, rate)
         write_page(finished / PAGE, report, records, waveforms, title=found.output_dir.name)
@@ -92,6 +94,12 @@ def write_dataset(request: DonorsRequest, found: Donors, selection: Selection, f
         shutil.rmtree(finished, ignore_errors=True)
         raise cannot_write(finished, error) from None
     return found
+
+
+def _record(found: Donors) -> dict[str, Any]:
+    """What was found, but for the dataset's report, which has a file of its own."""
+    record = {name: value for name, value in asdict(found).items() if name != "report"}
+    return {**record, "output_dir": str(found.output_dir)}
 
 
 def _stored(candidates: Candidates, chosen: np.ndarray, tally: Tally) -> list[StoredClip]:

@@ -138,7 +138,7 @@ def test_what_is_said() -> None:
     """Of pools near and far, of a base that tells nothing, of spectra, of too little."""
     assert told(language("one", 0.8), language("other", 0.6)) == ""
     assert told(language("one", 0.8), language("other", 0.3, 0.0)) == ""
-    assert "1.00 h are of other, which is far" in told(language("one", 0.8), language("other", 0.3))
+    assert "1.00 h are of other, which is far as a whole" in told(language("one", 0.8), language("other", 0.3))
     said = told(language("one", 0.5), language("other", 0.3))
     assert said.startswith("none of the pool is near the target: the nearest, one, is 0.50 of the way")
     assert "\n" not in said

@@ -17,7 +17,7 @@ from structlog.testing import capture_logs
 
 from conftest import transformers
 from runyoro_ssl.batches.build import BatchBuilder
-from runyoro_ssl.batches.plan import MicroBatch
+from runyoro_ssl.batches.micro_batches import MicroBatch
 from runyoro_ssl.commands import smoke
 from runyoro_ssl.commands.train import show
 from runyoro_ssl.config import Config, ModelConfig
