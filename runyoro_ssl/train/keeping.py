@@ -31,7 +31,7 @@ from runyoro_ssl.evaluate.mixtures import average, mixed
 from runyoro_ssl.evaluate.record import KeepableModel
 from runyoro_ssl.logs import get_logger
 from runyoro_ssl.model.adapters import load_trained_weights
-from runyoro_ssl.model.listener import load_listener
+from runyoro_ssl.model.listener import Listener, load_listener
 from runyoro_ssl.model.merging import plain_weights
 from runyoro_ssl.model.source import WEIGHTS, model_folder
 from runyoro_ssl.train.checkpoints.averages import read_averages
@@ -133,6 +133,7 @@ class FinalComparison:
         """
         hardware = self.run.config.hardware
         plain = hardware.model_copy(update={"compile": False, "gradient_checkpointing": False})
+        listener: Listener | None = None
         try:
             with ExitStack() as stack:
                 folder = option.parts[0][0]

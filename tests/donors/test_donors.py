@@ -13,7 +13,7 @@ import datasets
 import numpy as np
 import pytest
 
-from conftest import TINY, build_tiny_model, short_run
+from conftest import TINY, build_tiny_model, short_run, transformers
 from runyoro_ssl import donors
 from runyoro_ssl.dataset.content import checksum
 from runyoro_ssl.dataset.layout import CHECKSUM, FINGERPRINT, TRAIN, VALIDATION
@@ -293,12 +293,12 @@ def test_nothing_is_given(run_task: RunTask) -> None:
 
 def test_a_model_that_is_no_wav2vec2(find: Callable[..., Donors], tmp_path: Path) -> None:
     """Is called that, before anything is heard."""
-    from transformers import HubertConfig, HubertModel, Wav2Vec2FeatureExtractor
+    from transformers import HubertConfig, HubertModel
 
     HubertModel(HubertConfig(**{name: value for name, value in TINY.items() if "code" not in name})).save_pretrained(
         tmp_path / "hubert"
     )
-    Wav2Vec2FeatureExtractor().save_pretrained(tmp_path / "hubert")
+    transformers.Wav2Vec2FeatureExtractor().save_pretrained(tmp_path / "hubert")
     with pytest.raises(RunyoroError, match="hubert"):
         find(tmp_path / "set", model_name_or_path=tmp_path / "hubert")
 

@@ -129,7 +129,7 @@ def language(name: str, nearness: float | None, hours_chosen: float = 1.0) -> La
 
 def told(*languages: Language, **more: object) -> str:
     """What is said of it, where nothing else is doubtful."""
-    usual = {"tells": True, "by_model": True, "own": 0.9, "shuffled": 0.2, "minutes_heard": 30.0}
+    usual: dict[str, object] = {"tells": True, "by_model": True, "own": 0.9, "shuffled": 0.2, "minutes_heard": 30.0}
     usual |= {"hours": (2.0, 20.0, 2.0), "max_speaker_share": 0.1}
     return "\n".join(tell(languages, **{**usual, **more}))  # type: ignore[arg-type] # as they stand there
 
