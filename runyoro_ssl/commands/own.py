@@ -117,7 +117,7 @@ class EvaluateOptions(Section):
     data: Path | None = None
     """Prepared dataset whose held-out clips are heard. Not given: that of the run."""
     other_data: Path | None = None
-    """Prepared dataset of another language: is it forgotten?"""
+    """Prepared dataset of another language: is it forgotten? Not given: what the run replayed, if it did."""
     alignments: Path | None = None
     """Folder of phone alignments (.phn, .TextGrid, .eaf), named like the recordings."""
     tier: str | None = None

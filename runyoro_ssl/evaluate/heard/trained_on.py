@@ -24,11 +24,23 @@ def dataset_of(model: Path) -> Path | None:
 
 def datasets_beside(model: Path) -> list[Path]:
     """The datasets that the run of a model learned from beside that one, where it had several sources."""
+    return [path for path, _ in _sources_beside(model)]
+
+
+def replayed(model: Path) -> Path | None:
+    """The dataset of speech that the base model knew, which the run of a model replayed; None: none, or it is gone."""
+    return next((path for path, role in _sources_beside(model) if role == "replay" and path.is_dir()), None)
+
+
+def _sources_beside(model: Path) -> list[tuple[Path, str]]:
+    """(dataset, role as it was given) of each source of a run but the first."""
     for folder in (model, model.parent):
         with suppress(OSError, ValueError, KeyError, TypeError):
             settings = tomllib.loads((folder / RUN_FILE).read_text(encoding="utf-8"))
             _, *others = settings["train"].get("sources") or [None]
-            return [Path(_from_here(folder, settings, str(source["path"]))) for source in others]
+            return [
+                (Path(_from_here(folder, settings, str(source["path"]))), str(source.get("role"))) for source in others
+            ]
     return []
 
 
