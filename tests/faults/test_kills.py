@@ -68,7 +68,7 @@ def test_default_settings_lose_little(train_config: Callable[..., Config], tmp_p
     No run here is so long that 15 minutes are less. `--faults 50`: one long enough that the seconds matter little; as
     many kills are enough.
     """
-    steps, kills = (120, min(1, num_kills)) if num_kills < 50 else (1200, 50)
+    steps, kills = (120, min(1, num_kills)) if num_kills < 50 else (1200, 20)
     settings = (f"train.max_steps={steps}", "train.eval_steps=1000", "hardware.update_seconds=6")
     calm, run = (Trainer(_save_by_time(train_config(name, *settings)), tmp_path / f"{name}.log") for name in "ab")
     whole_sec = calm.time_whole()
