@@ -54,7 +54,10 @@ class States:
         # A layer's weights and gradients, the next one's weights and what they came in, two sums on their way.
         gathered = 2 * 4 * rest + layer * (4 * network.element + 2 * 4)
         casts = min(network.casts(), network.element * rest)
-        return cls(*map(of_each, (weights, gradients, moments, gradients)), casts, of_each(averages), gathered)
+        learned = of_each(gradients)
+        return cls(
+            of_each(weights), learned, of_each(moments), learned, casts, averages=of_each(averages), gathered=gathered
+        )
 
 
 def _share(num_processes: int, num_bytes: int) -> int:

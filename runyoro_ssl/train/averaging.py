@@ -36,7 +36,7 @@ class MovingAverage:
             torch._foreach_copy_(averages, weights)
             return
         share = (1 - self._decay) / (1 - self._decay**self.num_updates)
-        get_ema_multi_avg_fn(1 - share)(averages, weights, None)
+        get_ema_multi_avg_fn(1 - share)(averages, weights, None)  # type: ignore[no-untyped-call]  # torch's own
 
     def restart(self) -> None:
         """Forget what was: the next update is the first."""

@@ -216,13 +216,13 @@ def test_update_asks_the_device_nothing() -> None:
     """Copies once, then interpolates, all weights in one call: nothing is read, so that nothing is waited for."""
     asked: list[str] = []
 
-    class Noting(TorchDispatchMode):
+    class Noting(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's own
         def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             asked.append(func.overloadpacket.__name__)
             return func(*args, **(kwargs or {}))
 
     average = MovingAverage(torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Linear(2, 2)), 0.9)
-    with Noting():
+    with Noting():  # type: ignore[no-untyped-call]
         average.update()
         average.update()
     assert [name for name in asked if name != "detach"] == ["_foreach_copy_", "_foreach_lerp_"]
