@@ -54,14 +54,9 @@ class States:
         # A layer's weights and gradients, the next one's weights and what they came in, two sums on their way.
         gathered = 2 * 4 * rest + layer * (4 * network.element + 2 * 4)
         casts = min(network.casts(), network.element * rest)
+        learned = of_each(gradients)
         return cls(
-            weights=of_each(weights),
-            gradients=of_each(gradients),
-            moments=of_each(moments),
-            accumulated=of_each(gradients),
-            casts=casts,
-            averages=of_each(averages),
-            gathered=gathered,
+            of_each(weights), learned, of_each(moments), learned, casts, averages=of_each(averages), gathered=gathered
         )
 
 

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 
 class MovingAverage:
@@ -35,7 +36,7 @@ class MovingAverage:
             torch._foreach_copy_(averages, weights)
             return
         share = (1 - self._decay) / (1 - self._decay**self.num_updates)
-        torch._foreach_lerp_(averages, weights, share)
+        get_ema_multi_avg_fn(1 - share)(averages, weights, None)  # type: ignore[no-untyped-call]  # torch's own
 
     def restart(self) -> None:
         """Forget what was: the next update is the first."""

@@ -31,7 +31,7 @@ from runyoro_ssl.evaluate.mixtures import average, mixed
 from runyoro_ssl.evaluate.record import KeepableModel
 from runyoro_ssl.logs import get_logger
 from runyoro_ssl.model.adapters import load_trained_weights
-from runyoro_ssl.model.listener import Listener, load_listener
+from runyoro_ssl.model.listener import load_listener
 from runyoro_ssl.model.merging import plain_weights
 from runyoro_ssl.model.source import WEIGHTS, model_folder
 from runyoro_ssl.train.checkpoints.averages import read_averages
@@ -131,26 +131,26 @@ class FinalComparison:
         Raises:
             RunyoroError, OSError: It cannot be made or loaded, or memory is short of it.
         """
-        hardware = self.run.config.hardware
-        plain = hardware.model_copy(update={"compile": False, "gradient_checkpointing": False})
-        listener: Listener | None = None
         try:
-            with ExitStack() as stack:
-                folder = option.parts[0][0]
-                if len(option.parts) > 1:
-                    folder = stack.enter_context(mixed(option.parts, inside=self.run.config.train.output_dir))
-                listener = load_listener(ModelConfig(model_name_or_path=str(folder)), plain)
-                fits = measure_validation(listener, self.run.judged[0].batches, self.held_out, self._clip_heard)
+            if len(option.parts) > 1:
+                with mixed(option.parts, inside=self.run.config.train.output_dir) as folder:
+                    fits = self._hear(folder)
+            else:
+                fits = self._hear(option.parts[0][0])
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
             raise CheckpointError(f"{option.name}: memory is short of it ({error})") from None
         finally:
-            listener = None
-            give_back(hardware.device)
+            give_back(self.run.config.hardware.device)
         self.fits[option.name] = fits
         if not self.found:  # the first is what the others are compared with
             self.found.append(KeepableModel(option.name, option.kind, option.step, self._values(option, fits)))
+
+    def _hear(self, folder: Path) -> list[ClipFit]:
+        hardware = self.run.config.hardware.model_copy(update={"compile": False, "gradient_checkpointing": False})
+        listener = load_listener(ModelConfig(model_name_or_path=str(folder)), hardware)
+        return measure_validation(listener, self.run.judged[0].batches, self.held_out, self._clip_heard)
 
     def _clip_heard(self) -> None:
         self.on_clip()

@@ -183,8 +183,7 @@ def test_activations_where_a_part_learns(
 @pytest.mark.parametrize("conv_dim", [16, 160])
 def test_peak_where_a_part_learns(conv_dim: int, trained: TrainedPart) -> None:
     """Within 10 %; gradients and moments of the weights that learn alone."""
-    overrides: dict[str, Any] = {"conv_dim": (conv_dim,) * 7, **NO_DROPOUT}
-    model = build(checkpointing=False, **overrides)
+    model = build(False, "sdpa", conv_dim=(conv_dim,) * 7, **NO_DROPOUT)  # noqa: FBT003
     freeze(model, TrainConfig(**PARTS[trained]))
     settings = BatchSettings(1.0, clip_seconds=6.0, num_clips=2, padded=False, trained=trained)
     memory = predict_memory(model.config, settings)

@@ -216,7 +216,7 @@ def test_update_asks_the_device_nothing() -> None:
     """Copies once, then interpolates, all weights in one call: nothing is read, so that nothing is waited for."""
     asked: list[str] = []
 
-    class Noting(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    class Noting(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's own
         def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             asked.append(func.overloadpacket.__name__)
             return func(*args, **(kwargs or {}))
