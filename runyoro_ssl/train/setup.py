@@ -175,13 +175,19 @@ def _plan(config: FittedConfig, start: Start, regroup: Regroup, sources: Sources
     """The run's plan: a resumed run keeps its own.
 
     Raises:
-        ConfigError: It is shorter than what is done.
+        ConfigError: It is shorter than what is done; or it ends before a source is heard.
     """
     train, state = config.train, start.state
     if state and regroup.planned != PlanSettings(**state["plan"]):
         log.warning("clips_planned_anew", by="--override-mismatch", was=state["plan"], now=asdict(regroup.planned))
     epochs, steps = train.num_train_epochs, train.max_steps
     plan = RunPlan(sources.lengths, regroup.planned, train.seed, epochs, steps, regroup, sources.mix())
+    for source in sources.others:
+        if source.setting.from_step >= plan.total_steps:
+            raise ConfigError(
+                f"train.sources: {source.name} is heard after step {source.setting.from_step}, and the run ends after "
+                f"{plan.total_steps}; give it a lower from_step, or leave it out"
+            )
     if state and state["step"] > plan.total_steps:
         raise ConfigError(
             f"the checkpoint is at step {state['step']}, past the {plan.total_steps} steps asked for; raise "

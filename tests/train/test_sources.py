@@ -14,7 +14,7 @@ import pytest
 from conftest import prepared
 from runyoro_ssl.config import Config, SourceConfig
 from runyoro_ssl.dataset.joined import JoinedClips
-from runyoro_ssl.errors import CheckpointError, DatasetError
+from runyoro_ssl.errors import CheckpointError, ConfigError, DatasetError
 from runyoro_ssl.evaluate.heldout import validate
 from runyoro_ssl.train.sources import OpenSource, Sources, open_sources
 from support.trainer import Trainer, build, equal, metrics, run, weights
@@ -148,6 +148,16 @@ def test_a_source_that_is_gone_or_changed_is_named(of_two: MakeConfig, donor: Pa
     (moved / "fingerprint.json").write_text(json.dumps({**fingerprint, "content_sha256": "0" * 64}))
     with pytest.raises(CheckpointError, match=r"moved is another one than it had .*the path of that source"):
         run(of_two("run", "train.max_steps=2", RESUME, path=str(moved)))
+
+
+def test_a_source_that_the_run_does_not_come_to_is_refused(of_two: MakeConfig) -> None:
+    """Before anything is written; one step more, and it is heard."""
+    with pytest.raises(ConfigError, match=r"donor is heard after step 4, and the run ends after 4; .* lower from_step"):
+        run(of_two("run", from_step=4))
+    assert not of_two("run").train.output_dir.exists()
+    config = of_two("run", from_step=3)
+    run(config)
+    assert metrics(config.train.output_dir)[-1]["eval/donor/contrastive_loss"] > 0
 
 
 def test_a_source_for_another_rate_is_refused(of_two: MakeConfig, donor: Path, tmp_path: Path) -> None:
