@@ -119,6 +119,14 @@ def build_tiny_model(folder: Path, *, sampling_rate: int = 16_000, **overrides: 
 
 
 @pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> None:
+    """What fixtures of a whole module compute does not depend on which of its tests comes first."""
+    import torch
+
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
 def _prompt_workers() -> Iterator[None]:
     """Workers of `prepare` in this process start at once, and are else what they are; what users start is untouched."""
 

@@ -64,4 +64,5 @@ def test_memory_does_not_grow(
     late = statistics.median(value for step, value in after.items() if step >= STEPS - span)
     print(f"resident {early:.0f} MiB after warm-up, {late:.0f} MiB at the end ({late / early - 1:+.1%})")  # noqa: T201
     assert late <= 1.02 * early
-    assert "memory_grows" not in run.log.read_text()
+    # How much it takes in all is asked of processes that have not imported tests: tests/memory_runs.py.
+    assert "did not fall back" not in run.log.read_text()
