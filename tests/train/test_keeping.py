@@ -319,7 +319,7 @@ def test_run_whose_last_steps_harm_keeps_a_mixture(tmp_path: Path) -> None:
     smoke._prepare(config)
     first, learned = smoke._train(config)
     assert learned["eval/contrastive_loss"] < first["eval/contrastive_loss"] - 0.1
-    harm: dict[str, Any] = {"max_steps": 6, "save_steps": 2, "eval_steps": 2, "learning_rate": 0.01, "warmup_steps": 0}
+    harm: dict[str, Any] = {"max_steps": 6, "save_steps": 2, "eval_steps": 2, "learning_rate": 2e-3, "warmup_steps": 0}
     harm |= {"constant_after_warmup": True, "ema_decay": 0.5, "average_last": 2, "interpolate": [0.1, 0.5]}
     harmed = load_config(
         base=config.model_dump(exclude={"plugins"}),

@@ -107,7 +107,7 @@ def in_old_shape(state: dict[str, Any]) -> dict[str, Any]:
         for kind, numbers in state["validations"].items()
     }
     old = {**state, "validations": validations, "health": {**kept, **again}}
-    del old["version"], old["base_revision"], old["base_sha256"], old["machine"]
+    del old["version"], old["base_revision"], old["base_sha256"], old["machine"], old["num_averaged"]
     assert old.keys() == OLD.keys()
     assert old["health"].keys() == OLD["health"].keys()
     return old
