@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import shutil
 from collections import defaultdict
@@ -23,6 +24,7 @@ from runyoro_ssl.donors.found import Donors
 from runyoro_ssl.donors.write import DONORS, SIMILARITIES
 from runyoro_ssl.errors import ConfigError, DonorsError, RunyoroError
 from runyoro_ssl.evaluate.heard.clips import choose_clips
+from runyoro_ssl.page.render import is_page
 from support.datasets_by_hand import train_file
 from support.pools import prepared, row, synthetic
 from support.trainer import run
@@ -172,11 +174,15 @@ def test_train_takes_it_and_evaluate_knows_it(
     """Clips that a run learned from as donors are refused as held-out ones."""
     assert train_config
     trained = run(short_run(taken.output_dir, tiny_model, tmp_path / "run", "train.max_steps=1", "train.save_steps=1"))
-    rows = [json.loads(line) for line in (place / "ruby.jsonl").read_text().splitlines()]
-    other = prepared(rows, tmp_path / "other", tiny_model, "prepare.seed=2", "prepare.validation_share=0.45")
-    learned = {(one["num_samples"], one[CHECKSUM]) for one in datasets.load_from_disk(str(taken.output_dir))[TRAIN]}
+    rows = datasets.load_from_disk(str(taken.output_dir))[TRAIN]
+    speakers = {name: {one["speaker"] for one in rows if one["language"] == name} for name in ("ruby", "opal")}
+    name = max(speakers, key=lambda one: len(speakers[one]))  # whichever of its speakers is held out, was learned from
+    lines = [json.loads(line) for line in (place / f"{name}.jsonl").read_text().splitlines()]
+    lines = [line for line in lines if line["speaker"] in speakers[name]]
+    other = prepared(lines, tmp_path / "other", tiny_model)
+    learned = {(one["num_samples"], one[CHECKSUM]) for one in rows}
     held_out = {(one["num_samples"], one[CHECKSUM]) for one in datasets.load_from_disk(str(other))[VALIDATION]}
-    assert learned & held_out, "the seed must hold out a speaker that was learned from"
+    assert learned & held_out
     heard = choose_clips(other, sampling_rate=16_000, max_seconds=60, models=[trained.output_dir])
     assert heard.refused == len(learned & held_out)
     assert not heard.samples & learned
@@ -192,6 +198,22 @@ def test_more_than_there_is(find: Callable[..., Donors], place: Path, tmp_path: 
     assert found.hours_chosen < 0.02 < found.hours_there
     assert any("one speaker, or recording, gives 10%" in one for one in found.warnings)
     assert place.is_dir()
+
+
+@pytest.mark.usefixtures("_with_sound")
+def test_pages_show_what_was_found(find: Callable[..., Donors], tmp_path: Path) -> None:
+    """Each language, its numbers, speakers, warnings; clips to hear; nothing that leads elsewhere, and no path."""
+    found = find(tmp_path / "set")
+    page = (found.output_dir / "donors.html").read_text()
+    for one in found.languages:
+        assert one.name in page
+        assert f"{one.similarity:.2f}" in page
+    assert all(html.escape(speaker.name) in page for speaker in found.speakers)
+    assert "Take a base" not in page
+    assert "how near others are cannot be told" in page
+    assert str(tmp_path) not in page
+    assert is_page(found.output_dir / "donors.html")
+    assert "data:audio" in (found.output_dir / "prepare_report.html").read_text()
 
 
 def test_equal_clips_are_taken_once(find: Callable[..., Donors], place: Path, tmp_path: Path) -> None:

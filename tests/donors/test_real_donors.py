@@ -48,8 +48,7 @@ def place(bantu: Path, tiny_model: Path, tmp_path_factory: pytest.TempPathFactor
     return folder
 
 
-@pytest.mark.parametrize("seed", range(2))
-@pytest.mark.parametrize("target", ["lug", "kin"])
+@pytest.mark.parametrize(("target", "seed"), [("lug", 0), ("lug", 1), ("kin", 0)])
 def test_the_nearest_is_its_own_other_half(
     place: Path, tiny_model: Path, tmp_path: Path, target: str, seed: int
 ) -> None:
