@@ -6,15 +6,16 @@ import html
 import json
 import shutil
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import datasets
 import numpy as np
 import pytest
 
-from conftest import TINY, build_tiny_model, short_run
+from conftest import TINY, build_tiny_model, short_run, transformers
 from runyoro_ssl import donors
 from runyoro_ssl.dataset.content import checksum
 from runyoro_ssl.dataset.layout import CHECKSUM, FINGERPRINT, TRAIN, VALIDATION
@@ -26,7 +27,7 @@ from runyoro_ssl.errors import ConfigError, DonorsError, RunyoroError
 from runyoro_ssl.evaluate.heard.clips import choose_clips
 from runyoro_ssl.page.render import is_page
 from support.datasets_by_hand import train_file
-from support.pools import prepared, row, synthetic
+from support.pools import WRITE_PAGE, prepared, row, synthetic, without_sound
 from support.trainer import run
 
 RunTask = Callable[[str], tuple[int, str, str]]
@@ -42,7 +43,7 @@ def place(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def find(place: Path, tiny_model: Path) -> Callable[..., Donors]:
+def find(place: Path, tiny_model: Path) -> Iterator[Callable[..., Donors]]:
     """A function (output folder, options) -> donors of that place: of a minute, 20 units."""
 
     def call(output: Path, **options: Any) -> Donors:
@@ -59,7 +60,8 @@ def find(place: Path, tiny_model: Path) -> Callable[..., Donors]:
         }
         return donors(**{**usual, **options})
 
-    return call
+    with without_sound():
+        yield call
 
 
 @pytest.fixture(scope="module")
@@ -200,10 +202,10 @@ def test_more_than_there_is(find: Callable[..., Donors], place: Path, tmp_path: 
     assert place.is_dir()
 
 
-@pytest.mark.usefixtures("_with_sound")
 def test_pages_show_what_was_found(find: Callable[..., Donors], tmp_path: Path) -> None:
     """Each language, its numbers, speakers, warnings; clips to hear; nothing that leads elsewhere, and no path."""
-    found = find(tmp_path / "set")
+    with mock.patch("runyoro_ssl.donors.write.write_page", WRITE_PAGE):
+        found = find(tmp_path / "set")
     page = (found.output_dir / "donors.html").read_text()
     for one in found.languages:
         assert one.name in page
@@ -315,12 +317,9 @@ def test_nothing_is_given(run_task: RunTask) -> None:
 
 def test_a_model_that_is_no_wav2vec2(find: Callable[..., Donors], tmp_path: Path) -> None:
     """Is called that, before anything is heard."""
-    from transformers import HubertConfig, HubertModel, Wav2Vec2FeatureExtractor
-
-    HubertModel(HubertConfig(**{name: value for name, value in TINY.items() if "code" not in name})).save_pretrained(
-        tmp_path / "hubert"
-    )
-    Wav2Vec2FeatureExtractor().save_pretrained(tmp_path / "hubert")
+    settings = {name: value for name, value in TINY.items() if "code" not in name}
+    transformers.HubertModel(transformers.HubertConfig(**settings)).save_pretrained(tmp_path / "hubert")
+    transformers.Wav2Vec2FeatureExtractor().save_pretrained(tmp_path / "hubert")
     with pytest.raises(RunyoroError, match="hubert"):
         find(tmp_path / "set", model_name_or_path=tmp_path / "hubert")
 
