@@ -204,8 +204,8 @@ class DonorsOptions(Section):
     output_dir: Path = Path("data/processed/donors")
     """Dataset to write."""
     layer: NameOrNumber | None = None
-    """Layer of the Transformer that is heard; or log-mel: spectra, with no model, in minutes. Not given: the middle
-    one."""
+    """Layer of the Transformer that is heard; or log-mel: spectra, with no model, far quicker. Not given: the
+    middle one."""
     num_units: int = Field(100, ge=10, le=200)
     """Acoustic units, found on the target by k-means."""
     max_speaker_share: float = Field(0.1, gt=0.0, le=1.0)

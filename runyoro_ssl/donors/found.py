@@ -10,8 +10,8 @@ from typing import Any, Literal
 Reading = Literal["near", "less near", "far", "not known"]
 NEAR, FAR = 0.75, 0.55
 """Nearness from which on speech is called near, and below which it is called far. Measured with a base of 5.9 M
-parameters, two minutes of each: Kinyarwanda, Swahili and Luganda are at 0.59 to 0.85 of each other, synthetic speech at
-0.27 to 0.49, music at 0.48 to 0.58."""
+parameters, two to ten minutes of each: Kinyarwanda, Swahili and Luganda are at 0.59 to 0.85 of each other, synthetic
+speech at 0.27 to 0.49, chords at -0.05 to 0.12."""
 LITTLE_MINUTES = 10.0
 """Of the target: less says little."""
 
@@ -96,15 +96,15 @@ def tell(
     """What is doubtful, in sentences. `hours`: asked for, there, taken."""
     asked, there, taken = hours
     known = [one for one in languages if one.reading != "not known"]
-    if not tells:
-        yield (
-            f"with this base the target's other half ({own:.2f}) is hardly nearer than its own units in random order "
-            f"({shuffled:.2f}): how near others are cannot be told; take a base that was trained, or hear more"
-        )
-    elif not by_model:
+    if not by_model:
         yield (
             "spectra put the pools in order, by voices and microphones, too; how near is near enough, they do not say: "
             "leave --layer out for that"
+        )
+    elif not tells:
+        yield (
+            f"with this base the target's other half ({own:.2f}) is hardly nearer than its own units in random order "
+            f"({shuffled:.2f}): how near others are cannot be told; take a base that was trained, or hear more"
         )
     elif known and all(one.reading == "far" for one in known):
         best = max(known, key=lambda one: one.nearness or 0.0)

@@ -14,7 +14,7 @@ import pytest
 
 from runyoro_ssl import donors
 from runyoro_ssl.audio.synth import write_corpus
-from support.pools import prepared, row, write_music
+from support.pools import prepared, row, without_sound, write_music
 
 SPEAKERS = ("lug_f_35-30", "lug_f_40-35", "lug_m_30-25", "lug_m_35-30")
 
@@ -48,25 +48,25 @@ def place(bantu: Path, tiny_model: Path, tmp_path_factory: pytest.TempPathFactor
     return folder
 
 
-@pytest.mark.parametrize("seed", range(2))
-@pytest.mark.parametrize("target", ["lug", "kin"])
+@pytest.mark.parametrize(("target", "seed"), [("lug", 0), ("lug", 1), ("kin", 0)])
 def test_the_nearest_is_its_own_other_half(
     place: Path, tiny_model: Path, tmp_path: Path, target: str, seed: int
 ) -> None:
     """Then the languages of its family, then what is none; and of its own most is taken."""
-    found = donors(
-        target=place / target,
-        pool=place / "pool",
-        hours=0.012,
-        max_speaker_share=1.0,
-        num_units=50,
-        seed=seed,
-        layer="log-mel",
-        model_name_or_path=tiny_model,
-        profile="cpu-smoke",
-        cache_dir=place / "cache",
-        output_dir=tmp_path / "set",
-    )
+    with without_sound():
+        found = donors(
+            target=place / target,
+            pool=place / "pool",
+            hours=0.012,
+            max_speaker_share=1.0,
+            num_units=50,
+            seed=seed,
+            layer="log-mel",
+            model_name_or_path=tiny_model,
+            profile="cpu-smoke",
+            cache_dir=place / "cache",
+            output_dir=tmp_path / "set",
+        )
     order = [one.name for one in found.languages]
     assert order[0] == target
     assert set(order[1:3]) == {"lug", "kin", "swh"} - {target}

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from unittest import mock
 
@@ -12,6 +13,7 @@ import soundfile as sf
 
 from runyoro_ssl.audio.synth import SAMPLE_RATE, write_corpus
 from runyoro_ssl.plugin.manager import load_plugins
+from runyoro_ssl.prepare.page.write import write_page
 from runyoro_ssl.prepare.pipeline import prepare
 from runyoro_ssl.resolve import load_config
 
@@ -36,6 +38,21 @@ def prepared(rows: Iterable[dict[str, object]], folder: Path, model: Path, *sett
     with mock.patch("runyoro_ssl.prepare.pipeline.write_page"):
         prepare(config, load_plugins(config))
     return folder
+
+
+WRITE_PAGE = write_page
+"""Of donors: their clips to hear."""
+
+
+@contextmanager
+def without_sound() -> Iterator[None]:
+    """Donors are written without the page to hear their clips, which takes longer than all else."""
+
+    def write_nothing(path: Path, *_given: object, **_named: object) -> None:
+        path.write_text("to be heard")
+
+    with mock.patch("runyoro_ssl.donors.write.write_page", write_nothing):
+        yield
 
 
 def row(path: Path, **more: object) -> dict[str, object]:

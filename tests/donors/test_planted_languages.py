@@ -5,7 +5,7 @@ A random model tells no tones apart. In place of its layer stands a perfect ear:
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +17,7 @@ from runyoro_ssl.audio.synth import SAMPLE_RATE
 from runyoro_ssl.donors.found import Donors, Language, reading_of, tell
 from runyoro_ssl.donors.hearing import LayerFeatures
 from runyoro_ssl.evaluate.heard.subjects import LogMel
-from support.pools import prepared, row
+from support.pools import prepared, row, without_sound
 
 RunTask = Callable[[str], tuple[int, str, str]]
 TONES_HZ = np.geomspace(300, 4000, 8)
@@ -67,7 +67,7 @@ def _perfect_ear(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="module")
-def find(place: Path, tiny_model: Path) -> Callable[..., Donors]:
+def find(place: Path, tiny_model: Path) -> Iterator[Callable[..., Donors]]:
     """A function (output folder, names of pools) -> donors."""
 
     def call(output: Path, *pools: str) -> Donors:
@@ -83,7 +83,8 @@ def find(place: Path, tiny_model: Path) -> Callable[..., Donors]:
             output_dir=output,
         )
 
-    return call
+    with without_sound():
+        yield call
 
 
 def test_the_twin_is_near_and_the_stranger_far(find: Callable[..., Donors], tmp_path: Path) -> None:
