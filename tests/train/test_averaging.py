@@ -152,12 +152,11 @@ def test_first_update_is_the_weight_itself_and_late_ones_are_means() -> None:
     assert torch.equal(average.averages["weight"], layer.weight)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("was", "now", "starts_with"),
-    [
-        pytest.param((), (AVERAGED,), [3, 4], id="begun"),
-        pytest.param((AVERAGED,), ("train.ema_decay=0.9",), None, id="other", marks=pytest.mark.long),
-    ],
+    [((), (AVERAGED,), [3, 4]), ((AVERAGED,), ("train.ema_decay=0.9",), None)],
+    ids=["begun", "other"],
 )
 def test_average_may_begin_under_way(
     train_config: MakeConfig, was: tuple[str, ...], now: tuple[str, ...], starts_with: list[int] | None

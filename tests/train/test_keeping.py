@@ -144,7 +144,13 @@ def test_mixture_that_is_better_becomes_the_final_model(
     assert [path.name for path in out.iterdir() if path.name.startswith(".")] == []
 
 
-@pytest.mark.parametrize("way", [(), ("adapter.kind=lora", "adapter.rank=4")], ids=["all", "lora"])
+@pytest.mark.parametrize(
+    "way",
+    [
+        pytest.param((), id="all"),
+        pytest.param(("adapter.kind=lora", "adapter.rank=4"), id="lora", marks=pytest.mark.long),
+    ],
+)
 def test_moving_average_that_is_better_becomes_the_final_model(
     train_config: MakeConfig, tiny_model: Path, plant: Any, way: tuple[str, ...]
 ) -> None:
