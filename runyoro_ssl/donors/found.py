@@ -11,7 +11,7 @@ Reading = Literal["near", "less near", "far", "not known"]
 NEAR, FAR = 0.75, 0.55
 """Nearness from which on speech is called near, and below which it is called far. Measured with a base of 5.9 M
 parameters, two to ten minutes of each: Kinyarwanda, Swahili and Luganda are at 0.59 to 0.85 of each other, synthetic
-speech at 0.27 to 0.49, chords at -0.05 to 0.12."""
+speech at 0.27 to 0.49, chords at -0.11 to 0.12."""
 LITTLE_MINUTES = 10.0
 """Of the target: less says little."""
 
