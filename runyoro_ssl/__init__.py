@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from runyoro_ssl.commands.bench import bench as bench
     from runyoro_ssl.commands.convert import convert as convert
     from runyoro_ssl.commands.doctor import doctor as doctor
+    from runyoro_ssl.commands.donors import donors as donors
     from runyoro_ssl.commands.embed import embed as embed
     from runyoro_ssl.commands.evaluate import evaluate as evaluate
     from runyoro_ssl.commands.manifest import manifest as manifest
@@ -62,6 +63,7 @@ TASKS = (
     "publish",
     "embed",
     "convert",
+    "donors",
     "smoke",
     "bench",
     "plugins",

@@ -68,6 +68,10 @@ class EmbedError(RunyoroError):
     """Recordings, or a layer, of which no features or units can be had."""
 
 
+class DonorsError(RunyoroError):
+    """Donors cannot be chosen: of this target, or from these pools."""
+
+
 class ConvertError(RunyoroError):
     """A file that is no pre-trained model of fairseq2 or fairseq, or cannot be made one of transformers."""
 

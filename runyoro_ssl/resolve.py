@@ -7,7 +7,7 @@ import re
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import ValidationError
 
@@ -24,6 +24,7 @@ PLAIN = {
     **dict.fromkeys(("int_parsing", "int_type", "int_from_float", "int_parsing_size"), "a whole number is needed"),
     **dict.fromkeys(("float_parsing", "float_type"), "a number is needed, such as 0.001"),
     **dict.fromkeys(("bool_parsing", "bool_type"), "true or false is needed"),
+    **dict.fromkeys(("model_type", "model_attributes_type"), "settings are needed, such as { name = value }"),
 }
 """What pydantic says in words of its own, by the kind of its complaint."""
 
@@ -112,6 +113,9 @@ def _refuse_unwritable(value: Any, name: str = "") -> None:
     if isinstance(value, Mapping):
         for key, inner in value.items():
             _refuse_unwritable(inner, f"{name}.{key}" if name else str(key))
+    elif isinstance(value, list | tuple):
+        for number, inner in enumerate(value):
+            _refuse_unwritable(inner, f"{name}.{number}")
     elif isinstance(value, str) and REDACTED in value:
         raise ConfigError(f'{name} is "{value}": the file does not hold this secret; give it with --set {name}=...')
     else:
@@ -201,8 +205,8 @@ def _by_setting(items: Iterable[Any]) -> list[Mapping[str, Any]]:
     for item in items:
         if item["type"] == "too_short" and any(other["loc"][: len(item["loc"])] == item["loc"] for other in found):
             continue
-        *setting, last = item["loc"]
-        if last == f"literal['{AUTO}']":
+        setting = item["loc"][:-1]
+        if item["loc"][-1:] == (f"literal['{AUTO}']",):
             continue
         found.append({**item, "loc": setting, "msg": item["msg"] + OR_AUTO} if _may_be_auto(setting) else item)
     return found
@@ -228,9 +232,12 @@ def _explain(item: Mapping[str, Any]) -> str:
         return f'no setting "{name}"{hint}; there are: {", ".join(known)}'
     message = in_plain_words(item)
     if item["type"] == "tuple_type":
-        parts = re.findall(r"[^][,\s\"']+", str(item["input"]))
+        given = item["input"]
+        parts = [given] if isinstance(given, int | float) else re.findall(r"[^][,\s\"']+", str(given))
         message = f"a list is needed: --set '{name}={json.dumps(parts)}'"
-    return f'{name} is "{item["input"]}": {message}' if item["type"] != "value_error" else f"{name}: {message}"
+    if item["type"] == "value_error":
+        return f"{name}: {message}" if name else message  # of two settings, it names both
+    return f'{name} is "{item["input"]}": {message}'
 
 
 def in_plain_words(item: Mapping[str, Any]) -> str:
@@ -248,7 +255,7 @@ def _sections_with(field: str) -> list[str]:
 def _fields_beside(where: Sequence[Any]) -> list[str]:
     section: Any = Config
     for part in where[:-1]:
-        section = section.model_fields[part].annotation
+        section = get_args(section)[0] if isinstance(part, int) else section.model_fields[part].annotation
     return list(section.model_fields)
 
 

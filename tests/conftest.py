@@ -168,25 +168,41 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def corpus_manifest(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The manifest of `corpus`, with speakers."""
+    return listed(corpus, tmp_path_factory.mktemp("manifest") / "manifest.jsonl")
+
+
+def listed(corpus: Path, manifest: Path) -> Path:
+    """Write the manifest of a corpus of a folder a voice."""
     from runyoro_ssl.prepare.scan import scan
 
-    path = tmp_path_factory.mktemp("manifest") / "manifest.jsonl"
-    scan(corpus, path, speaker_from=r"^([^/]+)/")
-    return path
+    scan(corpus, manifest, speaker_from=r"^([^/]+)/")
+    return manifest
 
 
 @pytest.fixture(scope="session")
 def dataset(corpus_manifest: Path, tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """`corpus`, prepared."""
+    return prepared(corpus_manifest, tmp_path_factory.mktemp("prepared") / "dataset", tiny_model)
+
+
+@pytest.fixture(scope="session")
+def donor(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twelve other clips by three other voices, prepared."""
+    folder = tmp_path_factory.mktemp("other")
+    write_corpus(folder / "audio", num_clips=12, num_voices=3, num_words=9, clip_sec=3.5, seed=11)
+    return prepared(listed(folder / "audio", folder / "manifest.jsonl"), folder / "donor", tiny_model)
+
+
+def prepared(manifest: Path, folder: Path, model: Path) -> Path:
+    """Prepare a synthetic corpus for a model; a fifth of it is held out."""
     from runyoro_ssl.prepare.pipeline import prepare
 
-    folder = tmp_path_factory.mktemp("prepared") / "dataset"
     config = load_config(
         profile="cpu-smoke",
         flags={
             "hardware": {"num_workers": 1},
-            "model": {"model_name_or_path": str(tiny_model)},
-            "prepare": {"manifest_path": corpus_manifest, "output_dir": folder, "validation_share": 0.2},
+            "model": {"model_name_or_path": str(model)},
+            "prepare": {"manifest_path": manifest, "output_dir": folder, "validation_share": 0.2},
             # Synthetic words are alike enough to be duplicates.
             "plugins": {"filters": ["duration", "silence", "clipping"]},
         },

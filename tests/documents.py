@@ -146,6 +146,8 @@ class Reader:
                 self._gather()
         if document == "README.md":
             shutil.copytree(self.checkout / "data", self.own / "data")
+            for name in ("rutooro", "swahili"):
+                shutil.copytree(self.own / "data/processed/ssl_dataset", self.own / "data/processed" / name)
             ignored = shutil.ignore_patterns("checkpoint-*")
             shutil.copytree(self.checkout / "models/ssl", self.own / "models", ignore=ignored)
             manifest = self.own / "data/manifest/audio_manifest.jsonl"

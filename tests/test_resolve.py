@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import tomllib
 from pathlib import Path
 
 import pytest
+import tomli_w
 
 from runyoro_ssl.commands.given import nested
-from runyoro_ssl.config import Config
+from runyoro_ssl.config import Config, TrainConfig
+from runyoro_ssl.config.source import names, roles, shares
 from runyoro_ssl.errors import ConfigError
 from runyoro_ssl.resolve import list_profiles, load_config
 
@@ -68,6 +71,22 @@ def test_precision_flags_have_three_states(flags: dict[str, object], precision: 
         (['adapter.targets=["nope"]'], r'^adapter.targets.0 is "nope": input should be [^;]*$'),
         (["adapter.targets=[]"], r"adapter.targets is \"\[\]\".*at least 1 item"),
         (["hardware.batch_seconds=lots"], r'^hardware.batch_seconds is "lots".*, or "auto"$'),
+        (['train.sources=[{path="a",share=0.5},{path="b",share=0.3}]'], r"add up to 0.8 \(a 0.5, b 0.3\), not to 1"),
+        (['train.sources=[{path="a"},{path="b",role="replay",share=1.0}]'], r"sources.1.share.*less than 1"),
+        (['train.sources=[{path="a"},{path="b",share=0.0}]'], r"sources.1.share.*greater than 0"),
+        (['train.sources=[{path="a",share=0.9},{path="b",share=0.1},{path="c"}]'], r"nothing is left for c; lower one"),
+        (['train.sources=[{path="a"},{path="b"},{path="./b"}]'], r"/b is there twice"),
+        (['train.sources=[{path="a"},{path="b",name="a"}]'], r'two are called "a"'),
+        (['train.sources=[{path="a"},{path="b",role="target"}]'], r"a is the target, and only one can be"),
+        (['train.sources=[{path="a",from_step=3},{path="b"}]'], r"the first, a, is the target, heard at all steps"),
+        (['train.sources=[{path="a"},{path="b",from_step=5,until_step=5}]'], r"b is never heard"),
+        (['train.sources=[{path="a"},{pth="b"}]'], r'"train.sources.1.pth" \(did you mean "path"\?\)'),
+        (['train.sources=["a"]'], r'train.sources.0 is "a": settings are needed'),
+        (
+            ['train.sources=[{path="a"}]', "train.processed_dataset_path=b"],
+            r'is "b", and the first of train.sources "a"',
+        ),
+        (["train.source_temperature=0.5"], r"source_temperature.*greater than or equal to 1"),
         (["nonsense"], r"is not section.field=value"),
         (['plugins.filters=["duration"'], r'not a TOML value .*a list is e.g. \["one", "two"\]'),
     ],
@@ -113,3 +132,22 @@ def test_redacted_value_is_asked_for_again(tmp_path: Path) -> None:
         load_config(config_file=str(file))
     config = load_config(config_file=str(file), settings=["plugins.options.remote.token=opensesame"])
     assert config.plugins.options["remote"] == {"token": "opensesame", "url": "here"}
+
+
+def test_shares_follow_from_what_is_given_and_from_hours() -> None:
+    """A replay has 5 %; what has no share divides the rest by its hours, flattened by a temperature."""
+    settings = 'train.sources=[{path="a"},{path="x/b"},{path="y/b"},{path="c",role="replay"}]'
+    train = load_config(settings=[settings]).train
+    assert train.processed_dataset_path == Path("a")
+    assert names(train.sources) == ["a", "x-b", "y-b", "c"]
+    assert roles(train.sources) == ["target", "donor", "donor", "replay"]
+    assert shares(train.sources, [10, 40, 50, 5], 1.0) == pytest.approx([0.095, 0.38, 0.475, 0.05])
+    assert shares(train.sources, [10, 40, 90, 5], 2.0) == pytest.approx([0.95 / 6, 0.95 / 3, 0.95 / 2, 0.05])
+    given = load_config(settings=['train.sources=[{path="a",share=0.7},{path="b",share=0.3}]']).train
+    assert shares(given.sources, [1, 1000], 1.0) == pytest.approx([0.7, 0.3])
+    assert load_config(flags=tomllib.loads(given_as_toml(given))).train.sources == given.sources
+
+
+def given_as_toml(train: TrainConfig) -> str:
+    """Its sources as a run.toml has them."""
+    return tomli_w.dumps({"train": {"sources": train.model_dump(mode="json", exclude_none=True)["sources"]}})

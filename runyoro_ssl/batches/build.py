@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 
 from runyoro_ssl.audio.reasons import Reason
 from runyoro_ssl.batches.lengths import Piece
-from runyoro_ssl.batches.plan import MicroBatch
+from runyoro_ssl.batches.micro_batches import MicroBatch
 from runyoro_ssl.errors import AudioError, DatasetError, PluginError, describe
 from runyoro_ssl.model.draws import derive_generator
 from runyoro_ssl.model.forward import num_frames
@@ -40,6 +40,12 @@ class Waveforms(Protocol):
 
     def waveform(self, clip: int, start: int = 0, num_samples: int | None = None) -> np.ndarray:
         """A new float32 (T,) in [-1, 1], unnormalised: the clip, or a window of it."""
+
+
+def place_of(clips: Waveforms, clip: int) -> tuple[str, int]:
+    """The name of the dataset that a clip is of, where there are several, and its row there."""
+    find: Callable[[int], tuple[str, int]] = getattr(clips, "place", lambda row: ("", row))
+    return find(clip)
 
 
 @dataclass(frozen=True)
@@ -198,7 +204,8 @@ class BatchBuilder(Dataset[TrainingBatch]):
     def _key(self, epoch: int, piece: Piece) -> tuple[int | str, ...]:
         if self.stage == "eval":
             return ("eval", piece.clip)
-        return (self.seed, epoch, piece.clip, *([piece.part] if piece.part else []))
+        heard = [piece.part, piece.repeat] if piece.repeat else [piece.part] if piece.part else []
+        return (self.seed, epoch, piece.clip, *heard)
 
     def _collate(self, clips: Sequence[Clip], keys: Sequence[tuple[int | str, ...]]) -> Batch:
         name = type(self.collator).__name__

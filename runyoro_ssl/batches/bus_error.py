@@ -9,7 +9,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -22,7 +22,7 @@ STDERR = 2
 
 
 @contextmanager
-def outlast_bus_errors(dataset_dir: Path) -> Iterator[None]:
+def outlast_bus_errors(dataset_dirs: Sequence[Path]) -> Iterator[None]:
     """Have a thread that builds batches stand still where it meets SIGBUS, and tell those who wait for it.
 
     The read cannot be gone on with, nor left by an exception. In any other thread a line says what happened, before
@@ -40,8 +40,8 @@ def outlast_bus_errors(dataset_dir: Path) -> Iterator[None]:
                 time.sleep(FOREVER_SEC)
         said = (
             f"\nSIGBUS: a file that is mapped into memory was cut short while it was read, or its disk failed; the "
-            f"dataset is {dataset_dir}: put it back, or make it anew with `invoke prepare --overwrite`; then "
-            "--resume-from-checkpoint last\n"
+            f"dataset is {' or '.join(map(str, dataset_dirs))}: put it back, or make it anew with `invoke prepare "
+            "--overwrite`; then --resume-from-checkpoint last\n"
         )
         faulthandler.dump_traceback(STDERR, all_threads=False)
         os.write(STDERR, printable(said).encode(errors="backslashreplace"))

@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch.utils.data import get_worker_info
 
-from runyoro_ssl.batches.build import Waveforms
-from runyoro_ssl.batches.plan import MicroBatch
+from runyoro_ssl.batches.build import Waveforms, place_of
+from runyoro_ssl.batches.micro_batches import MicroBatch
 from runyoro_ssl.dataset.layout import CLIPS
 
 NO_CLIP = -1
@@ -79,7 +79,8 @@ class Crew:
             return "none, it died before"
         if self.stage == "eval":
             return f"row {row} of the validation split"
-        return f"row {row} of the train split (line {row + 1} of the dataset's {CLIPS})"
+        name, row = place_of(self.clips, row)
+        return f"row {row} of the train split{f' of {name}' if name else ''} (line {row + 1} of the dataset's {CLIPS})"
 
     def shrunk(self) -> str | None:
         """A file of the dataset that is shorter than when it was opened, in words, if there is any."""

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from runyoro_ssl.batches.build import TrainingBatch
-from runyoro_ssl.batches.plan import MicroBatch
+from runyoro_ssl.batches.micro_batches import MicroBatch
 from runyoro_ssl.model.masking import MIN_MASKED_FRAMES, Masks
 
 NUM_FRAMES = 8

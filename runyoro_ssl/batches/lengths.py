@@ -6,7 +6,7 @@ padding, which is computed for nothing, and audio left out, which is another par
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -31,10 +31,14 @@ def fewer_shapes(num_lengths: int) -> str | None:
 
 
 class Piece(NamedTuple):
-    """A clip, or one half of it: `part` 0 is all, 1 its first half, 2 its second."""
+    """A clip, or one half of it: `part` 0 is all, 1 its first half, 2 its second.
+
+    `repeat`: how often the clip was heard before in the same epoch, where one of several sources is small.
+    """
 
     clip: int
     part: int = 0
+    repeat: int = 0
 
     def num_samples(self, clip_samples: int) -> int:
         """Samples of the piece, before it is fitted to a length."""
@@ -60,10 +64,12 @@ class Lengths:
     values: tuple[int, ...]
     halve_from: int
 
-    def pieces(self, num_samples: Sequence[int]) -> list[Piece]:
-        """The pieces of an epoch; every clip is in them whole, or in both halves."""
-        halved = [size >= self.halve_from for size in num_samples]
-        return [Piece(clip, part) for clip, half in enumerate(halved) for part in ((1, 2) if half else (0,))]
+    def halved(self, pieces: Iterable[Piece], num_samples: Sequence[int]) -> list[Piece]:
+        """Pieces of an epoch of whole clips: each is in them whole, or in both halves."""
+        parts = {True: (1, 2), False: (0,)}
+        return [
+            piece._replace(part=part) for piece in pieces for part in parts[num_samples[piece.clip] >= self.halve_from]
+        ]
 
     def nearest(self, num_samples: Sequence[int]) -> np.ndarray:
         """The index of the nearest length for each size."""

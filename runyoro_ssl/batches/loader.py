@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader
 from runyoro_ssl.batches.build import BatchBuilder, TrainingBatch
 from runyoro_ssl.batches.crew import NO_CLIP, Crew, describe_exit, forget
 from runyoro_ssl.batches.loading import END_SEC, Loading
-from runyoro_ssl.batches.plan import MicroBatch
+from runyoro_ssl.batches.micro_batches import MicroBatch
 from runyoro_ssl.errors import LoaderError, PluginError
 from runyoro_ssl.processes import LOADER_PATIENCE_SEC, SIGNALS, signals_held
 

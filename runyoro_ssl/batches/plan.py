@@ -1,52 +1,19 @@
 """The batch plan of a run: which clips share a micro-batch, and which micro-batches an optimizer step.
 
-A pure function of (lengths, settings, seed, epoch): the same for any number of processes and workers, so that a
-resumed run, or one on another machine, goes on with the same clips.
+A pure function of (lengths, settings, seed, epoch, mix of sources): the same for any number of processes and workers,
+so that a resumed run, or one on another machine, goes on with the same clips.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import TYPE_CHECKING
+from typing import NamedTuple
 
-import torch
-
-from runyoro_ssl.batches.lengths import Lengths, Piece, choose_lengths
+from runyoro_ssl.batches.micro_batches import Cutter, MicroBatch, PlanSettings, best_lengths
+from runyoro_ssl.batches.mix import TARGET, EpochStart, Mix, planned_samples
 from runyoro_ssl.model.draws import derive_generator
-
-if TYPE_CHECKING:
-    from runyoro_ssl.config import FittedHardware  # the bench runs where there is no pydantic
-
-LENGTH_JITTER = 0.05
-"""Clips are sorted by length times a draw from 1 ± this: neighbours change every epoch, padding stays small."""
-
-
-@dataclass(frozen=True)
-class MicroBatch:
-    """Pieces of clips (dataset rows) that go through the model together.
-
-    `index` counts the micro-batches of its epoch. `length`: samples that every piece is cropped or padded to; None:
-    clips stay as they are, and are padded to the longest. `part`: where another machine cut the update anew, the number
-    of this micro-batch in it, from 1.
-    """
-
-    epoch: int
-    index: int
-    pieces: tuple[Piece, ...]
-    length: int | None = None
-    part: int = 0
-
-    @classmethod
-    def of(cls, clips: Iterable[int], *, epoch: int = 0, index: int = 0) -> MicroBatch:
-        """A micro-batch of whole clips."""
-        return cls(epoch, index, tuple(Piece(clip) for clip in clips))
-
-    @property
-    def clips(self) -> tuple[int, ...]:
-        """The dataset row of each piece."""
-        return tuple(piece.clip for piece in self.pieces)
 
 
 @dataclass(frozen=True)
@@ -59,42 +26,8 @@ class Update:
 
 
 @dataclass(frozen=True)
-class PlanSettings:
-    """The sizes of a plan, in samples. `clips_per_batch` and `batches_per_update` replace the sizes where given.
-
-    `num_lengths`: clip lengths of the whole run, to one of which each clip is cropped or padded; 0 keeps all lengths.
-    """
-
-    batch_samples: float
-    update_samples: float
-    clips_per_batch: int | None = None
-    batches_per_update: int | None = None
-    num_lengths: int = 0
-
-    @classmethod
-    def from_hardware(cls, hardware: FittedHardware, *, sampling_rate: int, num_processes: int) -> PlanSettings:
-        """The sizes a profile asks for. Accumulation, where set, counts the micro-batches of each process."""
-        accumulation = hardware.gradient_accumulation_steps
-        return cls(
-            batch_samples=hardware.batch_seconds * sampling_rate,
-            update_samples=hardware.update_seconds * sampling_rate,
-            clips_per_batch=hardware.per_device_train_batch_size,
-            batches_per_update=None if accumulation is None else accumulation * num_processes,
-            num_lengths=hardware.clip_lengths,
-        )
-
-    def grouped_by(self, samples: float) -> PlanSettings:
-        """The same with groups of so many samples, of which the steps of a run are made on any machine."""
-        return replace(self, batch_samples=samples)
-
-    def clips_of(self, length: int) -> int:
-        """How many clips of this many samples fit into a micro-batch, at least one."""
-        return self.clips_per_batch or max(1, int(self.batch_samples // length))
-
-
-@dataclass(frozen=True)
 class RunPlan:
-    """Every optimizer step of a run, in order. `num_samples` is the length of each clip.
+    """Every optimizer step of a run, in order. `num_samples` is the length of each clip; `mix`: of several sources.
 
     `regroup` fits the micro-batches of a step to the machine, whichever one the run was planned on.
     """
@@ -105,6 +38,7 @@ class RunPlan:
     num_epochs: int
     max_steps: int | None = None
     regroup: Callable[[Sequence[MicroBatch], Sequence[int]], tuple[MicroBatch, ...]] = lambda batches, _: tuple(batches)
+    mix: Mix | None = None
 
     @cached_property
     def total_steps(self) -> int:
@@ -116,7 +50,8 @@ class RunPlan:
     @property
     def lengths(self) -> tuple[int, ...]:
         """The lengths in samples, ascending, to one of which each clip is fitted; none: clips keep theirs."""
-        return _best_lengths(self.num_samples, self.settings).values if self.settings.num_lengths else ()
+        lengths = best_lengths(_usual_lengths(self.num_samples, self._mix, self.seed), self.settings)
+        return lengths.values if lengths else ()
 
     def updates(self, start_step: int = 0) -> Iterator[Update]:
         """Optimizer steps after `start_step`, which is the number already done."""
@@ -132,111 +67,79 @@ class RunPlan:
 
     def epoch(self, epoch: int) -> list[list[MicroBatch]]:
         """Optimizer steps of one epoch, each a list of micro-batches."""
-        return plan_epoch(self.num_samples, self.settings, seed=self.seed, epoch=epoch)
+        while len(self._starts) <= epoch:
+            self._starts.append(self._planned(len(self._starts) - 1).following)
+        return self._planned(epoch).updates
+
+    @cached_property
+    def _starts(self) -> list[EpochStart]:
+        """Where each epoch begins, as far as was planned."""
+        return [EpochStart()]
+
+    @property
+    def _mix(self) -> Mix:
+        return self.mix or Mix.of_one(len(self.num_samples))
+
+    def _planned(self, epoch: int) -> PlannedEpoch:
+        return _kept_plan_from(self._starts[epoch], self.num_samples, self.settings, self._mix, self.seed)
 
 
-@lru_cache(maxsize=2)
 def plan_epoch(
     num_samples: tuple[int, ...], settings: PlanSettings, *, seed: int, epoch: int
 ) -> list[list[MicroBatch]]:
-    """The optimizer steps of one epoch, each a list of micro-batches.
+    """The optimizer steps of one epoch over one source, each a list of micro-batches.
 
     Clips of like length share a micro-batch; micro-batches come in random order; steps hold nearly equal audio.
     A clip appears once, or in two halves.
     """
-    generator = derive_generator(seed, epoch, "plan")
-    groups: Sequence[tuple[list[Piece], int | None]]
-    if settings.num_lengths:
-        groups = _fitted(num_samples, _best_lengths(num_samples, settings), settings, generator)
-    else:
-        groups = _by_neighbours(num_samples, settings, generator)
-    shuffled = [groups[index] for index in torch.randperm(len(groups), generator=generator).tolist()]
-    batches = [MicroBatch(epoch, index, tuple(pieces), length) for index, (pieces, length) in enumerate(shuffled)]
-    if settings.batches_per_update is not None:
-        size = settings.batches_per_update
-        return [batches[start : start + size] for start in range(0, len(batches), size)]
-    return _split_evenly(batches, num_samples, settings.update_samples)
+    return _plan_from(EpochStart(epoch), num_samples, settings, Mix.of_one(len(num_samples)), seed).updates
 
 
-def wasted_share(batches: Iterable[MicroBatch], num_samples: Sequence[int]) -> float:
-    """Padding, audio computed twice and audio left out of an epoch, as a share of what was computed or left out."""
-    computed = 0
-    heard = [0] * len(num_samples)
-    for batch in batches:
-        length = batch.length or max(num_samples[clip] for clip in batch.clips)
-        computed += length * len(batch.pieces)
-        for clip in batch.clips:
-            heard[clip] = min(num_samples[clip], heard[clip] + length)
-    left_out = sum(num_samples) - sum(heard)
-    return 1 - sum(heard) / (computed + left_out)
+class PlannedEpoch(NamedTuple):
+    """The optimizer steps of an epoch, and where the one after it begins."""
+
+    updates: list[list[MicroBatch]]
+    following: EpochStart
 
 
-def _by_neighbours(
-    num_samples: Sequence[int], settings: PlanSettings, generator: torch.Generator
-) -> list[tuple[list[Piece], None]]:
-    """Whole clips in order of length, cut into micro-batches that stay within the size after padding."""
-    jitter = 1 + LENGTH_JITTER * (2 * torch.rand(len(num_samples), generator=generator) - 1)
-    order = (torch.tensor(num_samples) * jitter).argsort(stable=True).tolist()
-    groups: list[list[Piece]] = []
-    longest = 0
-    for clip in order:
-        longest = max(longest, num_samples[clip])
-        if groups and len(groups[-1]) < settings.clips_of(longest):
-            groups[-1].append(Piece(clip))
-        else:
-            groups.append([Piece(clip)])
-            longest = num_samples[clip]
-    return [(group, None) for group in groups]
+def _plan_from(
+    start: EpochStart, num_samples: tuple[int, ...], settings: PlanSettings, mix: Mix, seed: int
+) -> PlannedEpoch:
+    """Plan an epoch: all clips of the target, and of each other source as much audio as its share asks for.
 
-
-def _fitted(
-    num_samples: Sequence[int], lengths: Lengths, settings: PlanSettings, generator: torch.Generator
-) -> list[tuple[list[Piece], int]]:
-    """Pieces fitted to a few lengths, each with its constant number of pieces in a micro-batch.
-
-    What does not fill a micro-batch moves to the next shorter length; one smaller micro-batch may remain at the end.
-    Within a length, pieces to pad stand together: the other micro-batches need no attention mask.
+    Where a source joins or ends within the epoch, what is left of it then is cut anew.
     """
-    pieces = lengths.pieces(num_samples)
-    nearest = lengths.nearest([piece.num_samples(num_samples[piece.clip]) for piece in pieces])
-    groups: list[tuple[list[Piece], int]] = []
-    over: list[Piece] = []
-    for number, length in reversed(list(enumerate(lengths.values))):
-        members = over + [pieces[index] for index in (nearest == number).nonzero()[0]]
-        members = [members[index] for index in torch.randperm(len(members), generator=generator).tolist()]
-        size = settings.clips_of(length)
-        whole = len(members) - (len(members) % size if number else 0)
-        over = members[whole:]
-        members = sorted(members[:whole], key=lambda piece: num_samples[piece.clip] < length)
-        groups += [(members[start : start + size], length) for start in range(0, whole, size)]
-    return groups
+    cut = Cutter(num_samples, settings, best_lengths(_usual_lengths(num_samples, mix, seed), settings))
+    left = cut.pieces(mix.clips_of(TARGET))
+    places = list(start.places or [0.0] * len(mix.sources))
+    step, heard, updates = start.step, frozenset({TARGET}), list[list[MicroBatch]]()
+    while left:
+        heard_now = mix.heard_at(step)
+        of_target = planned_samples([piece for piece in left if mix.source_of(piece.clip) == TARGET], num_samples)
+        for number in sorted(heard_now - heard):
+            begin, places[number] = places[number], places[number] + of_target * mix.ratio(number)
+            left += cut.pieces(mix.draw(number, num_samples, begin, places[number], seed=seed))
+        heard = heard_now
+        generator = derive_generator(seed, start.epoch, "plan", *([step] if updates else []))
+        planned = cut.steps(left, generator, epoch=start.epoch, first_index=sum(map(len, updates)))
+        change = mix.next_change(step)
+        kept = planned if change is None else planned[: change - step]
+        updates, step = updates + kept, step + len(kept)
+        done = {piece for update in kept for batch in update for piece in batch.pieces}
+        now = mix.heard_at(step)
+        left = [piece for piece in left if piece not in done and mix.source_of(piece.clip) in now]
+    return PlannedEpoch(updates, EpochStart(start.epoch + 1, step, tuple(places)))
 
 
-@lru_cache(maxsize=2)
-def _best_lengths(num_samples: tuple[int, ...], settings: PlanSettings) -> Lengths:
-    """Fewer lengths than asked for, where clips are so few that incomplete micro-batches would cost more."""
-
-    def waste(lengths: Lengths) -> float:
-        groups = _fitted(num_samples, lengths, settings, derive_generator("lengths"))
-        return wasted_share((MicroBatch(0, 0, tuple(pieces), length) for pieces, length in groups), num_samples)
-
-    return min((choose_lengths(num_samples, count) for count in range(settings.num_lengths, 0, -1)), key=waste)
+_kept_plan_from = lru_cache(maxsize=2)(_plan_from)
+"""The same; of the last two epochs it is not done again."""
 
 
-def _split_evenly(
-    batches: Sequence[MicroBatch], num_samples: Sequence[int], update_samples: float
-) -> list[list[MicroBatch]]:
-    """Consecutive micro-batches in steps of nearly equal audio, as near to `update_samples` as whole steps allow."""
-    sizes = [
-        batch.length * len(batch.pieces) if batch.length else sum(num_samples[clip] for clip in batch.clips)
-        for batch in batches
-    ]
-    total = sum(sizes)
-    num_updates = max(1, min(len(batches), round(total / update_samples)))
-    updates: list[list[MicroBatch]] = [[] for _ in range(num_updates)]
-    before = 0
-    for batch, size in zip(batches, sizes, strict=True):
-        middle = before + size / 2
-        updates[min(num_updates - 1, int(middle / total * num_updates))].append(batch)
-        before += size
-    return [update for update in updates if update]
+def _usual_lengths(num_samples: tuple[int, ...], mix: Mix, seed: int) -> tuple[int, ...]:
+    """The lengths of the clips of an epoch in which every source is heard."""
+    found = [num_samples[piece.clip] for piece in mix.clips_of(TARGET)]
+    of_target = sum(found)
+    for number in range(TARGET + 1, len(mix.sources)):
+        drawn = mix.draw(number, num_samples, 0.0, of_target * mix.ratio(number), seed=seed)
+        found += [num_samples[piece.clip] for piece in drawn]
+    return tuple(found)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from runyoro_ssl.batches.lengths import Piece
-from runyoro_ssl.batches.plan import MicroBatch, PlanSettings
+from runyoro_ssl.batches.micro_batches import MicroBatch, PlanSettings
 
 HALVINGS = 12
 """Of the range in which the size of even micro-batches is looked for."""

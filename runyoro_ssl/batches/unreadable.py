@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from runyoro_ssl.batches.build import TrainingBatch
@@ -25,6 +25,8 @@ class Unreadable:
 
     num_clips: int
     max_share: float
+    place: Callable[[int], tuple[str, int]] = lambda row: ("", row)
+    """The name of the dataset that a row is of, where there are several, and its row there."""
     _rows: set[int] = field(default_factory=set, init=False)
 
     def leave_out(self, batches: Sequence[TrainingBatch]) -> list[TrainingBatch]:
@@ -35,7 +37,8 @@ class Unreadable:
         """
         left_out = {row: why for batch in batches for row, why in batch.unreadable.items()}
         for row in sorted(left_out.keys() - self._rows):
-            log.warning("clip_unreadable", row=row, because=left_out[row])
+            name, its_row = self.place(row)
+            log.warning("clip_unreadable", row=its_row, because=left_out[row], **({"source": name} if name else {}))
         self._rows |= left_out.keys()
         if left_out and self.share > self.max_share:
             raise LoaderError(self._explain(next(iter(left_out.values()))))
@@ -56,10 +59,14 @@ class Unreadable:
 
     def _explain(self, why: str) -> str:
         rows = sorted(self._rows)
-        shown = ", ".join(map(str, rows[:NUM_SHOWN])) + (", …" if len(rows) > NUM_SHOWN else "")
+        shown = ", ".join(map(self._name, rows[:NUM_SHOWN])) + (", …" if len(rows) > NUM_SHOWN else "")
         return (
             f"{len(rows)} of {self.num_clips} training clips cannot be read, more than train.max_unreadable_share "
             f"{self.max_share:g}: rows {shown} ({why}); row N is line N + 1 of the dataset's {CLIPS}. Make the "
             "dataset anew with `invoke prepare --overwrite`, or raise --set train.max_unreadable_share; then "
             "--resume-from-checkpoint last"
         )
+
+    def _name(self, row: int) -> str:
+        name, row = self.place(row)
+        return f"{row} of {name}" if name else str(row)

@@ -174,7 +174,8 @@ def _bench_read(folder: Path, extractor: Any, runs: int) -> Comparison:
 
 def plan_reading(split: Any) -> list[Any]:
     """The micro-batches of an epoch: clips of like length together, in random order."""
-    from runyoro_ssl.batches.plan import PlanSettings, plan_epoch
+    from runyoro_ssl.batches.micro_batches import PlanSettings
+    from runyoro_ssl.batches.plan import plan_epoch
 
     settings = PlanSettings(batch_samples=BATCH_SECONDS * SAMPLE_RATE, update_samples=BATCH_SECONDS * SAMPLE_RATE)
     updates = plan_epoch(tuple(split["num_samples"]), settings, seed=0, epoch=0)

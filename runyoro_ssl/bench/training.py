@@ -12,7 +12,8 @@ from typing import Any
 import torch
 
 from runyoro_ssl.batches.loader import load_batches
-from runyoro_ssl.batches.plan import MicroBatch, PlanSettings, Update, plan_epoch
+from runyoro_ssl.batches.micro_batches import MicroBatch, PlanSettings
+from runyoro_ssl.batches.plan import Update, plan_epoch
 from runyoro_ssl.bench.measure import Comparison, What, alternate, measure_gemm, peak_bytes
 from runyoro_ssl.bench.options import PARTS
 from runyoro_ssl.bench.reference import Reference
@@ -165,7 +166,6 @@ class TrainingBench:
         batch_size = max(1, round(len(lengths) / EPOCH_BATCHES))
 
         def ours() -> None:
-            plan_epoch.cache_clear()
             plan = plan_epoch(lengths, settings, seed=0, epoch=0)
             batches = load_batches(builder, plan, num_workers=0, pin_memory=self.settings.device == "cuda")
             for step, (group, made) in enumerate(zip(plan, batches, strict=True), start=1):

@@ -13,6 +13,7 @@ import time
 from collections.abc import Mapping
 from contextlib import redirect_stdout
 from dataclasses import dataclass, field
+from fnmatch import fnmatch
 from typing import IO, TYPE_CHECKING, Any, Literal
 
 from runyoro_ssl import hookimpl
@@ -58,7 +59,8 @@ class ConsoleLogger:
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
         """Print the numbers a person watches."""
-        for stage, style in (("train", ""), ("eval", "bold")):
+        others = [name.removesuffix("/accuracy") for name in metrics if fnmatch(name, "eval/*/accuracy")]
+        for stage, style in (("train", ""), ("eval", "bold"), *((other, "") for other in others)):
             shown = [
                 f"{label} {form.format(metrics[f'{stage}/{name}'])}"
                 for name, label, form in self.SHOWN

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from runyoro_ssl.batches.build import TrainingBatch
-from runyoro_ssl.batches.plan import MicroBatch
+from runyoro_ssl.batches.micro_batches import MicroBatch
 from runyoro_ssl.bench.subjects import SAMPLE_RATE, InPrecision, NoiseClips, build_batches, build_model
 from runyoro_ssl.check.blocks import BLOCKS, Block, Outcome, run_block
 from runyoro_ssl.check.finding import Finding, failed, number_or_none, of_another_way

@@ -12,7 +12,8 @@ from typing import Any
 import torch
 
 from runyoro_ssl.batches.build import TrainingBatch
-from runyoro_ssl.batches.plan import MicroBatch, Update
+from runyoro_ssl.batches.micro_batches import MicroBatch
+from runyoro_ssl.batches.plan import Update
 from runyoro_ssl.bench.subjects import (
     SAMPLE_RATE,
     NoiseClips,

@@ -9,7 +9,8 @@ import torch
 
 from runyoro_ssl.batches.build import TrainingBatch
 from runyoro_ssl.batches.lengths import fewer_shapes
-from runyoro_ssl.batches.plan import MicroBatch, PlanSettings, plan_epoch
+from runyoro_ssl.batches.micro_batches import MicroBatch, PlanSettings
+from runyoro_ssl.batches.plan import plan_epoch
 from runyoro_ssl.bench.measure import peak_bytes
 from runyoro_ssl.bench.subjects import SAMPLE_RATE, NoiseClips, build_batches, uniform_lengths
 from runyoro_ssl.check.finding import SMALLER, Finding, failed, not_done, of_another_way

@@ -33,6 +33,7 @@ TRIED = {
 TRIED_ALONE: dict[str, tuple[Any, ...]] = {
     "train.optimizer": ("adamw",),
     "train.freeze_feature_encoder": (False,),
+    "train.train_only": ("all",),
     "adapter.kind": ("none",),
     "hardware.sharding": ("none", "auto"),
 }

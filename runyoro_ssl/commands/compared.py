@@ -47,7 +47,7 @@ def base_folder(base: Path | None, adapted: Path) -> Path:
         EvaluationError: It is not given, and the run does not tell it, or it is gone.
         CheckpointError: It cannot be had, or no model is in it.
     """
-    from runyoro_ssl.evaluate.heard.clips import run_setting
+    from runyoro_ssl.evaluate.heard.trained_on import run_setting
     from runyoro_ssl.model.folder import check_folder
     from runyoro_ssl.model.source import model_folder
 
@@ -69,7 +69,7 @@ def base_folder(base: Path | None, adapted: Path) -> Path:
 
 def hub_name(base: Path | None, adapted: Path) -> str | None:
     """The base's name on the hub; None where it is a folder: a path is for nobody else."""
-    from runyoro_ssl.evaluate.heard.clips import run_setting
+    from runyoro_ssl.evaluate.heard.trained_on import run_setting
 
     name = base.as_posix() if base else run_setting(adapted, "model", "model_name_or_path")
     return None if name is None or Path(name).is_dir() else name

@@ -47,7 +47,10 @@ GPUS = {"cuda": "NVIDIA GPU", "mps": "Apple GPU"}
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """Rows of each table: `fetched` of what was to be fetched, `memory` of a run that something was said of."""
+    """Rows of each table: `fetched` of what was to be fetched, `memory` of a run that something was said of.
+
+    `open_speech`: what the hub says of it, if that was asked.
+    """
 
     machine: list[list[str]]
     libraries: list[list[str]]
@@ -55,6 +58,7 @@ class Diagnosis:
     fetched: list[list[str]]
     memory: list[list[str]]
     model: str
+    open_speech: list[list[str]]
 
 
 @overload
@@ -67,8 +71,8 @@ def doctor(**given: Any) -> Diagnosis | Checked | WhatFits:
     """Say what this machine is, what will work on it, and, with any option, what memory training needs.
 
     Args:
-        **given: `fetch`, `model_name_or_path`, `profile`, `config`, `set`, and any setting of `model`, `adapter`,
-            `hardware`, `masking`, `prepare` and `train`. `what_fits` alone. With `check` instead: `device`,
+        **given: `fetch`, `open_speech`, `model_name_or_path`, `profile`, `config`, `set`, and any setting of `model`,
+            `adapter`, `hardware`, `masking`, `prepare` and `train`. `what_fits` alone. With `check` instead: `device`,
             `precision`, `size`, `minutes`, `json`, `profile`, `config`, `set`, and settings of `hardware`.
 
     Raises:
@@ -88,7 +92,8 @@ def doctor(**given: Any) -> Diagnosis | Checked | WhatFits:
     config = with_folder(config, may_make=fetch)
     fetched = _fetch(config) if fetch else []
     memory = memory_rows(config) if about_a_run else []
-    return Diagnosis(_machine(), _libraries(), _profiles(), fetched, memory, config.model.model_name_or_path)
+    speech = _open_speech() if own.open_speech else []
+    return Diagnosis(_machine(), _libraries(), _profiles(), fetched, memory, config.model.model_name_or_path, speech)
 
 
 def show(found: Diagnosis | Checked | WhatFits, given: Mapping[str, Any]) -> None:
@@ -104,6 +109,8 @@ def show(found: Diagnosis | Checked | WhatFits, given: Mapping[str, Any]) -> Non
     print_table("Profiles", ["profile", "device", "works here"], found.profiles)
     if found.fetched:
         print_table(f"Base model {found.model}", ["what", "found"], found.fetched)
+    if found.open_speech:
+        print_table("Open speech", ["dataset of the hub", "languages", "licence, as read", "now"], found.open_speech)
     if found.memory:
         print_table(f"Memory of training {found.model}", ["what", "bytes"], found.memory)
     profile = given.get("profile")
@@ -131,6 +138,12 @@ def _fetch(config: Config) -> list[list[str]]:
         ["size", amount(num_bytes)],
         ["without a network", f"train with the same HF_HOME, or with --model-name-or-path {folder}"],
     ]
+
+
+def _open_speech() -> list[list[str]]:
+    from runyoro_ssl.hub.open_speech import check_open_speech
+
+    return check_open_speech()
 
 
 def _machine() -> list[list[str]]:

@@ -12,9 +12,11 @@ from pydantic import ValidationError
 from runyoro_ssl.bench.options import BenchOptions
 from runyoro_ssl.check.options import CheckOptions
 from runyoro_ssl.commands.options import TASKS, options_of
-from runyoro_ssl.commands.own import PrecisionOptions
+from runyoro_ssl.commands.own import PrecisionOptions, TrainOptions
+from runyoro_ssl.commands.recipe import choose_recipe, show_recipe
 from runyoro_ssl.commands.resuming import settings_to_go_on_with
 from runyoro_ssl.config import Config
+from runyoro_ssl.config.recipe import Recipe
 from runyoro_ssl.errors import ConfigError, did_you_mean, did_you_mean_option
 from runyoro_ssl.logs import get_logger
 from runyoro_ssl.redaction import hide
@@ -76,14 +78,31 @@ def resolve(task: str, given: Mapping[str, Any]) -> Config:
         "flags": nested(task, flags),
     }
     base: dict[str, Any] = {}
+    recipe: Recipe | None = None
     if task == "train":
-        base = settings_to_go_on_with(load_config(**sources), gather_given(**sources))
+        asked, asked_for = load_config(**sources), gather_given(**sources)
+        base = settings_to_go_on_with(asked, asked_for)
+        recipe = _recipe(given, asked, goes_on=bool(base))
+        base = base or (recipe.beside(asked_for) if recipe else {})
     if profile is None and TASKS[task].chooses_profile and "hardware" not in base:
         sources["profile"] = best_profile()
         get_logger().info("profile_chosen", profile=sources["profile"], because="it suits the best device present")
     config = load_config(**sources, base=base)
     hide(config.model_dump(mode="json"))
+    if recipe is not None:
+        show_recipe(recipe, config)
     return config
+
+
+def _recipe(given: Mapping[str, Any], asked: Config, *, goes_on: bool) -> Recipe | None:
+    """The recipe that a new run was asked for; one that goes on has its settings already."""
+    name = own_options(TrainOptions, given).recipe
+    if name is None:
+        return None
+    if goes_on:
+        get_logger().info("recipe_not_used", because="the run goes on with the settings that it has")
+        return None
+    return choose_recipe(name, asked)
 
 
 def nested(task: str, flags: Mapping[str, Any]) -> dict[str, Any]:

@@ -57,6 +57,7 @@ def memory_rows(config: Config) -> list[list[str]]:
         ["parameters", f"{memory.num_parameters / 1e6:.1f} M, of which {memory.num_trained / 1e6:.1f} M learn"],
         ["weights, gradients", f"{size(memory.weights)}, {size(memory.gradients)}"],
         ["AdamW states", size(memory.adamw)],
+        *([["moving average", size(memory.averages)]] if memory.averages else []),
         ["activations: feature encoder", size(memory.feature_encoder)],
         ["activations: context network", size(memory.context_network)],
         *([[f"{hardware.precision} copies of weights", size(memory.casts)]] if memory.casts else []),

@@ -16,6 +16,7 @@ from runyoro_ssl.check.options import CheckOptions
 from runyoro_ssl.commands.own import (
     ConvertOptions,
     DoctorOptions,
+    DonorsOptions,
     EmbedOptions,
     EvaluateOptions,
     FilelessSourceOptions,
@@ -33,7 +34,7 @@ from runyoro_ssl.resolve import list_profiles, section_type
 from runyoro_ssl.setting import Seconds, Section, marks_of
 
 KINDS: dict[type, OptionKind] = {bool: "switch", int: "int", float: "float", Path: "path", str: "text", tuple: "list"}
-PLACES = ("one", "other", "files", "file")
+PLACES = ("one", "other", "files", "file", "pool")
 """Options that may be given without their names. A list takes all words that are left."""
 
 
@@ -64,6 +65,7 @@ TASKS: dict[str, TaskOptions] = {
     "publish": TaskOptions((PublishOptions,)),
     "embed": TaskOptions((EmbedOptions, SourceOptions), ("hardware", "model"), chooses_profile=True),
     "convert": TaskOptions((ConvertOptions, SourceOptions), ("hardware",), chooses_profile=True),
+    "donors": TaskOptions((DonorsOptions, SourceOptions), ("model", "hardware", "prepare"), chooses_profile=True),
     "smoke": TaskOptions((SmokeOptions,)),
     "bench": TaskOptions(),  # its options are in `bench.options`, which works where there is no pydantic
     "plugins": TaskOptions((SourceOptions,), ("plugins", "prepare")),

@@ -8,6 +8,7 @@ from typing import Annotated
 from pydantic import BeforeValidator, Field
 
 from runyoro_ssl.config import PrepareConfig, TrainConfig
+from runyoro_ssl.config.recipe import RecipeChoice
 from runyoro_ssl.setting import PathOrAddress, Section
 
 NameOrNumber = Annotated[str, BeforeValidator(lambda value: str(value) if type(value) is int else value)]
@@ -66,6 +67,9 @@ class TrainOptions(Section):
 
     dry_run: bool = False
     """Only say what the run would be, how long it would take, and whether memory and disks hold it. Writes nothing."""
+    recipe: RecipeChoice | None = None
+    """Settings that others found good for so much speech: `minutes` (under 1 h), `hours` (under 20 h), `days`;
+    `auto`: by what the dataset has. Each is printed with its source; any option replaces it. Not given: as usual."""
 
 
 class SmokeOptions(Section):
@@ -88,6 +92,8 @@ class DoctorOptions(Section):
     """Compute and learn on the device for some minutes, and say what is right, what is wrong and what is slow."""
     what_fits: bool = False
     """Say which XLS-R fits on which Mac or GPU, by the way it is trained, and how fast that may be."""
+    open_speech: bool = False
+    """Ask the hub whether open speech near Runyoro, for `donors`, is where it was, and under which licence."""
 
 
 class RunsOptions(Section):
@@ -111,7 +117,7 @@ class EvaluateOptions(Section):
     data: Path | None = None
     """Prepared dataset whose held-out clips are heard. Not given: that of the run."""
     other_data: Path | None = None
-    """Prepared dataset of another language: is it forgotten?"""
+    """Prepared dataset of another language: is it forgotten? Not given: what the run replayed, if it did."""
     alignments: Path | None = None
     """Folder of phone alignments (.phn, .TextGrid, .eaf), named like the recordings."""
     tier: str | None = None
@@ -184,6 +190,34 @@ class EmbedOptions(Section):
     """Longer recordings are heard in windows of so many seconds, which overlap by a third: memory follows from it."""
     seed: int = Field(0, ge=0, lt=2**32)
     """Seed of the k-means."""
+
+
+class DonorsOptions(Section):
+    """What is compared, and how much is taken."""
+
+    target: Path | None = None
+    """Prepared dataset of the language that donors are wanted for. What it holds out is not heard."""
+    pool: Files = ()
+    """Prepared datasets to choose from; each may have --pool before it. What they hold out stays held out."""
+    hours: float = Field(60.0, gt=0.0)
+    """Hours to take, the nearest clips first."""
+    output_dir: Path = Path("data/processed/donors")
+    """Dataset to write."""
+    layer: NameOrNumber | None = None
+    """Layer of the Transformer that is heard; or log-mel: spectra, with no model, far quicker. Not given: the
+    middle one."""
+    num_units: int = Field(100, ge=10, le=200)
+    """Acoustic units, found on the target by k-means."""
+    max_speaker_share: float = Field(0.1, gt=0.0, le=1.0)
+    """Of --hours, that one speaker, or one recording, gives at most."""
+    max_target_minutes: float = Field(30.0, gt=0.0, le=600.0)
+    """Speech of the target that is heard, spread over speakers and recordings."""
+    cache_dir: Path = Path("data/features")
+    """Folder in which units of clips are kept, to go on with: 0.2 MB for each hour."""
+    seed: int = Field(0, ge=0, lt=2**32)
+    """Of the k-means, and of all else that is drawn."""
+    overwrite: bool = False
+    """Replace donors that are there."""
 
 
 class ConvertOptions(Section):

@@ -85,6 +85,10 @@ def _find_again(values: dict[str, Any], folder: Path) -> None:
         path = values.get(section, {}).get(name)
         if path and (home / path).exists():
             values[section][name] = str(home / path)
+    sources = values["train"].get("sources")
+    for source in sources if isinstance(sources, list) else []:
+        if isinstance(source, dict) and (home / str(source.get("path"))).exists():
+            source["path"] = str(home / source["path"])
 
 
 def _refuse_to_begin(folder: Path) -> None:

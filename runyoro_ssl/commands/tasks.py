@@ -18,6 +18,7 @@ HELP = {
     "publish": "Send the final model of a run to the hub: weights, settings and card, and nothing else.",
     "embed": "Write features of recordings, or units: `embed FILE… --layer 16`.",
     "convert": "Make a model of fairseq2 or fairseq one that transformers reads: `convert omniASR-W2V-300M.pt`.",
+    "donors": "Choose speech of other languages that is near yours, as a dataset: `donors --target A --pool B`.",
     "smoke": "Run the whole way, small, and check what it claims: no network, data or GPU needed.",
     "bench": "Time the training step, or with --data the data path, beside what a user would otherwise run.",
     "plugins": "List the plugins: where each comes from, what it offers, what the configuration uses.",
@@ -34,4 +35,4 @@ def do_and_show(name: str, **given: Any) -> None:
 
 
 ALL = tuple(SchemaTask(name, text, partial(do_and_show, name)) for name, text in HELP.items())
-manifest, prepare, train, evaluate, runs, publish, embed, convert, smoke, bench, plugins, doctor = ALL
+manifest, prepare, train, evaluate, runs, publish, embed, convert, donors, smoke, bench, plugins, doctor = ALL

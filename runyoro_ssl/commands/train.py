@@ -14,7 +14,7 @@ from runyoro_ssl.commands.foreign import hear_first, with_folder
 from runyoro_ssl.commands.given import own_options, resolve
 from runyoro_ssl.commands.own import TrainOptions
 from runyoro_ssl.config import TrainConfig
-from runyoro_ssl.evaluate.words import IN_WORDS, number, verdict
+from runyoro_ssl.evaluate.words import IN_WORDS, LOSS, number, sources_beside, verdict
 from runyoro_ssl.processes import SIGNAL_EXIT, in_words
 
 if TYPE_CHECKING:
@@ -92,12 +92,17 @@ def _show_end(result: TrainResult, given: Mapping[str, Any]) -> None:
         return
     if result.step == result.start_step:
         logs.get_logger().info("run_is_finished", step=result.step, nothing="is left to train")
-    columns = ["held-out speech", "first", f"best objective, step {result.best.get('step', result.step)}", "last"]
+    best = f"best objective, step {result.best.get('step', result.step)}"
+    columns = ["held-out speech", "first", best if result.is_checkpoint else result.final_model, "last"]
     sides = (result.first, result.best or result.last, result.last)
     rows = [
         [words, *(number(name, side.get(f"eval/{name}")) for side in sides)]
         for name, words in IN_WORDS.items()
         if f"eval/{name}" in result.last
+    ]
+    rows += [
+        [f"{name}: {IN_WORDS[LOSS]}", *(number(LOSS, side.get(f"eval/{name}/{LOSS}")) for side in sides)]
+        for name in sources_beside(result.last)
     ]
     logs.print_table(f"{result.output_dir}", columns, rows)
     from runyoro_ssl.publish.card import CARD

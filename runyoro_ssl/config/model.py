@@ -11,12 +11,14 @@ class ModelConfig(Section):
     """The base model, and what of its own config to change for this run. None keeps the checkpoint's value."""
 
     model_name_or_path: PathOrAddress = setting(
-        "facebook/wav2vec2-xls-r-300m", decides="nothing", flag_of="prepare train doctor"
+        "facebook/wav2vec2-xls-r-300m", decides="nothing", flag_of="prepare train donors doctor"
     )
     """A folder saved by transformers, or a Hugging Face hub id."""
     allow_new_head: bool = setting(default=False, decides="nothing")
     """Accept a checkpoint without quantizer or projections, and start those from random weights."""
-    revision: str | None = setting(None, decides="nothing", flag_of="prepare train doctor", pattern=r"^[\w./-]+$")
+    revision: str | None = setting(
+        None, decides="nothing", flag_of="prepare train donors doctor", pattern=r"^[\w./-]+$"
+    )
     """Branch, tag or commit of a model of the hub. Not set: the commit that is known of usual models, else `main`."""
     allow_pickle: bool = setting(default=True, decides="nothing", flag_of="train")
     """Read weights that come as `.bin`, a pickle, with torch's weights_only; one that holds more is refused."""

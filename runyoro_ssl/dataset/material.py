@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,3 +29,22 @@ def describe_material(dataset_dir: Path) -> dict[str, Any] | None:
         }
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
+
+
+def describe_together(dataset_dirs: Sequence[Path]) -> dict[str, Any] | None:
+    """As `describe_material`, of several datasets together; None where one of them cannot be read.
+
+    `hub_dataset` is that of the first.
+    """
+    every = [describe_material(folder) for folder in dataset_dirs]
+    known = [one for one in every if one is not None]
+    if len(known) < len(every):
+        return None
+    speakers = [one["speakers"] for one in known]
+    return {
+        "seconds": sum(one["seconds"] for one in known),
+        "recordings": sum(one["recordings"] for one in known),
+        "speakers": sum(speakers) if all(speakers) else 0,
+        "licences": [pair for one in known for pair in one["licences"]],
+        HUB_DATASET: known[0][HUB_DATASET],
+    }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import json
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import accumulate, islice
 from pathlib import Path
@@ -144,6 +144,22 @@ def read_stored(shard: Path, row: int) -> np.ndarray:
 def _files_of(split: Any) -> list[Path]:
     """The files that a split is mapped from; none, where it is in memory."""
     return [path for file in split.cache_files if (path := Path(file["filename"])).is_file()]
+
+
+def row_places(split: Any) -> Iterator[tuple[Path, int]]:
+    """The file that each row of a split is in, and its number there: as `dataset.write` takes them.
+
+    Raises:
+        DatasetError: It is no split as it was opened, of files.
+    """
+    import pyarrow as pa
+
+    files = _files_of(split)
+    lengths = [pa.ipc.open_stream(pa.memory_map(str(file))).read_all().num_rows for file in files]
+    if split._indices is not None or sum(lengths) != len(split):  # noqa: SLF001 - see `Clips`
+        raise DatasetError(f"its files have {sum(lengths)} clips, and {len(split)} are open; prepare it again")
+    for file, length in zip(files, lengths, strict=True):
+        yield from ((file, number) for number in range(length))
 
 
 class Clips:

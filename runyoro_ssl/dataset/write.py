@@ -9,7 +9,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -108,7 +108,7 @@ def _batches(rows: Sequence[StoredRow], schema: Any) -> Iterator[Any]:
     for start in range(0, len(rows), BATCH_ROWS):
         wanted = rows[start : start + BATCH_ROWS]
         # Mapped anew for each batch: of a file that stays mapped, all that was read counts as memory.
-        read = cache(_read)
+        read = cache(partial(_read, columns=[name for name in schema.names if name != CHECKSUM]))
         stretches = _stretches(row.place for row in wanted)
         parts = pa.concat_tables(read(shard).slice(first, count) for shard, first, count in stretches)
         # A copy: of a slice, Arrow writes what stands beside it in its shard, too.
@@ -130,10 +130,11 @@ def _checked(clips: Any, rows: Sequence[StoredRow]) -> list[int]:
     return [row.crc32 for row in rows]
 
 
-def _read(path: Path) -> Any:
+def _read(path: Path, columns: Sequence[str]) -> Any:
+    """These columns of a shard, or of a file of a dataset, which has the checksums, too."""
     import pyarrow as pa
 
-    return pa.ipc.open_stream(pa.memory_map(str(path))).read_all()
+    return pa.ipc.open_stream(pa.memory_map(str(path))).read_all().select(columns)
 
 
 def _stretches(rows: Iterable[RowPlace]) -> Iterator[tuple[Path, int, int]]:

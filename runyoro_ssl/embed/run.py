@@ -12,11 +12,11 @@ from rich.progress import Progress
 
 from runyoro_ssl.bars import progress
 from runyoro_ssl.embed.encoder import choose_layers, features_of, key_of_weights
-from runyoro_ssl.embed.units import Sample, Units, UnitSpan, find_units, stretches
+from runyoro_ssl.embed.units import Units, UnitSpan, find_units, stretches
 from runyoro_ssl.embed.windows import Decoded, cut, listen
 from runyoro_ssl.embed.write import CSV, NPZ, PARQUET, check_new, opened, write_csv, write_text_grid
 from runyoro_ssl.errors import EmbedError
-from runyoro_ssl.evaluate.measures.units import FITTED_ON
+from runyoro_ssl.evaluate.measures.units import FITTED_ON, Sample
 from runyoro_ssl.logs import get_logger
 from runyoro_ssl.model.allocator import give_back_freed
 from runyoro_ssl.model.listener import Listener

@@ -12,10 +12,7 @@ import numpy as np
 
 from runyoro_ssl.disk.durable import replacing
 from runyoro_ssl.errors import EmbedError
-from runyoro_ssl.evaluate.measures.units import fit_units
-
-MIN_FRAMES_A_UNIT = 10
-"""Fewer say nothing about a cluster."""
+from runyoro_ssl.evaluate.measures.units import MIN_FRAMES_A_UNIT, Sample, fit_units, nearest_units
 
 
 class UnitSpan(NamedTuple):
@@ -36,9 +33,7 @@ class Units:
 
     def label(self, features: np.ndarray) -> np.ndarray:
         """The nearest unit of each frame. float32 (F, H) -> int64 (F,)."""
-        squares = np.einsum("kh,kh->k", self.centres, self.centres)
-        nearest: np.ndarray = np.argmin(squares - 2 * (features @ self.centres.T), axis=1)
-        return nearest
+        return nearest_units(self.centres, features)
 
     def save(self, path: Path) -> None:
         """Write them, so that other recordings can be labelled with the same."""
@@ -64,31 +59,6 @@ class Units:
         if centres.ndim != 2 or not np.isfinite(centres).all():  # noqa: PLR2004 - (K, H)
             raise EmbedError(f"--units {path} holds no units (centres {centres.shape}); {remedy}")
         return cls(centres, layer, model)
-
-
-class Sample:
-    """At most `size` frames of all that are shown, each as likely as any other, whatever the order and the windows."""
-
-    def __init__(self, size: int, generator: np.random.Generator) -> None:
-        self._size, self._generator = size, generator
-        self._keys = np.zeros(0)
-        self._frames: list[np.ndarray] = []
-        self.num_shown = 0
-
-    def show(self, features: np.ndarray) -> None:
-        """Let frames be drawn. float32 (F, H)."""
-        self.num_shown += len(features)
-        keys = np.concatenate([self._keys, self._generator.random(len(features))])
-        frames = np.concatenate([*self._frames, features])
-        if len(keys) > self._size:
-            chosen = np.sort(np.argpartition(keys, self._size)[: self._size])
-            keys, frames = keys[chosen], frames[chosen]
-        self._keys, self._frames = keys, [frames]
-
-    @property
-    def frames(self) -> np.ndarray:
-        """Those that were drawn. float32 (N, H)."""
-        return self._frames[0]
 
 
 def find_units(sample: Sample, num_units: int, layer: int, *, seed: int, model: str) -> Units:

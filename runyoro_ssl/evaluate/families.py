@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from runyoro_ssl.errors import DatasetError, EvaluationError, TooLittleSpeechError
-from runyoro_ssl.evaluate.heard.clips import HeldOut, check_dataset_is_that_of, choose_clips, choose_trained, dataset_of
+from runyoro_ssl.evaluate.heard.clips import HeldOut, choose_clips, choose_trained
+from runyoro_ssl.evaluate.heard.trained_on import check_dataset_is_that_of, dataset_of, replayed
 from runyoro_ssl.evaluate.request import EvaluationRequest
 from runyoro_ssl.hub.known import SAMPLING_RATE
 from runyoro_ssl.logs import get_logger
@@ -46,11 +47,27 @@ def choose_families(request: EvaluationRequest) -> dict[str, HeldOut]:
     heard = {"fit": held_out}
     if request.other_data is not None:
         heard["forgetting"] = _other_language(request.other_data, held_out, request)
+    elif (of_replay := _replayed(held_out, request)) is not None:
+        heard["forgetting"] = of_replay
     own = dataset_of(request.adapted)
     is_own = own is not None and data.resolve() == own.resolve()  # held-out clips from elsewhere compare with none
     if is_own and (trained := _trained_on(data, rate, request.seed)) is not None:
         heard["memory"] = trained
     return heard
+
+
+def _replayed(held_out: HeldOut, request: EvaluationRequest) -> HeldOut | None:
+    """What is held out of the speech that the run of the adapted model replayed; None: nothing, or too little."""
+    dataset = replayed(request.adapted)
+    if dataset is None:
+        return None
+    try:
+        found = _other_language(dataset, held_out, request)
+    except (DatasetError, EvaluationError) as error:
+        log.warning("replay_not_heard", because=str(error))
+        return None
+    log.info("replay_heard", other_data=str(dataset), because="the run replayed it, and no other was given")
+    return found
 
 
 def _trained_on(dataset: Path, sampling_rate: int, seed: int) -> HeldOut | None:

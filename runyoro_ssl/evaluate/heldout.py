@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import closing
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -15,7 +16,7 @@ from runyoro_ssl.batches.idle import idle_batch
 from runyoro_ssl.batches.lengths import Piece
 from runyoro_ssl.batches.loader import load_batches
 from runyoro_ssl.batches.loading import ELSEWHERE, Loading
-from runyoro_ssl.batches.plan import MicroBatch, PlanSettings
+from runyoro_ssl.batches.micro_batches import MicroBatch, PlanSettings
 from runyoro_ssl.batches.unreadable import Unreadable
 from runyoro_ssl.config import MaskingConfig
 from runyoro_ssl.dataset.read import Clips
@@ -31,16 +32,39 @@ from runyoro_ssl.processes import sum_over_processes
 log = get_logger()
 
 
+@dataclass(frozen=True)
+class Judged:
+    """What is held out of a dataset. `stage`: how its numbers begin, `eval` of the target."""
+
+    stage: str
+    batches: BatchBuilder
+    plan: list[MicroBatch]
+    unreadable: Unreadable
+
+    @classmethod
+    def of(cls, stage: str, batches: BatchBuilder, plan: list[MicroBatch]) -> Judged:
+        """None of its clips has been read yet."""
+        return cls(stage, batches, plan, Unreadable(sum(len(batch.pieces) for batch in plan), max_share=1.0))
+
+    @property
+    def num_samples(self) -> int:
+        """Audio of all its clips."""
+        return sum(self.batches.clips.num_samples(clip) for batch in self.plan for clip in batch.clips)
+
+
 def plan_validation(
-    num_samples: Sequence[int], settings: PlanSettings, lengths: Sequence[int] = ()
+    num_samples: Sequence[int],
+    settings: PlanSettings,
+    lengths: Sequence[int] = (),
+    judged: Sequence[int] | None = None,
 ) -> list[MicroBatch]:
-    """Plan a validation: all clips by length, in micro-batches as large as training's.
+    """Plan a validation: all clips, or those `judged`, by length, in micro-batches as large as training's.
 
     With layer norms its numbers do not depend on their size. Where training keeps to a few `lengths` (ascending, in
     samples), so does this, and brings at most three shapes more: a clip is padded to the next one, never cropped, and
     what does not fill a micro-batch to the one after.
     """
-    order = sorted(range(len(num_samples)), key=lambda clip: (num_samples[clip], clip))
+    order = sorted(range(len(num_samples)) if judged is None else judged, key=lambda clip: (num_samples[clip], clip))
     batches: list[tuple[list[int], int | None]] = []
     if not lengths:
         for clip in order:
@@ -103,6 +127,33 @@ def check_validation(clips: Clips, model_config: Any, *, sampling_rate: int) -> 
         )
 
 
+def validate_all(
+    accelerator: Any,
+    model: Any,
+    every: Sequence[Judged],
+    *,
+    is_stopped: Callable[[], bool] = lambda: False,
+    in_step: bool = False,
+) -> dict[str, float] | None:
+    """Measure what is held out of each dataset of a run, as `validate`; None if `is_stopped` said so."""
+    metrics: dict[str, float] = {}
+    for one in every:
+        found = validate(
+            accelerator,
+            model,
+            one.batches,
+            one.plan,
+            one.unreadable,
+            is_stopped=is_stopped,
+            in_step=in_step,
+            stage=one.stage,
+        )
+        if found is None:
+            return None
+        metrics |= found
+    return metrics
+
+
 @torch.no_grad()
 def validate(
     accelerator: Any,
@@ -113,8 +164,9 @@ def validate(
     *,
     is_stopped: Callable[[], bool] = lambda: False,
     in_step: bool = False,
+    stage: str = "eval",
 ) -> dict[str, float] | None:
-    """Measure `eval/…` over the validation split; None if `is_stopped` said so.
+    """Measure `<stage>/…` over a validation split; None if `is_stopped` said so.
 
     That is asked before each micro-batch, and while one does not come.
     The model is in evaluation mode meanwhile: no dropout, best codes. Clips that cannot be read are left out;
@@ -143,7 +195,7 @@ def validate(
     finally:
         model.train()
     meter.window = meter.take()
-    return meter.read("eval", whole_set=True)
+    return meter.read(stage, whole_set=True)
 
 
 def _all_have(accelerator: Any, loading: Loading, is_stopped: Callable[[], bool]) -> bool:

@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 
+from runyoro_ssl.disk.durable import TEMPORARY
 from runyoro_ssl.errors import EvaluationError
 from runyoro_ssl.model.load import UNREADABLE, read_model_config
-from runyoro_ssl.model.source import EXTRACTOR, FROM_A_FOLDER, cannot_load
+from runyoro_ssl.model.source import EXTRACTOR, FROM_A_FOLDER, WEIGHTS, cannot_load
 from runyoro_ssl.torchaudio_compat import import_transformers
 
 
 @contextmanager
-def mixed(parts: Sequence[tuple[Path, float]]) -> Iterator[Path]:
+def mixed(parts: Sequence[tuple[Path, float]], *, inside: Path | None = None) -> Iterator[Path]:
     """A folder with the weighted sum of models of one shape, for as long as the block lasts.
+
+    `inside`: the folder that it is made in; None: where the system has its own.
 
     Interpolation with the base: Speech-FT, Lin et al., 2025, arXiv 2502.12672; means of checkpoints: Izmailov et al.,
     2018, arXiv 1803.05407. Settings and feature extractor are those of the last.
@@ -27,7 +32,7 @@ def mixed(parts: Sequence[tuple[Path, float]]) -> Iterator[Path]:
     Raises:
         EvaluationError: They have other weights, or other shapes.
     """
-    with TemporaryDirectory(prefix="runyoro-mixture-") as folder:
+    with TemporaryDirectory(prefix=f"{TEMPORARY}runyoro-mixture-", dir=inside) as folder:
         write_mixture(parts, Path(folder))
         yield Path(folder)
 
@@ -38,8 +43,8 @@ def write_mixture(parts: Sequence[tuple[Path, float]], folder: Path) -> None:
     Raises:
         EvaluationError: As `mixed`.
     """
-    states = [_load(model).state_dict() for model, _ in parts]
     target = _load(parts[-1][0])
+    states = [_weights(model, target.state_dict().keys()) for model, _ in parts]
     _compare(parts, states)
     for name, tensor in target.state_dict().items():
         if tensor.is_floating_point():
@@ -89,6 +94,15 @@ def _load(folder: Path) -> Any:
     if info["missing_keys"]:
         raise EvaluationError(f"{folder}: {min(info['missing_keys'])} is not in it; mixtures are of whole models")
     return model
+
+
+def _weights(folder: Path, names: Collection[str]) -> Mapping[str, torch.Tensor]:
+    """The weights of a folder; of a file that has them by these names, as a run writes it, read as they are needed."""
+    with suppress(OSError, SafetensorError):
+        found = load_file(folder / WEIGHTS)
+        if found.keys() >= set(names):
+            return found
+    return _load(folder).state_dict()  # type: ignore[no-any-return]  # of a model
 
 
 def interpolation(base: Path, adapted: Path, share: float) -> list[tuple[Path, float]]:

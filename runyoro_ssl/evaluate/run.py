@@ -128,7 +128,7 @@ def evaluate(request: EvaluationRequest) -> EvaluationOutcome:
         best=_best(candidates, measures, choice),
         why_kept=choice.why if candidates else "",
         left_out={
-            **_left_out(request, material, measures, heard),
+            **_left_out(material, measures, heard),
             **features.left_out,
             **labels.labels.left_out,
             **labels.left_out,
@@ -194,9 +194,7 @@ def describe(held_out: HeldOut) -> Speech:
     )
 
 
-def _left_out(
-    request: EvaluationRequest, material: HeardMaterial, measures: list[ModelMeasure], heard: dict[str, HeldOut]
-) -> dict[str, str]:
+def _left_out(material: HeardMaterial, measures: list[ModelMeasure], heard: dict[str, HeldOut]) -> dict[str, str]:
     """What could not be measured, and why."""
     made = {measure.key for measure in measures}
     found = {f"fit of {name}": why for name, why in material.why_no_fit.items()}
@@ -204,7 +202,7 @@ def _left_out(
     if not_known:
         remedy = "begin in the folder where it was trained, or put the dataset where its run.toml says"
         found["whether a model was trained on what was heard"] = f"{'; '.join(not_known)}: {remedy}"
-    if request.other_data is None:
+    if "forgetting" not in heard:
         found["forgetting"] = "no speech of another language was given (--other-data)"
     if "units.speaker_information" not in made:
         found["what a unit tells of the speaker"] = "fewer than two speakers are known in the half that is reported"

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from fnmatch import fnmatch
 
 from runyoro_ssl.config import HealthConfig
 
@@ -16,6 +17,7 @@ IN_WORDS = {
     "objective": "objective, what is minimised, nats",
 }
 """By name, without the stage; what tells most comes first."""
+LOSS = "contrastive_loss"
 SHARES = ("accuracy", "diversity_loss")
 
 
@@ -26,6 +28,11 @@ def number(name: str, value: float | None) -> str:
     if name in SHARES:
         return f"{value:.1%}"
     return f"{value:.1f}" if name == "hard_perplexity" else f"{value:.4f}"
+
+
+def sources_beside(numbers: Iterable[str]) -> list[str]:
+    """The names of the sources beside the target that a validation has measured, by the names of its numbers."""
+    return [name.split("/")[1] for name in numbers if fnmatch(name, f"eval/*/{LOSS}")]
 
 
 def verdict(first: Mapping[str, float | None], best: Mapping[str, float | None]) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 
 from runyoro_ssl.devices import Device
 from runyoro_ssl.model.adapters import Adapters
+from runyoro_ssl.model.counts import TrainedPart
 
 FP32 = 4
 INT64 = 8
@@ -21,7 +22,7 @@ class Activations:
     """The tensors of B `clips` of `num_samples` in the model of `config` (Wav2Vec2Config). Letters as in `memory`.
 
     `element`: s, bytes of an element under autocast. `padded`: with an attention mask. `sdpa`: else eager attention.
-    `compiled`: its layers. `adapters`: all else is frozen; None: all weights learn.
+    `compiled`: its layers. `adapters`: all else is frozen. `trained`: what learns where there are none.
     """
 
     config: Any
@@ -34,6 +35,7 @@ class Activations:
     mask_time_prob: float
     compiled: bool = False
     adapters: Adapters | None = None
+    trained: TrainedPart = "all"
 
     @cached_property
     def rows(self) -> list[int]:
@@ -57,6 +59,11 @@ class Activations:
         """Whether the Transformer's frozen matrices are in the type of autocast."""
         return self.adapters is not None and self.device == "cuda" and self.element != FP32
 
+    @property
+    def reaches_encoder(self) -> bool:
+        """Whether the backward pass goes through the feature encoder."""
+        return self.adapters is None and self.trained != "above"
+
     def batch(self) -> int:
         """Bytes of the micro-batch itself: waveforms fp32, negatives int64."""
         num_negatives: int = self.config.num_negatives
@@ -66,6 +73,8 @@ class Activations:
         """Bytes of the feature encoder, with the norm after it."""
         if self.adapters is not None:
             return 0
+        if not self.reaches_encoder:
+            return 2 * self._tokens(self.config.conv_dim[-1])
         return self._windows() + sum(self._conv_outputs()) + 2 * self._tokens(self.config.conv_dim[-1])
 
     def encoder_forward(self) -> int:
@@ -126,7 +135,9 @@ class Activations:
 
     def _keeps_input(self, matrix: str) -> bool:
         """Whether what a matrix of each layer is multiplied with is kept; an adapter with dropout keeps its own."""
-        return self.adapters is None or (matrix in self.adapters.targets and not self.adapters.dropout)
+        if self.adapters is None:
+            return self.trained != "feature_encoder"
+        return matrix in self.adapters.targets and not self.adapters.dropout
 
     def _of_adapters(self) -> int:
         """Bytes that a layer's adapters leave: between their two matrices, and of their dropouts."""

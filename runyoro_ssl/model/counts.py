@@ -16,6 +16,9 @@ from runyoro_ssl.model.checks import HEAD
 from runyoro_ssl.torchaudio_compat import import_transformers
 
 OptimizerKind = Literal["adamw", "adamw-8bit"]
+TrainedPart = Literal["all", "feature_encoder", "above"]
+"""What learns, where there are no adapters; "above": all but the feature encoder."""
+FEATURE_ENCODER = "wav2vec2.feature_extractor."
 LEAST_IN_8_BITS, BLOCK = 4096, 256
 """bitsandbytes: moments of fewer weights stay in fp32; so many share a scale."""
 
@@ -52,16 +55,21 @@ def count_trained(model: Any) -> tuple[int, list[int]]:
     return plain, [size for _, size, learns in named if learns]
 
 
-def count_weights(config: Any, adapters: Adapters | None = None) -> Counts:
-    """The counts of the Wav2Vec2ForPreTraining of a Wav2Vec2Config."""
+def count_weights(config: Any, adapters: Adapters | None = None, trained: TrainedPart = "all") -> Counts:
+    """The counts of the Wav2Vec2ForPreTraining of a Wav2Vec2Config. `trained`: of what is no adapter."""
     shapes = _shapes(config.to_json_string(use_diff=False))
     parameters = sum(math.prod(shape) for _, shape in shapes)
     if adapters is None:
-        return Counts(parameters, 0, 0, tuple(math.prod(shape) for _, shape in shapes))
+        learning = [shape for name, shape in shapes if _learns(name, trained)]
+        return Counts(parameters, 0, 0, tuple(math.prod(shape) for shape in learning))
     sides = [adapters.rank * side for name, shape in shapes if adapters.adapts(name) for side in shape]
     also = [math.prod(shape) for name, shape in shapes if adapters.learns(name)]
     frozen = sum(math.prod(shape) for name, shape in shapes if name.startswith(LAYERS) and len(shape) > 1)
     return Counts(parameters, sum(sides), frozen, (*sides, *also))
+
+
+def _learns(name: str, trained: TrainedPart) -> bool:
+    return trained == "all" or name.startswith(FEATURE_ENCODER) == (trained == "feature_encoder")
 
 
 def count_body(config: Any) -> int:

@@ -143,9 +143,10 @@ def _what_fits(config: Any, one: BatchSettings, free: int) -> str:
     ways = {
         CHECKPOINTING: saving,
         f"{also} --set train.optimizer=adamw-8bit": replace(saving, optimizer="adamw-8bit"),
-        " --adapters lora": replace(one, adapters=Adapters(), optimizer="adamw"),
-        f" --adapters lora{also}": replace(saving, adapters=Adapters(), optimizer="adamw"),
     }
+    if one.trained != "feature_encoder":  # adapters freeze the feature encoder
+        ways[" --adapters lora"] = replace(one, adapters=Adapters(), optimizer="adamw")
+        ways[f" --adapters lora{also}"] = replace(saving, adapters=Adapters(), optimizer="adamw")
     for flags, batch in ways.items():
         is_there = batch.optimizer == "adamw" or batch.device != "mps"
         if is_there and batch != one and needed_bytes(config, batch) <= free:

@@ -80,6 +80,11 @@ class Listener:
         return found, context[0].float().cpu()
 
 
+def without_upper_layers(listener: Listener, layer: int) -> None:
+    """Take the layers above one out of a model, for what hears that one alone: half the time where it is the middle."""
+    del listener.model.wav2vec2.encoder.layers[max(1, layer) :]
+
+
 def to_listen(hardware: HardwareConfig, *, precision: str | None = None) -> FittedHardware:
     """What `auto` means where nothing is learned; its precision, if none is given, is fp32, the same everywhere."""
     chosen: dict[str, Any] = dict(hardware)

@@ -19,6 +19,8 @@ negatives, G x V codes, of D dimensions, compared in P. s bytes an element: 4, o
     adapters                    4 bytes a weight of theirs, and s B F times the rank for each matrix; what is frozen has
                                 no gradient and no moments, is held in s bytes on CUDA, and leaves nothing before the
                                 first layer
+    feature encoder alone       gradients and moments of its weights; inputs of products that do not learn are not kept
+    moving average              4 bytes a weight that learns: always
     moments in 8 bits           2 bytes a parameter, and two scales for each 256 of a tensor
 
 The peak is the largest of these moments, most of which are in the backward pass:
@@ -28,8 +30,8 @@ The peak is the largest of these moments, most of which are in the backward pass
     first layer recomputed      the same with one input, but the gradients of all weights
     feature encoder             gradients of all weights, its tensors down to convolution i, the gradient of its
                                 output, and what recomputing norm and GELU before it needs: 4 tensors of R[i-1] C[i-1]
-                                (5 with group norm), more where they are converted to fp32. With adapters there is none,
-                                but the forward pass: convolution i, and norm and GELU before it, in fp32
+                                (5 with group norm), more where they are converted to fp32. Frozen, it has none, but
+                                the forward pass: convolution i, and norm and GELU before it, in fp32
     merged for a checkpoint     with adapters, on the CPU: the plain model, what learns and its moments once more
 
 The optimizer's step is fused and the files of a checkpoint are written from where the tensors lie: no peak. On the CPU
@@ -38,12 +40,9 @@ memory is not in it: `allocator.allow` says what that comes to at most. Layer dr
 drops nothing; nor are pages of the dataset's files that the system keeps in memory: it takes them back when memory is
 short.
 
-On CUDA autocast runs norms in fp32, on a copy that compiled layers do not keep, and casts their output, once
-(`precision.cast_once`).
-
+On CUDA autocast runs norms in fp32, on a copy that compiled layers do not keep, and casts their output, once.
 Compared with real runs on a CPU in fp32 and bf16, and with steps of XLS-R-300M on an H200 in bf16 without dropout.
-Dropout on CUDA (masks of one byte) and all of MPS are read from torch's
-source.
+Dropout on CUDA (masks of one byte) and all of MPS are read from torch's source.
 """
 
 from __future__ import annotations
@@ -57,7 +56,7 @@ import torch
 from runyoro_ssl.devices import Device
 from runyoro_ssl.model.activations import Activations
 from runyoro_ssl.model.adapters import Adapters
-from runyoro_ssl.model.counts import Counts, OptimizerKind, count_weights
+from runyoro_ssl.model.counts import Counts, OptimizerKind, TrainedPart, count_weights
 from runyoro_ssl.model.states import States
 
 if TYPE_CHECKING:
@@ -83,7 +82,7 @@ class BatchSettings:
     """The settings of a run that decide its memory; names and defaults as in `HardwareConfig`.
 
     `clip_seconds`: the longest clip. `num_clips` replaces `batch_seconds`. `accumulates`: some update has more than one
-    micro-batch. `padded`: some micro-batch needs an attention mask.
+    micro-batch. `padded`: some micro-batch needs an attention mask. `averaged`: there is a moving average.
     """
 
     batch_seconds: float
@@ -100,6 +99,8 @@ class BatchSettings:
     mask_time_prob: float = 0.65
     optimizer: OptimizerKind = "adamw"
     adapters: Adapters | None = None
+    trained: TrainedPart = "all"
+    averaged: bool = False
     num_processes: int = 1
     sharded: bool = False
 
@@ -127,6 +128,8 @@ class BatchSettings:
             compile=hardware.compile,
             optimizer=config.train.optimizer,
             adapters=Adapters.of(config),
+            trained="above" if config.train.freeze_feature_encoder else config.train.train_only,
+            averaged=config.train.ema_decay is not None,
         )
 
     def shared(self, num_processes: int, *, sharded: bool = False) -> BatchSettings:
@@ -156,6 +159,7 @@ class Memory:
     weights: int
     gradients: int
     adamw: int
+    averages: int
     feature_encoder: int
     context_network: int
     objective: int
@@ -172,8 +176,8 @@ class Memory:
 
     @property
     def passing(self) -> int:
-        """Bytes at the peak that a step takes and gives back: all but weights, moments and libraries."""
-        return self.peak - self.weights - self.adamw - self.base
+        """Bytes at the peak that a step takes and gives back: all but weights, moments, averages and libraries."""
+        return self.peak - self.weights - self.adamw - self.averages - self.base
 
     @property
     def peak_moment(self) -> str:
@@ -188,13 +192,13 @@ def count_parameters(config: Any) -> int:
 
 def predict_memory(config: Any, settings: BatchSettings) -> Memory:
     """Predict the memory that a training run of this model (Wav2Vec2Config) needs at most."""
-    counts = count_weights(config, settings.adapters)
+    counts = count_weights(config, settings.adapters, settings.trained)
     return max((_predict(config, settings, counts, *shape) for shape in settings.shapes()), key=lambda m: m.peak)
 
 
 def largest_shape(config: Any, settings: BatchSettings) -> tuple[int, float]:
     """The micro-batch of a model (Wav2Vec2Config) that needs most memory, as (clips, seconds of each)."""
-    counts = count_weights(config, settings.adapters)
+    counts = count_weights(config, settings.adapters, settings.trained)
     return max(settings.shapes(), key=lambda shape: _predict(config, settings, counts, *shape).peak)
 
 
@@ -203,7 +207,7 @@ def largest_batch_seconds(config: Any, settings: BatchSettings, budget: int) -> 
 
     None if not even one clip of the longest length fits: a micro-batch never holds less.
     """
-    counts = count_weights(config, settings.adapters)
+    counts = count_weights(config, settings.adapters, settings.trained)
 
     def fits(seconds: float) -> bool:
         chosen = replace(settings, batch_seconds=seconds, num_clips=None)
@@ -233,11 +237,13 @@ def _predict(config: Any, settings: BatchSettings, counts: Counts, clips: int, s
         mask_time_prob=settings.mask_time_prob,
         compiled=settings.compile,
         adapters=settings.adapters,
+        trained=settings.trained,
     )
     states = States.of(
         counts,
         network,
         settings.optimizer,
+        averaged=settings.averaged,
         accumulates=settings.accumulates,
         num_processes=settings.num_processes,
         sharded=settings.sharded,
@@ -245,17 +251,11 @@ def _predict(config: Any, settings: BatchSettings, counts: Counts, clips: int, s
     base, batches = 0, network.batch()
     if settings.device == "cpu":
         base, batches = base_bytes(), round(2 * batches * max(1.0, settings.update_seconds / (clips * seconds)))
-    always = states.weights + states.moments + states.gathered + batches + base
+    always = states.weights + states.moments + states.averages + states.gathered + batches + base
     checkpointing = settings.gradient_checkpointing
-    moments = _moments_of_peak(
-        network,
-        always=always,
-        gradients=states.gradients,
-        accumulated=states.accumulated,
-        casts=states.casts,
-        checkpointing=checkpointing,
-    )
-    saved = 4 * counts.parameters + states.moments + (states.gradients if settings.adapters else 0)
+    moments = _moments_of_peak(network, states, always=always, checkpointing=checkpointing)
+    again = states.averages + (states.gradients if settings.adapters else 0)
+    saved = 4 * counts.parameters + states.moments + again
     if settings.device == "cpu" and settings.adapters is not None:
         moments["merged for a checkpoint"] = always + saved
     return Memory(
@@ -264,6 +264,7 @@ def _predict(config: Any, settings: BatchSettings, counts: Counts, clips: int, s
         weights=states.weights,
         gradients=states.gradients,
         adamw=states.moments,
+        averages=states.averages,
         feature_encoder=network.encoder(),
         context_network=network.context(checkpointing=checkpointing),
         objective=network.objective(),
@@ -275,10 +276,9 @@ def _predict(config: Any, settings: BatchSettings, counts: Counts, clips: int, s
     )
 
 
-def _moments_of_peak(
-    network: Activations, *, always: int, gradients: int, accumulated: int, casts: int, checkpointing: bool
-) -> dict[str, int]:
+def _moments_of_peak(network: Activations, states: States, *, always: int, checkpointing: bool) -> dict[str, int]:
     """Bytes in use at each moment that may be the peak, as the module's docstring names them."""
+    gradients, accumulated, casts = states.gradients, states.accumulated, states.casts
     encoder, context = network.encoder(), network.context(checkpointing=checkpointing)
     objective = network.objective()
     layer, inner, kept = network.layer(), network.inside_layer(), encoder + context
@@ -291,7 +291,7 @@ def _moments_of_peak(
         }
     else:
         moments = {"start of the backward pass": always + accumulated + kept + casts + max(objective, inner)}
-    if network.adapters is None:
+    if network.reaches_encoder:
         moments["backward pass of the feature encoder"] = always + gradients + network.encoder_backward()
     else:
         moments["forward pass of the feature encoder"] = always + accumulated + network.encoder_forward()

@@ -15,7 +15,8 @@ from runyoro_ssl.model.counts import Counts, OptimizerKind, state_bytes
 class States:
     """The bytes of weights, gradients and moments in one process, and of what it has of them for a while.
 
-    `accumulated`: gradients that are there before a backward pass begins. `gathered`: of sharded weights.
+    `accumulated`: gradients that are there before a backward pass begins. `averages`: a moving average of what learns.
+    `gathered`: of sharded weights.
     """
 
     weights: int
@@ -23,6 +24,7 @@ class States:
     moments: int
     accumulated: int
     casts: int
+    averages: int = 0
     gathered: int = 0
 
     @classmethod
@@ -32,6 +34,7 @@ class States:
         network: Activations,
         optimizer: OptimizerKind,
         *,
+        averaged: bool,
         accumulates: bool,
         num_processes: int,
         sharded: bool,
@@ -40,18 +43,21 @@ class States:
         weights, gradients = 4 * (counts.parameters + counts.of_adapters), 4 * counts.num_trained
         if network.holds_halves:
             weights -= 2 * counts.frozen_matrices
-        moments = state_bytes(counts.trained, optimizer)
+        moments, averages = state_bytes(counts.trained, optimizer), gradients if averaged else 0
         if not sharded:
             # DDP's buckets are the gradients, and stay.
             accumulated = gradients if accumulates or num_processes > 1 else 0
-            return cls(weights, gradients, moments, accumulated, network.casts())
+            return cls(weights, gradients, moments, accumulated, network.casts(), averages)
         of_each = functools.partial(_share, num_processes)
         layer = _layer_parameters(network.config)
         rest = counts.parameters - network.config.num_hidden_layers * layer
         # A layer's weights and gradients, the next one's weights and what they came in, two sums on their way.
         gathered = 2 * 4 * rest + layer * (4 * network.element + 2 * 4)
         casts = min(network.casts(), network.element * rest)
-        return cls(of_each(weights), of_each(gradients), of_each(moments), of_each(gradients), casts, gathered)
+        learned = of_each(gradients)
+        return cls(
+            of_each(weights), learned, of_each(moments), learned, casts, averages=of_each(averages), gathered=gathered
+        )
 
 
 def _share(num_processes: int, num_bytes: int) -> int:

@@ -97,8 +97,8 @@ def _bins(edges: np.ndarray, counts: Sequence[np.ndarray], top: float, unit: str
             round(width, 3),
             round(100 * float(lower) / top, 3),
             round(100 * float(upper) / top, 3),
-            f"{number(edges[at], digits)} to {number(edges[at + 1], digits)} {unit}: "
-            f"{plural(int(lower + upper), noun)}",
+            f"{number(edges[at], digits)} to {number(edges[at + 1], digits)} {unit}".rstrip()
+            + f": {plural(int(lower + upper), noun)}",
         )
         for at, (lower, upper) in enumerate(zip(*counts, strict=True))
     ]
@@ -108,9 +108,10 @@ def _summary(values: np.ndarray, unit: str, noun: str) -> str:
     low, median, high = np.percentile(values, [10, 50, 90])
     digits = digits_of(max(float(high - low), 0.1) / 10)
     low_text, median_text, high_text = (number(float(value), digits) for value in (low, median, high))
+    middle = f"{median_text} {unit}".rstrip()
     if low_text == high_text:
-        return f"{median_text} {unit} for nearly every {noun}."
-    return f"Median {median_text} {unit}; eight of ten {noun}s from {low_text} to {high_text}."
+        return f"{middle} for nearly every {noun}."
+    return f"Median {middle}; eight of ten {noun}s from {low_text} to {high_text}."
 
 
 def _note(known: np.ndarray, num_outside: int, noun: str) -> str:

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from runyoro_ssl.config import Config
-from runyoro_ssl.dataset.content import ClipContent, content_digest
 from runyoro_ssl.dataset.layout import (
     CLIPS,
     DROPPED,
@@ -23,10 +19,7 @@ from runyoro_ssl.dataset.layout import (
     PAGE,
     REPORT,
     SPLIT_BY,
-    SPLITS,
 )
-from runyoro_ssl.dataset.read import Clips, load_splits
-from runyoro_ssl.dataset.write import StoredRow, save_splits
 from runyoro_ssl.disk.durable import write_json, write_jsonl, write_text
 from runyoro_ssl.disk.lock import FolderLock
 from runyoro_ssl.logs import get_logger
@@ -42,7 +35,7 @@ from runyoro_ssl.prepare.manifest import read_manifest
 from runyoro_ssl.prepare.page.dropped import hear_drops
 from runyoro_ssl.prepare.page.write import write_page
 from runyoro_ssl.prepare.report import build_report, clip_rows
-from runyoro_ssl.prepare.saving import write_in_workers
+from runyoro_ssl.prepare.saving import save_clips, waveforms_of
 from runyoro_ssl.prepare.shards.job import Job, describe_job
 from runyoro_ssl.prepare.shards.origin import RECORDED, versions
 from runyoro_ssl.prepare.shards.run import make_clips
@@ -203,16 +196,7 @@ def _write(
     num_workers: int,
 ) -> None:
     records = [clip.record for clip in clips]
-    digest = content_digest(ClipContent(clip.split, clip.id, clip.num_samples, clip.crc32) for clip in records)
-    rows = {
-        name: [
-            StoredRow(clip.row, clip.record.num_samples, clip.record.crc32)
-            for clip in clips
-            if clip.record.split == name
-        ]
-        for name in SPLITS
-    }
-    save_splits(rows, finished, digest=digest, write_all=partial(write_in_workers, num_workers))
+    digest = save_clips(clips, finished, num_workers=num_workers)
     write_json(finished / REPORT, report)
     write_jsonl(finished / DROPPED, (vars(drop) for drop in tally.drops))
     write_text(finished / KEYS, "".join(f"{line.content}\n" for line in job.lines))
@@ -229,19 +213,7 @@ def _write(
         finished / PAGE,
         report,
         records,
-        _waveforms(finished, job.sample_rate),
+        waveforms_of(finished, job.sample_rate),
         title=title,
         dropped=hear_drops(tally.drops, job.file_of, job.sample_rate),
     )
-
-
-def _waveforms(finished: Path, sample_rate: int) -> Callable[[int], np.ndarray]:
-    """A function (number of a clip, over all splits in order) -> its waveform, float32 (T,)."""
-    saved = [Clips(split) for split in load_splits(finished, sampling_rate=sample_rate).values()]
-    places = [(clips, index) for clips in saved for index in range(len(clips))]
-
-    def waveform_of(index: int) -> np.ndarray:
-        clips, place = places[index]
-        return clips.waveform(place)
-
-    return waveform_of

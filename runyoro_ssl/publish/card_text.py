@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from runyoro_ssl.config import ModelConfig
+from runyoro_ssl.dataset.layout import HUB_DATASET
 from runyoro_ssl.evaluate.record import ADAPTED, BASE, Evaluation, Interval, ModelMeasure
 from runyoro_ssl.evaluate.words import IN_WORDS, number, verdict
 from runyoro_ssl.model.load import load_model_config
@@ -34,7 +35,8 @@ def text_of(facts: Facts, *, chosen: str | None, place: str, which: str | None =
 
     `chosen`: the licence that its owner has chosen, if one was. `which`: what of the run it is, if not its final model.
     """
-    of_run = f"Of the run that is described here, this is: {which}.\n" if which else ""
+    part = which or facts.mixture
+    of_run = f"Of the run that is described here, this is: {part}.\n" if part else ""
     return f"""# {facts.base_model or LOCAL_BASE}, adapted by continued pre-training
 
 {_what_it_is(facts)}{of_run}
@@ -65,17 +67,41 @@ def _what_it_is(facts: Facts) -> str:
     result, settings = facts.result, facts.settings
     return f"""Language: {facts.language}. Pre-trained further on {result["train_hours"]:.2f} hours of
 speech, without transcripts, by runyoro_ssl {result["version"]}:
-{result["total_steps"]} optimizer steps, learning rate {settings["train"]["learning_rate"]:g},
-mask probability {settings["masking"]["mask_time_prob"]:g}.{_adapters(result, settings)}
+{result["total_steps"]} optimizer steps, learning rate {settings["train"]["learning_rate"]:g}{_kept(settings["train"])},
+mask probability {settings["masking"]["mask_time_prob"]:g}.{_beside(result)}{_what_learned(result, settings)}
 {_revision(facts)}"""
 
 
-def _adapters(result: Mapping[str, Any], settings: Mapping[str, Any]) -> str:
+ROLES = {"donor": "speech of another language, a donor", "replay": "speech that the base model knows, a replay"}
+"""What sources are for, as a card tells it."""
+
+
+def _beside(result: Mapping[str, Any]) -> str:
+    """What else was heard, where there were several sources. Their names may be those of people: they are not told."""
+    sources = result.get("sources", [])
+    whole = sum(source["hours_heard"] for source in sources)
+    if not whole:
+        return ""
+    said = [
+        f"{source['hours_heard'] / whole:.1%} was {ROLES[source['role']]}"
+        f"{f' ({source[HUB_DATASET]})' if source.get(HUB_DATASET) else ''}"
+        for source in sources[1:]
+    ]
+    return f"\nOf the {whole:.2f} hours of audio that it heard, {', '.join(said)}."
+
+
+def _kept(train: Mapping[str, Any]) -> str:
+    return " (kept after warm-up)" if train.get("constant_after_warmup") else ""
+
+
+def _what_learned(result: Mapping[str, Any], settings: Mapping[str, Any]) -> str:
     """Which weights learned, where not all did."""
-    adapter = settings.get("adapter", {})
-    if adapter.get("kind", "none") == "none":
+    adapter, is_alone = settings.get("adapter", {}), settings["train"].get("train_only", "all") == "feature_encoder"
+    if adapter.get("kind", "none") == "none" and not is_alone:
         return ""
     share = result["trained_parameters"] / result["parameters"]
+    if is_alone:
+        return f"\nThe feature encoder learned alone, {share:.1%} of the weights; the others are as they came."
     return (
         f"\nLow-rank adapters (LoRA) of rank {adapter['rank']} learned, on {', '.join(adapter['targets'])},\n"
         f"and are merged into these weights. Besides learned: {', '.join(adapter['also']) or 'nothing'}; in all\n"
@@ -109,9 +135,10 @@ def _held_out(facts: Facts) -> str:
         f"| {label} | {number(name, first.get(f'eval/{name}'))} | {number(name, best.get(f'eval/{name}'))} |"
         for name, label in measures(guessing).items()
     )
+    this = "this model" if facts.mixture else f"this model, step {best['step']:.0f}"
     return f"""Held-out recordings, the same masks and negatives before and after:
 
-| measure | at the start | this model, step {best["step"]:.0f} |
+| measure | at the start | {this} |
 |---|---|---|
 {rows}
 

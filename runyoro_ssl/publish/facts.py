@@ -31,7 +31,7 @@ OLDER_BY_SEC = 600.0
 """An evaluation so much older than the end of the run is of another model. Whoever copies a folder may mix the order of
 its files by less."""
 THEIR_OWN = "a plugin of their own"
-SHOWN_BESIDE = ("train.learning_rate", "masking.mask_time_prob", "train.seed")
+SHOWN_BESIDE = ("train.learning_rate", "train.sources", "masking.mask_time_prob", "train.seed")
 """Settings that a card names in any case, and not among those that differ."""
 
 
@@ -55,6 +55,12 @@ class Facts:
         Only that is named: a path may name people, and one that is gone looks like the name of a model.
         """
         return str(self.result["base_model"]) if self.result.get("base_revision") else None
+
+    @property
+    def mixture(self) -> str | None:
+        """What the final model is where it is no checkpoint: a mean, a mixture with the base."""
+        found = self.result.get("final_model") or {}
+        return None if found.get("kind", "checkpoint") == "checkpoint" else str(found["name"])
 
     @property
     def base_licence(self) -> str | None:

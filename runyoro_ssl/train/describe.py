@@ -5,9 +5,9 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from runyoro_ssl.batches.plan import wasted_share
+from runyoro_ssl.batches.micro_batches import wasted_share
 from runyoro_ssl.batches.regroup import Regroup
-from runyoro_ssl.config import Config, HardwareConfig
+from runyoro_ssl.config import Config, HardwareConfig, SourceConfig, TrainConfig
 from runyoro_ssl.disk.durable import replace_file
 from runyoro_ssl.logs import get_logger
 from runyoro_ssl.model.allocator import fate_of_freed_memory
@@ -33,9 +33,9 @@ def summary_rows(run: TrainingRun, step_seconds: float | None = None) -> list[li
     config, hardware = run.config, run.config.hardware
     reasons = [[name, f"{as_typed(getattr(hardware, name))}: {why}"] for name, why in run.reasons.items()]
     (parameters, trained), updates = count_trained(run.model), run.plan.epoch(0)
-    per_update = run.train_hours * 3600 / len(updates)
     batches = [batch for update in updates for batch in run.plan.regroup(update, run.plan.num_samples)]
     wasted = wasted_share(batches, run.plan.num_samples)
+    seconds = run.update_seconds
     epochs, num_processes = run.total_steps / len(updates), run.accelerator.num_processes
     processes = "1 process" if num_processes == 1 else f"{num_processes} processes"
     return [
@@ -43,27 +43,65 @@ def summary_rows(run: TrainingRun, step_seconds: float | None = None) -> list[li
         *_sharing_rows(run),
         ["model", f"{config.model.model_name_or_path} ({parameters / 1e6:.1f} M parameters)"],
         ["learning", _learning(parameters, sum(trained), config)],
-        ["training data", f"{len(run.plan.num_samples)} clips, {run.train_hours:.2f} h"],
-        ["validation data", f"{sum(len(batch.clips) for batch in run.eval_plan)} clips"],
-        ["steps", f"{run.total_steps}, each of {per_update:.0f} s of audio; {epochs:.3g} epochs; from step {run.step}"],
+        *_data_rows(run),
+        ["steps", f"{run.total_steps}, each of {seconds:.0f} s of audio; {epochs:.3g} epochs; from step {run.step}"],
         ["plan", f"{len(batches)} micro-batches an epoch; {wasted:.1%} wasted on padding and audio left out"],
         *_memory_rows(run),
         *reasons,
-        ["learning rate", f"{config.train.learning_rate:g}, seed {config.train.seed}"],
+        ["learning rate", f"{config.train.learning_rate:g} at its peak, {_course(config)}; seed {config.train.seed}"],
         ["augmentations", ", ".join(config.plugins.augmentations) or "none"],
+        *_final_rows(config.train),
         *([name, how_often] for name, how_often in Intervals.of(run).words(step_seconds).items()),
         ["output", str(config.train.output_dir)],
     ]
+
+
+def _data_rows(run: TrainingRun) -> list[list[str]]:
+    """What is learned from, and what is held out; of each source, where there are several."""
+    target, held_out = run.sources.target, f"{sum(len(batch.clips) for batch in run.judged[0].plan)} clips"
+    rows = [["training data", f"{len(target.lengths)} clips, {run.train_hours:.2f} h"], ["validation data", held_out]]
+    if not run.sources.others:
+        return rows
+    epoch = run.sources.epoch_seconds
+    for source, share in zip(run.sources.every, run.sources.shares, strict=True):
+        passes = share * epoch / source.seconds
+        said = f"{source.role}, {share:.1%} of the audio, {passes:.3g} x its {source.seconds / 3600:.2f} h an epoch"
+        rows.append([f"source {source.name}", said + _when(source.setting)])
+    return rows
+
+
+def _when(source: SourceConfig) -> str:
+    """At which steps a source is heard, where not at all."""
+    begins = f", from step {source.from_step}" if source.from_step else ""
+    return begins + (f", until step {source.until_step}" if source.until_step is not None else "")
 
 
 def _learning(parameters: int, trained: int, config: Config) -> str:
     """Which weights learn, how many, and by which optimizer."""
     said = f"{trained / 1e6:.2f} M weights ({trained / parameters:.1%}), by {config.train.optimizer}"
     adapter = config.adapter
+    if config.train.train_only == "feature_encoder":
+        return f"{said}: those of the feature encoder alone"
     if adapter.kind == "none":
         return said
     also = f"; {', '.join(adapter.also)}" if adapter.also else ""
     return f"{said}: LoRA of rank {adapter.rank} on {', '.join(adapter.targets)}{also}; merged when saved"
+
+
+def _course(config: Config) -> str:
+    """What becomes of the learning rate after its peak; and of that of lower layers."""
+    course = "which it keeps" if config.train.constant_after_warmup else "then down to 0"
+    decay = config.train.layer_decay
+    return course if decay == 1 else f"{course}; of each layer {decay:g} times that of the one above"
+
+
+def _final_rows(train: TrainConfig) -> list[list[str]]:
+    """What may be the final model, where it is not the best checkpoint in any case."""
+    others = [f"a moving average, decay {train.ema_decay:g}"] if train.ema_decay is not None else []
+    others += [f"the mean of the last {train.average_last} checkpoints"] if train.average_last else []
+    shares = ", ".join(f"{100 * share:g} %" for share in train.interpolate)
+    others += [f"mixtures with the base ({shares} adapted)"] if shares else []
+    return [["final model", f"the best checkpoint, unless better for certain: {'; '.join(others)}"]] if others else []
 
 
 def _sharing_rows(run: TrainingRun) -> list[list[str]]:

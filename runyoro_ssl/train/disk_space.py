@@ -73,6 +73,8 @@ class CheckpointSpace:
     """Of checkpoints that are there: they make room for later ones."""
     superseded: int
     """Of checkpoints that go when space is short."""
+    compared: int = 0
+    """Of models that are there while the final one is chosen."""
 
     @classmethod
     def of(cls, run: TrainingRun, *, by_clock: int = 0) -> CheckpointSpace:
@@ -90,6 +92,7 @@ class CheckpointSpace:
             limit=config.save_total_limit,
             existing=sum(folder_bytes(folder) for _, folder in list_checkpoints(config.output_dir)),
             superseded=sum(map(folder_bytes, config.output_dir.glob(f"{SUPERSEDED}{PREFIX}*"))),
+            compared=weights * ((config.ema_decay is not None) + bool(config.average_last or config.interpolate)),
         )
 
     @property
@@ -105,15 +108,16 @@ class CheckpointSpace:
         return [
             Need(what, self.output_dir, more),
             Need("final model", self.output_dir, self.weights),
+            *([Need("models compared with it", self.output_dir, self.compared)] if self.compared else []),
             Need("to spare", self.output_dir, SPARE_BYTES),
         ]
 
 
 def _bytes_of_weights(run: TrainingRun) -> tuple[int, int]:
-    """Bytes that a checkpoint has of the model, and of what learns: its moments, and adapters once more."""
+    """Bytes that a checkpoint has of the model, and of what learns: its moments, adapters once more, an average."""
     parameters, trained = count_trained(run.model)
-    again = 0 if run.base_sha256 is None else FP32 * sum(trained)
-    return FP32 * parameters, again + state_bytes(trained, run.config.train.optimizer)
+    times = (run.base_sha256 is not None) + (run.average is not None)
+    return FP32 * parameters, times * FP32 * sum(trained) + state_bytes(trained, run.config.train.optimizer)
 
 
 def num_checkpoints(intervals: Intervals, step: int) -> int:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from runyoro_ssl import __version__
-from runyoro_ssl.dataset.material import describe_material
+from runyoro_ssl.dataset.layout import HUB_DATASET
+from runyoro_ssl.dataset.material import describe_material, describe_together
 from runyoro_ssl.disk.durable import copy_file, replace_file
 from runyoro_ssl.errors import TrainingError
 from runyoro_ssl.foreign.note import origin_of
@@ -20,6 +24,7 @@ from runyoro_ssl.train.checkpoints.folder import find_healthy, step_of
 from runyoro_ssl.train.checkpoints.format import NOT_FINITE, checkpoint_of, load_state, verify_checkpoint
 from runyoro_ssl.train.checkpoints.listing import list_checkpoints
 from runyoro_ssl.train.health import journal
+from runyoro_ssl.train.keeping import kept_model, num_compared
 from runyoro_ssl.train.training_run import TrainingRun
 
 log = get_logger()
@@ -28,18 +33,46 @@ FILES = (CONFIG, EXTRACTOR, WEIGHTS)
 """The weights come last: while they are not there, the run has not finished."""
 
 
-def save_final_model(run: TrainingRun) -> None:
-    """Put the best checkpoint's model beside the checkpoints: lowest held-out loss, codebook in use.
+def save_final_model(run: TrainingRun, is_stopped: Callable[[], bool] = lambda: False) -> str:
+    """Put the best checkpoint's model beside the checkpoints: lowest held-out loss, codebook in use. Returns its name.
 
-    Where held-out speech could not be judged, it is that of the last one.
+    Where held-out speech could not be judged, it is that of the last one. Where means and mixtures are asked for, it is
+    there first, and gives its place to one that is better: a kill meanwhile costs that alone, and so does `is_stopped`,
+    which is asked for each clip that is heard.
 
     Raises:
         TrainingError: The disk is full, or cannot be written; the checkpoints are as they were.
     """
-    output_dir = run.config.train.output_dir
-    chosen, (parameters, trained) = _choose(run), count_trained(run.model)
+    output_dir, chosen = run.config.train.output_dir, _choose(run)
+    result = _result(run, chosen)
+    with _explained(output_dir, chosen):
+        _write(output_dir, result, model=chosen)
+    log.info("final_model", path=str(output_dir), from_checkpoint=chosen.name)
+    if not num_compared(run.config.train):
+        return chosen.name
+    with kept_model(run, chosen, is_stopped) as kept, _explained(output_dir, chosen):
+        if kept is None:
+            return chosen.name
+        result["final_model"] = {
+            "name": kept.option.name,
+            "kind": kept.option.kind,
+            "why": kept.why,
+            "candidates": [asdict(one) for one in kept.candidates],
+        }
+        if kept.folder == chosen:  # it is there
+            _write(output_dir, result)
+        else:
+            run.watch.validations["best"] = {**kept.numbers}
+            _write(output_dir, {**result, "validations": _in_json(run.watch.validations)}, model=kept.folder)
+    log.info("final_model_chosen", name=kept.option.name, of=len(kept.candidates), because=kept.why)
+    return kept.option.name
+
+
+def _result(run: TrainingRun, chosen: Path) -> dict[str, Any]:
+    """The content of result.json."""
+    parameters, trained = count_trained(run.model)
     origin = origin_of(Path(run.base_model))
-    result = {
+    return {
         "version": __version__,
         "checkpoint": chosen.name,
         "base_model": origin.model if origin else run.base_model,
@@ -47,21 +80,51 @@ def save_final_model(run: TrainingRun) -> None:
         "parameters": parameters,
         "trained_parameters": sum(trained),
         "total_steps": run.total_steps,
-        "dataset_sha256": run.dataset_sha256,
+        "dataset_sha256": run.contents[0],
         "train_hours": run.train_hours,
-        "material": describe_material(run.config.train.processed_dataset_path),
+        "sources": _sources(run),
+        "material": describe_together(run.sources.folders),
         "validations": _in_json(run.watch.validations),
     }
-    try:
-        replace_file(output_dir / RESULT_FILE, json.dumps(redact(result), indent=2) + "\n")
+
+
+def _write(output_dir: Path, result: Mapping[str, Any], *, model: Path | None = None) -> None:
+    """Write result.json; and the model that lies in a folder, if it is not there."""
+    replace_file(output_dir / RESULT_FILE, json.dumps(redact(result), indent=2) + "\n")
+    if model is not None:
         for name in FILES:
-            copy_file(chosen / name, output_dir / name)
+            copy_file(model / name, output_dir / name)
+
+
+@contextmanager
+def _explained(output_dir: Path, checkpoint: Path) -> Iterator[None]:
+    """Say of a disk that is full, or fails, what holds the model."""
+    try:
+        yield
     except OSError as error:
         raise TrainingError(
-            f"{output_dir}: the final model could not be written ({error}); {chosen} holds it: make room, then "
+            f"{output_dir}: the final model could not be written ({error}); {checkpoint} holds it: make room, then "
             "--resume-from-checkpoint last"
         ) from None
-    log.info("final_model", path=str(output_dir), from_checkpoint=chosen.name)
+
+
+def _sources(run: TrainingRun) -> list[dict[str, Any]]:
+    """The datasets of a run on several, the target first: share asked for, hours there are, hours heard by its end."""
+    if not run.sources.others:
+        return []
+    heard = run.hours_heard()
+    return [
+        {
+            "name": source.name,
+            "role": source.role,
+            "share": share,
+            "hours": source.seconds / 3600,
+            "hours_heard": heard.get(f"train/hours/{source.name}", 0.0),
+            "dataset_sha256": sha256,
+            HUB_DATASET: (describe_material(source.setting.path) or {}).get(HUB_DATASET),
+        }
+        for source, share, sha256 in zip(run.sources.every, run.sources.shares, run.contents, strict=True)
+    ]
 
 
 def _choose(run: TrainingRun) -> Path:

@@ -5,11 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from typing import Any
 
 from runyoro_ssl.config import Config, FittedConfig, FittedHardware, HardwareConfig, ModelConfig
-from runyoro_ssl.dataset.read import load_splits
 from runyoro_ssl.errors import ConfigError, TrainingError
 from runyoro_ssl.logs import get_logger
 from runyoro_ssl.model.allocator import limit_program_caches
@@ -27,6 +25,7 @@ from runyoro_ssl.resolve import check_device
 from runyoro_ssl.setting import deciding
 from runyoro_ssl.train.checkpoints.resume import Start
 from runyoro_ssl.train.sharing.choice import cannot_join, check_launch, check_sharding, why_whole
+from runyoro_ssl.train.sources import Sources, open_sources
 from runyoro_ssl.train.weights import model_name
 
 log = get_logger()
@@ -52,17 +51,12 @@ class Material:
     name: str
     base: ModelConfig
     extractor: Any
-    splits: Any
-
-    @cached_property
-    def lengths(self) -> tuple[int, ...]:
-        """Samples of each clip of the training split."""
-        return tuple(self.splits["train"].with_format("numpy")["num_samples"][:].tolist())
+    sources: Sources
 
     @property
     def longest_sec(self) -> float:
-        """Seconds of the longest of them."""
-        return float(max(self.lengths) / self.extractor.sampling_rate)
+        """Seconds of the longest training clip."""
+        return float(max(self.sources.lengths) / self.extractor.sampling_rate)
 
 
 @dataclass(frozen=True)
@@ -116,8 +110,8 @@ def gather_material(config: Config, start: Start) -> Material:
     check_folder(name, weights=True)
     base = _base(config, start)
     extractor = load_feature_extractor(name, base.revision)
-    splits = load_splits(config.train.processed_dataset_path, sampling_rate=extractor.sampling_rate)
-    return Material(name, base, extractor, splits)
+    sources = open_sources(config.train, sampling_rate=extractor.sampling_rate)
+    return Material(name, base, extractor, sources)
 
 
 def _base(config: Config, start: Start) -> ModelConfig:
@@ -141,7 +135,7 @@ def fit_run(config: Config, material: Material, start: Start, processes: Any) ->
         model,
         padded=material.extractor.return_attention_mask,
         clip_seconds=material.longest_sec,
-        audio_seconds=sum(material.lengths) / material.extractor.sampling_rate,
+        audio_seconds=material.sources.epoch_seconds,
         num_processes=processes.num_processes,
     )
     found = look(config.hardware.device, model, asks_for_precision=config.hardware.precision == AUTO)

@@ -9,13 +9,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from runyoro_ssl.bars import progress
 from runyoro_ssl.config import Config
 from runyoro_ssl.errors import ConfigError
-from runyoro_ssl.evaluate.heldout import validate
+from runyoro_ssl.evaluate.heldout import validate_all
 from runyoro_ssl.logs import get_logger
 from runyoro_ssl.model.at_hand import free_memory
 from runyoro_ssl.model.load import load_model_config
@@ -29,6 +29,7 @@ from runyoro_ssl.train.disk_space import CheckpointSpace, Disk, disks, folder_by
 from runyoro_ssl.train.download import missing_download
 from runyoro_ssl.train.fitting import fit_run, gather_material, join
 from runyoro_ssl.train.intervals import SAVE_SEC, Intervals
+from runyoro_ssl.train.keeping import num_compared
 from runyoro_ssl.train.loop import batches_of_steps
 from runyoro_ssl.train.out_of_memory import explain_out_of_memory, to_begin, to_fit
 from runyoro_ssl.train.pace import Pace, ends_at
@@ -111,7 +112,7 @@ def _as_planned(run: TrainingRun, free: int) -> Forecast:
         *_time_rows(run, pace),
         ["checkpoints in all", f"{by_steps} by steps, {size(space.checkpoint)} each"],
         ["memory free", f"{size(free)} ({run.accelerator.device.type}), of which {size(peak)} are needed"],
-        ["dataset", f"{size(folder_bytes(run.config.train.processed_dataset_path))}, already there"],
+        ["dataset", f"{size(sum(map(folder_bytes, run.sources.folders)))}, already there"],
         *_disk_rows(needed),
     ]
     return _conclude(run.config, rows, problems, seconds, is_main=run.accelerator.is_main_process)
@@ -151,30 +152,32 @@ def _is_enough(pace: Pace, seconds: float) -> bool:
 
 def _measure_validation(run: TrainingRun) -> float:
     """Seconds that a whole validation takes, from some of its micro-batches."""
-    clips = run.eval_batches.clips
-    apart = max(1, len(run.eval_plan) // (EVAL_SAMPLES * run.accelerator.num_processes))
-    some = run.eval_plan[apart // 2 :: apart]
-    heard, whole = (
-        sum(clips.num_samples(clip) for batch in batches for clip in batch.clips) for batches in (some, run.eval_plan)
-    )
+    target = run.judged[0]
+    apart = max(1, len(target.plan) // (EVAL_SAMPLES * run.accelerator.num_processes))
+    some = replace(target, plan=target.plan[apart // 2 :: apart])
     started = clock.now()
-    validate(run.accelerator, run.sharing.judged, run.eval_batches, some, in_step=run.sharing.in_step)
-    return (clock.now() - started) * whole / heard
+    validate_all(run.accelerator, run.sharing.judged, [some], in_step=run.sharing.in_step)
+    heard_seconds = some.num_samples / run.extractor.sampling_rate
+    return float((clock.now() - started) * run.judged_seconds / heard_seconds)
 
 
 def _time_rows(run: TrainingRun, pace: Pace | None) -> list[list[str]]:
     if pace is None:
         return [["time", "not measured" if run.step < run.total_steps else "nothing is left to train"]]
     seconds = pace.seconds_left(Intervals.of(run), run.step)
-    per_update = run.train_hours * 3600 / len(run.plan.epoch(0))
+    speed = run.update_seconds / pace.usual_step
+    compared = num_compared(run.config.train)
+    of_target = run.judged[0].num_samples / run.extractor.sampling_rate / run.judged_seconds
+    more = compared * of_target * pace.validation_seconds
     measured = plural(pace.num_measured, "step") if pace.num_measured else "the first step, which is the slowest"
     return [
         ["time", f"{amount_of_time(seconds)}: if it started now, until {ends_at(seconds)}"],
         [
             "step",
-            f"{amount_of_time(pace.usual_step)}, {per_update / pace.usual_step:.1f} audio s/s; measured on {measured}",
+            f"{amount_of_time(pace.usual_step)}, {speed:.1f} audio s/s; measured on {measured}",
         ],
         ["each validation", amount_of_time(pace.validation_seconds)],
+        *([["choosing the final model", f"{compared} more: {amount_of_time(more)}"]] if compared else []),
     ]
 
 

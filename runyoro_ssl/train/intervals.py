@@ -99,9 +99,7 @@ class Intervals:
 
 def _affordable(run: TrainingRun) -> int:
     """Steps between validations so that these cost at most `MAX_SHARE` of the steps, by the audio that is computed."""
-    held_out = sum(run.eval_batches.clips.num_samples(clip) for batch in run.eval_plan for clip in batch.clips)
-    a_step = sum(run.plan.num_samples) / len(run.plan.epoch(0))
-    return math.ceil(FORWARD_SHARE * held_out / (MAX_SHARE * a_step))
+    return math.ceil(FORWARD_SHARE * run.judged_seconds / (MAX_SHARE * run.update_seconds))
 
 
 class Due(NamedTuple):

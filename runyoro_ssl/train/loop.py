@@ -19,10 +19,9 @@ from runyoro_ssl.batches.build import TrainingBatch
 from runyoro_ssl.batches.loader import load_batches
 from runyoro_ssl.batches.loading import ELSEWHERE, Loading
 from runyoro_ssl.batches.plan import Update
-from runyoro_ssl.batches.unreadable import Unreadable
 from runyoro_ssl.disk.lock import FolderLock
 from runyoro_ssl.errors import LoaderError, PluginError, TrainingError
-from runyoro_ssl.evaluate.heldout import validate
+from runyoro_ssl.evaluate.heldout import validate_all
 from runyoro_ssl.logs import get_logger
 from runyoro_ssl.processes import gather_over_processes, sum_over_processes
 from runyoro_ssl.train.checkpoints.folder import find_healthy, set_aside_later, step_of
@@ -65,9 +64,6 @@ class Loop:
     schedule: Schedule = field(init=False)
     pace: Pace = field(default_factory=Pace)
     sleep: SleepWatch = field(default_factory=SleepWatch)
-    unreadable: Unreadable = field(init=False)
-    """Clips of the validation split; those of the training split are kept with the run."""
-
     saved_step: int = field(init=False)
     """Step of the last checkpoint that was asked for, or that the run went on from. Every process knows it."""
     pace_is_told: bool = False
@@ -76,7 +72,6 @@ class Loop:
         self.recovery = Recovery(self.run, lambda: self.lock is None or self.lock.is_held())
         self.schedule = Schedule(self.run.accelerator, Intervals.of(self.run), lambda: self.saver.seconds)
         self.saved_step = self.run.step
-        self.unreadable = Unreadable(sum(len(batch.pieces) for batch in self.run.eval_plan), max_share=1.0)
 
     def run_to_the_end(self) -> Ending:
         """Take every optimizer step that is left; where an alarm asks for it, some of them again."""
@@ -105,6 +100,7 @@ class Loop:
                 self.recovery.act(update.step)
                 self.recovery.watch_memory(update.step)
                 run.step, run.epoch = update.step, update.epoch
+                run.count_heard(update)
                 pace.end_step()
                 due = self.schedule.due(run.step, saved_step=self.saved_step, step_seconds=pace.step_seconds)
                 watch.audio_seconds += sum(batch.num_samples for batch in mine) / run.extractor.sampling_rate
@@ -158,7 +154,7 @@ class Loop:
         speed, wait_share = watch.lap()
         metrics["train/audio_seconds_per_second"] = sum(gather_over_processes(run.accelerator, speed))
         metrics["train/data_wait_share"] = wait_share
-        metrics |= self.recovery.memory_numbers()
+        metrics |= run.hours_heard() | self.recovery.memory_numbers()
         if slept := self.sleep.lap():
             log.info("machine_slept", minutes=round(slept / 60), counted="in no time or speed")
             self.recovery.remember_sleep(update.step, slept)
@@ -188,12 +184,10 @@ class Loop:
         """Measure held-out speech. Returns why to end the run, and whether this is its best model so far."""
         run, started = self.run, clock.now()
         try:
-            metrics = validate(
+            metrics = validate_all(
                 run.accelerator,
                 run.sharing.judged,
-                run.eval_batches,
-                run.eval_plan,
-                self.unreadable,
+                run.judged,
                 is_stopped=lambda: self.stopping.asked() is not None,
                 in_step=run.sharing.in_step,
             )

@@ -71,6 +71,6 @@ def _smaller_states(config: Config) -> list[str]:
     """The options by which less is kept of the weights that there are; with neither can a model be sharded."""
     if config.hardware.sharding == "full":
         return []
-    ways = ["--adapters lora"] if config.adapter.kind == "none" else []
+    ways = ["--adapters lora"] if config.adapter.kind == "none" and config.train.train_only == "all" else []
     has_eight_bit = config.hardware.device != "mps"
     return [*ways, "--set train.optimizer=adamw-8bit"] if has_eight_bit and config.train.optimizer == "adamw" else ways

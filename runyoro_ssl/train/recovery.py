@@ -8,7 +8,6 @@ from contextlib import suppress
 from dataclasses import asdict, replace
 from typing import Any
 
-from runyoro_ssl.dataset.read import name_clips
 from runyoro_ssl.errors import TrainingError
 from runyoro_ssl.evaluate.metrics import UpdateNumbers
 from runyoro_ssl.logs import get_logger
@@ -128,7 +127,7 @@ class Recovery:
         often = [row for row, _ in Counter(row for past in asked for row in self._skipped[past]).most_common()]
         if not self._run.accelerator.is_main_process:
             return ()
-        names = name_clips(self._run.config.train.processed_dataset_path, often[:MAX_NAMED])
+        names = self._run.sources.name_clips(often[:MAX_NAMED])
         more = len(often) - len(names)
         return (*names, *([f"and {more} more"] if more else []))
 

@@ -19,6 +19,7 @@ from runyoro_ssl.plugin.manager import Plugins
 from runyoro_ssl.plugin.spec import LoggingBackend
 from runyoro_ssl.processes import is_lost_process, part
 from runyoro_ssl.train.checkpoints.folder import bring_in, runs_beside, set_aside_later
+from runyoro_ssl.train.checkpoints.format import PREFIX
 from runyoro_ssl.train.checkpoints.resume import Start, check_folder, choose
 from runyoro_ssl.train.checkpoints.sharded_saver import saver_of
 from runyoro_ssl.train.describe import run_for_loggers, summary_rows, write_run_files
@@ -58,6 +59,13 @@ class TrainResult:
     last: dict[str, float]
     best: dict[str, float]
     is_main: bool
+    final_model: str = ""
+    """What it is: a checkpoint's name, a mean, a mixture; where the run has ended, and in the main process alone."""
+
+    @property
+    def is_checkpoint(self) -> bool:
+        """Whether the final model is that of a checkpoint."""
+        return not self.final_model or self.final_model.startswith(PREFIX)
 
 
 OnFolder = Callable[[Path], None]
@@ -83,7 +91,7 @@ def train(
     processes = join(config.hardware)
     with ExitStack() as stack:
         stack.enter_context(explain_lost_process())
-        stack.enter_context(outlast_bus_errors(config.train.processed_dataset_path))
+        stack.enter_context(outlast_bus_errors([source.path for source in config.train.every_source]))
         check_way_to_train(config)
         # Only the main process writes.
         lock = stack.enter_context(lock_run(config.train.output_dir)) if processes.is_main_process else None
@@ -101,12 +109,12 @@ def train(
         _begin(run, start)
         loop = _enter_loop(stack, run, backends, lock)
         loop.on_validation = on_validation
-        ending = loop.run_to_the_end()
+        ending, final_model = loop.run_to_the_end(), ""
         loop.saver.finish()
         loop.loggers.status = "finished" if ending.is_final else "stopped"
         if ending.is_final and lock is not None:
             lock.check()
-            save_final_model(run)
+            final_model = save_final_model(run, loop.stopping.is_asked_here)
             on_final(config.train.output_dir)
     part(accelerator)
     validations = {name: run.watch.validations.get(name, {}) for name in ("first", "last", "best")}
@@ -117,6 +125,7 @@ def train(
         run.total_steps,
         ending,
         is_main=accelerator.is_main_process,
+        final_model=final_model,
         **validations,
     )
 

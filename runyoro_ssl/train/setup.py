@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import os
 from dataclasses import asdict, replace
+from functools import partial
 from typing import Any
 
 import torch
 
-from runyoro_ssl.batches.build import BatchBuilder
-from runyoro_ssl.batches.plan import PlanSettings, RunPlan
+from runyoro_ssl.batches.build import BatchBuilder, Waveforms, place_of
+from runyoro_ssl.batches.micro_batches import PlanSettings
+from runyoro_ssl.batches.plan import RunPlan
 from runyoro_ssl.batches.regroup import Regroup
 from runyoro_ssl.batches.unreadable import Unreadable
 from runyoro_ssl.config import FittedConfig, FittedHardware, HardwareConfig, MaskingConfig
 from runyoro_ssl.dataset.content import has_checksums
-from runyoro_ssl.dataset.read import Clips, read_fingerprint
 from runyoro_ssl.errors import ConfigError, TrainingError
-from runyoro_ssl.evaluate.heldout import check_validation, plan_validation
+from runyoro_ssl.evaluate.heldout import Judged, check_validation, plan_validation
 from runyoro_ssl.evaluate.metrics import Meter
 from runyoro_ssl.logs import get_logger
 from runyoro_ssl.model.allocator import Allowance, allow, tune_allocator
@@ -28,14 +29,16 @@ from runyoro_ssl.model.mps import why_too_large
 from runyoro_ssl.model.precision import is_emulated, set_precision
 from runyoro_ssl.plugin.manager import Plugins, ensure_picklable
 from runyoro_ssl.setting import deciding
+from runyoro_ssl.train.averaging import MovingAverage
 from runyoro_ssl.train.checkpoints.resume import Start, settings_of_the_run
 from runyoro_ssl.train.checkpoints.snapshot import restore
 from runyoro_ssl.train.describe import report_changes
 from runyoro_ssl.train.fitting import Fitted, Material
 from runyoro_ssl.train.health.watch import HealthWatch
-from runyoro_ssl.train.optim import build_optimizer, warmup_steps
+from runyoro_ssl.train.optim import build_optimizer, freeze, warmup_steps
 from runyoro_ssl.train.sharing.agreement import check_agreement
 from runyoro_ssl.train.sharing.choice import Choice, choose_way
+from runyoro_ssl.train.sources import Sources, read_contents
 from runyoro_ssl.train.start_checks import check_masks, check_schedule, check_training_clips
 from runyoro_ssl.train.step import Stepper
 from runyoro_ssl.train.training_run import TrainingRun
@@ -51,45 +54,47 @@ def build_run(fitted: Fitted, material: Material, plugins: Plugins, accelerator:
     Raises:
         RunyoroError: Of the kind that fits; nothing has been written by then.
     """
-    config, extractor, splits, lengths = fitted.config, material.extractor, material.splits, material.lengths
+    config, extractor, sources = fitted.config, material.extractor, material.sources
     model, base_sha256 = load_run_model(config, start)
     if accelerator.is_main_process:
-        for doubt in extractor_doubts(extractor, model.config):
-            log.warning("feature_extractor_doubtful", model=material.name, because=doubt)
-        if not has_checksums(splits):
-            log.info(
-                "dataset_has_no_checksums",
-                because="a version before 0.3 made it: damage inside a clip would not be noticed",
-                advice="`invoke prepare --overwrite` makes it anew, from the same clips",
-            )
-    dataset_sha256 = read_fingerprint(config.train.processed_dataset_path)["content_sha256"]
-    check_agreement(accelerator, _settings_alike(config), dataset_sha256, model)
+        _tell_doubts(material, model)
+    contents = read_contents(config.train)
+    check_agreement(accelerator, _settings_alike(config), contents, model)
     choice = choose_way(config.hardware, accelerator, model.config, _batch_settings(config, material, accelerator))
     memory = _allow_memory(config, model, material, accelerator, choice)
-    if config.train.freeze_feature_encoder:
-        model.freeze_feature_encoder()
+    freeze(model, config.train)
     if choice.way != "shards":  # of which no process could try a micro-batch alone
         put_on_device(model, config, accelerator.device)
         fitted = try_out(fitted, material, model, accelerator)
     if fitted.config is not config:
         config = fitted.config
         memory = _allow_memory(config, model, material, accelerator, choice)
-    check_validation(Clips(splits["validation"]), model.config, sampling_rate=extractor.sampling_rate)
-    check_training_clips(Clips(splits["train"]), sampling_rate=extractor.sampling_rate)
-    summary = _check_masks(model, lengths, config)
+    check_validation(sources.target.held_out, model.config, sampling_rate=extractor.sampling_rate)
+    for source in sources.every:
+        check_training_clips(source.clips, sampling_rate=extractor.sampling_rate, of=sources.words(source))
+    summary = _check_masks(model, sources.lengths, config)
     machine = PlanSettings.from_hardware(
         config.hardware, sampling_rate=extractor.sampling_rate, num_processes=accelerator.num_processes
     )
     if config.hardware.device == "mps":
-        _check_sizes(model, lengths, machine, sampling_rate=extractor.sampling_rate)
+        _check_sizes(model, sources.lengths, machine, sampling_rate=extractor.sampling_rate)
     grouped = machine.grouped_by(config.hardware.plan_seconds * extractor.sampling_rate)
     regroup = Regroup(start.plan or grouped, machine, accelerator.num_processes)
-    plan = _plan(config, start, regroup, lengths)
+    plan = _plan(config, start, regroup, sources)
     sharing = choice.share(accelerator, model)
     optimizer = accelerator.prepare(
         build_optimizer(model, config.train, adapter_lr_scale=config.adapter.learning_rate_scale)
     )
-    eval_lengths = splits["validation"].with_format("numpy")["num_samples"][:].tolist()
+    clips = sources.clips()
+    judged = tuple(
+        Judged.of(
+            f"eval/{source.name}" if number else "eval",
+            _builder(source.held_out, model, extractor, config, plugins, stage="eval"),
+            plan_validation(source.held_out_lengths, machine, plan.lengths, sources.judged_clips(source)),
+        )
+        for number, source in enumerate(sources.every)
+    )
+    average = None if config.train.ema_decay is None else MovingAverage(model, config.train.ema_decay)
     run = TrainingRun(
         config=config,
         accelerator=accelerator,
@@ -100,10 +105,10 @@ def build_run(fitted: Fitted, material: Material, plugins: Plugins, accelerator:
         optimizer=optimizer,
         plan=plan,
         total_steps=plan.total_steps,
-        train_batches=_builder(splits["train"], model, extractor, config, plugins, stage="train"),
-        eval_batches=_builder(splits["validation"], model, extractor, config, plugins, stage="eval"),
-        eval_plan=plan_validation(eval_lengths, machine, plan.lengths),
-        dataset_sha256=dataset_sha256,
+        train_batches=_builder(clips, model, extractor, config, plugins, stage="train"),
+        judged=judged,
+        sources=sources,
+        contents=contents,
         mask_summary=summary,
         stepper=Stepper(accelerator, model, optimizer, config.train, plan.total_steps, _report_parts, sharing),
         meter=Meter(accelerator, model.config),
@@ -114,14 +119,31 @@ def build_run(fitted: Fitted, material: Material, plugins: Plugins, accelerator:
         base_model=config.model.model_name_or_path,
         base_revision=config.model.revision,
         base_sha256=base_sha256,
-        unreadable=Unreadable(num_clips=len(lengths), max_share=config.train.max_unreadable_share),
+        average=average,
+        unreadable=Unreadable(
+            num_clips=len(sources.lengths), max_share=config.train.max_unreadable_share, place=partial(place_of, clips)
+        ),
     )
+    if average is not None:
+        run.stepper.after_step = average.update
     restore(run, start)
     if accelerator.is_main_process:
         if start.path is None:  # a run under way keeps its schedule
             check_schedule(config.train, plan.total_steps)
         report_changes(run, start, regroup)
     return run
+
+
+def _tell_doubts(material: Material, model: Any) -> None:
+    """Say what of model and data is not as it should be, and can be trained with."""
+    for doubt in extractor_doubts(material.extractor, model.config):
+        log.warning("feature_extractor_doubtful", model=material.name, because=doubt)
+    if not all(has_checksums(source.splits) for source in material.sources.every):
+        log.info(
+            "dataset_has_no_checksums",
+            because="a version before 0.3 made it: damage inside a clip would not be noticed",
+            advice="`invoke prepare --overwrite` makes it anew, from the same clips",
+        )
 
 
 def _settings_alike(config: FittedConfig) -> dict[str, Any]:
@@ -149,16 +171,23 @@ def _allow_memory(
     return allowance
 
 
-def _plan(config: FittedConfig, start: Start, regroup: Regroup, lengths: tuple[int, ...]) -> RunPlan:
+def _plan(config: FittedConfig, start: Start, regroup: Regroup, sources: Sources) -> RunPlan:
     """The run's plan: a resumed run keeps its own.
 
     Raises:
-        ConfigError: It is shorter than what is done.
+        ConfigError: It is shorter than what is done; or it ends before a source is heard.
     """
     train, state = config.train, start.state
     if state and regroup.planned != PlanSettings(**state["plan"]):
         log.warning("clips_planned_anew", by="--override-mismatch", was=state["plan"], now=asdict(regroup.planned))
-    plan = RunPlan(lengths, regroup.planned, train.seed, train.num_train_epochs, train.max_steps, regroup)
+    epochs, steps = train.num_train_epochs, train.max_steps
+    plan = RunPlan(sources.lengths, regroup.planned, train.seed, epochs, steps, regroup, sources.mix())
+    for source in sources.others:
+        if source.setting.from_step >= plan.total_steps:
+            raise ConfigError(
+                f"train.sources: {source.name} is heard after step {source.setting.from_step}, and the run ends after "
+                f"{plan.total_steps}; give it a lower from_step, or leave it out"
+            )
     if state and state["step"] > plan.total_steps:
         raise ConfigError(
             f"the checkpoint is at step {state['step']}, past the {plan.total_steps} steps asked for; raise "
@@ -204,7 +233,7 @@ def _check_sizes(model: Any, lengths: tuple[int, ...], settings: PlanSettings, *
 
 
 def _builder(
-    split: Any, model: Any, extractor: Any, config: FittedConfig, plugins: Plugins, *, stage: Any
+    clips: Waveforms, model: Any, extractor: Any, config: FittedConfig, plugins: Plugins, *, stage: Any
 ) -> BatchBuilder:
     training = stage == "train"
     # Validation is the same for every run: padded, without augmentation, with the default masks.
@@ -214,7 +243,7 @@ def _builder(
         ensure_picklable("collator", [(config.plugins.collator, collator)])
         ensure_picklable("augmentation", augmentations)
     return BatchBuilder(
-        clips=Clips(split),
+        clips=clips,
         model_config=model.config,
         masking=config.masking if training else MaskingConfig(),
         collator=collator,

@@ -91,8 +91,8 @@ def _changes(masking: MaskingConfig, other: MaskingConfig) -> dict[str, float]:
     return {name: value for name, value in other.model_dump().items() if value != now[name]}
 
 
-def check_training_clips(clips: Clips, *, sampling_rate: int) -> None:
-    """Say how many of the training clips, by some that are heard, hold nothing that changes.
+def check_training_clips(clips: Clips, *, sampling_rate: int, of: str = "") -> None:
+    """Say how many of the training clips, by some that are heard, hold nothing that changes. `of`: whose, in words.
 
     Raises:
         TrainingError: Most do.
@@ -102,15 +102,15 @@ def check_training_clips(clips: Clips, *, sampling_rate: int) -> None:
     if not alike:
         return
     advice = remedy(short=False, alike=True)
-    of = f"{len(clips)}" if len(heard.rows) == len(clips) else f"{len(heard.rows)} heard of {len(clips)}"
+    among = f"{len(clips)}" if len(heard.rows) == len(clips) else f"{len(heard.rows)} heard of {len(clips)}"
     if len(alike) > MAX_SHARE_ALIKE * len(heard.rows):
         raise TrainingError(
-            f"in {len(alike)} of {of} training clips nothing changes (silence, a tone, a dead microphone), so there is "
-            f"nothing to learn; {advice}"
+            f"in {len(alike)} of {among} training clips{of} nothing changes (silence, a tone, a dead microphone), so "
+            f"there is nothing to learn; {advice}"
         )
     log.warning(
         "training_clips_useless",
-        clips=f"{len(alike)} of {of}",
+        clips=f"{len(alike)} of {among}{of}",
         because="nothing changes in them: silence, a tone, a dead microphone",
         rows=alike[:10],
         advice=advice,

@@ -11,7 +11,8 @@ import torch
 
 from runyoro_ssl.batches.build import TrainingBatch
 from runyoro_ssl.batches.forward import run_objective
-from runyoro_ssl.batches.plan import MicroBatch, Update
+from runyoro_ssl.batches.micro_batches import MicroBatch
+from runyoro_ssl.batches.plan import Update
 from runyoro_ssl.devices import is_out_of_memory
 from runyoro_ssl.evaluate.metrics import Meter, UpdateNumbers
 from runyoro_ssl.model.draws import derive_seed
@@ -29,8 +30,8 @@ class Stepper:
     """The taker of optimizer steps: a model, its optimizer as Accelerate prepared it, and the schedules' settings.
 
     `num_parts`: in how many parts each micro-batch runs; doubled when memory is short. `report` is then told.
-    `judge` sees the numbers of each update before the optimizer does, and says whether it is taken. `rate_scale`: share
-    of the scheduled learning rate to use.
+    `judge` sees the numbers of each update before the optimizer does, and says whether it is taken. `after_step` is
+    called when weights have changed. `rate_scale`: share of the scheduled learning rate to use.
     """
 
     accelerator: Any
@@ -43,6 +44,7 @@ class Stepper:
     """How several processes share the model; None: there is one."""
     num_parts: int = 1
     judge: Callable[[UpdateNumbers], bool] = lambda _numbers: True
+    after_step: Callable[[], None] | None = None
     rate_scale: float = 1.0
     losses: list[tuple[MicroBatch, torch.Tensor]] = field(default_factory=list)
     """Of the last update: this process's micro-batches and their contrastive losses, which stay on the device."""
@@ -67,7 +69,13 @@ class Stepper:
             done, start=settings.gumbel_temperature_start, end=settings.gumbel_temperature_end, total=total
         )
         peak = settings.learning_rate * self.rate_scale
-        rate = learning_rate(done, peak=peak, warmup=warmup_steps(settings, total), total=total)
+        rate = learning_rate(
+            done,
+            peak=peak,
+            warmup=warmup_steps(settings, total),
+            total=total,
+            is_constant=settings.constant_after_warmup,
+        )
         self.model.set_gumbel_temperature(temperature)
         set_learning_rate(self.optimizer, rate)
 
@@ -78,6 +86,8 @@ class Stepper:
         if self._is_taken(totals.of_update(update.step, grad_norm)):
             self.optimizer.step()
             meter.window.add(totals)
+            if self.after_step is not None and not self.optimizer.step_was_skipped:
+                self.after_step()
         elif accelerator.scaler is not None:  # gradients were unscaled, and no step followed
             accelerator.scaler.update(accelerator.scaler.get_scale())
         self.way.forget_gradients(self.optimizer)

@@ -12,11 +12,12 @@ import torch
 
 from runyoro_ssl.batches.build import BatchBuilder, TrainingBatch
 from runyoro_ssl.batches.forward import run_objective
-from runyoro_ssl.batches.plan import MicroBatch
+from runyoro_ssl.batches.micro_batches import MicroBatch
 from runyoro_ssl.builtins.collators import PaddedCollator
 from runyoro_ssl.config import FittedHardware
 from runyoro_ssl.devices import is_out_of_memory
 from runyoro_ssl.logs import get_logger
+from runyoro_ssl.model.activations import FP32
 from runyoro_ssl.model.allocator import give_back_freed
 from runyoro_ssl.model.at_hand import free_memory
 from runyoro_ssl.model.counts import OptimizerKind, state_bytes
@@ -57,10 +58,11 @@ def try_out(fitted: Fitted, material: Material, model: Any, accelerator: Any) ->
     """
     if "batch_seconds" not in fitted.reasons:
         return fitted
-    optimizer = fitted.config.train.optimizer
+    train = fitted.config.train
+    more = 0 if train.ema_decay is None else FP32
     while True:
         batch = _largest_batch(fitted, material, model)
-        if not sum_over_processes(accelerator, int(not fits(model, accelerator, batch, optimizer))):
+        if not sum_over_processes(accelerator, int(not fits(model, accelerator, batch, train.optimizer, more))):
             return fitted
         tried = fitted.config.hardware
         fitted = _smaller(fitted, material, model)
@@ -69,12 +71,15 @@ def try_out(fitted: Fitted, material: Material, model: Any, accelerator: Any) ->
             set_up(model, device=tried.device, gradient_checkpointing=True, compile_layers=False)
 
 
-def fits(model: Any, accelerator: Any, batch: TrainingBatch, optimizer: OptimizerKind) -> bool:
-    """Whether memory holds a micro-batch beside the optimizer's moments and the gradients of those before it."""
+def fits(model: Any, accelerator: Any, batch: TrainingBatch, optimizer: OptimizerKind, more: int = 0) -> bool:
+    """Whether memory holds a micro-batch beside the optimizer's moments and the gradients of those before it.
+
+    `more`: bytes that are kept of each weight that learns besides.
+    """
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     generators = generator_states(accelerator.device)
     try:
-        sizes = [state_bytes([parameter.numel()], optimizer) for parameter in parameters]
+        sizes = [state_bytes([one.numel()], optimizer) + more * one.numel() for one in parameters]
         moments = [torch.empty(size, dtype=torch.uint8, device=accelerator.device) for size in sizes]
         for parameter in parameters:
             parameter.grad = torch.zeros_like(parameter)
@@ -93,7 +98,7 @@ def fits(model: Any, accelerator: Any, batch: TrainingBatch, optimizer: Optimize
 
 def _largest_batch(fitted: Fitted, material: Material, model: Any) -> TrainingBatch:
     """Noise in the shape that needs most; one clip is a little shorter, so that there is a mask if there may be one."""
-    _give_back(fitted.config.hardware.device)
+    give_back(fitted.config.hardware.device)
     extractor, config = material.extractor, fitted.config
     settings = _settings(fitted, material)
     clips, seconds = largest_shape(model.config, settings)
@@ -133,8 +138,8 @@ def _words(hardware: FittedHardware) -> str:
     return f"{hardware.batch_seconds:g} s" + (", gradient checkpointing" if hardware.gradient_checkpointing else "")
 
 
-def _give_back(device: str) -> None:
-    """What a try before has left."""
+def give_back(device: str) -> None:
+    """Give back the memory of what nobody holds any more."""
     gc.collect()
     if device == "cuda":
         torch.cuda.empty_cache()

@@ -8,7 +8,6 @@ import torch
 from safetensors.torch import load_file
 
 from runyoro_ssl.config import Config, FittedConfig
-from runyoro_ssl.dataset.read import read_fingerprint
 from runyoro_ssl.errors import CheckpointError
 from runyoro_ssl.model.adapters import Adapters, adapt, check_peft, load_trained_weights, trained_weights
 from runyoro_ssl.model.load import load_weights
@@ -16,6 +15,7 @@ from runyoro_ssl.model.merging import base_fingerprint, hold_frozen
 from runyoro_ssl.train.checkpoints.format import ADAPTERS
 from runyoro_ssl.train.checkpoints.resume import Start
 from runyoro_ssl.train.eight_bit import check_eight_bit
+from runyoro_ssl.train.sources import read_contents
 from runyoro_ssl.train.training_run import TrainingRun
 
 HALVES = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -34,7 +34,7 @@ def check_way_to_train(config: Config) -> None:
         check_peft()
     if config.train.optimizer == "adamw-8bit":
         check_eight_bit(config.hardware.device)
-    read_fingerprint(config.train.processed_dataset_path)
+    read_contents(config.train)
 
 
 def model_name(config: Config, start: Start) -> str:

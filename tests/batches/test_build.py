@@ -14,7 +14,7 @@ import torch
 from conftest import transformers
 from runyoro_ssl.batches.build import BatchBuilder, TrainingBatch, normalize
 from runyoro_ssl.batches.lengths import Piece
-from runyoro_ssl.batches.plan import MicroBatch
+from runyoro_ssl.batches.micro_batches import MicroBatch
 from runyoro_ssl.builtins.augmentations import Noise, Speed
 from runyoro_ssl.builtins.collators import CroppedCollator, PaddedCollator
 from runyoro_ssl.config import MaskingConfig
@@ -64,6 +64,16 @@ def test_draws_follow_the_clip_not_its_company(dataset: Path, tiny_model: Path) 
     assert torch.equal(alone.waveforms[0], among.waveforms[1, :samples])
     assert torch.equal(alone.masks.time_mask[0], among.masks.time_mask[1, :frames])
     assert not torch.equal(alone.waveforms[0, :8000], made[MicroBatch.of((1,), epoch=1)].waveforms[0, :8000])
+
+
+def test_a_clip_that_comes_again_in_an_epoch_is_drawn_for_anew(dataset: Path, tiny_model: Path) -> None:
+    """As happens to the clips of a small source: other crop, augmentation, mask and negatives; so with halves."""
+    made = builder(dataset, tiny_model)
+    for part in (0, 1):
+        batches = [made[MicroBatch(0, 0, (Piece(0, part, repeat),), length=24_000)] for repeat in (0, 1, 2)]
+        for one, other in ((0, 1), (1, 2), (0, 2)):
+            assert not torch.equal(batches[one].waveforms, batches[other].waveforms)
+            assert not torch.equal(batches[one].masks.time_mask, batches[other].masks.time_mask)
 
 
 def test_validation_ignores_seed_and_epoch(dataset: Path, tiny_model: Path) -> None:

@@ -21,7 +21,7 @@ with open(path, "rb") as file:
 os.truncate(path, 0)
 def items():
     yield samples.astype(np.float32)
-with outlast_bus_errors(Path("the/dataset")):
+with outlast_bus_errors([Path("the/dataset")]):
     if sys.argv[2] == "builder":
         coming = Prefetch(items())
         while not coming.wait(0.1) and coming.fault is None:

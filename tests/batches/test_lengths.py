@@ -13,6 +13,7 @@ from runyoro_ssl.batches.lengths import ENOUGH, HALVING_STEP, Lengths, Piece, ch
 from runyoro_ssl.model.draws import derive_generator
 
 SIZES = random.Random(1).choices(range(32_000, 240_000), k=300)  # noqa: S311
+WHOLE = [Piece(clip) for clip in range(len(SIZES))]
 
 
 def distance(sizes: list[int], values: tuple[int, ...]) -> float:
@@ -36,9 +37,9 @@ def test_clips_are_halved_only_as_far_as_needed() -> None:
     assert choose_lengths([240_000] * 50 + [100_000] * 50, 6) == Lengths((100_000, 240_000), 240_001)
     spread = choose_lengths(SIZES, 6)
     assert min(SIZES) < spread.halve_from < max(SIZES)
-    pieces = [piece.num_samples(SIZES[piece.clip]) for piece in spread.pieces(SIZES)]
+    pieces = [piece.num_samples(SIZES[piece.clip]) for piece in spread.halved(WHOLE, SIZES)]
     assert distance(pieces, spread.values) <= ENOUGH
-    fewer = Lengths((), round(spread.halve_from / HALVING_STEP)).pieces(SIZES)
+    fewer = Lengths((), round(spread.halve_from / HALVING_STEP)).halved(WHOLE, SIZES)
     _, waste = lengths._medians(np.array([piece.num_samples(SIZES[piece.clip]) for piece in fewer]), 6)
     assert waste > ENOUGH
 

@@ -6,7 +6,8 @@ import random
 
 import pytest
 
-from runyoro_ssl.batches.plan import MicroBatch, PlanSettings, RunPlan
+from runyoro_ssl.batches.micro_batches import MicroBatch, PlanSettings
+from runyoro_ssl.batches.plan import RunPlan
 from runyoro_ssl.batches.regroup import Regroup
 
 RATE = 16_000

@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 
 from conftest import ClipsInMemory, transformers
 from runyoro_ssl.batches.build import BatchBuilder
-from runyoro_ssl.batches.plan import MicroBatch
+from runyoro_ssl.batches.micro_batches import MicroBatch
 from runyoro_ssl.batches.unreadable import Unreadable
 from runyoro_ssl.builtins.collators import PaddedCollator
 from runyoro_ssl.config import MaskingConfig

@@ -16,7 +16,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from conftest import ROOT, TINY, transformers
-from runyoro_ssl.batches.plan import MicroBatch
+from runyoro_ssl.batches.micro_batches import MicroBatch
 from runyoro_ssl.bench import measure, sizes, subjects, training
 from runyoro_ssl.bench.measure import Comparison, alternate, peak_bytes
 from runyoro_ssl.bench.options import PARTS, BenchOptions

@@ -67,6 +67,21 @@ def test_a_run_beside_its_base(trained: Path, run_task: RunTask) -> None:
     assert [one.values for one in again.measures] == [one.values for one in found.measures]
 
 
+def test_what_a_run_replayed_tells_what_it_forgot(
+    train_config: MakeConfig, dataset: Path, donor: Path, run_task: RunTask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without being asked; a donor tells nothing of that."""
+    monkeypatch.chdir(train_config().train.output_dir.parent)
+    for role in ("replay", "donor"):
+        sources = f'train.sources=[{{path="{dataset}"}}, {{path="{donor}", role="{role}", share=0.2}}]'
+        folder = run(train_config(role, sources, "train.max_steps=2")).output_dir
+        status, _, err = run_task(f"evaluate --adapted {folder}")
+        assert status == 0, err
+        found = read_evaluation(folder)
+        assert found is not None
+        assert ("forgetting" in {one.family for one in found.measures}) == (role == "replay")
+
+
 def test_a_run_is_found_from_another_folder(
     trained: Path, tiny_model: Path, dataset: Path, run_task: RunTask, monkeypatch: pytest.MonkeyPatch
 ) -> None:

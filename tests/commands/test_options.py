@@ -24,7 +24,7 @@ FROZEN = {
         executor model-name-or-path revision num-workers no-plugins profile config set
     """,
     "train": """
-        dry-run processed-dataset-path output-dir language num-train-epochs max-steps learning-rate warmup-steps
+        dry-run recipe processed-dataset-path output-dir language num-train-epochs max-steps learning-rate warmup-steps
         weight-decay logging-steps save-steps save-total-limit resume-from-checkpoint override-mismatch
         stop-after seed model-name-or-path revision allow-pickle adapters mask-time-prob mask-time-length
         mask-feature-prob mask-feature-length per-device-train-batch-size gradient-accumulation-steps
@@ -46,6 +46,10 @@ FROZEN = {
     "convert": """
         file output-dir data num-heads profile config set
     """,
+    "donors": """
+        target pool hours output-dir layer num-units max-speaker-share max-target-minutes cache-dir seed overwrite
+        model-name-or-path revision profile config set
+    """,
     "smoke": """
         audio-dir work-dir seed
     """,
@@ -57,8 +61,8 @@ FROZEN = {
         profile config set no-plugins
     """,
     "doctor": """
-        fetch check what-fits device precision size minutes json model-name-or-path revision adapters profile
-        config set
+        fetch check what-fits open-speech device precision size minutes json model-name-or-path revision adapters
+        profile config set
     """,
 }
 """Every option of every task, in the order of its help. Whoever adds one or takes one away says so here."""

@@ -20,10 +20,10 @@ from conftest import build_tiny_model, transformers
 from runyoro_ssl import embed
 from runyoro_ssl.audio.decode import decode
 from runyoro_ssl.embed.encoder import choose_layers, features_of, load_encoder
-from runyoro_ssl.embed.units import Sample, Units, find_units, stretches
+from runyoro_ssl.embed.units import Units, find_units, stretches
 from runyoro_ssl.embed.windows import cut, listen
 from runyoro_ssl.errors import EmbedError, RunyoroError
-from runyoro_ssl.evaluate.measures.units import fit_units
+from runyoro_ssl.evaluate.measures.units import Sample, fit_units
 from runyoro_ssl.model.frames import Frames
 from runyoro_ssl.model.listener import Listener
 from runyoro_ssl.resolve import load_config

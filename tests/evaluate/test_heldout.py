@@ -14,7 +14,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from runyoro_ssl.batches import forward
-from runyoro_ssl.batches.plan import MicroBatch
+from runyoro_ssl.batches.micro_batches import MicroBatch
 from runyoro_ssl.config import Config
 from runyoro_ssl.dataset.content import checksum
 from runyoro_ssl.dataset.layout import FINGERPRINT
@@ -30,7 +30,7 @@ RATE = 16_000
 
 def validated(setup: TrainingRun) -> dict[str, float]:
     """Validate; nothing stops it."""
-    numbers = validate(setup.accelerator, setup.model, setup.eval_batches, setup.eval_plan)
+    numbers = validate(setup.accelerator, setup.model, setup.judged[0].batches, setup.judged[0].plan)
     assert numbers is not None
     return numbers
 
@@ -63,7 +63,7 @@ def test_validation_short_of_memory_gives_the_same_numbers(
     """It comes before the first step, with micro-batches as large: in halves, it measures the same."""
     config = train_config("short", "hardware.batch_seconds=30")
     setup = build(config)
-    assert max(len(batch.clips) for batch in setup.eval_plan) > 2
+    assert max(len(batch.clips) for batch in setup.judged[0].plan) > 2
     whole = validated(setup)
     real = forward.run_objective
 
@@ -86,17 +86,17 @@ def test_validation_goes_without_them(train_config: Callable[..., Config]) -> No
         """The split without its rows 1 and 2."""
 
         def __getattr__(self, name: str) -> Any:
-            return getattr(setup.eval_batches.clips, name)
+            return getattr(setup.judged[0].batches.clips, name)
 
         def waveform(self, clip: int, *window: Any) -> Any:
             """Fails as the reader of a damaged file does."""
             if clip in {1, 2}:
                 raise ValueError("damaged")
-            return setup.eval_batches.clips.waveform(clip, *window)
+            return setup.judged[0].batches.clips.waveform(clip, *window)
 
-    expected = validate(setup.accelerator, setup.model, setup.eval_batches, [MicroBatch.of([0])])
+    expected = validate(setup.accelerator, setup.model, setup.judged[0].batches, [MicroBatch.of([0])])
     with capture_logs() as logs:
-        got = validate(setup.accelerator, setup.model, replace(setup.eval_batches, clips=Damaged()), plan)
+        got = validate(setup.accelerator, setup.model, replace(setup.judged[0].batches, clips=Damaged()), plan)
     assert got == expected
     assert [line["row"] for line in logs] == [1, 2]
 

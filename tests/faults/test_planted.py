@@ -293,14 +293,14 @@ def test_learning_rate_that_is_far_too_high(config: Config) -> None:
 
 def test_worse_validation_ends_with_the_best_model(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
     """The final model is that of the best validation, whose checkpoint is never removed."""
-    real: Any = vars(loop)["validate"]
+    real: Any = vars(loop)["validate_all"]
     losses = iter([1.0, 0.9, 0.5, *(0.6 + 0.01 * number for number in range(20))])
 
     def validate(*args: Any, **options: Any) -> Any:
         found = real(*args, **options)
         return {**found, "eval/objective": next(losses)}
 
-    monkeypatch.setattr(loop, "validate", validate)
+    monkeypatch.setattr(loop, "validate_all", validate)
     settings = config.train.model_copy(update={"eval_steps": 2, "save_steps": 2, "save_total_limit": 1})
     health = config.health.model_copy(update={"early_stop_patience": 4})
     result = run(config.model_copy(update={"train": settings, "health": health}))

@@ -15,7 +15,7 @@ from structlog.testing import capture_logs
 from runyoro_ssl.config import Config
 from runyoro_ssl.dataset.read import Clips, load_splits
 from runyoro_ssl.errors import DatasetError, LoaderError
-from runyoro_ssl.evaluate.heldout import validate
+from runyoro_ssl.evaluate.heldout import validate_all
 from runyoro_ssl.train import loop
 from support.datasets_by_hand import reseal, train_file
 from support.trainer import ENDLESS, Trainer, check_saved, run, wait_until, worker_of
@@ -94,14 +94,14 @@ def test_what_was_learned_is_saved_when_a_validation_cannot_read(
 ) -> None:
     """As between two steps: its held-out clips may be on a disk that fails."""
     config = train_config("run", "train.eval_steps=3", "train.save_steps=100")
-    answers = iter([validate])  # the first is before the first step
+    answers = iter([validate_all])  # the first is before the first step
 
     def failing(*arguments: Any, **named: Any) -> Any:
         for answer in answers:
             return answer(*arguments, **named)
         raise LoaderError("the disk is gone")
 
-    monkeypatch.setattr(loop, "validate", failing)
+    monkeypatch.setattr(loop, "validate_all", failing)
     with pytest.raises(LoaderError, match="the disk is gone"):
         run(config)
     assert (config.train.output_dir / "checkpoint-3").is_dir()

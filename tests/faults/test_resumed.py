@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from runyoro_ssl.batches.plan import PlanSettings, RunPlan
+from runyoro_ssl.batches.micro_batches import PlanSettings
+from runyoro_ssl.batches.plan import RunPlan
 from runyoro_ssl.batches.regroup import Regroup
 from runyoro_ssl.config import Config
 from support.trainer import Trainer, cut_back, equal, metrics, run, weights

@@ -15,10 +15,12 @@ import pytest
 import torch
 
 from conftest import build_tiny_model, transformers
+from runyoro_ssl.config import TrainConfig
 from runyoro_ssl.devices import available_devices
 from runyoro_ssl.model import at_hand
 from runyoro_ssl.model.activations import Activations
 from runyoro_ssl.model.adapters import Adapters, adapt
+from runyoro_ssl.model.counts import TrainedPart
 from runyoro_ssl.model.memory import (
     CPU_BASE,
     CUDA_BASE,
@@ -27,6 +29,7 @@ from runyoro_ssl.model.memory import (
     largest_batch_seconds,
     predict_memory,
 )
+from runyoro_ssl.train.optim import freeze
 from support.small_model import GROUP_NORM, NO_DROPOUT, NUM_SAMPLES, SMALL, build, compute_loss, most_held
 
 RunTask = Callable[[str], tuple[int, str, str]]
@@ -59,7 +62,14 @@ def held_at_most(model: Any, *, padded: bool) -> int:
 
 
 def predicted_activations(
-    model: Any, *, checkpointing: bool, padded: bool, precision: str, attention: str, adapters: Adapters | None = None
+    model: Any,
+    *,
+    checkpointing: bool,
+    padded: bool,
+    precision: str,
+    attention: str,
+    adapters: Adapters | None = None,
+    trained: TrainedPart = "all",
 ) -> int:
     """The same as `saved_bytes`, predicted."""
     made = Activations(
@@ -72,6 +82,7 @@ def predicted_activations(
         sdpa=attention == "sdpa",
         mask_time_prob=0.65,
         adapters=adapters,
+        trained=trained,
     )
     casts = 0 if checkpointing else made.casts()
     return made.encoder() + made.context(checkpointing=checkpointing) + made.objective() + casts
@@ -129,6 +140,57 @@ def test_activations_with_adapters_are_what_autograd_saves(
         model, checkpointing=False, padded=False, precision=precision, attention=attention, adapters=adapters
     )
     assert predicted == pytest.approx(saved_bytes(model, padded=False, precision=precision), rel=0.06)
+
+
+PARTS: dict[TrainedPart, dict[str, Any]] = {
+    "feature_encoder": {"train_only": "feature_encoder"},
+    "above": {"freeze_feature_encoder": True},
+}
+
+
+@pytest.mark.parametrize("trained", PARTS)
+@pytest.mark.parametrize("checkpointing", [False, True])
+@pytest.mark.parametrize(
+    ("overrides", "precision", "attention"),
+    [({}, "fp32", "sdpa"), (NO_DROPOUT, "fp32", "sdpa"), (GROUP_NORM, "fp32", "eager"), (NO_DROPOUT, "bf16", "sdpa")],
+)
+def test_activations_where_a_part_learns(
+    checkpointing: bool,  # noqa: FBT001 - parametrised
+    overrides: dict[str, Any],
+    precision: str,
+    attention: str,
+    trained: TrainedPart,
+) -> None:
+    """Within 6 %: all that the gradient goes through, but no input of a product that does not learn.
+
+    Within 15 % where little is kept: negatives are among it, which count with the micro-batch.
+    """
+    model = build(checkpointing, attention, **overrides)
+    freeze(model, TrainConfig(**PARTS[trained]))
+    within = 0.15 if checkpointing and trained == "above" else 0.06
+    predicted = predicted_activations(
+        model,
+        checkpointing=checkpointing,
+        padded=False,
+        precision=precision,
+        attention=attention,
+        trained=trained,
+    )
+    assert predicted == pytest.approx(saved_bytes(model, padded=False, precision=precision), rel=within)
+
+
+@pytest.mark.parametrize("trained", PARTS)
+@pytest.mark.parametrize("conv_dim", [16, 160])
+def test_peak_where_a_part_learns(conv_dim: int, trained: TrainedPart) -> None:
+    """Within 10 %; gradients and moments of the weights that learn alone."""
+    model = build(False, "sdpa", conv_dim=(conv_dim,) * 7, **NO_DROPOUT)  # noqa: FBT003
+    freeze(model, TrainConfig(**PARTS[trained]))
+    settings = BatchSettings(1.0, clip_seconds=6.0, num_clips=2, padded=False, trained=trained)
+    memory = predict_memory(model.config, settings)
+    learning = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    assert (memory.num_trained, memory.gradients, memory.adamw) == (learning, 4 * learning, 8 * learning)
+    before = memory.weights + memory.gradients + memory.adamw + memory.batches + memory.base
+    assert memory.peak - before == pytest.approx(held_at_most(model, padded=False), rel=0.1)
 
 
 @pytest.mark.parametrize(

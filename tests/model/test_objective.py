@@ -11,7 +11,7 @@ import torch
 
 from conftest import PLAIN, ClipsInMemory, build_tiny_model
 from runyoro_ssl.batches.build import BatchBuilder, TrainingBatch
-from runyoro_ssl.batches.plan import MicroBatch
+from runyoro_ssl.batches.micro_batches import MicroBatch
 from runyoro_ssl.builtins.collators import PaddedCollator
 from runyoro_ssl.config import MaskingConfig, ModelConfig
 from runyoro_ssl.model.forward import encode

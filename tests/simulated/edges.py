@@ -15,7 +15,8 @@ from accelerate import optimizer
 
 from runyoro_ssl.batches import loader, loading
 from runyoro_ssl.batches.build import BatchBuilder, TrainingBatch
-from runyoro_ssl.batches.plan import MicroBatch, Update
+from runyoro_ssl.batches.micro_batches import MicroBatch
+from runyoro_ssl.batches.plan import Update
 from runyoro_ssl.builtins.loggers import JsonlLogger
 from runyoro_ssl.disk import durable
 from runyoro_ssl.evaluate import heldout

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from runyoro_ssl.batches.build import BatchBuilder, TrainingBatch
-from runyoro_ssl.batches.plan import MicroBatch
+from runyoro_ssl.batches.micro_batches import MicroBatch
 from simulated.clock import SimulatedClock
 from simulated.faults import Faults
 

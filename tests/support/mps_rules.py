@@ -12,7 +12,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
-from runyoro_ssl.batches.plan import MicroBatch
+from runyoro_ssl.batches.micro_batches import MicroBatch
 from runyoro_ssl.model.mps import MOST_CONVOLVED, MOST_REDUCED, MOST_ROWS_WITH_BIAS
 from support.mps_kernels import COMPOSITE, kernel
 from support.pretend_mps import Operators, Pretend

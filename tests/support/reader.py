@@ -12,6 +12,10 @@ from typing import Any
 from runyoro_ssl.audio.synth import write_corpus
 from runyoro_ssl.commands.smoke import MODEL
 from runyoro_ssl.hub.known import pinned_revision
+from runyoro_ssl.plugin.manager import load_plugins
+from runyoro_ssl.prepare.pipeline import prepare
+from runyoro_ssl.prepare.scan import scan
+from runyoro_ssl.resolve import load_config
 from runyoro_ssl.torchaudio_compat import import_transformers
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -54,6 +58,7 @@ def main(checkout: Path, own: Path) -> None:
     """Make all of it, say what the shell should know, and stay until standard input ends."""
     (own / "bin").mkdir(parents=True)
     _write_recordings(checkout)
+    _prepare_pools(checkout / "corpora")
     _write_slurm(own / "bin")
     with ExitStack() as stack:
         hub = stack.enter_context(hub_double(own / "hub"))
@@ -81,6 +86,17 @@ def _write_recordings(checkout: Path) -> None:
     _write(train / "segments", [f"{path.stem}-1 {path.stem} 0.0 {_seconds(path):.2f}" for path in found])
     _write(train / "utt2spk", [f"{path.stem}-1 {path.parent.name}" for path in found])
     _write(train / "text", [f"{path.stem}-1 oraire ota" for path in found])
+
+
+def _prepare_pools(folder: Path) -> None:
+    """The datasets of docs/donors.md, by voices and words of their own."""
+    for seed, name in enumerate(("luganda", "kinyarwanda"), start=1):
+        audio, manifest = folder / f"{name}-audio", folder / f"{name}.jsonl"
+        write_corpus(audio, num_clips=40, clip_sec=3.0, seed=seed)
+        scan(audio, manifest, speaker_from="folder")
+        places = {"manifest_path": str(manifest), "output_dir": folder / name}
+        config = load_config(profile="cpu-smoke", settings=['plugins.filters=["duration"]'], flags={"prepare": places})
+        prepare(config, load_plugins(config))
 
 
 def _seconds(path: Path) -> float:

@@ -87,3 +87,37 @@ def relative_difference(ours: dict[str, torch.Tensor], theirs: dict[str, torch.T
     zero = torch.zeros(())
     difference = sum(float((ours.get(n, zero) - theirs.get(n, zero)).square().sum()) for n in names)
     return float((difference / sum(float(g.square().sum()) for g in theirs.values())) ** 0.5)
+
+
+def rates_downwards(
+    model: Any, peak: float, *, decay: float, encoder_scale: float, adapter_scale: float
+) -> dict[str, float]:
+    """The learning rate of each parameter, by name: going down from the head, each layer `decay` times the last."""
+    body, rates = model.wav2vec2, dict[int, float]()
+
+    def give(module: Any, rate: float) -> None:
+        rates.update({id(parameter): rate for parameter in module.parameters()})
+
+    for head in (model.quantizer, model.project_hid, model.project_q):
+        give(head, peak)
+    rate = peak
+    if model.config.do_stable_layer_norm:
+        give(body.encoder.layer_norm, rate)
+    for layer in reversed(body.encoder.layers):
+        give(layer, rate)
+        rate *= decay
+    if not model.config.do_stable_layer_norm:
+        give(body.encoder.layer_norm, rate)
+    give(body.encoder.pos_conv_embed, rate)
+    give(body.feature_projection, rate)
+    rates[id(body.masked_spec_embed)] = rate
+    give(body.feature_extractor, rate * encoder_scale)
+    named = model.named_parameters()
+    return {name: rates[id(one)] * (adapter_scale if "lora_" in name else 1.0) for name, one in named}
+
+
+def moving_average(weights: Sequence[torch.Tensor], decay: float) -> torch.Tensor:
+    """The mean of a weight after each update, in float64, each weighed by how long ago it was."""
+    shares = [decay ** (len(weights) - 1 - number) for number in range(len(weights))]
+    summed = sum(share * one.double() for share, one in zip(shares, weights, strict=True))
+    return torch.as_tensor(summed) / sum(shares)

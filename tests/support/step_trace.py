@@ -20,7 +20,8 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from runyoro_ssl.batches.plan import MicroBatch, Update
+from runyoro_ssl.batches.micro_batches import MicroBatch
+from runyoro_ssl.batches.plan import Update
 from runyoro_ssl.bench.subjects import (
     build_accelerator,
     build_batches,

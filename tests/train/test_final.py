@@ -13,7 +13,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from runyoro_ssl.batches.build import BatchBuilder
-from runyoro_ssl.batches.plan import MicroBatch
+from runyoro_ssl.batches.micro_batches import MicroBatch
 from runyoro_ssl.commands.train import show
 from runyoro_ssl.config import Config
 from runyoro_ssl.disk.durable import MANIFEST, new_folder

@@ -38,9 +38,9 @@ def tried(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The clips of each micro-batch that is tried."""
     found: list[int] = []
 
-    def noting(model: Any, accelerator: Any, batch: Any, optimizer: Any) -> bool:
+    def noting(model: Any, accelerator: Any, batch: Any, *kept: Any) -> bool:
         found.append(len(batch.waveforms))
-        return fits(model, accelerator, batch, optimizer)
+        return fits(model, accelerator, batch, *kept)
 
     monkeypatch.setattr(tryout, "fits", noting)
     return found

@@ -41,9 +41,8 @@ def planned(total_steps: int, *, step_sec: float = 240.0, held_out_sec: float = 
     of_run: Any = SimpleNamespace(
         config=SimpleNamespace(train=TrainConfig(**settings)),
         total_steps=total_steps,
-        plan=SimpleNamespace(num_samples=[step_sec * RATE] * 10, epoch=lambda _: range(10)),
-        eval_plan=[SimpleNamespace(clips=[0])],
-        eval_batches=SimpleNamespace(clips=SimpleNamespace(num_samples=lambda _: held_out_sec * RATE)),
+        update_seconds=step_sec,
+        judged_seconds=held_out_sec,
     )
     return Intervals.of(of_run)
 

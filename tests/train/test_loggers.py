@@ -155,12 +155,14 @@ def test_tensorboard_waits_for_room(disk: Path) -> None:
 
 
 def test_console_shows_what_a_person_watches(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Loss, accuracy and perplexity, with the step and the length of the run."""
+    """Loss, accuracy and perplexity, with the step and the length of the run; a line more for each other source."""
     logger = ConsoleLogger()
     logger.open(make_run(tmp_path))
     logger.log(5, {"eval/contrastive_loss": 4.5, "eval/accuracy": 0.25, "eval/hard_perplexity": 33.0})
+    logger.log(7, {"eval/contrastive_loss": 4.0, "eval/donor/contrastive_loss": 3.5, "eval/donor/accuracy": 0.5})
     logger.close("finished")
     err = capsys.readouterr().err
+    assert "step 7/10 eval/donor loss 3.5000  accuracy 50.0%" in err
     assert "5/10" in err
     assert "loss 4.5000" in err
     assert "hard perplexity 33" in err

@@ -21,7 +21,8 @@ from accelerate.state import AcceleratorState
 from conftest import ROOT, short_run, transformers
 from runyoro_ssl import logs
 from runyoro_ssl.batches import forward
-from runyoro_ssl.batches.plan import MicroBatch, Update
+from runyoro_ssl.batches.micro_batches import MicroBatch
+from runyoro_ssl.batches.plan import Update
 from runyoro_ssl.config import Config
 from runyoro_ssl.errors import ConfigError, DatasetError, PluginError, TrainingError
 from runyoro_ssl.evaluate.metrics import Meter

@@ -13,13 +13,16 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - its name everywhere
 
 from conftest import build_tiny_model
-from runyoro_ssl.batches.plan import PlanSettings, RunPlan
+from runyoro_ssl.batches.micro_batches import PlanSettings
+from runyoro_ssl.batches.plan import RunPlan
 from runyoro_ssl.config import Config
 from runyoro_ssl.errors import TrainingError
 from runyoro_ssl.evaluate.metrics import Meter
 from runyoro_ssl.model import encoder
 from runyoro_ssl.model.fit import FEW_LENGTHS
 from runyoro_ssl.resolve import list_profiles, load_config
+from runyoro_ssl.train import final
+from runyoro_ssl.train.checkpoints.averages import read_averages
 from runyoro_ssl.train.recovery import go_back
 from runyoro_ssl.train.step import Stepper
 from support.mps_rules import MAX_SHAPES, RULES, Trace, input_shapes
@@ -141,6 +144,21 @@ def test_whole_run_breaks_no_rule(
         for there, here in zip(metrics(tmp_path / "run"), metrics(tmp_path / "cpu"), strict=True):
             there.pop("train/device_memory_mib", None)
             assert there == pytest.approx(here, rel=1e-5)
+
+
+def test_moving_average_breaks_no_rule_and_is_waited_for_by_nobody(
+    short: MakeConfig, waits_in_steps: CountWaits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In each step, on the device, and in a checkpoint. What is heard at the end is loaded as `evaluate` does."""
+    monkeypatch.setattr(final, "num_compared", lambda _train: 0)
+    trace = Trace()
+    waits = waits_in_steps(trace)
+    with pretended_mps(), trace.watching():
+        out = run(short("mps-m4", "layer norm", "train.ema_decay=0.9")).output_dir
+    assert sorted(trace.violations) == []
+    assert read_averages(out / "checkpoint-2")
+    waits.pop(COPIED)
+    assert waits == {name: 2 * count for name, count in JUDGED.items()}
 
 
 @pytest.mark.parametrize("batch_seconds", [30.0, 120.0])

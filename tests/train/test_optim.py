@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from conftest import PLAIN
+from conftest import PLAIN, build_tiny_model
 from runyoro_ssl.config import ModelConfig, TrainConfig
+from runyoro_ssl.model.adapters import Adapters, adapt
 from runyoro_ssl.model.load import load_model
 from runyoro_ssl.train.optim import (
     build_optimizer,
@@ -16,6 +17,7 @@ from runyoro_ssl.train.optim import (
     set_learning_rate,
     warmup_steps,
 )
+from support.reference import rates_downwards
 
 
 def test_learning_rate_warms_up_and_falls_to_zero() -> None:
@@ -25,6 +27,16 @@ def test_learning_rate_warms_up_and_falls_to_zero() -> None:
     assert max(rates) == rates[10] == 1.0
     assert rates == sorted(rates[:11]) + sorted(rates[11:], reverse=True)
     assert rates[-1] == pytest.approx(1 / 90)
+
+
+def test_learning_rate_may_stay_at_its_peak() -> None:
+    """The same warm-up, and the peak from then on."""
+    falling, constant = (
+        [learning_rate(step, peak=2.0, warmup=10, total=100, is_constant=kept) for step in range(100)]
+        for kept in (False, True)
+    )
+    assert constant[:11] == falling[:11]
+    assert constant[10:] == [2.0] * 90
 
 
 def test_warmup_is_a_tenth_unless_given() -> None:
@@ -61,3 +73,32 @@ def test_frozen_feature_encoder_is_not_trained(tiny_model: Path) -> None:
     optimizer = build_optimizer(model, TrainConfig(freeze_feature_encoder=True))
     grouped = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
     assert not grouped & {id(parameter) for parameter in model.wav2vec2.feature_extractor.parameters()}
+
+
+@pytest.mark.parametrize("stable", [True, False], ids=["norm at the top", "norm at the bottom"])
+@pytest.mark.parametrize("adapters", [None, Adapters(rank=4)], ids=["all", "lora"])
+def test_layers_learn_the_less_the_lower_they_are(tmp_path: Path, *, stable: bool, adapters: Adapters | None) -> None:
+    """As the reference, which walks down the network; whatever else has a share of the rate keeps it."""
+    shape = {"num_hidden_layers": 3, "do_stable_layer_norm": stable}
+    path = build_tiny_model(tmp_path / "model", **shape, feat_extract_norm="layer" if stable else "group")
+    model = load_model(ModelConfig(model_name_or_path=str(path)), PLAIN)
+    if adapters is not None:
+        adapt(model, adapters, seed=0)
+    optimizer = build_optimizer(model, TrainConfig(layer_decay=0.5), adapter_lr_scale=10.0)
+    set_learning_rate(optimizer, 1e-3)
+    found = {id(parameter): group["lr"] for group in optimizer.param_groups for parameter in group["params"]}
+    expected = rates_downwards(model, 1e-3, decay=0.5, encoder_scale=0.1, adapter_scale=10.0)
+    named = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+    assert {name: found[id(parameter)] for name, parameter in named.items()} == pytest.approx(
+        {name: expected[name] for name in named}
+    )
+    assert len(set(found.values())) >= 3
+
+
+def test_feature_encoder_learns_alone(tiny_model: Path) -> None:
+    """Nothing else is in the optimizer, or has a gradient."""
+    model = load_model(ModelConfig(model_name_or_path=str(tiny_model)), PLAIN)
+    optimizer = build_optimizer(model, TrainConfig(train_only="feature_encoder"))
+    grouped = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+    assert grouped == {id(parameter) for parameter in model.wav2vec2.feature_extractor.parameters()}
+    assert grouped == {id(parameter) for parameter in model.parameters() if parameter.requires_grad}

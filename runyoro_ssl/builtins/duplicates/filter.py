@@ -81,6 +81,25 @@ class DuplicateFilter:
         return reasons
 
 
+def find_copies(landmarks: Sequence[np.ndarray], num_earlier: int, min_overlap: float) -> dict[int, int]:
+    """Find clips, from number `num_earlier` on, that share `min_overlap` of the shorter one with a clip before it.
+
+    `landmarks`: the spectral peaks of each clip. Returns clip -> the one before that it shares most with.
+    """
+    lengths = [_union(_stretches(found["frame"].astype(np.int64))) for found in landmarks]
+    copies = {}
+    for clip, stretches in sorted(_repeated(landmarks).items()):
+        parts: dict[int, list[tuple[int, int]]] = defaultdict(list)
+        for earlier, start, stop in stretches:
+            if earlier < num_earlier <= clip:
+                parts[earlier].append((start, stop))
+        covered = {one: _union(part) / max(1, min(lengths[one], lengths[clip])) for one, part in parts.items()}
+        most = max(covered, key=lambda one: covered[one], default=None)
+        if most is not None and covered[most] >= min_overlap:
+            copies[clip] = most
+    return copies
+
+
 def _name_originals(candidates: Sequence[Candidate], stretches: Sequence[Stretch], whole: int) -> str:
     """Of which clips one is a copy, and whose they are, most of it first; `whole` is its length in frames."""
     parts: dict[int, list[tuple[int, int]]] = defaultdict(list)

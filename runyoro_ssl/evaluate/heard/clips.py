@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tomllib
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -15,12 +14,11 @@ from typing import Any, Literal
 import numpy as np
 
 from runyoro_ssl.dataset.layout import TRAIN, VALIDATION
-from runyoro_ssl.dataset.read import Clips, load_splits, read_fingerprint
-from runyoro_ssl.errors import DatasetError, EvaluationError, TooLittleSpeechError
+from runyoro_ssl.dataset.read import Clips, load_splits
+from runyoro_ssl.errors import EvaluationError, TooLittleSpeechError
+from runyoro_ssl.evaluate.heard.trained_on import trained_on
 from runyoro_ssl.evaluate.judged import MIN_CLIP_SEC
 from runyoro_ssl.model.draws import derive_seed
-from runyoro_ssl.model.source import RESULT_FILE, RUN_FILE
-from runyoro_ssl.resolve import home_of_run
 
 MIN_GROUPS = 16
 """Fewer speakers, or recordings, say too little of others, for half of them is reported: then what is in them is drawn
@@ -89,63 +87,6 @@ class HeldOut:
         return f"{derive_seed(*(f'{clip.num_samples}.{clip.crc32}' for clip in self.clips)):016x}"
 
 
-def dataset_of(model: Path) -> Path | None:
-    """The dataset of the run that a model folder, or a checkpoint of it, belongs to; None where no run tells."""
-    found = run_setting(model, "train", "processed_dataset_path")
-    return None if found is None else Path(found)
-
-
-def run_setting(model: Path, section: str, name: str) -> str | None:
-    """A setting of the run that a model folder, or a checkpoint, belongs to; a path as it is from here."""
-    for folder in (model, model.parent):
-        with suppress(OSError, ValueError, KeyError, TypeError):
-            settings = tomllib.loads((folder / RUN_FILE).read_text(encoding="utf-8"))
-            value = str(settings[section][name])
-            home = home_of_run(folder, str(settings["train"].get("output_dir", "")))
-            return str(home / value) if home is not None and (home / value).exists() else value
-    return None
-
-
-def dataset_at_hand(model: Path, at_hand: Path | None) -> Path | None:
-    """The dataset of the run that a model belongs to, where it is; or one at hand with the same clips.
-
-    None where there is no run, or its dataset is not found.
-    """
-    place = dataset_of(model)
-    if place is None or place.is_dir() or at_hand is None:
-        return place if place is not None and place.is_dir() else None
-    with suppress(DatasetError):
-        return at_hand if read_fingerprint(at_hand)["content_sha256"] == _trained_on_sha256(model) else None
-    return None
-
-
-def _trained_on_sha256(model: Path) -> str | None:
-    """What the dataset of a run held, by its result; None where it does not tell."""
-    for folder in (model, model.parent):
-        with suppress(OSError, ValueError, KeyError, TypeError):
-            return str(json.loads((folder / RESULT_FILE).read_text(encoding="utf-8"))["dataset_sha256"])
-    return None
-
-
-def check_dataset_is_that_of(model: Path) -> None:
-    """Check that a run's dataset is the one that it was trained on, so that its held-out clips are.
-
-    Raises:
-        EvaluationError: It was prepared anew: what was trained on may be held out now.
-    """
-    dataset = dataset_of(model)
-    if dataset is None:
-        return
-    for folder in (model, model.parent):
-        with suppress(OSError, ValueError, KeyError, TypeError):
-            trained_on = json.loads((folder / RESULT_FILE).read_text(encoding="utf-8"))["dataset_sha256"]
-            if trained_on != read_fingerprint(dataset)["content_sha256"]:
-                raise EvaluationError(
-                    f"{dataset} was prepared anew since {folder.name} was trained: clips that it has learned from may "
-                    "be held out now; give others with --data"
-                )
-
-
 def choose_clips(
     dataset: Path, *, sampling_rate: int, max_seconds: float, models: Sequence[Path] = (), seed: int = 0
 ) -> HeldOut:
@@ -168,7 +109,7 @@ def choose_clips(
     waveforms = Clips(splits[VALIDATION])
     found = list(_clips_of(splits[VALIDATION], waveforms))
     samples = {(clip.num_samples, clip.crc32) for clip in found}
-    trained, not_known = _trained_on(samples, models, sampling_rate, at_hand=dataset)
+    trained, not_known = trained_on(samples, models, sampling_rate, at_hand=dataset)
     left = [clip for clip in found if (clip.num_samples, clip.crc32) not in trained]
     long_enough = [clip for clip in left if clip.num_samples >= MIN_CLIP_SEC * sampling_rate]
     if not long_enough:
@@ -182,14 +123,16 @@ def choose_clips(
     return replace(held_out, refused=refused, not_known=not_known, of_clips=len(long_enough))
 
 
-def choose_trained(dataset: Path, *, sampling_rate: int, max_seconds: float, seed: int = 0) -> HeldOut:
-    """Choose clips of the other split, that a model was trained on: to see whether it knows them by heart.
+def choose_trained(
+    dataset: Path, *, sampling_rate: int, max_seconds: float, seed: int = 0, of_clips: int = MANY_CLIPS
+) -> HeldOut:
+    """Choose clips of the other split, that is trained on, of `of_clips` that are spread evenly over it.
 
     Raises:
         DatasetError: It is none, or of another rate.
     """
     split = load_splits(dataset, sampling_rate=sampling_rate)[TRAIN]
-    some = split.select(range(0, len(split), -(-len(split) // MANY_CLIPS)))
+    some = split.select(range(0, len(split), -(-len(split) // of_clips)))
     waveforms = Clips(some)
     found = [clip for clip in _clips_of(some, waveforms) if clip.num_samples >= MIN_CLIP_SEC * sampling_rate]
     return _held_out(_spread(found, round(max_seconds * sampling_rate), seed), waveforms, sampling_rate)
@@ -217,29 +160,6 @@ def _clips_of(split: Any, waveforms: Clips) -> Iterator[HeldOutClip]:
             metadata if isinstance(metadata, dict) else {},
             str(columns.get("source") or ""),
         )
-
-
-def _trained_on(
-    held_out: set[tuple[int, int]], models: Sequence[Path], sampling_rate: int, *, at_hand: Path
-) -> tuple[set[tuple[int, int]], str]:
-    """Which of these clips, by length and checksum, the runs of these models were trained on; why that is not known."""
-    lengths = {length for length, _ in held_out}
-    trained: set[tuple[int, int]] = set()
-    not_known: dict[str, None] = {}
-    for model in (one for one in models if dataset_of(one) is not None):
-        dataset = dataset_at_hand(model, at_hand)
-        if dataset is None:
-            not_known[f"the dataset that {model.resolve().name} was trained on is not found from here"] = None
-            continue
-        try:
-            clips = Clips(load_splits(dataset, sampling_rate=sampling_rate)[TRAIN])
-        except (DatasetError, KeyError):
-            not_known[f"the dataset that {model.resolve().name} was trained on cannot be read"] = None
-            continue
-        for row in range(len(clips)):
-            if clips.num_samples(row) in lengths:
-                trained.add((clips.num_samples(row), clips.checksum(row)))
-    return trained & held_out, "; ".join(not_known)
 
 
 def _spread(clips: Sequence[HeldOutClip], max_samples: int, seed: int) -> list[HeldOutClip]:

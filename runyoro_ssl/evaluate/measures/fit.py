@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +13,7 @@ import torch
 from runyoro_ssl.config import MaskingConfig
 from runyoro_ssl.evaluate.intervals import PerGroup, Statistic
 from runyoro_ssl.model.forward import encode, num_frames
-from runyoro_ssl.model.masking import make_masks
+from runyoro_ssl.model.masking import Masks, make_masks
 from runyoro_ssl.model.objective import compute_objective
 
 NUM_NEGATIVES = 100
@@ -48,16 +49,22 @@ class ClipFit:
 @torch.no_grad()
 def measure_clip(network: Any, waveform: np.ndarray, clip_id: str) -> ClipFit:
     """Measure a clip, float32 (T,) in [-1, 1], with a `Network` that has a head. Masks follow from `clip_id` alone."""
-    model, inputs = network.head, network.prepare(waveform)
-    frames = int(num_frames(torch.tensor(inputs.shape[1]), model.config))
+    inputs = network.prepare(waveform)
+    frames = int(num_frames(torch.tensor(inputs.shape[1]), network.head.config))
     masks = make_masks(
         [frames],
         [("evaluate", clip_id)],
         MaskingConfig(),
         num_negatives=NUM_NEGATIVES,
-        hidden_size=model.config.hidden_size,
+        hidden_size=network.head.config.hidden_size,
     ).each(lambda tensor: tensor.to(inputs.device))
-    with network.autocast():
+    return measure_masked(network.head, inputs, masks, network.autocast())
+
+
+@torch.no_grad()
+def measure_masked(model: Any, inputs: torch.Tensor, masks: Masks, autocast: AbstractContextManager[Any]) -> ClipFit:
+    """Measure a clip as a model takes it, float32 (1, T), with these masks, in this precision."""
+    with autocast:
         context, features = encode(model, inputs, attention_mask=None, time_mask=masks.time_mask, feature_mask=None)
     found = compute_objective(
         model, context, features, positions=masks.positions, valid=masks.valid, negatives=masks.negatives

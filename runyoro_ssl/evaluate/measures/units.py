@@ -15,6 +15,34 @@ NUM_UNITS = 100
 FITTED_ON = 50_000
 """Frames that units are fitted on, at most: 17 minutes, and with XLS-R-300M 205 MB."""
 
+MIN_FRAMES_A_UNIT = 10
+"""Fewer say nothing about a cluster."""
+
+
+class Sample:
+    """At most `size` frames of all that are shown, each as likely as any other, whatever the order and the windows."""
+
+    def __init__(self, size: int, generator: np.random.Generator) -> None:
+        self._size, self._generator = size, generator
+        self._keys = np.zeros(0)
+        self._frames: list[np.ndarray] = []
+        self.num_shown = 0
+
+    def show(self, features: np.ndarray) -> None:
+        """Let frames be drawn. float32 (F, H)."""
+        self.num_shown += len(features)
+        keys = np.concatenate([self._keys, self._generator.random(len(features))])
+        frames = np.concatenate([*self._frames, features])
+        if len(keys) > self._size:
+            chosen = np.sort(np.argpartition(keys, self._size)[: self._size])
+            keys, frames = keys[chosen], frames[chosen]
+        self._keys, self._frames = keys, [frames]
+
+    @property
+    def frames(self) -> np.ndarray:
+        """Those that were drawn. float32 (N, H)."""
+        return self._frames[0]
+
 
 def fit_units(frames: np.ndarray, generator: np.random.Generator, num_units: int = NUM_UNITS) -> Any:
     """Mini-batch k-means (Sculley, 2010; scikit-learn's) of frames float32 (N, H); its `predict` gives units.
@@ -33,6 +61,13 @@ def fit_units(frames: np.ndarray, generator: np.random.Generator, num_units: int
         n_init=1,
         random_state=int(generator.integers(2**31)),
     ).fit(frames)
+
+
+def nearest_units(centres: np.ndarray, features: np.ndarray) -> np.ndarray:
+    """The nearest of centres float32 (K, H) to each frame: float32 (F, H) -> int64 (F,)."""
+    squares = np.einsum("kh,kh->k", centres, centres)
+    nearest: np.ndarray = np.argmin(squares - 2 * (features @ centres.T), axis=1)
+    return nearest
 
 
 def without_repeats(units: np.ndarray) -> list[int]:

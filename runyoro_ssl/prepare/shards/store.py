@@ -57,8 +57,8 @@ class Store:
         return self.folder / "replaced"
 
     @contextmanager
-    def locked(self) -> Iterator[FolderLock]:
-        """Hold the store for this process; one that is left without anything in it goes.
+    def locked(self, command: str = "invoke prepare") -> Iterator[FolderLock]:
+        """Hold the store for this process, which `command` started; one that is left without anything in it goes.
 
         What a kill interrupted is put right first.
 
@@ -67,7 +67,7 @@ class Store:
             DatasetError: The disk is full, or does not take a file.
         """
         if_lost = "If nothing else prepares it, run the same again: what is done stays, and is not done again"
-        lock = FolderLock(self.folder / LOCK, Words("invoke prepare", self.output_dir, if_lost, ConfigError))
+        lock = FolderLock(self.folder / LOCK, Words(command, self.output_dir, if_lost, ConfigError))
         try:
             lock.acquire()
         except OSError as error:

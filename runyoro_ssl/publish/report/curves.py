@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -58,7 +58,7 @@ PICTURES = (
     Picture(
         "Learning rate",
         "",
-        "How large the steps are: up in the warm-up, then down.",
+        "How large the steps are: up in the warm-up, then down, unless the run was set to keep its peak.",
         (("train/learning_rate", "learning rate", "first", False),),
     ),
     Picture(
@@ -71,10 +71,14 @@ PICTURES = (
 )
 
 
-def training_curves(run: FoundRun) -> list[LineChart]:
-    """The charts of a run, all over the same steps; those of which nothing was logged are there, and say so."""
+def training_curves(run: FoundRun, more: Sequence[Picture] = ()) -> list[LineChart]:
+    """The charts of a run, all over the same steps; those of which nothing was logged are there, and say so.
+
+    `more`: pictures that not every run has; they stand second.
+    """
     axis, marks = steps_axis(max(run.step, 1)), run.course.marks(run.best_step)
-    return [_draw(picture, run, axis, partial(figure, unit=picture.shown_in), marks) for picture in PICTURES]
+    pictures = [*PICTURES[:1], *more, *PICTURES[1:]]
+    return [_draw(picture, run, axis, partial(figure, unit=picture.shown_in), marks) for picture in pictures]
 
 
 def _draw(picture: Picture, run: FoundRun, axis: Axis, write: Callable[[float], str], marks: list[Mark]) -> LineChart:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from runyoro_ssl.dataset.layout import FINGERPRINT, REPORT, SPLIT_BY, TRAIN, VALIDATION
-from runyoro_ssl.evaluate.heard.clips import dataset_at_hand, dataset_of
+from runyoro_ssl.evaluate.heard.trained_on import dataset_at_hand, dataset_of
 from runyoro_ssl.page.amounts import amount_of_time, plural, share
 from runyoro_ssl.page.charts import NamedBar, named_bars
 from runyoro_ssl.publish.report.found import FoundRun

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,6 +20,8 @@ DRAWN = frozenset(
     ]
 )
 """What the page shows; the other numbers are not kept."""
+OF_A_SOURCE = re.compile(r"train/hours/[^/]+|eval/[^/]+/contrastive_loss")
+"""What it shows of each source, where there are several."""
 
 Logged = Mapping[str, tuple[np.ndarray, np.ndarray]]
 """Steps and values, float64 (N,), by name: `train/contrastive_loss`. NaN: it was logged, and was no number."""
@@ -49,7 +52,7 @@ def _take(line: bytes, found: dict[str, dict[float, float]]) -> None:
         return
     if not math.isfinite(step):
         return
-    for name in DRAWN & numbers.keys():
+    for name in (name for name in numbers if name in DRAWN or OF_A_SOURCE.fullmatch(name)):
         value = numbers[name]
         found[name][step] = float(value) if isinstance(value, int | float) else math.nan
 

@@ -12,8 +12,8 @@ from runyoro_ssl.page.amounts import amount_of_time, figure, number, plural
 from runyoro_ssl.resolve import section_type
 from runyoro_ssl.setting import deciding
 
-NOT_TOLD = {"plugins.options"}
-"""Options of plugins may hold paths."""
+NOT_TOLD = {"plugins.options", "train.sources"}
+"""Options of plugins may hold paths; sources have a table."""
 STEPS = ("update_seconds", "per_device_train_batch_size", "gradient_accumulation_steps")
 """What of the machine decides how much a step hears, and is no consequence of the machine."""
 WORDS = {
@@ -21,6 +21,10 @@ WORDS = {
     "train.num_train_epochs": "passes over the training clips",
     "train.max_steps": "length of the run",
     "train.warmup_steps": "warm-up of the learning rate",
+    "train.constant_after_warmup": "learning rate kept after warm-up",
+    "train.train_only": "which part of the weights learns",
+    "train.ema_decay": "moving average of what learns: share of itself that it keeps at each step",
+    "train.layer_decay": "learning rate of a layer, beside that of the one above it",
     "train.feature_encoder_lr_scale": "share of the learning rate for the feature encoder",
     "train.freeze_feature_encoder": "feature encoder kept as it was",
     "train.seed": "seed of all chance",

@@ -19,10 +19,12 @@ from runyoro_ssl.publish.report.candidates import choice_of, layer_charts
 from runyoro_ssl.publish.report.curves import training_curves
 from runyoro_ssl.publish.report.data import TrainedOn, describe_data
 from runyoro_ssl.publish.report.events import others
+from runyoro_ssl.publish.report.final import final_of
 from runyoro_ssl.publish.report.found import FoundRun, find_run
 from runyoro_ssl.publish.report.measured import shown_families, what_was_heard
 from runyoro_ssl.publish.report.pairs import shown_pairs
 from runyoro_ssl.publish.report.recipe import differences
+from runyoro_ssl.publish.report.sources import HEADER, picture_of_sources, rows_of_sources
 from runyoro_ssl.publish.report.units import UnitExample, shown_units, units_by_phones
 from runyoro_ssl.publish.report.verdict import opening
 
@@ -111,6 +113,7 @@ def _contents(
         "speech": (run is not None, "Its speech"),
         "recipe": (run is not None, "How it was trained"),
         "curves": (run is not None, "Curves"),
+        "final": (run is not None and final_of(run.result) is not None, "The final model"),
         "measures": (evaluation is not None, "Measures"),
         "layers": (evaluation is not None and bool(evaluation.curves), "By layer"),
         "keep": (evaluation is not None and bool(evaluation.candidates), "Which to keep"),
@@ -164,13 +167,16 @@ def _before_after(run: FoundRun, name: str, words: str, unit: str) -> Tile:
 
 def _of_run(run: FoundRun | None) -> dict[str, Any]:
     if run is None:
-        return {"charts_of_run": [], "changed_settings": [], "course_sentence": "", "more_events": ""}
+        return {"charts_of_run": [], "changed_settings": [], "course_sentence": "", "more_events": "", "final": None}
     said = course_of_loss(run.validation("first"), run.validation("best"))
     return {
-        "charts_of_run": training_curves(run),
+        "charts_of_run": training_curves(run, picture_of_sources(run)),
+        "header_of_sources": HEADER,
+        "sources": rows_of_sources(run),
         "changed_settings": differences(run.settings),
         "course_sentence": f"{said[:1].upper()}{said[1:]}." if run.record.validations else "",
         "more_events": others(run.course),
+        "final": final_of(run.result),
     }
 
 

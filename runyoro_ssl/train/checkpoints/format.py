@@ -3,6 +3,7 @@
 A checkpoint is a folder any transformers code loads, and beside the model: `optimizer.safetensors` (AdamW moments by
 parameter name, and the state of each process's random generators), `trainer_state.json`, and `MANIFEST.json`. Of a run
 with adapters the model is the plain one, merged; what learns, from which the run goes on, is in `adapters.safetensors`.
+A moving average of what learns is in `averages.safetensors`.
 Where the model was sharded, each process has written its part of the moments (`shards`); both ways of training read it.
 """
 
@@ -40,6 +41,7 @@ PREFIX = "checkpoint-"
 STATE = "trainer_state.json"
 OPTIMIZER = "optimizer.safetensors"
 ADAPTERS = "adapters.safetensors"
+AVERAGES = "averages.safetensors"
 MOMENTS = ("exp_avg", "exp_avg_sq")
 GENERATORS = "random."
 FORMAT, SHARDED_FORMAT = 2, 3
@@ -69,11 +71,12 @@ class Snapshot:
     is_copy: bool
     adapters: dict[str, torch.Tensor] = field(default_factory=dict)
     parts: dict[str, torch.Tensor] = field(default_factory=dict)
+    averages: dict[str, torch.Tensor] = field(default_factory=dict)
 
     @property
     def num_bytes(self) -> int:
         """Bytes that the checkpoint takes on disk, parts of other processes included."""
-        groups = (self.weights, self.moments, self.adapters, self.parts)
+        groups = (self.weights, self.moments, self.adapters, self.parts, self.averages)
         tensors = [tensor for group in groups for tensor in group.values()]
         return sum(tensor.nbytes for tensor in tensors) + SPARE_BYTES
 
@@ -83,12 +86,17 @@ class Snapshot:
 
 
 def take_snapshot(
-    model: Any, optimizer: torch.optim.Optimizer, generators: Mapping[str, torch.Tensor], state: Mapping[str, Any]
+    model: Any,
+    optimizer: torch.optim.Optimizer,
+    generators: Mapping[str, torch.Tensor],
+    state: Mapping[str, Any],
+    averages: Mapping[str, torch.Tensor] | None = None,
 ) -> Snapshot:
     """A snapshot of the run as it is now; on a CPU a copy only if memory is plentiful, from a device always one."""
     (weights, merged), moments = plain_weights(model), _moments(model, optimizer)
     adapters = trained_weights(model) if merged else {}
-    tensors = [*weights.values(), *merged.values(), *adapters.values(), *moments.values()]
+    averages = averages or {}
+    tensors = [*weights.values(), *merged.values(), *adapters.values(), *moments.values(), *averages.values()]
     on_host = all(tensor.device.type == "cpu" for tensor in tensors)  # merged ones always are
     size = sum(tensor.nbytes for tensor in tensors)
     copy = not on_host or available_memory() > 2 * size
@@ -104,6 +112,7 @@ def take_snapshot(
         state=dict(state),
         is_copy=copy,
         adapters={name: on_the_host(tensor) for name, tensor in adapters.items()},
+        averages={name: on_the_host(tensor) for name, tensor in averages.items()},
     )
 
 
@@ -112,6 +121,7 @@ def take_sharded_snapshot(
     optimizer: torch.optim.Optimizer,
     generators: Mapping[str, torch.Tensor],
     state: Mapping[str, Any],
+    averages: Mapping[str, torch.Tensor],
     *,
     is_main: bool,
 ) -> Snapshot:
@@ -123,6 +133,7 @@ def take_sharded_snapshot(
         state=dict(state),
         is_copy=True,
         parts={name: part_on_host(tensor) for name, tensor in _moments(model, optimizer).items()},
+        averages=whole_on_host(averages, keep=is_main),
     )
 
 
@@ -144,6 +155,8 @@ def write_files(folder: Path, snapshot: Snapshot, model: Any, extractor: Any) ->
     save_file(snapshot.moments, folder / OPTIMIZER)
     if snapshot.adapters:
         save_file(snapshot.adapters, folder / ADAPTERS)
+    if snapshot.averages:
+        save_file(snapshot.averages, folder / AVERAGES)
     number = SHARDED_FORMAT if snapshot.parts else FORMAT
     state = {"format": number, "version": __version__, **snapshot.state}
     (folder / STATE).write_text(json.dumps(state, indent=2), encoding="utf-8")

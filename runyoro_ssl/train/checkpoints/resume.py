@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from runyoro_ssl.batches.plan import PlanSettings
+from runyoro_ssl.batches.micro_batches import PlanSettings
 from runyoro_ssl.config import Config
-from runyoro_ssl.dataset.read import read_fingerprint
+from runyoro_ssl.config.source import in_words
 from runyoro_ssl.errors import CheckpointError, ConfigError, RunyoroError
 from runyoro_ssl.model.source import RESULT_FILE, RUN_FILE, WEIGHTS
 from runyoro_ssl.processes import gather_over_processes
@@ -22,10 +22,12 @@ from runyoro_ssl.train.checkpoints.listing import SUPERSEDED, list_all
 from runyoro_ssl.train.checkpoints.state import check_state
 from runyoro_ssl.train.health import journal
 from runyoro_ssl.train.run_lock import LOCK
+from runyoro_ssl.train.sources import read_contents
 
 WAY_TO_TRAIN = (
     *(f"adapter.{name}" for name in ("kind", "rank", "alpha", "targets", "also")),
     "train.optimizer",
+    "train.train_only",
 )
 """The settings that decide which tensors a checkpoint holds, and what they mean."""
 
@@ -210,23 +212,26 @@ def _rollbacks_since(config: Config) -> int:
 def _rollbacks_before(state: Mapping[str, Any], config: Config) -> int:
     """Times that the run went back before the checkpoint, where they were at this learning rate and on these clips."""
     same_rate = state["config"].get("train", {}).get("learning_rate") == config.train.learning_rate
-    same_clips = state["dataset_sha256"] == _dataset_sha256(config)
+    same_clips = contents_of(state) == read_contents(config.train)
     return int(state["health"]["rollbacks"]) if same_rate and same_clips else 0
 
 
-def _dataset_sha256(config: Config) -> str:
-    return str(read_fingerprint(config.train.processed_dataset_path)["content_sha256"])
+def contents_of(state: Mapping[str, Any]) -> list[str]:
+    """What the dataset of each source of a run held, by the state of a checkpoint; empty without one."""
+    return [state["dataset_sha256"], *state.get("beside_sha256", [])] if state else []
 
 
 def _find_differences(state: Mapping[str, Any], config: Config) -> list[str]:
     """In words, each setting that decides what is learned and is not as it was, and the dataset."""
     found = [f"{name} was {was}, is {now}" for name, was, now in differing_settings(state["config"], config)]
-    was, now = state["dataset_sha256"], _dataset_sha256(config)
-    if was != now:
-        found.append(
-            f"the dataset {config.train.processed_dataset_path} is another one than it had (was {was[:12]}, is "
-            f"{now[:12]}): give its own as --processed-dataset-path, or begin a new run in another --output-dir"
-        )
+    sources = config.train.every_source
+    given = "the path of that source" if len(sources) > 1 else "--processed-dataset-path"
+    for source, was, now in zip(sources, contents_of(state), read_contents(config.train), strict=False):
+        if was != now:
+            found.append(
+                f"the dataset {source.path} is another one than it had (was {was[:12]}, is {now[:12]}): give its own "
+                f"as {given}, or begin a new run in another --output-dir"
+            )
     return found
 
 
@@ -257,6 +262,7 @@ def settings_of_the_run(config: Config) -> dict[str, dict[str, Any]]:
     kept = {section: {name: whole[section][name] for name in names} for section, names in sections.items()}
     if config.train.max_steps is not None:
         del kept["train"]["num_train_epochs"]
+    kept["train"]["sources"] = in_words(config.train.sources)  # wherever they lie, and whatever they are called
     used = {config.plugins.collator, *config.plugins.augmentations}
     if config.adapter.kind == "none":
         kept["adapter"] = {"kind": "none"}

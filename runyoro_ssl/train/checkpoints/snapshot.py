@@ -14,6 +14,7 @@ from runyoro_ssl.errors import CheckpointError
 from runyoro_ssl.evaluate.metrics import Totals
 from runyoro_ssl.processes import gather_over_processes
 from runyoro_ssl.redaction import redact
+from runyoro_ssl.train.checkpoints.averages import by_saved_name, load_averages
 from runyoro_ssl.train.checkpoints.format import (
     STATE,
     Snapshot,
@@ -25,7 +26,7 @@ from runyoro_ssl.train.checkpoints.format import (
     take_snapshot,
 )
 from runyoro_ssl.train.checkpoints.generators import generator_states, restore_generators
-from runyoro_ssl.train.checkpoints.resume import Start, settings_of_the_run
+from runyoro_ssl.train.checkpoints.resume import Start, contents_of, settings_of_the_run
 from runyoro_ssl.train.training_run import TrainingRun
 
 
@@ -39,6 +40,7 @@ def snapshot(run: TrainingRun, generators: Mapping[str, torch.Tensor]) -> Snapsh
         "total_steps": run.total_steps,
         "num_updates": num_updates(optimizer),
         "gumbel_temperature": run.model.quantizer.temperature,
+        "num_averaged": run.average.num_updates if run.average else 0,
         "num_parts": run.stepper.num_parts,
         "scaler": scaler.state_dict() if scaler else None,
         "validations": run.watch.validations,
@@ -47,7 +49,9 @@ def snapshot(run: TrainingRun, generators: Mapping[str, torch.Tensor]) -> Snapsh
         "concerns": run.watch.concerns(),
         "unreadable": run.unreadable.state_dict(),
         "plan": asdict(run.plan.settings),
-        "dataset_sha256": run.dataset_sha256,
+        "dataset_sha256": run.contents[0],
+        "beside_sha256": run.contents[1:],
+        "heard_samples": run.heard_samples,
         "base_model": run.base_model,
         "base_revision": run.base_revision,
         "base_sha256": run.base_sha256,
@@ -56,10 +60,11 @@ def snapshot(run: TrainingRun, generators: Mapping[str, torch.Tensor]) -> Snapsh
         "machine": run.machine,
     }
     state = json.loads(json.dumps(redact(state)))
+    averages = by_saved_name(run.average)
     if run.choice.way == "shards":
         is_main = run.accelerator.is_main_process
-        return take_sharded_snapshot(run.model, optimizer, generators, state, is_main=is_main)
-    return take_snapshot(run.model, optimizer, generators, state)
+        return take_sharded_snapshot(run.model, optimizer, generators, state, averages, is_main=is_main)
+    return take_snapshot(run.model, optimizer, generators, state, averages)
 
 
 def every_generator(accelerator: Any) -> dict[str, torch.Tensor]:
@@ -75,7 +80,7 @@ def restore(run: TrainingRun, start: Start) -> None:
         _to_the_beginning(run)
     else:
         _to_the_checkpoint(run, start.path, state)
-    if state.get("dataset_sha256") == run.dataset_sha256:
+    if contents_of(state) == run.contents:
         run.unreadable.load_state_dict(state["unreadable"])
         run.watch.restore(state["health"], state["validations"], went_back=start.went_back)
     else:  # what was measured says nothing of the clips now
@@ -86,12 +91,16 @@ def restore(run: TrainingRun, start: Start) -> None:
 
 def _to_the_beginning(run: TrainingRun) -> None:
     run.optimizer.optimizer.state.clear()
-    run.step, run.epoch = 0, 0.0
+    if run.average is not None:
+        run.average.restart()
+    run.step, run.epoch, run.heard_samples = 0, 0.0, []
     run.meter.window = Totals()
 
 
 def _to_the_checkpoint(run: TrainingRun, checkpoint: Path, state: Mapping[str, Any]) -> None:
     load_optimizer(checkpoint, run.model, run.optimizer.optimizer, num_updates=state["num_updates"])
+    if run.average is not None:
+        load_averages(checkpoint, run.average, num_updates=state.get("num_averaged", 0))
     if run.accelerator.scaler is not None and state["scaler"]:
         run.accelerator.scaler.load_state_dict(state["scaler"])
     mine = f"{run.accelerator.process_index}."
@@ -100,6 +109,7 @@ def _to_the_checkpoint(run: TrainingRun, checkpoint: Path, state: Mapping[str, A
     if states:  # a process that the run did not have before has none
         restore_generators(states, run.accelerator.device)
     run.step, run.epoch = state["step"], state["epoch"]
+    run.heard_samples = list(state.get("heard_samples", []))
     run.base_model, run.base_revision = state["base_model"], state.get("base_revision")
     run.meter.window = _window_of(run, checkpoint, state)
     # Memory that ran short since then does not come back; and parts decide what is drawn.

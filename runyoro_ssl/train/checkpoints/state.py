@@ -22,7 +22,7 @@ from pydantic import (
     ValidationError,
 )
 
-from runyoro_ssl.batches.plan import PlanSettings
+from runyoro_ssl.batches.micro_batches import PlanSettings
 from runyoro_ssl.config import HardwareConfig
 from runyoro_ssl.errors import CheckpointError
 from runyoro_ssl.redaction import shortly
@@ -74,6 +74,7 @@ class _State(_Part):
     epoch: Annotated[FiniteFloat, Field(ge=0)]
     total_steps: PositiveInt
     num_updates: NonNegativeInt
+    num_averaged: NonNegativeInt = 0
     num_parts: Annotated[int, Field(ge=1, le=MAX_PARTS)]
     scaler: dict[str, Any] | None
     validations: dict[str, dict[str, float]]
@@ -83,6 +84,8 @@ class _State(_Part):
     unreadable: _Unreadable
     plan: _Plan
     dataset_sha256: str
+    beside_sha256: list[str] = []
+    heard_samples: list[NonNegativeInt] = []
     base_model: str
     base_revision: str | None = None
     base_sha256: str | None = None
@@ -126,7 +129,7 @@ def _find_wrong_type(state: Mapping[str, Any]) -> str | None:
 def _find_nonsense(state: Mapping[str, Any]) -> str | None:
     """What cannot be, though each value for itself could."""
     step, total_steps, num_updates = state["step"], state["total_steps"], state["num_updates"]
-    if not num_updates <= step <= total_steps:
+    if not num_updates <= step <= total_steps or state.get("num_averaged", 0) > num_updates:
         return f"step is {step}, of {total_steps}, after {num_updates} updates"
     for kind, numbers in state["validations"].items():
         if lacking := [name for name in MEASURES if name not in numbers]:

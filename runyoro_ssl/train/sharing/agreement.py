@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +21,10 @@ NUM_SAMPLED = 1024
 """Values of each tensor by which weights are compared."""
 
 
-def check_agreement(accelerator: Any, settings: Mapping[str, Any], dataset_sha256: str, model: Any) -> None:
+def check_agreement(accelerator: Any, settings: Mapping[str, Any], datasets: Sequence[str], model: Any) -> None:
     """Refuse processes that would train something else than the main one. Every process calls it.
 
-    `settings`: by name, those that must be alike.
+    `settings`: by name, those that must be alike; `datasets`: the digest of what each holds.
 
     Raises:
         ConfigError: Names the process, and what of it differs.
@@ -35,7 +35,7 @@ def check_agreement(accelerator: Any, settings: Mapping[str, Any], dataset_sha25
         "host": socket.gethostname(),
         "version of runyoro_ssl": __version__,
         **settings,
-        "prepared dataset": dataset_sha256[:12],
+        "prepared dataset": ", ".join(sha256[:12] for sha256 in datasets),
         "model": digest(model.state_dict())[:12],
     }
     every: list[dict[str, Any]] = gather_over_processes(accelerator, mine)

@@ -43,6 +43,10 @@ class Stopping:
         every: list[Ending | None] = gather_over_processes(self.accelerator, mine)
         return next(ending for ending in every if ending is not None)
 
+    def is_asked_here(self) -> bool:
+        """Whether this process was asked, whatever the others were; nothing is said."""
+        return self.signals.received is not None or self.deadline.is_near(self.step_seconds, self.save_seconds())
+
     def _mine(self) -> Ending | None:
         if self.accelerator.is_main_process:
             self.signals.announce()

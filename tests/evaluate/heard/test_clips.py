@@ -11,14 +11,9 @@ import pytest
 from runyoro_ssl.dataset.layout import TRAIN, VALIDATION
 from runyoro_ssl.dataset.read import read_fingerprint
 from runyoro_ssl.errors import EvaluationError
-from runyoro_ssl.evaluate.heard import clips
-from runyoro_ssl.evaluate.heard.clips import (
-    HeldOutClip,
-    check_dataset_is_that_of,
-    choose_clips,
-    choose_trained,
-    dataset_of,
-)
+from runyoro_ssl.evaluate.heard import clips, trained_on
+from runyoro_ssl.evaluate.heard.clips import HeldOutClip, choose_clips, choose_trained
+from runyoro_ssl.evaluate.heard.trained_on import check_dataset_is_that_of, dataset_of
 
 
 def clip(row: int, recording: str, speaker: str | None = None, seconds: float = 5.0) -> HeldOutClip:
@@ -98,10 +93,10 @@ def test_what_a_model_was_trained_on_is_refused(dataset: Path, tmp_path: Path, m
     assert dataset_of(tmp_path) is None
     whole = choose_clips(dataset, sampling_rate=16_000, max_seconds=600, models=[run])
     assert whole.refused == 0
-    monkeypatch.setattr(clips, "TRAIN", VALIDATION)
+    monkeypatch.setattr(trained_on, "TRAIN", VALIDATION)
     with pytest.raises(EvaluationError, match="a model was trained on each"):
         choose_clips(dataset, sampling_rate=16_000, max_seconds=600, models=[run / "checkpoint-5"])
-    monkeypatch.setattr(clips, "TRAIN", TRAIN)
+    monkeypatch.setattr(trained_on, "TRAIN", TRAIN)
     assert np.isfinite(whole.seconds)
 
 
@@ -112,7 +107,25 @@ def test_what_cannot_be_checked_is_said(dataset: Path, tmp_path: Path) -> None:
     (run / "run.toml").write_text('[train]\nprocessed_dataset_path = "elsewhere"\n')
     found = choose_clips(dataset, sampling_rate=16_000, max_seconds=600, models=[run])
     assert found.refused is None
-    assert found.not_known == "the dataset that run was trained on is not found from here"
+    assert found.not_known == "a dataset that run was trained on is not found from here"
     (run / "result.json").write_text(json.dumps({"dataset_sha256": read_fingerprint(dataset)["content_sha256"]}))
     found = choose_clips(dataset, sampling_rate=16_000, max_seconds=600, models=[run])
     assert (found.refused, found.not_known) == (0, "")
+
+
+def test_every_source_that_a_model_heard_is_looked_at(
+    dataset: Path, donor: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not the target's alone: what a run has heard as a donor is no new speech; one that is gone is told of."""
+    run = tmp_path / "run"
+    run.mkdir()
+    sources = "".join(f'[[train.sources]]\npath = "{path}"\n' for path in (dataset, donor))
+    (run / "run.toml").write_text(f'[train]\nprocessed_dataset_path = "{dataset}"\n{sources}')
+    assert choose_clips(donor, sampling_rate=16_000, max_seconds=600, models=[run]).refused == 0
+    with monkeypatch.context() as patch:
+        patch.setattr(trained_on, "TRAIN", VALIDATION)
+        with pytest.raises(EvaluationError, match="a model was trained on each"):
+            choose_clips(donor, sampling_rate=16_000, max_seconds=600, models=[run])
+    (run / "run.toml").write_text((run / "run.toml").read_text().replace(str(donor), "gone"))
+    found = choose_clips(dataset, sampling_rate=16_000, max_seconds=600, models=[run])
+    assert found.not_known == "a dataset that run was trained on is not found from here"

@@ -30,6 +30,8 @@ FREE: dict[str, set[str]] = {
         "eval_steps",
         "save_steps",
         "save_total_limit",
+        "average_last",
+        "interpolate",
         "resume_from_checkpoint",
         "override_mismatch",
         "stop_after",

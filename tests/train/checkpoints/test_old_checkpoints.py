@@ -28,6 +28,8 @@ VALIDATION = {
     "eval/codevector_perplexity": 14.144074105171391,
     "eval/chance_loss": 4.5466591796875,
 }
+NEWER = ("version", "base_revision", "base_sha256", "machine", "num_averaged", "beside_sha256", "heard_samples")
+"""What later versions have added to the state."""
 OLD: dict[str, Any] = {
     "format": 2,
     "step": 6,
@@ -107,7 +109,8 @@ def in_old_shape(state: dict[str, Any]) -> dict[str, Any]:
         for kind, numbers in state["validations"].items()
     }
     old = {**state, "validations": validations, "health": {**kept, **again}}
-    del old["version"], old["base_revision"], old["base_sha256"], old["machine"]
+    for name in NEWER:
+        del old[name]
     assert old.keys() == OLD.keys()
     assert old["health"].keys() == OLD["health"].keys()
     return old

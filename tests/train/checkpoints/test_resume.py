@@ -299,13 +299,13 @@ def test_run_that_went_back_to_its_start_can_be_resumed(train_config: MakeConfig
 
 def test_run_that_ended_early_has_nothing_left_to_do(train_config: MakeConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     """Resumed, it ends as it did, without a step; with more patience, it goes on."""
-    real = vars(loop)["validate"]
+    real = vars(loop)["validate_all"]
     losses = iter([3.0, 2.0, 2.1, 2.2, 2.3, 2.4, 2.5, 2.6])
 
     def validate(*args: object, **options: object) -> object:
         return {**real(*args, **options), "eval/objective": next(losses), "eval/contrastive_loss": 2.0}
 
-    monkeypatch.setattr(loop, "validate", validate)
+    monkeypatch.setattr(loop, "validate_all", validate)
     settings = ("train.max_steps=8", "train.warmup_steps=0", "train.eval_steps=1", "train.save_steps=1")
     few = (*settings, "health.early_stop_patience=2")
     assert run(train_config("run", *few)).ending.kind == "early"

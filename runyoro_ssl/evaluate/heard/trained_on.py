@@ -1,0 +1,127 @@
+"""What the run of a model tells of its training: its settings, its datasets, and which clips it has learned from."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from runyoro_ssl.dataset.layout import TRAIN
+from runyoro_ssl.dataset.read import Clips, load_splits, read_fingerprint
+from runyoro_ssl.errors import DatasetError, EvaluationError
+from runyoro_ssl.model.source import RESULT_FILE, RUN_FILE
+from runyoro_ssl.resolve import home_of_run
+
+
+def dataset_of(model: Path) -> Path | None:
+    """The dataset of the run that a model folder, or a checkpoint of it, belongs to; None where no run tells."""
+    found = run_setting(model, "train", "processed_dataset_path")
+    return None if found is None else Path(found)
+
+
+def datasets_beside(model: Path) -> list[Path]:
+    """The datasets that the run of a model learned from beside that one, where it had several sources."""
+    return [path for path, _ in _sources_beside(model)]
+
+
+def replayed(model: Path) -> Path | None:
+    """The dataset of speech that the base model knew, which the run of a model replayed; None: none, or it is gone."""
+    return next((path for path, role in _sources_beside(model) if role == "replay" and path.is_dir()), None)
+
+
+def _sources_beside(model: Path) -> list[tuple[Path, str]]:
+    """(dataset, role as it was given) of each source of a run but the first."""
+    for folder in (model, model.parent):
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            settings = tomllib.loads((folder / RUN_FILE).read_text(encoding="utf-8"))
+            _, *others = settings["train"].get("sources") or [None]
+            return [
+                (Path(_from_here(folder, settings, str(source["path"]))), str(source.get("role"))) for source in others
+            ]
+    return []
+
+
+def run_setting(model: Path, section: str, name: str) -> str | None:
+    """A setting of the run that a model folder, or a checkpoint, belongs to; a path as it is from here."""
+    for folder in (model, model.parent):
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            settings = tomllib.loads((folder / RUN_FILE).read_text(encoding="utf-8"))
+            return _from_here(folder, settings, str(settings[section][name]))
+    return None
+
+
+def _from_here(folder: Path, settings: Mapping[str, Any], value: str) -> str:
+    """A setting that may be a path from where the run began, as it is from where one stands now."""
+    home = home_of_run(folder, str(settings["train"].get("output_dir", "")))
+    return str(home / value) if home is not None and (home / value).exists() else value
+
+
+def dataset_at_hand(model: Path, at_hand: Path | None) -> Path | None:
+    """The dataset of the run that a model belongs to, where it is; or one at hand with the same clips.
+
+    None where there is no run, or its dataset is not found.
+    """
+    place = dataset_of(model)
+    if place is None or place.is_dir() or at_hand is None:
+        return place if place is not None and place.is_dir() else None
+    with suppress(DatasetError):
+        return at_hand if read_fingerprint(at_hand)["content_sha256"] == _sha256_of_result(model) else None
+    return None
+
+
+def _sha256_of_result(model: Path) -> str | None:
+    """What the dataset of a run held, by its result; None where it does not tell."""
+    for folder in (model, model.parent):
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            return str(json.loads((folder / RESULT_FILE).read_text(encoding="utf-8"))["dataset_sha256"])
+    return None
+
+
+def check_dataset_is_that_of(model: Path) -> None:
+    """Check that a run's dataset is the one that it was trained on, so that its held-out clips are.
+
+    Raises:
+        EvaluationError: It was prepared anew: what was trained on may be held out now.
+    """
+    dataset = dataset_of(model)
+    if dataset is None:
+        return
+    for folder in (model, model.parent):
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            trained_on = json.loads((folder / RESULT_FILE).read_text(encoding="utf-8"))["dataset_sha256"]
+            if trained_on != read_fingerprint(dataset)["content_sha256"]:
+                raise EvaluationError(
+                    f"{dataset} was prepared anew since {folder.name} was trained: clips that it has learned from may "
+                    "be held out now; give others with --data"
+                )
+
+
+def trained_on(
+    held_out: set[tuple[int, int]], models: Sequence[Path], sampling_rate: int, *, at_hand: Path
+) -> tuple[set[tuple[int, int]], str]:
+    """Which of these clips, by length and checksum, the runs of these models were trained on; why that is not known."""
+    lengths = {length for length, _ in held_out}
+    trained: set[tuple[int, int]] = set()
+    not_known: dict[str, None] = {}
+    learned = [
+        (model, dataset)
+        for model in models
+        if dataset_of(model) is not None
+        for dataset in (dataset_at_hand(model, at_hand), *datasets_beside(model))
+    ]
+    for model, dataset in learned:
+        if dataset is None or not dataset.is_dir():
+            not_known[f"a dataset that {model.resolve().name} was trained on is not found from here"] = None
+            continue
+        try:
+            clips = Clips(load_splits(dataset, sampling_rate=sampling_rate)[TRAIN])
+        except (DatasetError, KeyError):
+            not_known[f"a dataset that {model.resolve().name} was trained on cannot be read"] = None
+            continue
+        for row in range(len(clips)):
+            if clips.num_samples(row) in lengths:
+                trained.add((clips.num_samples(row), clips.checksum(row)))
+    return trained & held_out, "; ".join(not_known)

@@ -1,0 +1,93 @@
+"""`train --recipe`: settings for an amount of speech, printed with their sources, and replaced by whatever is given."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from runyoro_ssl.builtins import augmentations
+from runyoro_ssl.commands.given import resolve
+from runyoro_ssl.config import Config
+from runyoro_ssl.config.recipe import RECIPES, recipe_for
+from runyoro_ssl.dataset.layout import REPORT
+from runyoro_ssl.errors import ConfigError
+from support.trainer import run
+
+
+def of(name: str, **given: Any) -> Config:
+    """The configuration of a run by a recipe."""
+    return resolve("train", {"recipe": name, "profile": "cpu-smoke", **given})
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.name)
+def test_every_setting_of_a_recipe_is_one(recipe: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    """It is in the configuration, and on the screen with where it is from."""
+    config = of(recipe.name).model_dump(mode="json")
+    said = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    for one in recipe.advised:
+        section, name = one.setting.split(".")
+        assert config[section][name] == one.value != Config().model_dump(mode="json")[section][name]
+        assert one.setting in said
+        assert "arXiv" in one.because
+    assert f"Recipe {recipe.name}" in said
+    registered: list[str] = []
+    augmentations.runyoro_augmentations(lambda name, _: registered.append(name))
+    assert set(config["plugins"]["augmentations"]) <= set(registered)
+
+
+def test_whatever_is_given_replaces_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Flags, --set and a file; passes that are asked for are not overruled by its number of steps."""
+    file = tmp_path / "mine.toml"
+    file.write_text("[train]\nwarmup_steps = 5\n")
+    config = of("minutes", learning_rate=1e-4, set=["train.interpolate=[]"], config=file)
+    assert (config.train.learning_rate, config.train.warmup_steps, config.train.interpolate) == (1e-4, 5, ())
+    assert config.train.max_steps == 8000
+    assert "you gave it; the recipe has 5e-06" in " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert of("minutes", num_train_epochs=3).train.max_steps is None
+    assert of("minutes", max_steps=7).train.max_steps == 7
+
+
+def test_none_changes_nothing() -> None:
+    """Recipes are asked for."""
+    assert resolve("train", {"profile": "cpu-smoke"}).train == Config().train.model_copy(
+        update={"output_dir": resolve("train", {"profile": "cpu-smoke"}).train.output_dir}
+    )
+
+
+@pytest.mark.parametrize(
+    ("hours", "name"), [(0.0, "minutes"), (0.99, "minutes"), (1, "hours"), (19.9, "hours"), (20, "days")]
+)
+def test_a_recipe_by_hours(hours: float, name: str) -> None:
+    """Each amount has one."""
+    assert recipe_for(hours).name == name
+
+
+def test_auto_goes_by_the_dataset(dataset: Path, tmp_path: Path) -> None:
+    """By its training split; one that does not tell is named, with what to give."""
+    assert of("auto", processed_dataset_path=dataset).train.max_steps == 8000
+    other = tmp_path / "large"
+    shutil.copytree(dataset, other)
+    report = json.loads((other / REPORT).read_text())
+    report["splits"]["train"]["seconds"] = 30 * 3600
+    (other / REPORT).write_text(json.dumps(report))
+    assert of("auto", processed_dataset_path=other).train.max_steps is None
+    (other / REPORT).unlink()
+    with pytest.raises(
+        ConfigError, match=r"does not tell how much speech there is .*give --recipe minutes, hours or days"
+    ):
+        of("auto", processed_dataset_path=other)
+    with pytest.raises(ConfigError, match=r"--recipe is \"weeks\": .*'minutes'"):
+        of("weeks")
+
+
+def test_a_run_that_goes_on_keeps_its_settings(train_config: Callable[..., Config]) -> None:
+    """Whatever recipe is named now."""
+    config = train_config("run", "train.max_steps=2")
+    run(config)
+    again = of("minutes", output_dir=config.train.output_dir, resume_from_checkpoint="last")
+    assert (again.train.learning_rate, again.train.max_steps) == (config.train.learning_rate, 2)
