@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from runyoro_ssl import logs
 from runyoro_ssl.audio.synth import write_corpus
 from runyoro_ssl.commands.smoke import MODEL
 from runyoro_ssl.hub.known import pinned_revision
@@ -56,6 +57,7 @@ done""",
 
 def main(checkout: Path, own: Path) -> None:
     """Make all of it, say what the shell should know, and stay until standard input ends."""
+    logs.configure()  # to standard error: what is printed is for the shell
     (own / "bin").mkdir(parents=True)
     _write_recordings(checkout)
     _prepare_pools(checkout / "corpora")
