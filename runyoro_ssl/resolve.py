@@ -235,6 +235,8 @@ def _explain(item: Mapping[str, Any]) -> str:
         given = item["input"]
         parts = [given] if isinstance(given, int | float) else re.findall(r"[^][,\s\"']+", str(given))
         message = f"a list is needed: --set '{name}={json.dumps(parts)}'"
+        if isinstance(given, Mapping):
+            message = f"a list of tables is needed: [[{name}]], with two brackets, for each"
     if item["type"] == "value_error":
         return f"{name}: {message}" if name else message  # of two settings, it names both
     return f'{name} is "{item["input"]}": {message}'

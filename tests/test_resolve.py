@@ -10,7 +10,7 @@ import tomli_w
 
 from runyoro_ssl.commands.given import nested
 from runyoro_ssl.config import Config, TrainConfig
-from runyoro_ssl.config.source import names, roles, shares
+from runyoro_ssl.config.source import in_words, names, roles, shares
 from runyoro_ssl.errors import ConfigError
 from runyoro_ssl.resolve import list_profiles, load_config
 
@@ -81,6 +81,7 @@ def test_precision_flags_have_three_states(flags: dict[str, object], precision: 
         (['train.sources=[{path="a",from_step=3},{path="b"}]'], r"the first, a, is the target, heard at all steps"),
         (['train.sources=[{path="a"},{path="b",from_step=5,until_step=5}]'], r"b is never heard"),
         (['train.sources=[{path="a"},{pth="b"}]'], r'"train.sources.1.pth" \(did you mean "path"\?\)'),
+        (['train.sources={path="a"}'], r"a list of tables is needed: \[\[train.sources\]\], with two brackets"),
         (['train.sources=["a"]'], r'train.sources.0 is "a": settings are needed'),
         (
             ['train.sources=[{path="a"}]', "train.processed_dataset_path=b"],
@@ -146,6 +147,13 @@ def test_shares_follow_from_what_is_given_and_from_hours() -> None:
     given = load_config(settings=['train.sources=[{path="a",share=0.7},{path="b",share=0.3}]']).train
     assert shares(given.sources, [1, 1000], 1.0) == pytest.approx([0.7, 0.3])
     assert load_config(flags=tomllib.loads(given_as_toml(given))).train.sources == given.sources
+
+
+def test_what_a_source_is_in_words() -> None:
+    """To the step; one alone is as none, for the dataset is then given by itself."""
+    many = load_config(settings=['train.sources=[{path="a"},{path="b",from_step=1234567,role="replay"}]']).train
+    assert in_words(many.sources) == ["target", "replay, share 0.05, from step 1234567"]
+    assert in_words(load_config(settings=['train.sources=[{path="a"}]']).train.sources) == []
 
 
 def given_as_toml(train: TrainConfig) -> str:

@@ -174,7 +174,7 @@ class BatchBuilder(Dataset[TrainingBatch]):
     def _augment(self, plan: MicroBatch, piece: Piece, waveform: torch.Tensor) -> torch.Tensor:
         """The waveform after every augmentation; at most the plan's length of it."""
         for name, augment in self.augmentations:
-            with named_failure("augmentation", name, piece.clip):
+            with named_failure("augmentation", name, place_of(self.clips, piece.clip)):
                 waveform = augment(waveform, derive_generator(*self._key(plan.epoch, piece), "augment", name))
         return waveform[: plan.length]
 
@@ -209,7 +209,7 @@ class BatchBuilder(Dataset[TrainingBatch]):
 
     def _collate(self, clips: Sequence[Clip], keys: Sequence[tuple[int | str, ...]]) -> Batch:
         name = type(self.collator).__name__
-        with named_failure("collator", name, clips[0].index):
+        with named_failure("collator", name, place_of(self.clips, clips[0].index)):
             batch = self.collator(clips, [derive_generator(*key, "collate") for key in keys])
             if batch.waveforms.shape != (len(clips), int(batch.num_samples.max())):
                 raise ValueError(
@@ -233,12 +233,14 @@ def _without_clips(plan: MicroBatch, unreadable: Mapping[int, str]) -> TrainingB
 
 
 @contextmanager
-def named_failure(kind: str, name: str, clip: int) -> Iterator[None]:
+def named_failure(kind: str, name: str, clip: tuple[str, int]) -> Iterator[None]:
     """Turn whatever plugin code raises into an error that says whose code it was, and on which clip."""
     try:
         yield
     except (Exception, SystemExit) as error:
-        raise PluginError(f'{kind} "{name}" failed on clip {clip}: {describe(error)}') from error
+        source, row = clip
+        where = f"{row} of {source}" if source else f"{row}"
+        raise PluginError(f'{kind} "{name}" failed on clip {where}: {describe(error)}') from error
 
 
 def normalize(batch: Batch) -> torch.Tensor:

@@ -72,7 +72,11 @@ class Crew:
         number = self.awaited() if self.workers else 0
         at = self._name(int(self.rows[number or 0]))
         awaited = list(self.sent)[:1]
-        return f"{at}; its micro-batch is of rows {', '.join(map(str, awaited[0].clips))}" if awaited else at
+        if not awaited:
+            return at
+        places = (place_of(self.clips, clip) for clip in awaited[0].clips)
+        rows = ", ".join(f"{row}{f' of {name}' if name else ''}" for name, row in places)
+        return f"{at}; its micro-batch is of rows {rows}"
 
     def _name(self, row: int) -> str:
         if row == NO_CLIP:
@@ -144,6 +148,10 @@ class NotedClips:
         """The clip, or a window of it."""
         self._note(clip)
         return self.clips.waveform(clip, start, num_samples)
+
+    def place(self, clip: int) -> tuple[str, int]:
+        """The name of the dataset that it is of, and its row there."""
+        return place_of(self.clips, clip)
 
     def _note(self, clip: int) -> None:
         worker = get_worker_info()

@@ -77,8 +77,16 @@ class Mix:
 
     def next_change(self, step: int) -> int | None:
         """The first step after this one at which a source joins or ends."""
-        changes = [at for source in self.sources for at in (source.from_step, source.until_step) if at is not None]
-        return min((at for at in changes if at > step), default=None)
+        return min((at for at in self._changes if at > step), default=None)
+
+    def changes_at(self, step: int) -> bool:
+        """Whether a source joins or ends after so many steps."""
+        return step > 0 and step in self._changes
+
+    @cached_property
+    def _changes(self) -> frozenset[int]:
+        both = (at for source in self.sources for at in (source.from_step, source.until_step))
+        return frozenset(at for at in both if at is not None)
 
     def ratio(self, number: int) -> float:
         """Audio of a source for each sample of the target."""

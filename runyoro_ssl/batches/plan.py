@@ -109,7 +109,8 @@ def _plan_from(
 
     Where a source joins or ends within the epoch, what is left of it then is cut anew.
     """
-    cut = Cutter(num_samples, settings, best_lengths(_usual_lengths(num_samples, mix, seed), settings))
+    lengths = best_lengths(_usual_lengths(num_samples, mix, seed), settings) if settings.num_lengths else None
+    cut = Cutter(num_samples, settings, lengths)
     left = cut.pieces(mix.clips_of(TARGET))
     places = list(start.places or [0.0] * len(mix.sources))
     step, heard, updates = start.step, frozenset({TARGET}), list[list[MicroBatch]]()

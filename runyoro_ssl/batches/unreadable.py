@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from runyoro_ssl.batches.build import TrainingBatch
@@ -27,6 +28,8 @@ class Unreadable:
     max_share: float
     place: Callable[[int], tuple[str, int]] = lambda row: ("", row)
     """The name of the dataset that a row is of, where there are several, and its row there."""
+    sizes: Mapping[str, int] = field(default_factory=dict)
+    """Where there are several, the clips of each, by its name: the share is that of the worst."""
     _rows: set[int] = field(default_factory=set, init=False)
 
     def leave_out(self, batches: Sequence[TrainingBatch]) -> list[TrainingBatch]:
@@ -46,8 +49,11 @@ class Unreadable:
 
     @property
     def share(self) -> float:
-        """Share of the split's clips that could not be read so far."""
-        return len(self._rows) / self.num_clips
+        """Share of the split's clips that could not be read so far; of several, of the one that has most of them."""
+        if not self.sizes:
+            return len(self._rows) / self.num_clips
+        counts = Counter(self.place(row)[0] for row in self._rows)
+        return max((count / self.sizes[name] for name, count in counts.items()), default=0.0)
 
     def state_dict(self) -> dict[str, list[int]]:
         """The rows so far, as JSON values for a checkpoint."""

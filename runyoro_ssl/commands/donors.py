@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -103,8 +104,14 @@ def show(found: Donors, given: Mapping[str, Any]) -> None:
             ("how near, in a browser", found.output_dir / DONORS_PAGE),
             ("listen to what was taken", found.output_dir / PAGE),
         ],
-        then=[("train on it", command("train", processed_dataset_path=found.output_dir, **flags))],
+        then=[("train on both", command("train", set=_both(found), **flags))],
     )
+
+
+def _both(found: Donors) -> str:
+    """The setting of a run on the target and its donors."""
+    paths = ", ".join(f"{{path = {json.dumps(str(path))}}}" for path in (found.target, found.output_dir))
+    return f"train.sources=[{paths}]"
 
 
 def rows(found: Donors) -> list[list[str]]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from runyoro_ssl.config import Config
-from runyoro_ssl.config.recipe import Recipe, recipe_for, recipe_named
+from runyoro_ssl.config.recipe import OF_STEPS, Recipe, recipe_for, recipe_named
 from runyoro_ssl.dataset.layout import REPORT, TRAIN
 from runyoro_ssl.errors import ConfigError
 from runyoro_ssl.logs import get_logger, print_table
@@ -37,7 +37,8 @@ def show_recipe(recipe: Recipe, config: Config) -> None:
     for one in recipe.advised:
         section, name = one.setting.split(".")
         value = now[section][name]
-        because = one.because if value == one.value else f"you gave it; the recipe has {_said(one.value)}"
+        by = "the number of passes" if name in OF_STEPS and value is None else "it"
+        because = one.because if value == one.value else f"you gave {by}; the recipe has {_said(one.value)}"
         rows.append([one.setting, _said(value), because])
     rows = rows or [["everything", "as usual", "nothing else is shown to be better for so much speech"]]
     print_table(f"Recipe {recipe.name}", ["setting", "value", "because"], rows)

@@ -49,6 +49,7 @@ def settings_to_go_on_with(asked: Config, given: Mapping[str, Any]) -> dict[str,
         train.pop(name, None)
     _check(values, given, folder / RUN_FILE)
     _find_again(values, folder)
+    _give_way(train, given.get("train", {}))
     train["output_dir"] = str(output_dir if "output_dir" in given.get("train", {}) else folder)
     if "num_train_epochs" in given.get("train", {}):
         train.pop("max_steps", None)
@@ -89,6 +90,15 @@ def _find_again(values: dict[str, Any], folder: Path) -> None:
     for source in sources if isinstance(sources, list) else []:
         if isinstance(source, dict) and (home / str(source.get("path"))).exists():
             source["path"] = str(home / source["path"])
+
+
+def _give_way(train: dict[str, Any], given: Mapping[str, Any]) -> None:
+    """Have the run's target be where it is said to be now: as its dataset, or as the first of its sources."""
+    if "sources" in given:
+        train.pop("processed_dataset_path", None)
+    elif "processed_dataset_path" in given and train.get("sources"):
+        first, *others = train["sources"]
+        train["sources"] = [{**first, "path": str(given["processed_dataset_path"])}, *others]
 
 
 def _refuse_to_begin(folder: Path) -> None:

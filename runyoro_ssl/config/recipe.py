@@ -15,6 +15,10 @@ MIXTURES = "kept only if better on held-out speech than the model itself: Speech
 SHORT = "a low rate that stays, for many steps, where there is under an hour: SpidR-Adapt, 2025, arXiv 2512.21204"
 
 
+OF_STEPS = ("max_steps", "warmup_steps")
+"""Settings that say nothing of a run whose length is given in passes."""
+
+
 @dataclass(frozen=True)
 class Advised:
     """A setting, the value that is advised, and why."""
@@ -33,11 +37,11 @@ class Recipe:
     advised: tuple[Advised, ...]
 
     def beside(self, given: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-        """What it sets, by section and name, where this was given: passes asked for are not overruled by its steps."""
+        """What it sets, by section and name, where this was given: passes asked for are not overruled by steps."""
         found: dict[str, dict[str, Any]] = {}
         for one in self.advised:
             section, name = one.setting.split(".")
-            if name != "max_steps" or "num_train_epochs" not in given.get("train", {}):
+            if name not in OF_STEPS or "num_train_epochs" not in given.get("train", {}):
                 found.setdefault(section, {})[name] = one.value
         return found
 

@@ -77,9 +77,11 @@ def given_shares(sources: Sequence[SourceConfig]) -> list[float | None]:
 def in_words(sources: Sequence[SourceConfig]) -> list[str]:
     """What each is for a run that hears them: its role, its share where that does not follow from hours, its steps."""
     said: list[str] = []
+    if len(sources) == 1:  # as none, where the dataset is given by itself
+        return said
     for source, role, share in zip(sources, roles(sources), given_shares(sources), strict=True):
         parts = {"share": share, "from step": source.from_step, "until step": source.until_step}
-        said.append(", ".join([role, *(f"{name} {value:g}" for name, value in parts.items() if value)]))
+        said.append(", ".join([role, *(f"{name} {value}" for name, value in parts.items() if value)]))
     return said
 
 

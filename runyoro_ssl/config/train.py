@@ -129,7 +129,7 @@ class TrainConfig(Section):
             return values
         first = sources[0].get("path") if isinstance(sources[0], dict) else getattr(sources[0], "path", None)
         given = values.get("processed_dataset_path", first)
-        if first is not None and Path(str(given)) != Path(str(first)):
+        if first is not None and Path(str(given)).resolve() != Path(str(first)).resolve():
             raise ValueError(
                 f'processed_dataset_path is "{given}", and the first of train.sources "{first}"; give one of them'
             )

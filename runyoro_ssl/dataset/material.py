@@ -41,10 +41,13 @@ def describe_together(dataset_dirs: Sequence[Path]) -> dict[str, Any] | None:
     if len(known) < len(every):
         return None
     speakers = [one["speakers"] for one in known]
+    licences: dict[str, float] = {}
+    for text, seconds in (pair for one in known for pair in one["licences"]):
+        licences[text] = licences.get(text, 0.0) + seconds
     return {
         "seconds": sum(one["seconds"] for one in known),
         "recordings": sum(one["recordings"] for one in known),
         "speakers": sum(speakers) if all(speakers) else 0,
-        "licences": [pair for one in known for pair in one["licences"]],
+        "licences": [[text, seconds] for text, seconds in licences.items()],
         HUB_DATASET: known[0][HUB_DATASET],
     }

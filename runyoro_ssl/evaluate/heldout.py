@@ -44,7 +44,10 @@ class Judged:
     @classmethod
     def of(cls, stage: str, batches: BatchBuilder, plan: list[MicroBatch]) -> Judged:
         """None of its clips has been read yet."""
-        return cls(stage, batches, plan, Unreadable(sum(len(batch.pieces) for batch in plan), max_share=1.0))
+        source = stage.removeprefix("eval").removeprefix("/")
+        name = f"{source}, held out" if source else ""
+        num_clips = sum(len(batch.pieces) for batch in plan)
+        return cls(stage, batches, plan, Unreadable(num_clips, 1.0, lambda row: (name, row)))
 
     @property
     def num_samples(self) -> int:

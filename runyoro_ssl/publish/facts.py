@@ -88,6 +88,12 @@ class Facts:
         found = self.material.get(HUB_DATASET)
         return None if found is None else str(found)
 
+    @property
+    def hub_datasets(self) -> list[str]:
+        """All datasets of the hub that it was trained on, each once."""
+        of_sources = (source.get(HUB_DATASET) for source in self.result.get("sources", []))
+        return [name for name in dict.fromkeys([self.hub_dataset, *of_sources]) if name]
+
 
 def read_facts(folder: Path) -> Facts:
     """Read what lies in the folder of a finished run, and the account of its dataset where that is at hand.
@@ -105,7 +111,9 @@ def read_facts(folder: Path) -> Facts:
         ) from None
     # As text: its secrets are not there, and loading it as a configuration asks for them.
     settings = _read(folder / RUN_FILE, tomllib.loads)
-    material = result.get("material") or describe_material(Path(settings["train"]["processed_dataset_path"]))
+    material = result.get("material")
+    if not material and not result.get("sources"):  # of several, one alone would tell of its licence alone
+        material = describe_material(Path(settings["train"]["processed_dataset_path"]))
     return Facts(folder, result, settings, material or {}, _evaluation(folder))
 
 

@@ -37,6 +37,9 @@ def summary_rows(run: TrainingRun, step_seconds: float | None = None) -> list[li
     wasted = wasted_share(batches, run.plan.num_samples)
     seconds = run.update_seconds
     epochs, num_processes = run.total_steps / len(updates), run.accelerator.num_processes
+    if run.plan.mix is not None:  # its epochs may differ in length
+        (last,) = run.plan.updates(run.total_steps - 1)
+        epochs = last.epoch
     processes = "1 process" if num_processes == 1 else f"{num_processes} processes"
     return [
         ["device", f"{run.accelerator.device}, {hardware.precision}, {processes}"],
@@ -71,7 +74,7 @@ def _data_rows(run: TrainingRun) -> list[list[str]]:
 
 
 def _when(source: SourceConfig) -> str:
-    """At which steps a source is heard, where not at all."""
+    """From and until which step a source is heard, where that is not all the time."""
     begins = f", from step {source.from_step}" if source.from_step else ""
     return begins + (f", until step {source.until_step}" if source.until_step is not None else "")
 

@@ -101,6 +101,8 @@ class Loop:
                 self.recovery.watch_memory(update.step)
                 run.step, run.epoch = update.step, update.epoch
                 run.count_heard(update)
+                if run.plan.mix is not None and run.plan.mix.changes_at(run.step):
+                    run.watch.hear_others()
                 pace.end_step()
                 due = self.schedule.due(run.step, saved_step=self.saved_step, step_seconds=pace.step_seconds)
                 watch.audio_seconds += sum(batch.num_samples for batch in mine) / run.extractor.sampling_rate

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from typing import Any
@@ -72,7 +73,7 @@ def build_run(fitted: Fitted, material: Material, plugins: Plugins, accelerator:
     check_validation(sources.target.held_out, model.config, sampling_rate=extractor.sampling_rate)
     for source in sources.every:
         check_training_clips(source.clips, sampling_rate=extractor.sampling_rate, of=sources.words(source))
-    summary = _check_masks(model, sources.lengths, config)
+    summary = _check_masks(model, sources, config)
     machine = PlanSettings.from_hardware(
         config.hardware, sampling_rate=extractor.sampling_rate, num_processes=accelerator.num_processes
     )
@@ -121,7 +122,7 @@ def build_run(fitted: Fitted, material: Material, plugins: Plugins, accelerator:
         base_sha256=base_sha256,
         average=average,
         unreadable=Unreadable(
-            num_clips=len(sources.lengths), max_share=config.train.max_unreadable_share, place=partial(place_of, clips)
+            len(sources.lengths), config.train.max_unreadable_share, partial(place_of, clips), sources.sizes()
         ),
     )
     if average is not None:
@@ -213,15 +214,23 @@ def make_accelerator(hardware: FittedHardware) -> Any:
     return Accelerator(mixed_precision=mixed_precision, cpu=hardware.device == "cpu")
 
 
-def _check_masks(model: Any, lengths: tuple[int, ...], config: FittedConfig) -> MaskSummary:
-    """The mask summary of the user's own clips; refuses settings that cannot train."""
+def _check_masks(model: Any, sources: Sources, config: FittedConfig) -> MaskSummary:
+    """The mask summary of the user's own clips, all together; refuses settings that cannot train, on any source."""
     if config.masking.mask_feature_prob > 0 and config.masking.mask_feature_length > model.config.hidden_size:
         raise ConfigError(
             f"masking.mask_feature_length is {config.masking.mask_feature_length}, the model has "
             f"{model.config.hidden_size} hidden dimensions; lower it"
         )
-    frames = num_frames(torch.tensor(lengths), model.config).tolist()
-    return check_masks(frames, config.masking, seed=config.train.seed)
+    for source in sources.every if sources.others else ():
+        try:
+            check_masks(_frames(model, source.lengths), config.masking, seed=config.train.seed)
+        except TrainingError as error:
+            raise TrainingError(f"source {source.name}: {error}") from None
+    return check_masks(_frames(model, sources.lengths), config.masking, seed=config.train.seed)
+
+
+def _frames(model: Any, lengths: Sequence[int]) -> list[int]:
+    return [int(count) for count in num_frames(torch.tensor(lengths), model.config)]
 
 
 def _check_sizes(model: Any, lengths: tuple[int, ...], settings: PlanSettings, *, sampling_rate: int) -> None:

@@ -23,6 +23,10 @@ FEW_SEC = 60.0
 """Of each other source so much is judged at least, where less of the target is held out."""
 
 
+MAX_PASSES = 1000
+"""Over a source, in one over the target."""
+
+
 @dataclass(frozen=True)
 class OpenSource:
     """A dataset that a run learns from."""
@@ -118,6 +122,10 @@ class Sources:
             )
         )
 
+    def sizes(self) -> dict[str, int]:
+        """Training clips of each, by its name, where there are several."""
+        return {source.name: len(source.lengths) for source in self.every} if self.others else {}
+
     def words(self, source: OpenSource) -> str:
         """Whose something is, where there are several: ` of donor`."""
         return f" of {source.name}" if self.others else ""
@@ -149,7 +157,7 @@ def open_sources(config: TrainConfig, *, sampling_rate: int) -> Sources:
 
     Raises:
         DatasetError: As `load_splits`, with the name of the source where there are several; or a clip that is held out
-            of one is in what another trains on.
+            of one is in what another trains on; or a source is far too small for its share.
     """
     settings = config.every_source
     found: list[OpenSource] = []
@@ -159,7 +167,15 @@ def open_sources(config: TrainConfig, *, sampling_rate: int) -> Sources:
         found.append(OpenSource(setting, name, role, splits, sampling_rate))
     parts = shares(settings, [source.seconds for source in found], config.source_temperature)
     _refuse_leaks(found)
-    return Sources(tuple(found), tuple(parts))
+    sources = Sources(tuple(found), tuple(parts))
+    for source, share in zip(sources.every, sources.shares, strict=True):
+        passes = share * sources.epoch_seconds / source.seconds
+        if passes > MAX_PASSES:
+            raise DatasetError(
+                f"source {source.name}: with {share:.3g} of the audio, its {source.seconds:.0f} s would be heard "
+                f"{passes:,.0f} times in each pass over {sources.target.name}; give it a smaller share"
+            )
+    return sources
 
 
 def read_contents(config: TrainConfig) -> list[str]:

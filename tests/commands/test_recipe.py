@@ -48,7 +48,9 @@ def test_whatever_is_given_replaces_it(tmp_path: Path, capsys: pytest.CaptureFix
     assert (config.train.learning_rate, config.train.warmup_steps, config.train.interpolate) == (1e-4, 5, ())
     assert config.train.max_steps == 8000
     assert "you gave it; the recipe has 5e-06" in " ".join(capsys.readouterr().out.replace("│", " ").split())
-    assert of("minutes", num_train_epochs=3).train.max_steps is None
+    passes = of("minutes", num_train_epochs=3).train
+    assert (passes.max_steps, passes.warmup_steps) == (None, None)
+    assert "you gave the number of passes; the recipe has 8000" in " ".join(capsys.readouterr().out.split())
     assert of("minutes", max_steps=7).train.max_steps == 7
 
 

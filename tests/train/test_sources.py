@@ -6,18 +6,25 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import pytest
 
 from conftest import prepared
-from runyoro_ssl.config import Config, SourceConfig
+from runyoro_ssl.batches.unreadable import Unreadable
+from runyoro_ssl.commands.given import resolve
+from runyoro_ssl.config import Config, HealthConfig, SourceConfig
 from runyoro_ssl.dataset.joined import JoinedClips
-from runyoro_ssl.errors import CheckpointError, ConfigError, DatasetError
+from runyoro_ssl.errors import CheckpointError, ConfigError, DatasetError, LoaderError, TrainingError
 from runyoro_ssl.evaluate.heldout import validate
+from runyoro_ssl.train.health.watch import HealthWatch
 from runyoro_ssl.train.sources import OpenSource, Sources, open_sources
 from support.trainer import Trainer, build, equal, metrics, run, weights
+
+if TYPE_CHECKING:
+    from runyoro_ssl.batches.build import TrainingBatch
 
 MakeConfig = Callable[..., Config]
 RESUME = "train.resume_from_checkpoint=last"
@@ -134,6 +141,18 @@ def test_a_run_on_one_is_not_gone_on_with_on_two(of_two: MakeConfig, train_confi
         run(of_two("one", "train.max_steps=2", RESUME))
 
 
+def test_told_to_a_run_goes_on_with_other_sources(of_two: MakeConfig, train_config: MakeConfig) -> None:
+    """With fewer and with more: what was heard is counted anew, as it is of other sources."""
+    run(of_two("run", "train.max_steps=2"))
+    go_on = (RESUME, "train.override_mismatch=true")
+    assert run(train_config("run", "train.max_steps=3", *go_on)).step == 3
+    lines = metrics(train_config("run").train.output_dir)
+    assert "train/hours/dataset" not in lines[-1]
+    assert run(of_two("run", "train.max_steps=4", *go_on)).step == 4
+    hours = [line for line in metrics(train_config("run").train.output_dir) if "train/hours/dataset" in line][-1]
+    assert 0 < 3600 * (hours["train/hours/dataset"] + hours["train/hours/donor"]) < 20
+
+
 def test_a_source_that_is_gone_or_changed_is_named(of_two: MakeConfig, donor: Path, tmp_path: Path) -> None:
     """Where it was moved to can be said; another one is refused."""
     moved = tmp_path / "moved"
@@ -158,6 +177,62 @@ def test_a_source_that_the_run_does_not_come_to_is_refused(of_two: MakeConfig) -
     config = of_two("run", from_step=3)
     run(config)
     assert metrics(config.train.output_dir)[-1]["eval/donor/contrastive_loss"] > 0
+
+
+def test_a_target_that_moved_is_found_again(of_two: MakeConfig, dataset: Path, donor: Path, tmp_path: Path) -> None:
+    """By the first of the sources, or by the short form, as somebody gives them on the command line."""
+    out = of_two("run", "train.max_steps=2").train.output_dir
+    run(of_two("run", "train.max_steps=2"))
+    moved = tmp_path / "moved"
+    shutil.copytree(dataset, moved)
+    asked = {"output_dir": out, "resume_from_checkpoint": "last", "profile": "cpu-smoke"}
+    sources = f'train.sources=[{{path = "{moved}"}}, {{path = "{donor}", share = {SHARE}}}]'
+    for given in ({"set": [sources]}, {"processed_dataset_path": moved}):
+        config = resolve("train", {**asked, **given})
+        assert [source.path for source in config.train.sources] == [moved, donor]
+        assert config.train.processed_dataset_path == moved
+    nested = f'train.sources=[{{path = "{dataset}/../{dataset.name}"}}, {{path = "{donor}", share = {SHARE}}}]'
+    assert run(resolve("train", {**asked, "set": [nested]})).step == 2
+
+
+def test_a_broken_source_does_not_hide_behind_a_large_one() -> None:
+    """Clips that cannot be read are counted for each: none of the target's is not half a percent of all."""
+    place = ("target", "donor")
+    clips = Unreadable(1010, 0.01, lambda row: (place[row >= 10], row), {"target": 10, "donor": 1000})
+    batch = SimpleNamespace(unreadable={3: "gone"}, clip_samples=())
+    with pytest.raises(LoaderError, match=r"rows 3 of target \(gone\)"):
+        clips.leave_out([cast("TrainingBatch", batch)])
+    assert clips.share == 0.1
+    few = SimpleNamespace(unreadable=dict.fromkeys(range(10, 20), "gone"), clip_samples=())
+    others = Unreadable(1010, 0.01, lambda row: (place[row >= 10], row), {"target": 10, "donor": 1000})
+    assert others.leave_out([cast("TrainingBatch", few)]) == []
+
+
+def test_each_source_must_be_maskable(of_two: MakeConfig) -> None:
+    """One whose clips are too short is named, however much the other has."""
+    with pytest.raises(TrainingError, match=r"^source dataset: masking: .* would teach nothing"):
+        run(of_two("run", "masking.mask_time_prob=0.01", "masking.mask_time_min_spans=0"))
+
+
+def test_a_share_that_no_source_can_fill_is_refused(of_two: MakeConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would be heard over and over: a thousand times at most, here ten."""
+    monkeypatch.setattr("runyoro_ssl.train.sources.MAX_PASSES", 10)
+    with pytest.raises(DatasetError, match=r"source donor: .* would be heard .* times in each pass over dataset"):
+        run(of_two("run", share=0.95))
+
+
+def test_the_watch_looks_anew_where_the_mix_changes(of_two: MakeConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At each step at which a source joins or ends, and at no other."""
+    at: list[int] = []
+    monkeypatch.setattr(HealthWatch, "hear_others", lambda _: at.append(1))
+    run(of_two("run", "train.max_steps=5", from_step=2, until_step=4))
+    assert len(at) == 2
+    watch = HealthWatch(HealthConfig())
+    watch._learned.held_gap, watch._learned.validations_without_best = -1.0, 3
+    watch._recent.gaps = [-1.0] * 20
+    monkeypatch.undo()
+    watch.hear_others()
+    assert (watch._learned.held_gap, watch._learned.validations_without_best, watch._recent.gaps) == (0.0, 0, [])
 
 
 def test_a_source_for_another_rate_is_refused(of_two: MakeConfig, donor: Path, tmp_path: Path) -> None:

@@ -28,18 +28,31 @@ def datasets_beside(model: Path) -> list[Path]:
 
 
 def replayed(model: Path) -> Path | None:
-    """The dataset of speech that the base model knew, which the run of a model replayed; None: none, or it is gone."""
-    return next((path for path, role in _sources_beside(model) if role == "replay" and path.is_dir()), None)
+    """The dataset of speech that the base model knew, which the run of a model replayed.
+
+    None: none, or it is gone, or was prepared anew since: what was trained on may be held out now.
+    """
+    for path, role in _sources_beside(model):
+        if role == "replay" and path.is_dir() and not is_another_now(model, path):
+            return path
+    return None
+
+
+def is_another_now(model: Path, dataset: Path) -> bool:
+    """Whether a dataset beside the first, by the result of the run of a model, had other clips than it has now."""
+    known = {one for source in _result_of(model).get("sources", []) if (one := source.get("dataset_sha256"))}
+    return bool(known) and read_fingerprint(dataset)["content_sha256"] not in known
 
 
 def _sources_beside(model: Path) -> list[tuple[Path, str]]:
-    """(dataset, role as it was given) of each source of a run but the first."""
+    """(dataset, role as it was given) of each source of a run but the first; what has no path is left out."""
     for folder in (model, model.parent):
         with suppress(OSError, ValueError, KeyError, TypeError):
             settings = tomllib.loads((folder / RUN_FILE).read_text(encoding="utf-8"))
             _, *others = settings["train"].get("sources") or [None]
+            tables = [source for source in others if isinstance(source, dict) and "path" in source]
             return [
-                (Path(_from_here(folder, settings, str(source["path"]))), str(source.get("role"))) for source in others
+                (Path(_from_here(folder, settings, str(source["path"]))), str(source.get("role"))) for source in tables
             ]
     return []
 
@@ -74,10 +87,17 @@ def dataset_at_hand(model: Path, at_hand: Path | None) -> Path | None:
 
 def _sha256_of_result(model: Path) -> str | None:
     """What the dataset of a run held, by its result; None where it does not tell."""
+    found = _result_of(model).get("dataset_sha256")
+    return None if found is None else str(found)
+
+
+def _result_of(model: Path) -> dict[str, Any]:
+    """The result.json of the run that a model folder, or a checkpoint, belongs to; empty where there is none."""
     for folder in (model, model.parent):
-        with suppress(OSError, ValueError, KeyError, TypeError):
-            return str(json.loads((folder / RESULT_FILE).read_text(encoding="utf-8"))["dataset_sha256"])
-    return None
+        with suppress(OSError, ValueError):
+            found = json.loads((folder / RESULT_FILE).read_text(encoding="utf-8"))
+            return found if isinstance(found, dict) else {}
+    return {}
 
 
 def check_dataset_is_that_of(model: Path) -> None:
@@ -117,6 +137,9 @@ def trained_on(
             not_known[f"a dataset that {model.resolve().name} was trained on is not found from here"] = None
             continue
         try:
+            if dataset in datasets_beside(model) and is_another_now(model, dataset):
+                which = f"{dataset.name}, which {model.resolve().name} was trained on,"
+                not_known[f"{which} was prepared anew since"] = None
             clips = Clips(load_splits(dataset, sampling_rate=sampling_rate)[TRAIN])
         except (DatasetError, KeyError):
             not_known[f"a dataset that {model.resolve().name} was trained on cannot be read"] = None

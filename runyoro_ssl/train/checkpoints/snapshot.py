@@ -83,8 +83,9 @@ def restore(run: TrainingRun, start: Start) -> None:
     if contents_of(state) == run.contents:
         run.unreadable.load_state_dict(state["unreadable"])
         run.watch.restore(state["health"], state["validations"], went_back=start.went_back)
-    else:  # what was measured says nothing of the clips now
+    else:  # what was measured, and heard, says nothing of the clips now
         run.watch.start_over()
+        run.heard_samples = []
     run.watch.rollbacks = start.rollbacks
     run.stepper.rate_scale = run.watch.learning_rate_scale
 

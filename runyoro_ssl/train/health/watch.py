@@ -115,6 +115,11 @@ class HealthWatch:
             found.append("the codebooks had collapsed at the last validation")
         return found
 
+    def hear_others(self) -> None:
+        """Forget what is a measure of the speech that was heard so far: others join from here on, or some end."""
+        self._state.recent = Recent()
+        self._learned.held_gap, self._learned.validations_without_best = 0.0, 0
+
     def start_over(self) -> None:
         """Forget all but how good the model is as it came, and how often the run went back."""
         first = self.validations.get("first")

@@ -129,3 +129,21 @@ def test_every_source_that_a_model_heard_is_looked_at(
     (run / "run.toml").write_text((run / "run.toml").read_text().replace(str(donor), "gone"))
     found = choose_clips(dataset, sampling_rate=16_000, max_seconds=600, models=[run])
     assert found.not_known == "a dataset that run was trained on is not found from here"
+
+
+def test_a_replay_that_was_prepared_anew_is_not_heard(donor: Path, dataset: Path, tmp_path: Path) -> None:
+    """What the run replayed may be held out now."""
+    run = tmp_path / "run"
+    run.mkdir()
+    sources = f'[[train.sources]]\npath = "{dataset}"\n[[train.sources]]\npath = "{donor}"\nrole = "replay"\n'
+    (run / "run.toml").write_text(
+        f'[train]\nprocessed_dataset_path = "{dataset}"\n{sources}[[train.sources]]\nname = "x"\n'
+    )
+    assert trained_on.replayed(run) == donor
+    now = [read_fingerprint(path)["content_sha256"] for path in (dataset, donor)]
+    for second, found in ((now[1], donor), ("0" * 64, None)):
+        known = [{"dataset_sha256": one} for one in (now[0], second)]
+        (run / "result.json").write_text(json.dumps({"dataset_sha256": now[0], "sources": known}))
+        assert trained_on.replayed(run) == found
+        heard = choose_clips(donor, sampling_rate=16_000, max_seconds=600, models=[run])
+        assert heard.not_known == ("" if found else "donor, which run was trained on, was prepared anew since")

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
 from conftest import short_run
 from runyoro_ssl.dataset.layout import REPORT, TRAIN
+from runyoro_ssl.dataset.material import describe_together
+from runyoro_ssl.model.source import RESULT_FILE
 from runyoro_ssl.publish.card import CARD, write_model_card
+from runyoro_ssl.publish.facts import read_facts
 from runyoro_ssl.publish.report.found import find_run
 from runyoro_ssl.publish.report.sources import HEADER, picture_of_sources, rows_of_sources
 from runyoro_ssl.publish.report.write import write_report
@@ -55,3 +59,27 @@ def test_card_tells_of_sources_and_names_nobody(mixed: Path, donor: Path) -> Non
     assert str(donor.parent) not in card
     report = json.loads((donor / REPORT).read_text())
     assert result["material"]["recordings"] == 18 + report["splits"][TRAIN]["recordings"]
+
+
+def test_licences_of_all_sources_are_added_up(dataset: Path, donor: Path, tmp_path: Path) -> None:
+    """Two under one licence are twice as long under it; where one source tells nothing, nothing is told of the rest."""
+    folders = [tmp_path / name for name in ("one", "two")]
+    for folder, source in zip(folders, (dataset, donor), strict=True):
+        folder.mkdir()
+        report = json.loads((source / REPORT).read_text())
+        (folder / REPORT).write_text(json.dumps({**report, "licences": {"cc-by-4.0": report["seconds_kept"]}}))
+    together = describe_together(folders)
+    assert together is not None
+    [[text, seconds]] = together["licences"]
+    assert (text, seconds) == ("cc-by-4.0", pytest.approx(together["seconds"]))
+    (folders[1] / REPORT).unlink()
+    assert describe_together(folders) is None
+
+
+def test_a_card_of_several_sources_carries_no_licence_of_one_alone(mixed: Path, tmp_path: Path) -> None:
+    """Where the sums of all are not known, those of the target do not stand for them."""
+    folder = tmp_path / "copy"
+    shutil.copytree(mixed, folder)
+    result = json.loads((folder / RESULT_FILE).read_text())
+    (folder / RESULT_FILE).write_text(json.dumps({**result, "material": None}))
+    assert read_facts(folder).material == {}
