@@ -68,13 +68,14 @@ class RunPlan:
     def epoch(self, epoch: int) -> list[list[MicroBatch]]:
         """Optimizer steps of one epoch, each a list of micro-batches."""
         while len(self._starts) <= epoch:
-            self._starts.append(self._planned(len(self._starts) - 1).following)
+            last = len(self._starts) - 1
+            self._starts[last + 1] = self._planned(last).following
         return self._planned(epoch).updates
 
     @cached_property
-    def _starts(self) -> list[EpochStart]:
-        """Where each epoch begins, as far as was planned."""
-        return [EpochStart()]
+    def _starts(self) -> dict[int, EpochStart]:
+        """Where each epoch begins, as far as was planned; the loop and its loader both ask."""
+        return {0: EpochStart()}
 
     @property
     def _mix(self) -> Mix:

@@ -104,13 +104,13 @@ def show(found: Donors, given: Mapping[str, Any]) -> None:
             ("how near, in a browser", found.output_dir / DONORS_PAGE),
             ("listen to what was taken", found.output_dir / PAGE),
         ],
-        then=[("train on both", command("train", set=_both(found), **flags))],
+        then=[("train on both", command("train", set=both(given["target"], found.output_dir), **flags))],
     )
 
 
-def _both(found: Donors) -> str:
-    """The setting of a run on the target and its donors."""
-    paths = ", ".join(f"{{path = {json.dumps(str(path))}}}" for path in (found.target, found.output_dir))
+def both(target: str | Path, chosen: str | Path) -> str:
+    """The setting of a run on a target and its donors, by their folders."""
+    paths = ", ".join(f"{{path = {json.dumps(str(path))}}}" for path in (target, chosen))
     return f"train.sources=[{paths}]"
 
 

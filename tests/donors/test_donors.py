@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import json
+import shlex
 import shutil
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -17,6 +18,9 @@ import pytest
 
 from conftest import TINY, build_tiny_model, short_run, transformers
 from runyoro_ssl import donors
+from runyoro_ssl.commands.donors import show
+from runyoro_ssl.commands.given import resolve
+from runyoro_ssl.config.source import roles
 from runyoro_ssl.dataset.content import checksum
 from runyoro_ssl.dataset.layout import CHECKSUM, FINGERPRINT, TRAIN, VALIDATION
 from runyoro_ssl.dataset.read import Clips, load_splits
@@ -90,6 +94,17 @@ def test_it_is_a_dataset_of_the_pools_own_clips(taken: Donors, place: Path) -> N
         assert one == own
         assert one[CHECKSUM] == checksum(np.array(one["audio"], np.int16))
     assert len({(one["language"], one["id"]) for one in rows}) == taken.clips_chosen
+
+
+def test_it_ends_with_a_run_on_both(taken: Donors, place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The command that it prints, as it stands: a run on the target, where that is, and on what was written."""
+    show(taken, {"target": place / "target"})
+    said = capsys.readouterr()
+    (line,) = [line for line in (said.out + said.err).splitlines() if "train.sources" in line]
+    words = shlex.split(line)
+    train = resolve("train", {"set": [words[words.index("--set") + 1]], "profile": "cpu-smoke"}).train
+    assert [source.path for source in train.sources] == [place / "target", taken.output_dir]
+    assert roles(train.sources) == ["target", "donor"]
 
 
 def test_no_speaker_is_in_both_splits(taken: Donors) -> None:

@@ -5,15 +5,12 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
 
-from runyoro_ssl.batches.build import BatchBuilder
-from runyoro_ssl.batches.micro_batches import MicroBatch
 from runyoro_ssl.commands.train import show
 from runyoro_ssl.config import Config
 from runyoro_ssl.disk.durable import MANIFEST, new_folder
@@ -21,22 +18,10 @@ from runyoro_ssl.errors import TrainingError
 from runyoro_ssl.publish.card import write_model_card
 from runyoro_ssl.train.checkpoints.format import NOT_FINITE, STATE
 from runyoro_ssl.train.final import save_final_model
+from support.lost import held_out_is_lost
 from support.trainer import build, equal, run, weights
 
 MakeConfig = Callable[..., Config]
-
-
-def held_out_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Held-out clips that were good when the run began can no longer be read."""
-    read = BatchBuilder._waveforms
-
-    def damaged(builder: BatchBuilder, plan: MicroBatch) -> Any:
-        kept, waveforms, unreadable = read(builder, plan)
-        if builder.stage == "train":
-            return kept, waveforms, unreadable
-        return replace(kept, pieces=()), [], dict.fromkeys(plan.clips, "gone")
-
-    monkeypatch.setattr(BatchBuilder, "_waveforms", damaged)
 
 
 def test_run_whose_validation_judges_nothing(

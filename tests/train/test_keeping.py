@@ -6,7 +6,6 @@ import json
 import math
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +15,6 @@ import torch
 from structlog.testing import capture_logs
 
 from conftest import transformers
-from runyoro_ssl.batches.build import BatchBuilder
-from runyoro_ssl.batches.micro_batches import MicroBatch
 from runyoro_ssl.commands import smoke
 from runyoro_ssl.commands.train import show
 from runyoro_ssl.config import Config, ModelConfig
@@ -36,6 +33,7 @@ from runyoro_ssl.train.checkpoints.averages import read_averages
 from runyoro_ssl.train.describe import summary_rows
 from runyoro_ssl.train.disk_space import CheckpointSpace
 from runyoro_ssl.train.final import save_final_model
+from support.lost import held_out_is_lost
 from support.trainer import Trainer, build, equal, kill, run, wait_until, weights
 
 MakeConfig = Callable[..., Config]
@@ -354,15 +352,7 @@ def test_held_out_speech_that_is_gone_keeps_the_checkpoint(
     train_config: MakeConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nothing can be compared: no number is made up, and the last checkpoint is the final model."""
-    read = BatchBuilder._waveforms
-
-    def damaged(builder: BatchBuilder, plan: MicroBatch) -> Any:
-        kept, waveforms, unreadable = read(builder, plan)
-        if builder.stage == "train":
-            return kept, waveforms, unreadable
-        return replace(kept, pieces=()), [], dict.fromkeys(plan.clips, "gone")
-
-    monkeypatch.setattr(BatchBuilder, "_waveforms", damaged)
+    held_out_is_lost(monkeypatch)
     result = run(train_config("run", "train.max_steps=2", "train.interpolate=[0.5]"))
     assert result.final_model == "checkpoint-2"
     (measured, _) = saved(result.output_dir)["final_model"]["candidates"]

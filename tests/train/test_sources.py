@@ -107,7 +107,7 @@ def test_resumed_in_the_middle_of_a_mixed_epoch(of_two: MakeConfig) -> None:
     assert hours[2] < hours[6] == hours[8]
 
 
-@pytest.mark.parametrize("num_processes", [2, 4])
+@pytest.mark.parametrize("num_processes", [2, pytest.param(4, marks=pytest.mark.long)])
 def test_processes_share_a_mixed_run(of_two: MakeConfig, tmp_path: Path, num_processes: int) -> None:
     """They hear together what one hears, and log the same hours."""
     settings = ("train.max_steps=4", "hardware.batch_seconds=3", "hardware.update_seconds=24")
