@@ -44,7 +44,7 @@ def place(bantu: Path, tiny_model: Path, tmp_path_factory: pytest.TempPathFactor
     others += [row(path, language="music") for path in write_music(folder / "music", 12)]
     pool = [one for name in SPEAKERS for one in clips_of(bantu, "lug", name, 12, 15)]
     pool += [*clips_of(bantu, "kin", None, 20, 60), *clips_of(bantu, "swh", None, 0, 60), *others]
-    prepared(pool, folder / "pool", tiny_model, "prepare.split_by=recording")
+    prepared(pool, folder / "pool", tiny_model, "prepare.split_by=recording", "prepare.validation_share=0.02")
     return folder
 
 
@@ -52,12 +52,12 @@ def place(bantu: Path, tiny_model: Path, tmp_path_factory: pytest.TempPathFactor
 def test_the_nearest_is_its_own_other_half(
     place: Path, tiny_model: Path, tmp_path: Path, target: str, seed: int
 ) -> None:
-    """Then the languages of its family, then what is none; and of its own most is taken."""
+    """Then the languages of its family, then what is none; and most of what is taken is its own."""
     with without_sound():
         found = donors(
             target=place / target,
             pool=place / "pool",
-            hours=0.012,
+            hours=0.006,
             max_speaker_share=1.0,
             num_units=50,
             seed=seed,
@@ -71,8 +71,8 @@ def test_the_nearest_is_its_own_other_half(
     assert order[0] == target
     assert set(order[1:3]) == {"lug", "kin", "swh"} - {target}
     assert set(order[3:]) == {"synthetic", "music"}
-    taken = {one.name: one.hours_chosen / one.hours for one in found.languages}
+    taken = {one.name: one.hours_chosen for one in found.languages}
     assert taken["synthetic"] == taken["music"] == 0
-    assert taken[target] == max(taken.values())
+    assert taken[target] > sum(taken.values()) / 2
     assert {one.reading for one in found.languages} == {"not known"}
     assert found.own > found.languages[1].similarity  # type: ignore[operator]  # it is known

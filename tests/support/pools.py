@@ -21,10 +21,13 @@ CHORDS_HZ = ((220.0, 277.2, 329.6), (196.0, 246.9, 293.7), (174.6, 220.0, 261.6)
 
 
 def prepared(rows: Iterable[dict[str, object]], folder: Path, model: Path, *settings: str) -> Path:
-    """The dataset of some lines of a manifest, in `folder`; without its page, which takes longer than all else."""
+    """The dataset of some lines of a manifest, in `folder`; without its page, which takes longer than all else.
+
+    Recordings go by names that are the same wherever the files lie: what is held out is drawn by them.
+    """
     folder.parent.mkdir(parents=True, exist_ok=True)
     manifest = folder.with_suffix(".jsonl")
-    manifest.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    manifest.write_text("".join(json.dumps({"recording": _name(row), **row}) + "\n" for row in rows))
     config = load_config(
         profile="cpu-smoke",
         settings=["prepare.segment=none", "prepare.allow_outside=true", "prepare.min_duration_sec=1", *settings],
@@ -38,6 +41,10 @@ def prepared(rows: Iterable[dict[str, object]], folder: Path, model: Path, *sett
     with mock.patch("runyoro_ssl.prepare.pipeline.write_page"):
         prepare(config, load_plugins(config))
     return folder
+
+
+def _name(row: dict[str, object]) -> str:
+    return "/".join(Path(str(row["audio_filepath"])).parts[-2:])
 
 
 WRITE_PAGE = write_page
