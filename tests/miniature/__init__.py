@@ -1,1 +1,1 @@
-"""What `in_miniature.py` needs: a base that has heard some speech, and phone alignments of Luganda."""
+"""What `in_miniature.py` and `recipe_runs.py` share: datasets, a base that has heard some speech, phone alignments."""
