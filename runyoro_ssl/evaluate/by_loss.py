@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 import numpy as np
 import torch
@@ -58,6 +57,5 @@ def beside(option: ModelChoice, fits: Sequence[ClipFit], kept: Sequence[ClipFit]
     material = HeardMaterial(held_out, (), fits={BASE: {"fit": [*kept]}, ADAPTED: {"fit": [*fits]}})
     measures = list(measure_fit(material, {"fit": held_out}))
     verdict = judge(measures, minutes=held_out.seconds / 60, num_codes=material.num_codes)
-    reasons = tuple(reason.replace("the base's", "the other's") for reason in verdict.reasons)  # the base is another
-    verdict, values = replace(verdict, reasons=reasons), values_of(measures, ADAPTED)
+    values = values_of(measures, ADAPTED)
     return Beside(KeepableModel(option.name, option.kind, option.step, values, verdict.kind), measures, verdict)

@@ -51,7 +51,10 @@ def choose(kept: str, others: Sequence[Beside]) -> ChosenModel:
     if not better:
         return ChosenModel(kept, f"none of the others is better than {kept} by more than another seed can make")
     best = max(better, key=_gain)
-    return ChosenModel(best.model.name, f"beside {kept}: {'; '.join(best.verdict.reasons)}")
+    why = "; ".join(best.verdict.reasons)
+    if kept != BASE:  # which is what the verdict calls it
+        why = why.replace("the base", "the other")
+    return ChosenModel(best.model.name, f"beside {kept}: {why}")
 
 
 def _labels(one: Beside) -> list[ModelMeasure]:

@@ -317,7 +317,7 @@ def test_bugs_stay_what_they_are(monkeypatch: pytest.MonkeyPatch, num_workers: i
 def test_a_worker_that_hangs_is_replaced_once() -> None:
     """Stopped in the middle: one line says which, at which clip, and for how long; the same bits come."""
     made = builder()
-    with capture_logs() as logs, closing(load_batches(made, PLAN[:8], num_workers=2, patience_sec=1)) as batches:
+    with capture_logs() as logs, closing(load_batches(made, PLAN[:8], num_workers=2, patience_sec=3)) as batches:
         got = [next(batches) for _ in range(3)]
         (worker, _) = sorted(multiprocessing.active_children(), key=lambda each: each.pid or 0)
         psutil.Process(worker.pid).suspend()

@@ -63,6 +63,14 @@ def test_without_labels_a_margin_is_needed() -> None:
     assert choose(BASE, [_beside("lower", _fit(0.6, 0.8), CODES)]).name == "lower"
 
 
+def test_what_is_kept_else_is_called_the_base_only_if_it_is() -> None:
+    """The reason names the loss of the model that was compared with, whichever that is."""
+    lower = [_beside("lower", _fit(0.6, 0.8), CODES)]
+    loss = "the held-out loss is 0.80 nats below that of guessing"
+    assert f"beside base: {loss}, the base's 0.60" in choose(BASE, lower).why
+    assert f"beside adapted: {loss}, the other's 0.60" in choose(ADAPTED, lower).why
+
+
 def test_a_tie_goes_by_the_verdict() -> None:
     """To the adapted model where it helped or fits better, to the base where it did not."""
     for kind, expected in (("helped", ADAPTED), ("fits better", ADAPTED), ("no evidence", BASE), ("hurt", BASE)):
