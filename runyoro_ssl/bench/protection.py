@@ -1,8 +1,13 @@
-"""What checkpoints, the health watch and the memory watch cost: the same run with all of them, and with none."""
+"""What checkpoints, the health watch and the memory watch cost: the same run with all of them, and with none.
+
+A checkpoint is timed by itself, and counts as often as a run of days writes one. Of steps, the median counts: a machine
+that is taken away for a moment slows few of them.
+"""
 
 from __future__ import annotations
 
 import io
+import statistics
 import tempfile
 import time
 from collections.abc import Mapping
@@ -19,10 +24,11 @@ from runyoro_ssl.plugin.manager import Plugins, load_plugins
 from runyoro_ssl.plugin.spec import Run
 from runyoro_ssl.resolve import load_config
 from runyoro_ssl.torchaudio_compat import import_transformers
+from runyoro_ssl.train.intervals import SAVE_SEC
 
 STEPS = 60
 SAVE_STEPS = 20
-"""Two checkpoints are written while steps are timed."""
+"""Two checkpoints are written between steps that are timed."""
 MINUTES = 10.0
 
 
@@ -41,10 +47,12 @@ class StepClock:
     def close(self, status: str) -> None:
         """Nothing to close."""
 
-    @property
-    def seconds(self) -> float:
-        """Time from the first step to the last."""
-        return self.times[max(self.times)] - self.times[min(self.times)]
+    def took(self, save_steps: int) -> tuple[float, float]:
+        """Seconds of a step, the median of those without a checkpoint; what one with a checkpoint takes more."""
+        steps = {step: self.times[step] - self.times[step - 1] for step in self.times if step - 1 in self.times}
+        saving = [seconds for step, seconds in steps.items() if (step - 1) % save_steps == 0]  # it comes after its step
+        plain = statistics.median(seconds for step, seconds in steps.items() if (step - 1) % save_steps)
+        return plain, statistics.mean(saving) - plain if saving else 0.0
 
 
 class _Timed(Plugins):
@@ -61,23 +69,28 @@ class _Timed(Plugins):
 
 
 def bench_protection(*, size: str, device: str, precision: str, runs: int, audio_dir: Path | None) -> list[Comparison]:
-    """One row: seconds of `STEPS` steps with everything on ("ours") and off ("reference"), in turn."""
+    """One row: seconds of a step with everything on ("ours") and off ("reference"), of runs in turn."""
     with tempfile.TemporaryDirectory(prefix="runyoro-bench-") as scratch:
         folder = Path(scratch)
         base = _prepared(folder, audio_dir, size, device, precision)
         on: dict[str, Any] = {"train": {"save_steps": SAVE_STEPS}}
         off: dict[str, Any] = {"train": {"save_steps": STEPS}, "health": {"enabled": False}}
-        seconds: tuple[list[float], list[float]] = ([], [])
+        steps: tuple[list[float], list[float]] = ([], [])
+        checkpoints = []
         with progress("runs") as bar:
             task = bar.add_task("Training", total=2 * (runs + 1))
             for turn in range(runs + 1):
-                for side, (taken, settings) in enumerate(zip(seconds, (on, off), strict=True)):
-                    spent = _run(base, settings, folder / f"run-{turn}-{side}")
+                for side, settings in enumerate((on, off)):
+                    clock = _run(base, settings, folder / f"run-{turn}-{side}")
+                    step, checkpoint = clock.took(settings["train"]["save_steps"])
                     if turn:  # the first of each warms up
-                        taken.append(spent)
+                        steps[side].append(step)
+                        checkpoints += [checkpoint] if settings is on else []
                     bar.advance(task)
-    extra = {"steps": STEPS, "save_steps": SAVE_STEPS}
-    return [Comparison("protection", size, precision, precision, seconds[0], seconds[1], extra)]
+    often = statistics.median(checkpoints) / SAVE_SEC
+    ours = [step * (1 + often) for step in steps[0]]
+    extra = {"steps": STEPS, "checkpoint_seconds": statistics.median(checkpoints), "save_seconds": SAVE_SEC}
+    return [Comparison("protection", size, precision, precision, ours, steps[1], extra)]
 
 
 def _prepared(folder: Path, audio_dir: Path | None, size: str, device: str, precision: str) -> dict[str, Any]:
@@ -104,8 +117,8 @@ def _prepared(folder: Path, audio_dir: Path | None, size: str, device: str, prec
     return flags
 
 
-def _run(base: Mapping[str, Any], settings: Mapping[str, Any], output_dir: Path) -> float:
-    """Seconds of the steps of one run. Validation comes after the last of them."""
+def _run(base: Mapping[str, Any], settings: Mapping[str, Any], output_dir: Path) -> StepClock:
+    """The clock of a run's steps. Validation comes after the last of them."""
     from runyoro_ssl.train.run import train
 
     merged = {section: {**values, **settings.get(section, {})} for section, values in {**settings, **base}.items()}
@@ -114,4 +127,4 @@ def _run(base: Mapping[str, Any], settings: Mapping[str, Any], output_dir: Path)
     clock = StepClock()
     with redirect_stdout(io.StringIO()):  # the table of each run
         train(config, _Timed(config, clock))
-    return clock.seconds
+    return clock

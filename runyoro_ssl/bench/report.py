@@ -61,4 +61,7 @@ def _more(values: dict[str, Any]) -> str:
         parts.append(f"{ratio:.2f}x without the start")
     if ratio := values.get("bytes_ratio"):
         parts.append(f"{ratio:.2f} of the bytes")
+    if "checkpoint_seconds" in values:
+        taken, every = values["checkpoint_seconds"], values["save_seconds"]
+        parts.append(f"with a checkpoint of {taken:.2f} s every {every / 60:.0f} min")
     return "; ".join(parts)
