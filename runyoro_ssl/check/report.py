@@ -13,8 +13,9 @@ from runyoro_ssl import __version__
 from runyoro_ssl.bench.measure import describe_machine
 from runyoro_ssl.check.finding import Finding
 from runyoro_ssl.check.settings import CheckSettings
-from runyoro_ssl.disk.durable import TEMPORARY, replace_file
+from runyoro_ssl.disk.durable import replace_file
 from runyoro_ssl.disk.ours import is_json_of, refuse_foreign
+from runyoro_ssl.disk.temporary import TEMPORARY
 from runyoro_ssl.errors import ConfigError
 
 COLUMNS = ["check", "what", "seen", "expected", "verdict", "what to do"]

@@ -9,14 +9,14 @@ import os
 import shutil
 import stat
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from runyoro_ssl.disk.temporary import TEMPORARY, is_written, own_file, own_folder, unfinished
 from runyoro_ssl.small_files import read_small
 
 MANIFEST = "MANIFEST.json"
-TEMPORARY = ".tmp-"
 TRASH = ".trash-"
 NO_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP}
 """Errors of file systems, some network shares among them, that flush files and cannot flush folders."""
@@ -28,20 +28,15 @@ GONE = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLO
 def new_folder(final: Path) -> Iterator[Path]:
     """Make a folder to write into; it gets the name `final` when the block ends well, sealed and flushed, else it goes.
 
-    A kill at any moment leaves either nothing under `final`, or all of it.
+    A kill at any moment leaves either nothing under `final`, or all of it. Two processes may make the same folder: one
+    of them gives it its name, and the other gets an OSError.
     """
-    try:
+    with ExitStack() as stack:
+        with named_failure(final, always=True):
+            folder = stack.enter_context(own_folder(final))
         with named_failure(final):
-            yield open_folder(final)
-        close_folder(final)
-    except BaseException:
-        shutil.rmtree(unfinished(final), ignore_errors=True)
-        raise
-
-
-def unfinished(final: Path) -> Path:
-    """Where a new folder is written before it has its name."""
-    return final.with_name(f"{TEMPORARY}{final.name}")
+            yield folder
+        _give_name(folder, final)
 
 
 def open_folder(final: Path) -> Path:
@@ -54,8 +49,12 @@ def open_folder(final: Path) -> Path:
 
 def close_folder(final: Path) -> None:
     """Seal and flush what `open_folder` began, and give it its name."""
-    seal(unfinished(final))
-    unfinished(final).rename(final)
+    _give_name(unfinished(final), final)
+
+
+def _give_name(folder: Path, final: Path) -> None:
+    seal(folder)
+    folder.rename(final)
     flush(final.parent)
 
 
@@ -140,15 +139,14 @@ def _compare(folder: Path, name: str, num_bytes: int, digest: str) -> str | None
 def replacing(path: Path) -> Iterator[Path]:
     """Name a file to write, beside `path`; it takes the place of `path` when the block ends well, else it goes.
 
-    A kill at any moment leaves the old content under `path`, or the new one.
+    A kill at any moment leaves the old content under `path`, or the new one. Two processes may replace the same file.
     """
-    temporary = path.with_name(f"{TEMPORARY}{path.name}")
-    try:
+    with ExitStack() as stack:
+        with named_failure(path, always=True):
+            temporary = stack.enter_context(own_file(path))
         with named_failure(path):
             yield temporary
         put_in_place(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -223,8 +221,9 @@ def remove_folder(folder: Path) -> None:
 
 
 def sweep(parent: Path) -> None:
-    """Remove what a kill left of `new_folder`, `replacing` and `remove_folder`."""
-    for path in [*parent.glob(f"{TEMPORARY}*"), *parent.glob(f"{TRASH}*")]:
+    """Remove what a kill left of `new_folder`, `replacing` and `remove_folder`; not what others are writing."""
+    begun = [path for path in parent.glob(f"{TEMPORARY}*") if not is_written(path)]
+    for path in [*begun, *parent.glob(f"{TRASH}*")]:
         if path.is_dir() and not path.is_symlink():
             _remove_tree(path)
         else:

@@ -13,7 +13,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from runyoro_ssl.disk.durable import TEMPORARY
+from runyoro_ssl.disk.temporary import TEMPORARY
 from runyoro_ssl.errors import EvaluationError
 from runyoro_ssl.model.load import UNREADABLE, read_model_config
 from runyoro_ssl.model.source import EXTRACTOR, FROM_A_FOLDER, WEIGHTS, cannot_load

@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 from runyoro_ssl.bars import progress
 from runyoro_ssl.config import ModelConfig, TrainConfig
 from runyoro_ssl.devices import is_out_of_memory
-from runyoro_ssl.disk.durable import TEMPORARY
+from runyoro_ssl.disk.temporary import TEMPORARY
 from runyoro_ssl.errors import CheckpointError, RunyoroError
 from runyoro_ssl.evaluate.by_loss import as_validation, beside, measure_validation
 from runyoro_ssl.evaluate.candidates import ModelChoice

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,11 @@ from runyoro_ssl.disk.durable import (
     copy_file,
     flush,
     flush_all,
+    new_folder,
     put_in_place,
     remove_folder,
     replace_file,
+    replacing,
     sweep,
     write_json,
     write_jsonl,
@@ -151,3 +154,59 @@ def test_what_cannot_be_removed_is_named_with_its_folder(tmp_path: Path, monkeyp
     with pytest.raises(PermissionError) as caught:
         durable.sweep(tmp_path)
     assert caught.value.filename == str(tmp_path / ".tmp-x")
+
+
+@pytest.mark.parametrize("left", ["nothing", "of a dead process", "a folder", "a pipe", "a link"])
+def test_two_writers_of_a_file_do_not_meet(tmp_path: Path, left: str) -> None:
+    """Each has a file of its own, whatever lies under the usual name; the last one to end counts, and is whole."""
+    path, usual = tmp_path / "file", tmp_path / ".tmp-file"
+    (tmp_path / "foreign").write_text("foreign")
+    if left == "of a dead process":
+        usual.write_text("half of something very long")
+    elif left == "a folder":
+        usual.mkdir()
+    elif left == "a pipe":
+        os.mkfifo(usual)
+    elif left == "a link":
+        usual.symlink_to(tmp_path / "foreign")
+    with replacing(path) as first:
+        assert first.read_text() == ""
+        first.write_text("first, and long")
+        with replacing(path) as second:
+            second.write_text("second")
+        assert path.read_text() == "second"
+        first.write_text("first, and long")
+    assert path.read_text() == "first, and long"
+    assert (tmp_path / "foreign").read_text() == "foreign"
+    expected = {"file", "foreign"} | ({".tmp-file"} if left in ("a folder", "a pipe", "a link") else set())
+    assert {one.name for one in tmp_path.iterdir()} == expected
+
+
+def test_two_writers_of_a_folder_do_not_meet(tmp_path: Path) -> None:
+    """What a dead process left is none of it; the first to end gives the name, and the other is an error."""
+    final, usual = tmp_path / "folder", tmp_path / ".tmp-folder"
+    usual.mkdir()
+    (usual / "left").touch()
+    with ExitStack() as stack:
+        first = stack.enter_context(new_folder(final))
+        (first / "one").touch()
+        with new_folder(final) as second:
+            (second / "two").touch()
+        assert (first / "one").exists()
+        with pytest.raises(OSError, match="not empty"):
+            stack.close()
+    assert {one.name for one in final.iterdir()} == {"two", "MANIFEST.json"}
+    assert list(tmp_path.iterdir()) == [final]
+
+
+def test_what_others_are_writing_is_not_swept(tmp_path: Path) -> None:
+    """A file and a folder; what nobody writes any more goes."""
+    for name in (".tmp-dead", ".tmp-folder-of-dead/file"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    with replacing(tmp_path / "file") as file, new_folder(tmp_path / "folder") as folder:
+        file.touch()
+        (folder / "one").touch()
+        sweep(tmp_path)
+        assert {one.name for one in tmp_path.iterdir()} == {file.name, folder.name}
+    assert {one.name for one in tmp_path.iterdir()} == {"file", "folder"}

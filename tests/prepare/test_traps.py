@@ -44,7 +44,7 @@ def runyoro_manifest_filters(register):
 ENDED = """
 from concurrent.futures import Executor, Future
 from runyoro_ssl import hookimpl
-from runyoro_ssl.disk.durable import TEMPORARY
+from runyoro_ssl.disk.temporary import TEMPORARY
 from runyoro_ssl.errors import DatasetError
 
 class Ended(Executor):

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from runyoro_ssl.builtins.loggers import METRICS, TENSORBOARD
-from runyoro_ssl.disk.durable import TEMPORARY, TRASH
+from runyoro_ssl.disk.durable import TRASH
+from runyoro_ssl.disk.temporary import TEMPORARY
 from runyoro_ssl.processes import LOADER_PATIENCE_SEC
 from runyoro_ssl.train.checkpoints.format import PREFIX
 from runyoro_ssl.train.checkpoints.listing import list_checkpoints

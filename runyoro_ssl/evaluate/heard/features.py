@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
-import shutil
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -12,7 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from runyoro_ssl.disk.durable import new_folder
+from runyoro_ssl.disk.drafts import AS_IT_IS, os_lock
+from runyoro_ssl.disk.durable import new_folder, remove_folder
+from runyoro_ssl.disk.whereabouts import has_name
 from runyoro_ssl.errors import EvaluationError
 from runyoro_ssl.evaluate.heard.clips import HeldOut
 from runyoro_ssl.evaluate.heard.subjects import Subject
@@ -60,14 +63,15 @@ class Features:
 
 @dataclass(frozen=True)
 class FeatureCache:
-    """A folder of features, each under a name that says what it depends on.
+    """A folder of features, each under a name that says what it depends on; several processes may share it.
 
-    At most so many bytes, those used longest ago go; but none that was got and not released, however large it is.
+    At most so many bytes, those used longest ago go; but none that was got and not released, however large it is:
+    who needs a folder has a shared OS lock of it.
     """
 
     folder: Path
     max_bytes: int = 8 * GIB
-    _needed: set[Path] = field(default_factory=set, init=False, compare=False)
+    _needed: dict[Path, int] = field(default_factory=dict, init=False, compare=False)
 
     def get(
         self,
@@ -85,26 +89,41 @@ class FeatureCache:
         chosen = derive_seed(*map(int, indices))
         name = f"{subject.key}-{held_out.digest()}-{how}-{chosen:016x}-v{FEATURES_VERSION}"
         folder = self.folder / name
-        self._needed.add(folder)
-        found = _read(folder)
+        found = self._take(folder)
         for _ in indices if found else ():
             on_clip()
         if found is None:
-            with suppress(OSError):
-                shutil.rmtree(folder)
             self.folder.mkdir(parents=True, exist_ok=True)
-            with new_folder(folder) as unfinished:
-                _compute(unfinished, subject, held_out, how, indices, on_clip=on_clip)
-            found = _read(folder)
+            try:
+                with new_folder(folder) as unfinished:
+                    _compute(unfinished, subject, held_out, how, indices, on_clip=on_clip)
+            except OSError:
+                if (found := self._take(folder)) is None:  # unless another process was quicker
+                    raise
+            found = found or self._take(folder)
             self.trim()
         if found is None:
             raise EvaluationError(f"{folder}: what was just written cannot be read; look at the disk, and run it again")
         folder.touch()
         return found
 
+    def _take(self, folder: Path) -> Features | None:
+        """Features that are there, whole, and from now on needed. What is there and not whole goes."""
+        with suppress(OSError):
+            opened = self._needed.pop(folder, None) or os.open(folder, AS_IT_IS)
+            if os_lock(opened, fcntl.LOCK_SH) is not False and has_name(opened, folder):
+                if (found := _read(folder)) is not None:
+                    self._needed[folder] = opened
+                    return found
+                remove_folder(folder)
+            os.close(opened)
+        return None
+
     def release(self, features: Iterable[Features]) -> None:
         """Let go of features that nothing is made of any more: they stay as long as there is room."""
-        self._needed.difference_update(one.folder for one in features)
+        for one in features:
+            if (opened := self._needed.pop(one.folder, None)) is not None:
+                os.close(opened)
         self.trim()
 
     @property
@@ -124,10 +143,20 @@ class FeatureCache:
             for path in sorted(sizes, key=lambda path: path.stat().st_mtime):
                 if excess <= 0:
                     break
-                if path in self._needed:
-                    continue
-                shutil.rmtree(path)
-                excess -= sizes[path]
+                if path not in self._needed and _remove_unneeded(path):
+                    excess -= sizes[path]
+
+
+def _remove_unneeded(folder: Path) -> bool:
+    """Remove features, unless another process needs them."""
+    opened = os.open(folder, AS_IT_IS)
+    try:
+        if os_lock(opened) is False:
+            return False
+        remove_folder(folder)
+        return True
+    finally:
+        os.close(opened)
 
 
 def _compute(

@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from runyoro_ssl.dataset.write import RowWriter
-from runyoro_ssl.disk.durable import TEMPORARY, put_in_place
+from runyoro_ssl.disk.durable import put_in_place
+from runyoro_ssl.disk.temporary import TEMPORARY
 from runyoro_ssl.errors import DatasetError
 from runyoro_ssl.prepare.accounts import Account
 from runyoro_ssl.prepare.clips.make import ClipMaker

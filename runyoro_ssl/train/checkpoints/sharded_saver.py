@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 
-from runyoro_ssl.disk.durable import close_folder, open_folder, unfinished
+from runyoro_ssl.disk.durable import close_folder, open_folder
 from runyoro_ssl.disk.lock import FolderLock
+from runyoro_ssl.disk.temporary import unfinished
 from runyoro_ssl.errors import RunyoroError
 from runyoro_ssl.train.checkpoints.format import Snapshot, checkpoint_of, write_files
 from runyoro_ssl.train.checkpoints.saver import Saver

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -69,7 +71,9 @@ def test_damaged_features_are_computed_anew(held_out: HeldOut, tmp_path: Path) -
 def test_what_was_used_longest_ago_goes(held_out: HeldOut, tmp_path: Path) -> None:
     """Until the rest has room."""
     cache = FeatureCache(tmp_path)
-    folders = [cache.get(Counting(f"n{number}"), held_out, "none", [0]).folder for number in range(3)]
+    got = [cache.get(Counting(f"n{number}"), held_out, "none", [0]) for number in range(3)]
+    cache.release(got)
+    folders = [one.folder for one in got]
     for age, folder in enumerate(folders):
         os.utime(folder, (100 + age, 100 + age))
     size = sum(file.stat().st_size for file in folders[0].iterdir())
@@ -86,6 +90,33 @@ def test_what_is_needed_stays_until_it_is_released(held_out: HeldOut, tmp_path: 
     cache.release([first])
     assert [one.folder.exists() for one in (first, second)] == [False, True]
     assert len(second.layer(0)) > 1
+
+
+def test_what_another_process_needs_stays(held_out: HeldOut, tmp_path: Path) -> None:
+    """Until that releases it; whoever has got the same needs it no less."""
+    mine, other = FeatureCache(tmp_path, max_bytes=1), FeatureCache(tmp_path, max_bytes=1)
+    theirs = other.get(Counting(), held_out, "none", [0])
+    found = mine.get(Counting(), held_out, "none", [0])
+    mine.release([found])
+    assert len(theirs.layer(0)) > 1
+    other.release([theirs])
+    assert not theirs.folder.exists()
+
+
+def test_two_processes_compute_the_same(held_out: HeldOut, tmp_path: Path) -> None:
+    """Each begins before the other has ended: both get it, and nothing is left beside it."""
+    both_began = threading.Barrier(2)
+
+    class Meeting(Counting):
+        def features(self, waveform: np.ndarray) -> list[np.ndarray]:
+            both_began.wait(timeout=60)
+            return super().features(waveform)
+
+    caches = [FeatureCache(tmp_path), FeatureCache(tmp_path)]
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(lambda cache: cache.get(Meeting(), held_out, "none", [0, 1]), caches)
+    assert (first.layer(0) == second.layer(0)).all()
+    assert list(tmp_path.iterdir()) == [first.folder] == [second.folder]
 
 
 def test_noise_lies_below_speech_and_has_its_colour() -> None:
