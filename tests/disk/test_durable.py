@@ -169,13 +169,13 @@ def test_two_writers_of_a_file_do_not_meet(tmp_path: Path, left: str) -> None:
         os.mkfifo(usual)
     elif left == "a link":
         usual.symlink_to(tmp_path / "foreign")
-    with replacing(path) as first:
-        assert first.read_text() == ""
-        first.write_text("first, and long")
+    with replacing(path) as first, first.open("a") as file:
+        file.write("first, ")
+        file.flush()
         with replacing(path) as second:
             second.write_text("second")
         assert path.read_text() == "second"
-        first.write_text("first, and long")
+        file.write("and long")
     assert path.read_text() == "first, and long"
     assert (tmp_path / "foreign").read_text() == "foreign"
     expected = {"file", "foreign"} | ({".tmp-file"} if left in ("a folder", "a pipe", "a link") else set())
