@@ -47,7 +47,10 @@ def convert_file(path: Path, folder: Path, *, num_heads: int | None = None, orig
     if folder.exists():
         raise ConvertError(f"{folder}: is there; give another --output-dir, or remove it")
     checkpoint = read_checkpoint(path)
-    settings = settings_of(checkpoint, num_heads=num_heads)
+    try:
+        settings = settings_of(checkpoint, num_heads=num_heads)
+    except ConvertError as error:
+        raise ConvertError(f"{path}: {error}") from None
     _check_fit(path, checkpoint, settings)
     num_weights = sum(tensor.numel() for tensor in checkpoint.weights.values())
     made = Converted(folder, checkpoint.toolkit.name, num_weights, checkpoint.temperature)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import shutil
@@ -122,6 +123,8 @@ def test_what_is_foretold_better_is_done(file: Path, num_heads: int, tmp_path: P
         extractor = json.loads((folder / "preprocessor_config.json").read_text())
         assert extractor["do_normalize"] == (normalised < as_they_are)
         assert (extractor["sampling_rate"], extractor["return_attention_mask"]) == (RATE, True)
+    with pytest.raises(ConvertError, match="guesses on your speech"):
+        settle(folder, BothWays(math.nan, math.nan, guessing=4.6, seconds=60.0))
     with pytest.raises(ConvertError, match=r"guesses on your speech \(4.50 nats on normalised clips, 4.40 as they are"):
         settle(folder, BothWays(4.5, 4.4, guessing=4.6, seconds=60.0))
 
@@ -168,6 +171,10 @@ def test_a_file_is_converted_once(file: Path, num_heads: int) -> None:
         ("convert nowhere.pt --num-heads 0", "--num-heads is"),
         ("convert nowhere.pt --data nowhere", "nowhere: no such dataset"),
         ("train --dry-run --model-name-or-path nowhere.pt", "model nowhere.pt: no such file"),
+        ("convert folder.pt", "is a folder; give the .pt"),
+        ("convert omniasr-w2v-300m", "doctor --fetch --model-name-or-path facebook/omniASR-W2V-300M` fetches and conv"),
+        ("convert noending", "would have the name of the file; give another --output-dir"),
+        ("convert noending --output-dir noending", "would have the name of the file; give another --output-dir"),
         ("convert nowhere.pt other.pt", "what is other.pt"),
         ("train --model-name-or-path nowhere.pt", "model nowhere.pt: no such file"),
     ],
@@ -175,6 +182,8 @@ def test_a_file_is_converted_once(file: Path, num_heads: int) -> None:
 def test_wrong_input(run_task: RunTask, words: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A line, status 1."""
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "noending").touch()
+    (tmp_path / "folder.pt").mkdir()
     status, _, err = run_task(words)
     assert status == 1
     assert said in err
