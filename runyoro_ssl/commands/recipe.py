@@ -37,7 +37,7 @@ def show_recipe(recipe: Recipe, config: Config) -> None:
     for one in recipe.advised:
         section, name = one.setting.split(".")
         value = now[section][name]
-        by = "the number of passes" if name in OF_STEPS and value is None else "it"
+        by = "the length of the run" if name in OF_STEPS and value is None else "it"
         because = one.because if value == one.value else f"you gave {by}; the recipe has {_said(one.value)}"
         rows.append([one.setting, _said(value), because])
     rows = rows or [["everything", "as usual", "nothing else is shown to be better for so much speech"]]
@@ -45,6 +45,8 @@ def show_recipe(recipe: Recipe, config: Config) -> None:
 
 
 def _said(value: Any) -> str:
+    if value is None:
+        return "as usual"
     return f"{value:g}" if isinstance(value, float) else json.dumps(value)
 
 
