@@ -73,7 +73,7 @@ def _original(name: str, original: str, revision: str | None, *, may_fetch: bool
 
 
 def hear_first(config: Config) -> None:
-    """Hear a converted model on the clips that it is to learn from, once, before it does.
+    """Hear a converted model on held-out clips of what it is to learn from, once, before it does.
 
     Raises:
         ConvertError: It guesses; or there are several processes, which would all write what they found.

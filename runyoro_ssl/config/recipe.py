@@ -37,7 +37,7 @@ class Recipe:
     advised: tuple[Advised, ...]
 
     def beside(self, given: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-        """What it sets, by section and name, where this was given: of a run of another length neither steps nor warm-up."""
+        """What it sets, by section and name, where this was given: neither steps nor warm-up of another length."""
         found: dict[str, dict[str, Any]] = {}
         has_length = any(name in given.get("train", {}) for name in LENGTHS)
         for one in self.advised:

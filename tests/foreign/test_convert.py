@@ -9,15 +9,18 @@ import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from safetensors.torch import save_file
 
 from runyoro_ssl.dataset.read import Clips, load_splits
 from runyoro_ssl.disk.durable import verify
 from runyoro_ssl.errors import ConvertError
 from runyoro_ssl.evaluate import both_ways
 from runyoro_ssl.evaluate.both_ways import BothWays, listen_both_ways, settle
+from runyoro_ssl.foreign import write
 from runyoro_ssl.foreign.beside import converted_beside
 from runyoro_ssl.foreign.names import FAIRSEQ2
 from runyoro_ssl.foreign.note import NOTE
@@ -205,6 +208,24 @@ def test_a_dry_run_converts_nothing(run_task: RunTask, file: Path, dataset: Path
     assert status == 1
     assert "convert it once, before this" in err
     assert not file.with_suffix("").exists()
+
+
+def test_one_converts_at_a_time(file: Path, num_heads: int) -> None:
+    """Two runs that begin at once with one model: the second is told, and the first is not disturbed."""
+    folder, second = file.with_suffix(""), []
+
+    def again(*given: Any, **named: Any) -> None:
+        with pytest.raises(ConvertError, match=r"`invoke convert` is already writing here \(.*wait for it") as refused:
+            convert_file(file, folder, num_heads=num_heads)
+        second.append(refused)
+        save_file(*given, **named)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(write, "save_file", again)
+        convert_file(file, folder, num_heads=num_heads)
+    assert len(second) == 1
+    assert verify(folder) is None
+    assert sorted(path.name for path in file.parent.iterdir()) == [folder.name, file.name]
 
 
 def test_no_room_is_a_line(file: Path, num_heads: int, disk: Path) -> None:
