@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -31,7 +32,9 @@ def choose_recipe(name: str, config: Config) -> Recipe:
 
 
 def show_recipe(recipe: Recipe, config: Config) -> None:
-    """Print what a recipe sets, why, and what was given in its place."""
+    """Print what a recipe sets, why, and what was given in its place; of several processes, the first does."""
+    if os.environ.get("RANK", "0") not in ("", "0"):
+        return
     now = config.model_dump(mode="json")
     rows = []
     for one in recipe.advised:

@@ -57,6 +57,14 @@ def test_whatever_is_given_replaces_it(tmp_path: Path, capsys: pytest.CaptureFix
     assert of("minutes", max_steps=7, warmup_steps=2).train.warmup_steps == 2
 
 
+def test_one_of_several_processes_shows_it(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """All have its settings."""
+    for rank, shown in (("0", True), ("1", False)):
+        monkeypatch.setenv("RANK", rank)
+        assert of("minutes").train.max_steps == 8000
+        assert ("Recipe minutes" in capsys.readouterr().out) == shown
+
+
 def test_none_changes_nothing() -> None:
     """Recipes are asked for."""
     assert resolve("train", {"profile": "cpu-smoke"}).train == Config().train.model_copy(
