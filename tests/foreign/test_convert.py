@@ -99,6 +99,9 @@ def test_converted_again_it_is_only_heard(run_task: RunTask, file: Path, num_hea
     written = weights.stat().st_mtime_ns
     assert first[0] == 0, first[2]
     assert run_task(convert)[:2] == first[:2]
+    status, _, err = run_task(f"convert {file} --num-heads {2 * num_heads}")
+    assert status == 1
+    assert f"was made with {num_heads} heads of attention, not {2 * num_heads}; remove it" in err
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("WORLD_SIZE", "2")
         status, _, err = run_task(f"train --processed-dataset-path {dataset} --model-name-or-path {file}")
