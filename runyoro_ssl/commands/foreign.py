@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING
 from runyoro_ssl.config import Config
 from runyoro_ssl.errors import ConvertError
 from runyoro_ssl.foreign.note import Origin, read_note
-from runyoro_ssl.hub.known import KNOWN, full_name
+from runyoro_ssl.hub.known import FILE_ENDINGS, KNOWN, full_name
 from runyoro_ssl.logs import get_logger
 
 if TYPE_CHECKING:
     from runyoro_ssl.evaluate.both_ways import BothWays
 
 log = get_logger()
-FILE_ENDINGS = (".pt", ".pth")
 
 
 def with_folder(config: Config, *, may_make: bool = True) -> Config:

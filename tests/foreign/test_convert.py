@@ -78,6 +78,10 @@ def test_preparing_for_a_file(run_task: RunTask, file: Path, corpus: Path, tmp_p
     )
     assert status == 0, err
     assert not file.with_suffix("").exists()
+    prepare = f"prepare --manifest-path {tmp_path}/m.jsonl --output-dir {tmp_path}/ds --model-name-or-path"
+    status, _, err = run_task(f"{prepare} {file.name}")
+    assert status == 1
+    assert f'model "{file.name}": no such file; check the path' in err
 
 
 @pytest.mark.usefixtures("_guesses_pass")
