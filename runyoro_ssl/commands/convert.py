@@ -5,12 +5,14 @@ from __future__ import annotations
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runyoro_ssl.commands.closing import close, command
 from runyoro_ssl.commands.given import own_options, resolve
 from runyoro_ssl.commands.own import ConvertOptions
 from runyoro_ssl.errors import ConfigError
+from runyoro_ssl.hub.known import KNOWN, full_name
 from runyoro_ssl.logs import print_table
 
 if TYPE_CHECKING:
@@ -50,6 +52,7 @@ def convert(**given: Any) -> ConvertResult:
 
     if options.data is not None:
         read_fingerprint(options.data)  # before the work
+    _check_file(options.file, folder)
     was_there = folder.exists()
     converted = convert_once(options.file, folder, num_heads=options.num_heads)
     try:
@@ -59,6 +62,20 @@ def convert(**given: Any) -> ConvertResult:
             shutil.rmtree(folder, ignore_errors=True)
         raise
     return ConvertResult(converted, heard)
+
+
+def _check_file(file: Path, folder: Path) -> None:
+    """Raise ConfigError for what is no file, and where its folder would have its name."""
+    if file.is_dir():
+        raise ConfigError(
+            f"{file}: is a folder; give the .pt of fairseq2 or fairseq that is in it (one of transformers needs no "
+            "conversion)"
+        )
+    if not file.is_file() and (name := full_name(str(file))) in KNOWN:
+        fetch = command("doctor", fetch=True, model_name_or_path=name)
+        raise ConfigError(f"{file}: a model of the hub, and no file here; `{fetch}` fetches and converts it")
+    if file.is_file() and folder == file:
+        raise ConfigError(f"{file}: the folder to write would have the name of the file; give another --output-dir")
 
 
 def show(result: ConvertResult, _given: Mapping[str, Any]) -> None:

@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING
 from runyoro_ssl.config import Config
 from runyoro_ssl.errors import ConvertError
 from runyoro_ssl.foreign.note import Origin, read_note
-from runyoro_ssl.hub.known import KNOWN, full_name
+from runyoro_ssl.hub.known import FILE_ENDINGS, KNOWN, full_name
 from runyoro_ssl.logs import get_logger
 
 if TYPE_CHECKING:
     from runyoro_ssl.evaluate.both_ways import BothWays
 
 log = get_logger()
-FILE_ENDINGS = (".pt", ".pth")
 
 
 def with_folder(config: Config, *, may_make: bool = True) -> Config:
@@ -73,7 +72,7 @@ def _original(name: str, original: str, revision: str | None, *, may_fetch: bool
 
 
 def hear_first(config: Config) -> None:
-    """Hear a converted model on the clips that it is to learn from, once, before it does.
+    """Hear a converted model on held-out clips of what it is to learn from, once, before it does.
 
     Raises:
         ConvertError: It guesses; or there are several processes, which would all write what they found.

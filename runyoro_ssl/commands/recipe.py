@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -31,13 +32,15 @@ def choose_recipe(name: str, config: Config) -> Recipe:
 
 
 def show_recipe(recipe: Recipe, config: Config) -> None:
-    """Print what a recipe sets, why, and what was given in its place."""
+    """Print what a recipe sets, why, and what was given in its place; of several processes, the first does."""
+    if os.environ.get("RANK", "0") not in ("", "0"):
+        return
     now = config.model_dump(mode="json")
     rows = []
     for one in recipe.advised:
         section, name = one.setting.split(".")
         value = now[section][name]
-        by = "the number of passes" if name in OF_STEPS and value is None else "it"
+        by = "the length of the run" if name in OF_STEPS and value is None else "it"
         because = one.because if value == one.value else f"you gave {by}; the recipe has {_said(one.value)}"
         rows.append([one.setting, _said(value), because])
     rows = rows or [["everything", "as usual", "nothing else is shown to be better for so much speech"]]
@@ -45,6 +48,8 @@ def show_recipe(recipe: Recipe, config: Config) -> None:
 
 
 def _said(value: Any) -> str:
+    if value is None:
+        return "as usual"
     return f"{value:g}" if isinstance(value, float) else json.dumps(value)
 
 

@@ -14,9 +14,9 @@ AUGMENTATION = "augmented copies helped where there is little speech: Wav2Vec-Au
 MIXTURES = "kept only if better on held-out speech than the model itself: Speech-FT, 2025, arXiv 2502.12672"
 SHORT = "a low rate that stays, for many steps, where there is under an hour: SpidR-Adapt, 2025, arXiv 2512.21204"
 
-
 OF_STEPS = ("max_steps", "warmup_steps")
-"""Settings that say nothing of a run whose length is given in passes."""
+LENGTHS = ("num_train_epochs", "max_steps")
+"""Where one of these is given, `OF_STEPS` say nothing: they are of a run of another length."""
 
 
 @dataclass(frozen=True)
@@ -37,11 +37,12 @@ class Recipe:
     advised: tuple[Advised, ...]
 
     def beside(self, given: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-        """What it sets, by section and name, where this was given: passes asked for are not overruled by steps."""
+        """What it sets, by section and name, where this was given: neither steps nor warm-up of another length."""
         found: dict[str, dict[str, Any]] = {}
+        has_length = any(name in given.get("train", {}) for name in LENGTHS)
         for one in self.advised:
             section, name = one.setting.split(".")
-            if name not in OF_STEPS or "num_train_epochs" not in given.get("train", {}):
+            if name not in OF_STEPS or not has_length:
                 found.setdefault(section, {})[name] = one.value
         return found
 

@@ -36,7 +36,7 @@ def convert_once(path: Path, folder: Path, *, num_heads: int | None = None, orig
     """Convert a file, unless the folder was made of it before.
 
     Raises:
-        ConvertError: As `convert_file`; or something else has that name.
+        ConvertError: As `convert_file`; or something else has that name, or another number of heads.
     """
     if not folder.exists():
         return convert_file(path, folder, num_heads=num_heads, origin=origin)
@@ -45,5 +45,10 @@ def convert_once(path: Path, folder: Path, *, num_heads: int | None = None, orig
         raise ConvertError(
             f"{folder}: is there, and was not made from {path.name} as it is now; remove it, give another "
             "--output-dir, or give it as the model"
+        )
+    if num_heads not in (None, had := note.get("num_heads")):
+        raise ConvertError(
+            f"{folder}: is there, and was made with {had} heads of attention, not {num_heads}; remove it, or give "
+            "another --output-dir"
         )
     return Converted(folder, str(note["toolkit"]), int(note["num_weights"]), note["temperature"])

@@ -95,6 +95,8 @@ FAIRSEQ = Toolkit(
     recognises=("w2v_encoder.", "decoder."),
 )
 TOOLKITS = (FAIRSEQ2, FAIRSEQ)
+FINE_TUNED = "w2v_encoder.w2v_model."
+"""Before the names of the weights that fairseq's recognisers have of the pre-trained model."""
 
 
 def renamed(name: str, toolkit: Toolkit) -> str | None:
@@ -113,6 +115,6 @@ def renamed(name: str, toolkit: Toolkit) -> str | None:
 
 def toolkit_by_names(names: Iterable[str]) -> Toolkit | None:
     """The toolkit most of whose names these are; None where transformers' own, or anybody else's, are more."""
-    names = list(names)
+    names = [name.removeprefix(FINE_TUNED) for name in names]
     known, best = max((sum(renamed(name, kit) is not None for name in names), kit.name) for kit in TOOLKITS)
     return next(kit for kit in TOOLKITS if kit.name == best) if 2 * known > len(names) else None

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import pickletools
 import zipfile
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
@@ -15,8 +17,13 @@ from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 from runyoro_ssl.errors import ConvertError
 from runyoro_ssl.foreign.names import CONVOLUTIONS, FAIRSEQ, HEAD, Toolkit, renamed, toolkit_by_names
 
-INERT = ("argparse.", "omegaconf.", "fairseq.")
-"""Where the classes are from in which fairseq keeps its settings: they are read as things that do nothing."""
+INERT = ("argparse.", "fairseq.", "numpy.", "omegaconf.", "typing.", "collections.defaultdict", "_operator.getitem")
+INERT_TYPES = frozenset(
+    f"builtins.{name}" for name in ("bool", "bytes", "dict", "float", "int", "list", "str", "tuple")
+)
+"""What fairseq keeps settings and progress in, and the types that omegaconf has of fields: read as doing nothing."""
+OLD_PICKLES = 4
+"""One after another in a checkpoint before torch 1.6, which is no archive: two of its format, the machine, content."""
 PREFIXES = ("module.", "_orig_mod.")
 TEMPERATURES = (2.0, 0.999995, 0.1)
 """Of the Gumbel softmax in fairseq2: begins with, times at each forward pass, stays at."""
@@ -67,10 +74,11 @@ def read_checkpoint(path: Path) -> Checkpoint:
     recognises = [name for name in unknown if name.startswith(toolkit.recognises)]
     if recognises or lacks_head:
         why = f"it has {recognises[0]}" if recognises else f"it has no {lacks_head[0]}"
+        or_another = "" if recognises else ", or one pre-trained in another way, as HuBERT"
         raise ConvertError(
-            f"{path}: a recogniser (CTC or LLM), not the pre-trained model ({why}): its pre-training head is gone, "
-            "without which nothing can be learned from speech alone; give the model it was made from, such as "
-            "omniASR-W2V-300M.pt"
+            f"{path}: a recogniser (CTC or LLM){or_another}, not the pre-trained model ({why}): it lacks the head of "
+            "pre-training, without which nothing can be learned from speech alone; give the model it was made from, "
+            "such as omniASR-W2V-300M.pt"
         )
     if unknown:
         raise ConvertError(
@@ -89,8 +97,8 @@ def _load(path: Path) -> Any:
         raise ConvertError(f"{path}: no such file; give the .pt that fairseq2 or fairseq wrote")
     is_archive = zipfile.is_zipfile(path)
     try:
-        needed = get_unsafe_globals_in_checkpoint(path) if is_archive else []
-        foreign = [name for name in needed if not name.startswith(INERT)]
+        needed = get_unsafe_globals_in_checkpoint(path) if is_archive else _inert_in_old(path)
+        foreign = [name for name in needed if not _is_inert(name)]
         if foreign:
             raise ConvertError(
                 f"{path}: holds more than weights ({foreign[0]}), and was not read; look for one from its authors"
@@ -107,14 +115,29 @@ def _load(path: Path) -> Any:
         raise ConvertError(f"{path}: cut short or damaged ({line[:120]}); copy or download it anew") from None
 
 
+def _is_inert(name: str) -> bool:
+    return name.startswith(INERT) or name in INERT_TYPES
+
+
+def _inert_in_old(path: Path) -> list[str]:
+    """What of a file that is no archive is read as doing nothing. All else torch refuses, or makes a weight of."""
+    found: set[str] = set()
+    with path.open("rb") as file, suppress(ValueError):  # no pickle: torch says so
+        for _ in range(OLD_PICKLES):
+            found |= {str(of).replace(" ", ".") for code, of, _ in pickletools.genops(file) if code.name == "GLOBAL"}
+    return [*filter(_is_inert, found), *INERT_TYPES]  # which have other names there
+
+
 def _tensors(path: Path, loaded: Any) -> dict[str, torch.Tensor]:
     """All weights by their own names, without what wrappers put before them."""
     found = loaded.get("model", loaded) if isinstance(loaded, dict) else loaded
     if not isinstance(found, dict) or not all(isinstance(name, str) for name in found):
         raise ConvertError(f"{path}: holds no weights by name; give the .pt that fairseq2 or fairseq wrote")
     tensors = {name: value for name, value in found.items() if isinstance(value, torch.Tensor)}
+    if not tensors:
+        raise ConvertError(f"{path}: holds no weights; give the .pt that fairseq2 or fairseq wrote")
     for prefix in PREFIXES:
-        if tensors and all(name.startswith(prefix) for name in tensors):
+        if all(name.startswith(prefix) for name in tensors):
             tensors = {name.removeprefix(prefix): value for name, value in tensors.items()}
     stated = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
     if stated > path.stat().st_size:  # one number may stand for many

@@ -76,8 +76,8 @@ def _read(shapes: Shapes, *, norms_first: bool, num_heads: int | None) -> dict[s
     heads = num_heads or HEADS.get(hidden)
     if heads is None or hidden % heads:
         raise ConvertError(
-            f"a width of {hidden} is of no published model, and heads of attention stand in no weight: give them, as "
-            f"--num-heads, a number that divides {hidden}"
+            f"a width of {hidden} is of no published model, and heads of attention stand in no weight: give `invoke "
+            f"convert` their number, one that divides {hidden}, as --num-heads"
         )
     return {
         "hidden_size": hidden,

@@ -12,6 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 from runyoro_ssl.disk.durable import new_folder, write_json
+from runyoro_ssl.disk.lock import FolderLock, Words
 from runyoro_ssl.errors import ConvertError
 from runyoro_ssl.foreign.names import FAIRSEQ2
 from runyoro_ssl.foreign.note import NOTE, Origin, source_of
@@ -42,28 +43,41 @@ def convert_file(path: Path, folder: Path, *, num_heads: int | None = None, orig
         origin: Where the file was fetched from.
 
     Raises:
-        ConvertError: The file is no pre-trained wav2vec 2.0 model, or its weights do not fit each other.
+        ConvertError: The file is no pre-trained wav2vec 2.0 model, its weights do not fit each other, or another
+            process is writing the folder.
     """
     if folder.exists():
         raise ConvertError(f"{folder}: is there; give another --output-dir, or remove it")
     checkpoint = read_checkpoint(path)
-    settings = settings_of(checkpoint, num_heads=num_heads)
+    try:
+        settings = settings_of(checkpoint, num_heads=num_heads)
+    except ConvertError as error:
+        raise ConvertError(f"{path}: {error}") from None
     _check_fit(path, checkpoint, settings)
     num_weights = sum(tensor.numel() for tensor in checkpoint.weights.values())
     made = Converted(folder, checkpoint.toolkit.name, num_weights, checkpoint.temperature)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with new_folder(folder) as unfinished:
+    with _lock(folder), new_folder(folder) as unfinished:
         weights = {name: tensor.to(torch.float32).contiguous() for name, tensor in checkpoint.weights.items()}
         try:
             save_file(weights, unfinished / "model.safetensors", metadata={"format": "pt"})
         except SafetensorError as error:  # no OSError, though it is the disk's
             needed = f"{4 * num_weights / 1e9:.1f} GB"
-            raise ConvertError(f"{folder}: {needed} could not be written ({error}); make room, and run again") from None
+            raise ConvertError(
+                f"{folder}: {needed} could not be written ({error}); make room if that is why, run again"
+            ) from None
         write_json(unfinished / "config.json", settings)
         write_json(unfinished / "preprocessor_config.json", EXTRACTOR_SETTINGS)
         note = {"toolkit": made.toolkit, "num_weights": made.num_weights, "temperature": made.temperature}
+        note["num_heads"] = settings["num_attention_heads"]
         write_json(unfinished / NOTE, {**note, **source_of(path), **(origin._asdict() if origin else {})})
     return made
+
+
+def _lock(folder: Path) -> FolderLock:
+    """The lock beside a folder by which one process writes it, of several that begin with one model."""
+    return FolderLock(
+        folder.with_name(f".{folder.name}.lock"), Words("invoke convert", folder, "Run again", ConvertError)
+    )
 
 
 def settings_of(checkpoint: Checkpoint, *, num_heads: int | None = None) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from runyoro_ssl.errors import CheckpointError, OutOfReachError, RunyoroError
 from runyoro_ssl.hub.arrival import Arrival
 from runyoro_ssl.hub.cached import COMMIT, FILE_OF, ModelPart, cached_folder, original_among, weights_among
 from runyoro_ssl.hub.failures import Asked, explain, first_line, status_of
-from runyoro_ssl.hub.known import KNOWN, pinned_revision, suggest
+from runyoro_ssl.hub.known import FILE_ENDINGS, KNOWN, pinned_revision, suggest
 from runyoro_ssl.hub.patience import patiently
 from runyoro_ssl.hub.place import amount, cache_folder, check_room, hub_reachable, repository_folder
 from runyoro_ssl.hub.transfer import download, part_of
@@ -77,6 +77,8 @@ def hub_name(model_name_or_path: str) -> str:
     path = Path(model_name_or_path)
     if path.is_file():
         raise CheckpointError(f'model "{model_name_or_path}" is a file; give the folder that transformers has saved')
+    if path.suffix in FILE_ENDINGS:
+        raise CheckpointError(f'model "{model_name_or_path}": no such file; check the path')
     if model_name_or_path.startswith((".", "/", "~")) or model_name_or_path.count("/") > 1:
         raise CheckpointError(
             f'model "{model_name_or_path}": no such folder; give a folder saved by transformers, or a hub id'

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 SAMPLING_RATE = 16_000
 """Of all of them, Hz: what `prepare` asks of a base model. `train` compares it with preprocessor_config.json."""
 MIN_LIKENESS = 0.75
+FILE_ENDINGS = (".pt", ".pth")
+"""Of files of other toolkits: what ends so is meant to be one here, and no model of the hub."""
 
 
 @dataclass(frozen=True)

@@ -171,18 +171,20 @@ def test_start_that_fails_does_not_block_the_same_command(  # noqa: PLR0917 - fi
 def test_paths_of_a_run_are_found_from_elsewhere(
     dataset: Path, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Relative ones, from the folder in which it began, which its own place tells."""
+    """Relative ones, from the folder in which it began, which its own place tells; the base to mix with is one."""
     for name, target in (("data", dataset), ("base", tiny_model)):
         (tmp_path / name).symlink_to(target)
     monkeypatch.chdir(tmp_path)
     where = {"model_name_or_path": "base", "processed_dataset_path": "data", "output_dir": "runs/one"}
-    train(profile="cpu-smoke", max_steps=1, set={"train.save_steps": 1}, **where)
+    train(profile="cpu-smoke", max_steps=1, set={"train.save_steps": 1, "train.interpolate": [0.5]}, **where)
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
     again = train(
         output_dir=tmp_path / "runs" / "one", resume_from_checkpoint="last", max_steps=2, override_mismatch=True
     )
     assert again.step == 2
+    kept = json.loads((tmp_path / "runs" / "one" / "result.json").read_text())["final_model"]
+    assert [one["name"] for one in kept["candidates"]] == ["checkpoint-2", "50 % adapted, 50 % base"]
 
 
 def test_what_nobody_named_is_not_begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

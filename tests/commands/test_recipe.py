@@ -41,7 +41,7 @@ def test_every_setting_of_a_recipe_is_one(recipe: Any, capsys: pytest.CaptureFix
 
 
 def test_whatever_is_given_replaces_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Flags, --set and a file; passes that are asked for are not overruled by its number of steps."""
+    """Flags, --set and a file; a run of another length has the usual warm-up, and passes are not overruled by steps."""
     file = tmp_path / "mine.toml"
     file.write_text("[train]\nwarmup_steps = 5\n")
     config = of("minutes", learning_rate=1e-4, set=["train.interpolate=[]"], config=file)
@@ -50,8 +50,19 @@ def test_whatever_is_given_replaces_it(tmp_path: Path, capsys: pytest.CaptureFix
     assert "you gave it; the recipe has 5e-06" in " ".join(capsys.readouterr().out.replace("│", " ").split())
     passes = of("minutes", num_train_epochs=3).train
     assert (passes.max_steps, passes.warmup_steps) == (None, None)
-    assert "you gave the number of passes; the recipe has 8000" in " ".join(capsys.readouterr().out.split())
-    assert of("minutes", max_steps=7).train.max_steps == 7
+    said = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert "train.max_steps as usual you gave the length of the run; the recipe has 8000" in said
+    short = of("minutes", max_steps=7).train
+    assert (short.max_steps, short.warmup_steps) == (7, None)
+    assert of("minutes", max_steps=7, warmup_steps=2).train.warmup_steps == 2
+
+
+def test_one_of_several_processes_shows_it(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """All have its settings."""
+    for rank, shown in (("0", True), ("1", False)):
+        monkeypatch.setenv("RANK", rank)
+        assert of("minutes").train.max_steps == 8000
+        assert ("Recipe minutes" in capsys.readouterr().out) == shown
 
 
 def test_none_changes_nothing() -> None:

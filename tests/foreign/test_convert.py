@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from safetensors.torch import save_file
 
 from runyoro_ssl.dataset.read import Clips, load_splits
 from runyoro_ssl.disk.durable import verify
 from runyoro_ssl.errors import ConvertError
 from runyoro_ssl.evaluate import both_ways
 from runyoro_ssl.evaluate.both_ways import BothWays, listen_both_ways, settle
+from runyoro_ssl.foreign import write
 from runyoro_ssl.foreign.beside import converted_beside
 from runyoro_ssl.foreign.names import FAIRSEQ2
 from runyoro_ssl.foreign.note import NOTE
@@ -74,6 +78,10 @@ def test_preparing_for_a_file(run_task: RunTask, file: Path, corpus: Path, tmp_p
     )
     assert status == 0, err
     assert not file.with_suffix("").exists()
+    prepare = f"prepare --manifest-path {tmp_path}/m.jsonl --output-dir {tmp_path}/ds --model-name-or-path"
+    status, _, err = run_task(f"{prepare} {file.name}")
+    assert status == 1
+    assert f'model "{file.name}": no such file; check the path' in err
 
 
 @pytest.mark.usefixtures("_guesses_pass")
@@ -95,6 +103,9 @@ def test_converted_again_it_is_only_heard(run_task: RunTask, file: Path, num_hea
     written = weights.stat().st_mtime_ns
     assert first[0] == 0, first[2]
     assert run_task(convert)[:2] == first[:2]
+    status, _, err = run_task(f"convert {file} --num-heads {2 * num_heads}")
+    assert status == 1
+    assert f"was made with {num_heads} heads of attention, not {2 * num_heads}; remove it" in err
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("WORLD_SIZE", "2")
         status, _, err = run_task(f"train --processed-dataset-path {dataset} --model-name-or-path {file}")
@@ -122,6 +133,8 @@ def test_what_is_foretold_better_is_done(file: Path, num_heads: int, tmp_path: P
         extractor = json.loads((folder / "preprocessor_config.json").read_text())
         assert extractor["do_normalize"] == (normalised < as_they_are)
         assert (extractor["sampling_rate"], extractor["return_attention_mask"]) == (RATE, True)
+    with pytest.raises(ConvertError, match="guesses on your speech"):
+        settle(folder, BothWays(math.nan, math.nan, guessing=4.6, seconds=60.0))
     with pytest.raises(ConvertError, match=r"guesses on your speech \(4.50 nats on normalised clips, 4.40 as they are"):
         settle(folder, BothWays(4.5, 4.4, guessing=4.6, seconds=60.0))
 
@@ -168,6 +181,10 @@ def test_a_file_is_converted_once(file: Path, num_heads: int) -> None:
         ("convert nowhere.pt --num-heads 0", "--num-heads is"),
         ("convert nowhere.pt --data nowhere", "nowhere: no such dataset"),
         ("train --dry-run --model-name-or-path nowhere.pt", "model nowhere.pt: no such file"),
+        ("convert folder.pt", "is a folder; give the .pt"),
+        ("convert omniasr-w2v-300m", "doctor --fetch --model-name-or-path facebook/omniASR-W2V-300M` fetches and conv"),
+        ("convert noending", "would have the name of the file; give another --output-dir"),
+        ("convert noending --output-dir noending", "would have the name of the file; give another --output-dir"),
         ("convert nowhere.pt other.pt", "what is other.pt"),
         ("train --model-name-or-path nowhere.pt", "model nowhere.pt: no such file"),
     ],
@@ -175,6 +192,8 @@ def test_a_file_is_converted_once(file: Path, num_heads: int) -> None:
 def test_wrong_input(run_task: RunTask, words: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A line, status 1."""
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "noending").touch()
+    (tmp_path / "folder.pt").mkdir()
     status, _, err = run_task(words)
     assert status == 1
     assert said in err
@@ -196,6 +215,24 @@ def test_a_dry_run_converts_nothing(run_task: RunTask, file: Path, dataset: Path
     assert status == 1
     assert "convert it once, before this" in err
     assert not file.with_suffix("").exists()
+
+
+def test_one_converts_at_a_time(file: Path, num_heads: int) -> None:
+    """Two runs that begin at once with one model: the second is told, and the first is not disturbed."""
+    folder, second = file.with_suffix(""), []
+
+    def again(*given: Any, **named: Any) -> None:
+        with pytest.raises(ConvertError, match=r"`invoke convert` is already writing here \(.*wait for it") as refused:
+            convert_file(file, folder, num_heads=num_heads)
+        second.append(refused)
+        save_file(*given, **named)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(write, "save_file", again)
+        convert_file(file, folder, num_heads=num_heads)
+    assert len(second) == 1
+    assert verify(folder) is None
+    assert sorted(path.name for path in file.parent.iterdir()) == [folder.name, file.name]
 
 
 def test_no_room_is_a_line(file: Path, num_heads: int, disk: Path) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections import defaultdict
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, List  # noqa: UP035 - as omegaconf has it
 
+import numpy as np
 import pytest
 import torch
 
@@ -36,14 +38,21 @@ def _omegaconf(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, module.__name__, module)
 
 
+TYPES = {"ref_type": Any, "object_type": dict, "key_type": str, "element_type": List[int], "cache": defaultdict(list)}  # noqa: UP006
+"""What omegaconf says of each field, as it is in files of it: `OmegaConf.structured` of versions 2.0.6 and 2.3."""
+
+
+@pytest.mark.parametrize("is_archive", [True, False], ids=["archive", "before torch 1.6"])
 @pytest.mark.parametrize("shape", [{}, GROUP_NORM], ids=["norms first", "group norm"])
-def test_what_comes_back_is_what_it_was(tmp_path: Path, shape: dict[str, Any]) -> None:
+def test_what_comes_back_is_what_it_was(tmp_path: Path, shape: dict[str, Any], is_archive: bool) -> None:  # noqa: FBT001
     """All weights, by the bit; settings beside them are read as nothing, and what they are of need not be installed."""
     source = build_tiny_model(tmp_path / "model", **shape)
     kind = import_transformers().Wav2Vec2ForPreTraining
     model = kind.from_pretrained(source)
-    settings = {"args": argparse.Namespace(lr=[1]), "cfg": DictConfig(a=DictConfig(b=1))}
+    settings = {"args": argparse.Namespace(lr=[1]), "cfg": DictConfig(a=DictConfig(**TYPES), epochs=np.float64(1))}
     file = write_foreign(source, tmp_path / "xlsr.pt", FAIRSEQ, **settings)
+    if not is_archive:
+        torch.save(torch.load(file, weights_only=False), file, _use_new_zipfile_serialization=False)
     sys.modules.pop("omegaconf")
     convert_file(file, tmp_path / "converted", num_heads=model.config.num_attention_heads)
     back, info = kind.from_pretrained(tmp_path / "converted", output_loading_info=True)

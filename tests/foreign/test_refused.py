@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,9 @@ import torch
 from safetensors.torch import load_file
 
 from runyoro_ssl.errors import ConvertError
+from runyoro_ssl.foreign.names import FAIRSEQ, FAIRSEQ2, FINE_TUNED, renamed
 from runyoro_ssl.foreign.write import convert_file
+from support.foreign import theirs
 
 Weights = dict[str, Any]
 Spoil = Callable[[Weights], object]
@@ -40,8 +43,20 @@ def changed(name: str, tensor: Any) -> Spoil:
 
 
 BAD: dict[str, tuple[Spoil, str]] = {
-    "CTC": (without("quantizer", "final_target_proj"), r"a recogniser \(CTC or LLM\).*omniASR-W2V-300M"),
+    "CTC": (
+        without("quantizer", "final_target_proj"),
+        r"a recogniser \(CTC or LLM\), or one .*HuBERT.*omniASR-W2V-300M",
+    ),
     "LLM": (changed("decoder.layers.0.ffn.inner_proj.weight", torch.ones(2)), r"a recogniser .*it has decoder\.layers"),
+    "fine-tuned by fairseq": (
+        lambda weights: [
+            weights.update({FINE_TUNED + theirs(ours, FAIRSEQ): tensor})
+            for name, tensor in [(name, weights.pop(name)) for name in list(weights)]
+            if (ours := renamed(name, FAIRSEQ2))
+        ],
+        r"a recogniser \(CTC or LLM\), not .*it has w2v_encoder\.",
+    ),
+    "nothing": (lambda weights: weights.clear(), "holds no weights; give the"),
     "lacks a layer's weight": (
         without("encoder.layers.1.ffn.inner_proj.weight"),
         r"do not fit each other \(1\): it lacks wav2vec2\.encoder\.layers\.1\.feed_forward\.intermediate_dense\.weight",
@@ -93,6 +108,13 @@ def test_what_is_no_such_model(weights: Weights, kind: str, tmp_path: Path, monk
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model.pt"]
 
 
+def in_the_old_way(content: bytes) -> bytes:
+    """Weights and code in no archive."""
+    weights, old = torch.load(BytesIO(content)), BytesIO()
+    torch.save({**weights, "more": Code()}, old, _use_new_zipfile_serialization=False)
+    return old.getvalue()
+
+
 @pytest.mark.parametrize(
     ("spoil", "said"),
     [
@@ -100,25 +122,29 @@ def test_what_is_no_such_model(weights: Weights, kind: str, tmp_path: Path, monk
         (lambda _: b"", "damaged"),
         (lambda _: b"<!doctype html><p>no", "no checkpoint of torch, or one that holds more than weights"),
         (lambda _: b"no model", "no checkpoint of torch"),
+        (in_the_old_way, "no checkpoint of torch, or one that holds more than weights"),
         (lambda content: content[:2000] + b"\0" * 2000 + content[4000:], "damaged|more than weights"),
     ],
-    ids=["cut short", "empty", "a web page", "words", "zeros in it"],
+    ids=["cut short", "empty", "a web page", "words", "code before torch 1.6", "zeros in it"],
 )
-def test_files_that_are_damaged(weights: Weights, spoil: Callable[[bytes], bytes], said: str, tmp_path: Path) -> None:
+def test_files_that_are_damaged(
+    weights: Weights, spoil: Callable[[bytes], bytes], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """One line."""
+    monkeypatch.chdir(tmp_path)
     file = tmp_path / "model.pt"
     torch.save({"model": weights}, file)
     file.write_bytes(spoil(file.read_bytes()))
     with pytest.raises(ConvertError, match=said):
         convert_file(file, tmp_path / "converted", num_heads=4)
-    assert not (tmp_path / "converted").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["model.pt"]
 
 
 @pytest.mark.parametrize("num_heads", [None, 5])
 def test_heads_that_are_not_known(weights: Weights, num_heads: int | None, tmp_path: Path) -> None:
     """They stand in no weight: with a wrong number a model loads, and hears worse."""
     torch.save({"model": weights}, tmp_path / "model.pt")
-    with pytest.raises(ConvertError, match=r"a width of 32 is of no published model.*--num-heads"):
+    with pytest.raises(ConvertError, match=r"model\.pt: a width of 32 is of no published model.*--num-heads"):
         convert_file(tmp_path / "model.pt", tmp_path / "converted", num_heads=num_heads)
 
 

@@ -111,10 +111,17 @@ def _to_the_checkpoint(run: TrainingRun, checkpoint: Path, state: Mapping[str, A
         restore_generators(states, run.accelerator.device)
     run.step, run.epoch = state["step"], state["epoch"]
     run.heard_samples = list(state.get("heard_samples", []))
-    run.base_model, run.base_revision = state["base_model"], state.get("base_revision")
+    run.base_model, run.base_revision = _where_base_is(state, run.config.model.model_name_or_path)
     run.meter.window = _window_of(run, checkpoint, state)
     # Memory that ran short since then does not come back; and parts decide what is drawn.
     run.stepper.num_parts = max(run.stepper.num_parts, state["num_parts"])
+
+
+def _where_base_is(state: Mapping[str, Any], given: str) -> tuple[str, str | None]:
+    """The base model of a run, and its revision; a folder that was found from elsewhere, by its place now."""
+    name = str(state["base_model"])
+    is_found = Path(given).is_dir() and Path(given).parts[-len(Path(name).parts) :] == Path(name).parts
+    return given if is_found else name, state.get("base_revision")
 
 
 def _window_of(run: TrainingRun, checkpoint: Path, state: Mapping[str, Any]) -> Totals:
