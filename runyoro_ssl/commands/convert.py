@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from runyoro_ssl.commands.closing import close, command
 from runyoro_ssl.commands.given import own_options, resolve
 from runyoro_ssl.commands.own import ConvertOptions
-from runyoro_ssl.errors import ConfigError
+from runyoro_ssl.errors import ConfigError, ConvertError
 from runyoro_ssl.logs import print_table
 
 if TYPE_CHECKING:
@@ -42,16 +42,21 @@ def convert(**given: Any) -> ConvertResult:
     options = own_options(ConvertOptions, given)
     if options.file is None:
         raise ConfigError("convert what? Give the file: convert omniASR-W2V-300M.pt")
-    folder = options.output_dir or options.file.with_suffix("")
     config = resolve("convert", given)
     from runyoro_ssl.commands.foreign import hear_converted
     from runyoro_ssl.dataset.read import read_fingerprint
+    from runyoro_ssl.disk.durable import verify
     from runyoro_ssl.foreign.beside import convert_once
+    from runyoro_ssl.foreign.read import check_file
 
     if options.data is not None:
         read_fingerprint(options.data)  # before the work
+    check_file(options.file)
+    folder = options.output_dir or options.file.with_suffix("")
     was_there = folder.exists()
     converted = convert_once(options.file, folder, num_heads=options.num_heads)
+    if was_there and (problem := verify(folder)):
+        raise ConvertError(f"{folder}: {problem}; remove it, and convert {options.file} again")
     try:
         heard = None if options.data is None else hear_converted(folder, options.data, config)
     except BaseException:

@@ -79,7 +79,7 @@ def settle(folder: Path, found: BothWays) -> None:
     Raises:
         ConvertError: It guesses, either way: it is no model of speech, or its weights are not where they belong.
     """
-    if found.below_guessing < MIN_BELOW_GUESSING:
+    if not found.below_guessing >= MIN_BELOW_GUESSING:  # of no numbers, neither holds
         raise ConvertError(
             f"{folder}: guesses on your speech ({found.normalised:.2f} nats on normalised clips, "
             f"{found.as_they_are:.2f} as they are; guessing is {found.guessing:.2f}): the file is damaged, or no model "
