@@ -90,7 +90,7 @@ def test_a_run_that_is_damaged_is_still_listed(tmp_path: Path, kind: str) -> Non
         (RESULT_FILE, '{"sources": [5]}', r"sources is \[5\]"),
         (RESULT_FILE, "[" * 100_000, "nested too deeply"),
         (RUN_FILE, "train = 5", "train is no table"),
-        (RUN_FILE, "", "train.learning_rate is None, and no number"),
+        (RUN_FILE, '[train]\nlearning_rate = "much"', "train.learning_rate is 'much', and no number"),
     ],
 )
 def test_no_card_is_made_of_damaged_files(tmp_path: Path, name: str, text: str, why: str) -> None:

@@ -127,7 +127,7 @@ def _read(path: Path, *numbers: str) -> dict[str, Any]:
     except ValueError as error:
         raise TrainingError(_damaged(path, str(error))) from None
     for section, name in (number.split(".") for number in numbers):
-        if not isinstance(value := found.get(section, {}).get(name), int | float):
+        if not isinstance(value := found.get(section, {}).get(name, 0), int | float):
             raise TrainingError(_damaged(path, f"{section}.{name} is {shortly(value)}, and no number"))
     return found
 
