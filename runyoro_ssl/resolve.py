@@ -19,6 +19,7 @@ from runyoro_ssl.option import AUTO
 from runyoro_ssl.redaction import REDACTED
 from runyoro_ssl.setting import Section
 
+MOST_TOML_BYTES = 1 << 20
 OR_AUTO = f', or "{AUTO}"'
 PLAIN = {
     **dict.fromkeys(("int_parsing", "int_type", "int_from_float", "int_parsing_size"), "a whole number is needed"),
@@ -123,7 +124,9 @@ def _refuse_unwritable(value: Any, name: str = "") -> None:
 
 
 def refuse_undecodable(value: Any, name: str) -> None:
-    """Refuse a name whose bytes are no UTF-8: no file that a task writes could say it."""
+    """Refuse a name whose bytes are no UTF-8: no file that a task writes could say it; or one of which is zero."""
+    if isinstance(value, str | Path) and "\0" in str(value):
+        raise ConfigError(f'{name} is "{value}": no name can have a zero byte in it; leave that out')
     if isinstance(value, str | Path) and any("\ud800" <= character <= "\udfff" for character in str(value)):
         raise ConfigError(f'{name} is "{value}": this name is not UTF-8; rename it, or give another')
 
@@ -149,10 +152,16 @@ def _read_profile(path: Path) -> dict[str, Any]:
 def read_toml(path: Path) -> dict[str, Any]:
     """The content of a TOML file. Raises ConfigError if there is none, or none that can be read."""
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        with path.open("rb") as file:  # a pipe, too: --config <(…)
+            content = file.read(MOST_TOML_BYTES + 1)
+        if len(content) > MOST_TOML_BYTES:
+            raise ConfigError(f"{path}: more than {MOST_TOML_BYTES:,} bytes, which no TOML file of settings has")
+        return tomllib.loads(content.decode("utf-8-sig").replace("\r\n", "\n"))
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such file; check the path") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: not UTF-8, as TOML is, at byte {error.start}; save it as UTF-8") from None
+    except (ValueError, OSError, RecursionError) as error:
         raise ConfigError(f"{path}: not a readable TOML file: {error}") from None
 
 
@@ -174,7 +183,7 @@ def _parse_setting(setting: str) -> tuple[str, Any]:
         raise ConfigError(f'--set "{setting}" is not section.field=value, e.g. --set train.learning_rate=1e-4')
     try:
         return name.strip(), tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:
         if text.strip().startswith("["):
             raise ConfigError(f'--set {setting}: not a TOML value ({error}); a list is e.g. ["one", "two"]') from None
         return name.strip(), text

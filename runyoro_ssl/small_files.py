@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import stat
+import tomllib
 from pathlib import Path
+from typing import Any
 
 MOST_BYTES = 64 << 20
 """The largest that a run writes have some MB."""
@@ -23,3 +26,21 @@ def read_small(path: Path) -> str:
     if found.st_size > MOST_BYTES:
         raise ValueError(f"{found.st_size:,} bytes, more than any such file has")
     return path.read_text(encoding="utf-8")
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """The object of a small file of JSON; or the tables of one of TOML, as its name says.
+
+    Raises:
+        OSError, ValueError: As `read_small`; or it is damaged, too deep, or holds something else.
+    """
+    text, is_toml = read_small(path), path.suffix == ".toml"
+    try:
+        found = tomllib.loads(text) if is_toml else json.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    if not isinstance(found, dict):
+        raise ValueError(f"it holds {type(found).__name__}, no object")  # noqa: TRY004 - damaged, as all else here
+    if is_toml and (other := next((name for name, one in found.items() if not isinstance(one, dict)), None)):
+        raise ValueError(f"{other} is no table of settings")
+    return found

@@ -20,7 +20,7 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from attacking import files, options, others, pipes, signals, surroundings
-from attacking.attack import Attack, carry_out, draw_attack, words_of
+from attacking.attack import WEIGHTS, Attack, carry_out, draw_attack, words_of
 from attacking.command import Ended, finish
 from attacking.place import Place, make_seeds
 from runyoro_ssl.bars import progress
@@ -50,6 +50,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--only", type=int, help="the number of one attack")
     parser.add_argument("--family", help="only attacks of this family")
+    parser.add_argument("--tasks", default=",".join(WEIGHTS), help="only attacks on these, comma-separated")
     parser.add_argument("--limit-sec", type=float, default=60, help="in which each must end")
     parser.add_argument("--until", type=float, help="begin none after this second since the epoch")
     given = parser.parse_args()
@@ -57,6 +58,7 @@ def main() -> int:
     numbers = range(given.first, given.first + given.number) if given.only is None else [given.only]
     attacks = [draw_attack(number, given.seed, seeds.folder.parent / "attacks", FAMILIES) for number in numbers]
     attacks = [attack for attack in attacks if not given.family or given.family in attack.family]
+    attacks = [attack for attack in attacks if attack.task in given.tasks.split(",")]
     tried, failed = Counter[str](), Counter[str]()
     with progress("attacks") as bar:
         task = bar.add_task("attacks", total=len(attacks))
@@ -103,14 +105,18 @@ def _seeds(work: Path) -> Place:
         if ended.status != 0:
             sys.exit(ended.said)
     at = raw.folder
-    return make_seeds(folder, at / "model", at / "manifest.jsonl", at / "corpus", at / "out")
+    given = {name: at / name for name in ("model", "corpus", "pool", "replay")}
+    return make_seeds(folder, at / "manifest.jsonl", {**given, "dataset": at / "out"})
 
 
 def _make_raw(folder: Path) -> None:
     from conftest import build_tiny_model
     from runyoro_ssl.audio.synth import write_corpus
+    from support.pools import synthetic
 
     build_tiny_model(folder / "model")
+    for seed, name in enumerate(("pool", "replay"), start=1):
+        synthetic(folder / name, folder / "model", name, seed=seed, num_clips=12)
     write_corpus(folder / "corpus", num_clips=24, num_voices=4, num_words=6, clip_sec=2.5)
 
 

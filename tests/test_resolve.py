@@ -110,6 +110,38 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
             load_config(**arguments)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("encoded", ["utf-8", "utf-8-sig"])
+@pytest.mark.parametrize("ends", ["\n", "\r\n"])
+def test_files_of_any_editor(tmp_path: Path, encoded: str, ends: str) -> None:
+    """With Windows' ends of lines, and the mark that its editors put before a text."""
+    text = f"[train]{ends}# é{ends}seed = 5{ends}"
+    (tmp_path / "mine.toml").write_bytes(text.encode(encoded))
+    assert load_config(config_file=str(tmp_path / "mine.toml")).train.seed == 5
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        ("# é".encode("latin-1"), "not UTF-8, as TOML is, at byte 2; save it as UTF-8"),
+        (b"a = " + b"[" * 100_000, "not a readable TOML"),
+        (b"#" * (1 << 21), "more than 1,048,576 bytes"),
+        (b"[train]\nseed = " + b"9" * 5000, "not a readable TOML"),
+        (b'[[train.sources]]\npath = "a\\u0000b"', r"train\.sources\.0\.path .*zero byte"),
+    ],
+)
+def test_files_that_no_editor_writes(tmp_path: Path, content: bytes, complaint: str) -> None:
+    """One line; a device that never ends is one of them."""
+    (tmp_path / "mine.toml").write_bytes(content)
+    with pytest.raises(ConfigError, match=complaint):
+        load_config(config_file=str(tmp_path / "mine.toml"))
+
+
+def test_a_setting_too_deep() -> None:
+    """Nor in the value of --set."""
+    with pytest.raises(ConfigError, match="not a TOML value"):
+        load_config(settings=[f"train.interpolate={'[' * 100_000}"])
+
+
 def test_precision_flags_exclude_each_other() -> None:
     """Both at once is a mistake, and so is a value that is neither yes nor no."""
     with pytest.raises(ConfigError, match="exclude each other"):

@@ -12,8 +12,12 @@ import pytest
 from runyoro_ssl.dataset.layout import FINGERPRINT
 from runyoro_ssl.dataset.read import read_fingerprint
 from runyoro_ssl.disk.durable import MANIFEST, verify
-from runyoro_ssl.errors import CheckpointError, DatasetError
-from runyoro_ssl.small_files import read_small
+from runyoro_ssl.errors import CheckpointError, DatasetError, TrainingError
+from runyoro_ssl.evaluate.heard.trained_on import replayed, run_setting
+from runyoro_ssl.model.source import RESULT_FILE, RUN_FILE
+from runyoro_ssl.publish.facts import read_facts
+from runyoro_ssl.publish.runs import read_run
+from runyoro_ssl.small_files import read_object, read_small
 from runyoro_ssl.train.checkpoints.format import STATE, load_state
 
 MAKE: dict[str, Callable[[Path], object]] = {
@@ -50,3 +54,48 @@ def test_a_small_file_is_its_text(tmp_path: Path) -> None:
     """As it is, letters of any writing included."""
     (tmp_path / "small").write_text("ŋ\n", encoding="utf-8")
     assert read_small(tmp_path / "small") == "ŋ\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "why"),
+    [
+        ("a.json", "[" * 100_000, "nested too deeply"),
+        ("a.json", "[1]", "it holds list, no object"),
+        ("a.json", "{", "Expecting property name"),
+        ("a.toml", "a = " + "[" * 100_000, "nested too deeply"),
+        ("a.toml", "train = 5", "train is no table of settings"),
+        ("a.toml", "[train", "Expected"),
+    ],
+)
+def test_what_is_no_object_is_said(tmp_path: Path, name: str, text: str, why: str) -> None:
+    """By one kind of error, whatever is wrong."""
+    (tmp_path / name).write_text(text)
+    with pytest.raises(ValueError, match=why):
+        read_object(tmp_path / name)
+
+
+@pytest.mark.parametrize("kind", ["a pipe", "a device", "a folder"])
+def test_a_run_that_is_damaged_is_still_listed(tmp_path: Path, kind: str) -> None:
+    """Its settings or its result cannot be read, and nobody waits for them: others are listed beside it."""
+    for name in (RESULT_FILE, RUN_FILE):
+        MAKE[kind](tmp_path / name)
+    assert read_run(tmp_path).state == "begun, nothing saved"
+    assert run_setting(tmp_path, "train", "language") is None
+    assert replayed(tmp_path) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "why"),
+    [
+        (RESULT_FILE, '{"sources": [5]}', r"sources is \[5\]"),
+        (RESULT_FILE, "[" * 100_000, "nested too deeply"),
+        (RUN_FILE, "train = 5", "train is no table"),
+        (RUN_FILE, '[train]\nlearning_rate = "much"', "train.learning_rate is 'much', and no number"),
+    ],
+)
+def test_no_card_is_made_of_damaged_files(tmp_path: Path, name: str, text: str, why: str) -> None:
+    """They are named, with what writes them anew."""
+    (tmp_path / RESULT_FILE).write_text("{}")
+    (tmp_path / name).write_text(text)
+    with pytest.raises(TrainingError, match=f"{name}: is damaged .*{why}.*remove it"):
+        read_facts(tmp_path)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from runyoro_ssl.commands.closing import close, command
 from runyoro_ssl.commands.given import own_options, resolve
 from runyoro_ssl.commands.own import ConvertOptions
-from runyoro_ssl.errors import ConfigError
+from runyoro_ssl.errors import ConfigError, ConvertError
 from runyoro_ssl.hub.known import KNOWN, full_name
 from runyoro_ssl.logs import print_table
 
@@ -44,17 +44,19 @@ def convert(**given: Any) -> ConvertResult:
     options = own_options(ConvertOptions, given)
     if options.file is None:
         raise ConfigError("convert what? Give the file: convert omniASR-W2V-300M.pt")
-    folder = options.output_dir or options.file.with_suffix("")
     config = resolve("convert", given)
     from runyoro_ssl.commands.foreign import hear_converted
     from runyoro_ssl.dataset.read import read_fingerprint
+    from runyoro_ssl.disk.durable import verify
     from runyoro_ssl.foreign.beside import convert_once
 
     if options.data is not None:
         read_fingerprint(options.data)  # before the work
-    _check_file(options.file, folder)
+    folder = _folder_for(options.file, options.output_dir)
     was_there = folder.exists()
     converted = convert_once(options.file, folder, num_heads=options.num_heads)
+    if was_there and (problem := verify(folder)):
+        raise ConvertError(f"{folder}: {problem}; remove it, and convert {options.file} again")
     try:
         heard = None if options.data is None else hear_converted(folder, options.data, config)
     except BaseException:
@@ -64,18 +66,18 @@ def convert(**given: Any) -> ConvertResult:
     return ConvertResult(converted, heard)
 
 
-def _check_file(file: Path, folder: Path) -> None:
-    """Raise ConfigError for what is no file, and where its folder would have its name."""
-    if file.is_dir():
-        raise ConfigError(
-            f"{file}: is a folder; give the .pt of fairseq2 or fairseq that is in it (one of transformers needs no "
-            "conversion)"
-        )
-    if not file.is_file() and (name := full_name(str(file))) in KNOWN:
+def _folder_for(file: Path, given: Path | None) -> Path:
+    """The folder to write: that given, or the file's name without its ending."""
+    from runyoro_ssl.foreign.read import check_file
+
+    if not file.exists() and (name := full_name(str(file))) in KNOWN:
         fetch = command("doctor", fetch=True, model_name_or_path=name)
         raise ConfigError(f"{file}: a model of the hub, and no file here; `{fetch}` fetches and converts it")
-    if file.is_file() and folder == file:
+    check_file(file)
+    folder = given or file.with_suffix("")
+    if folder == file:
         raise ConfigError(f"{file}: the folder to write would have the name of the file; give another --output-dir")
+    return folder
 
 
 def show(result: ConvertResult, _given: Mapping[str, Any]) -> None:

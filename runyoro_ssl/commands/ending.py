@@ -23,6 +23,8 @@ Result = TypeVar("Result")
 EXIT_MENDABLE = 1
 EXIT_BUG = 2
 NO_MEMORY = "there is too little memory, or a limit on it (ulimit -v, that of a job)"
+LINK_TO_ITSELF = "Symlink loop"
+"""How `Path.resolve` begins what it says of one, before Python 3.13."""
 AGAIN_SEC = 0.05
 """After which a signal comes again that was lost."""
 NOT_ON_WINDOWS = (
@@ -66,8 +68,8 @@ def command(function: Callable[Parameters, Result]) -> Callable[Parameters, Resu
         except Terminated as signalled:
             end("terminated; nothing unfinished was kept", status=SIGNAL_EXIT + signalled.number)
         except Exception as error:  # noqa: BLE001 - the last door: what escapes here is a bug, and says so
-            if _is_for_want_of_memory(error):
-                end(f"{NO_MEMORY} ({error}): raise it, close other programs, and run again")
+            if mendable := _mendable(error):
+                end(mendable)
             _report_bug()
         finally:
             sys.unraisablehook = previous_hook
@@ -99,11 +101,27 @@ def _lost(lost: sys.UnraisableHookArgs) -> None:
         sys.__unraisablehook__(lost)
 
 
+def _mendable(error: Exception) -> str | None:
+    """In a line, what is no bug, though no library says so; None where it is one."""
+    if _is_for_want_of_memory(error):
+        return f"{NO_MEMORY} ({error}): raise it, close other programs, and run again"
+    if isinstance(error, RuntimeError) and str(error).startswith(LINK_TO_ITSELF):
+        return f"{error}: that is a link to itself; mend it, or give another path"
+    return None
+
+
 def _is_for_want_of_memory(error: Exception) -> bool:
     """Whether a library could not be loaded, or Python not go on, because an address space or a machine is full."""
     said = str(error)
     unloadable = isinstance(error, ImportError) and ("failed to map" in said or "annot allocate" in said)
-    return unloadable or isinstance(error, MemoryError)
+    return unloadable or isinstance(error, MemoryError) or (isinstance(error, SystemError) and _has_limit())
+
+
+def _has_limit() -> bool:
+    """Whether addresses are limited: then C code that was given none may forget to say so."""
+    import resource  # not on Windows
+
+    return resource.getrlimit(resource.RLIMIT_AS)[0] != resource.RLIM_INFINITY
 
 
 def end(message: str, *, status: int = EXIT_MENDABLE) -> NoReturn:

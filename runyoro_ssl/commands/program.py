@@ -12,6 +12,7 @@ from itertools import chain, groupby, repeat
 from typing import TYPE_CHECKING, Any
 
 from invoke.collection import Collection
+from invoke.config import Config
 from invoke.exceptions import Exit, ParseError
 from invoke.parser.argument import Argument
 from invoke.parser.context import ParserContext, to_flag
@@ -70,6 +71,13 @@ def _as_argument(option: Option) -> Argument:
 
 READ_TASKS = Program.parse_tasks
 """Invoke's own, which `adopt_invoke` replaces."""
+
+
+class NoFiles(Config):
+    """Invoke's own configuration, of which no file says anything: a home that is no folder is none's business."""
+
+    def load_base_conf_files(self) -> None:
+        """None is looked for."""
 
 
 class TaskProgram(Program):
@@ -209,7 +217,9 @@ def _with_names(words: list[str]) -> list[str]:
 def make_program(tasks: Sequence[SchemaTask], *, binary: str) -> TaskProgram:
     """A program of its own that offers these tasks from any folder."""
     collection = Collection(*tasks)
-    return TaskProgram(namespace=collection, name="runyoro_ssl", binary=binary, version=__version__)
+    return TaskProgram(
+        namespace=collection, name="runyoro_ssl", binary=binary, version=__version__, config_class=NoFiles
+    )
 
 
 def adopt_invoke() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -13,6 +14,7 @@ from runyoro_ssl.dataset.layout import REPORT, TRAIN
 from runyoro_ssl.errors import ConfigError
 from runyoro_ssl.logs import get_logger, print_table
 from runyoro_ssl.option import AUTO
+from runyoro_ssl.small_files import read_small
 
 log = get_logger()
 
@@ -57,10 +59,14 @@ def _hours(config: Config) -> float:
     """Hours of the training split of the target."""
     folder = config.train.processed_dataset_path
     try:
-        report: Mapping[str, Any] = json.loads((folder / REPORT).read_text(encoding="utf-8"))
-        return float(report["splits"][TRAIN]["seconds"]) / 3600
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        report: Mapping[str, Any] = json.loads(read_small(folder / REPORT))
+        hours = float(report["splits"][TRAIN]["seconds"]) / 3600
+        problem = None if 0 < hours < math.inf else f"{hours:g} h"
+    except (OSError, ValueError, LookupError, TypeError, OverflowError, RecursionError) as error:
+        problem = type(error).__name__
+    if problem:
         raise ConfigError(
-            f"{folder / REPORT} does not tell how much speech there is ({type(error).__name__}); give --recipe "
-            "minutes, hours or days, or prepare the dataset anew"
-        ) from None
+            f"{folder / REPORT} does not tell how much speech there is ({problem}); give --recipe minutes, hours or "
+            "days, or prepare the dataset anew"
+        )
+    return hours

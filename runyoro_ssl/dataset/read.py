@@ -22,6 +22,8 @@ from runyoro_ssl.small_files import read_small
 
 STEP = 1 / 32768
 """Of int16 in [-1, 1]: a power of two, so that scaling is exact."""
+LONGEST_SEC = 1e6
+"""No limit of clips is longer."""
 LONG_SAMPLES = 1 << 20
 """Samples, a minute: a longer clip is read in windows, and held against its checksum once in a process, for all."""
 
@@ -67,6 +69,10 @@ def _find_nonsense(fingerprint: Mapping[str, Any]) -> str | None:
     rate = fingerprint.get("sampling_rate")
     if type(rate) is not int or rate <= 0:
         return f"sampling_rate is {shortly(rate)}, expected Hz"
+    settings = fingerprint.get("settings", {})
+    longest = settings.get("max_duration_sec", 1.0) if isinstance(settings, dict) else settings
+    if type(longest) not in (int, float) or not 0 < longest < LONGEST_SEC:
+        return f"settings.max_duration_sec is {shortly(longest)}, expected seconds"
     splits = fingerprint.get("splits")
     if not isinstance(splits, dict) or not splits:
         return f"splits is {shortly(splits)}, expected an object for each split"

@@ -38,6 +38,10 @@ class FeatureSource(Protocol):
     def key(self) -> str:
         """What they depend on."""
 
+    @property
+    def width(self) -> int:
+        """H: how many there are of a frame."""
+
     def features(self, waveform: np.ndarray) -> np.ndarray:
         """Of a clip, float32 (T,) in [-1, 1]: float32 (F, H)."""
 
@@ -53,6 +57,11 @@ class LayerFeatures:
     def key(self) -> str:
         """The model's, and the layer."""
         return f"{self.network.key}-layer-{self.layer}"
+
+    @property
+    def width(self) -> int:
+        """That of the model."""
+        return self.network.listener.hidden_size
 
     def features(self, waveform: np.ndarray) -> np.ndarray:
         """The hidden states of a clip.
@@ -81,6 +90,11 @@ class SpectralFeatures:
     def key(self) -> str:
         """The same for all."""
         return self.spectra.key
+
+    @property
+    def width(self) -> int:
+        """Of bands."""
+        return MEL_BANDS
 
     def features(self, waveform: np.ndarray) -> np.ndarray:
         """80 bands of each frame."""
@@ -132,17 +146,14 @@ class Ear:
 
     def _read(self, path: Path, num_clips: int) -> list[np.ndarray] | None:
         """Units that are there and whole."""
-        try:
-            with np.load(path, allow_pickle=False) as kept:
-                units, starts = kept["units"], kept["starts"]
-        except (OSError, ValueError, KeyError, EOFError):
+        kept = _kept(path)
+        units, starts = kept.get("units"), kept.get("starts")
+        if units is None or starts is None or units.dtype != np.uint16 or units.ndim != 1:
             return None
-        except Exception as error:
-            if type(error).__module__ not in ("zipfile", "zlib"):
-                raise
+        if starts.shape != (num_clips + 1,) or not np.issubdtype(starts.dtype, np.integer):
             return None
-        whole = len(starts) == num_clips + 1 and starts[-1] == len(units) and units.max(initial=0) < self.num_units
-        return np.split(units, starts[1:-1]) if whole else None
+        in_order = starts[0] == 0 and (np.diff(starts) >= 0).all() and starts[-1] == len(units)
+        return np.split(units, starts[1:-1]) if in_order and units.max(initial=0) < self.num_units else None
 
 
 def open_ear(
@@ -164,7 +175,8 @@ def open_ear(
     words = f"{source.key}\0{_digest(heard)}\0{num_units}\0{seed}\0{UNITS_VERSION}"
     folder = cache_dir / f"units-{hashlib.sha256(words.encode()).hexdigest()[:16]}"
     path = folder / CENTRES
-    if (centres := _kept_centres(path, num_units)) is not None:
+    centres = _kept(path).get("")
+    if centres is not None and centres.shape == (num_units, source.width) and _are_numbers(centres):
         on_clip(sum(num_samples for num_samples, _ in heard))
         return Ear(source, centres, folder)
     sample = Sample(FITTED_ON, np.random.default_rng(seed))
@@ -192,12 +204,22 @@ def standardised(source: FeatureSource, waveform: np.ndarray) -> np.ndarray:
     return np.asarray((features - features.mean(0)) / (features.std(0) + 1e-5), np.float32)
 
 
-def _kept_centres(path: Path, num_units: int) -> np.ndarray | None:
+def _kept(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of a file by name, or one by none; nothing where it is not there, or not whole: it is made again."""
+    if not path.is_file():
+        return {}
     try:
-        centres = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError):
-        return None
-    return centres if centres.ndim == 2 and len(centres) == num_units else None  # noqa: PLR2004 - (K, H)
+        found = np.load(path, allow_pickle=False)
+        if isinstance(found, np.ndarray):
+            return {"": found}
+        with found:
+            return dict(found)
+    except Exception:  # noqa: BLE001 - numpy, zipfile and zlib raise a dozen types for a damaged file
+        return {}
+
+
+def _are_numbers(centres: np.ndarray) -> bool:
+    return centres.dtype == np.float32 and bool(np.isfinite(centres).all())
 
 
 def _digest(keys: Sequence[tuple[int, int]]) -> str:

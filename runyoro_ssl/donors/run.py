@@ -15,6 +15,7 @@ from runyoro_ssl.donors.describe import Selection, describe
 from runyoro_ssl.donors.found import Donors
 from runyoro_ssl.donors.hearing import FeatureSource, LayerFeatures, SpectralFeatures, open_ear
 from runyoro_ssl.donors.leaks import refuse_leaks
+from runyoro_ssl.donors.lines import check_lines
 from runyoro_ssl.donors.measure import Similarities, measure
 from runyoro_ssl.donors.pools import Candidates, Pool, gather, open_pools
 from runyoro_ssl.donors.request import LOG_MEL, DonorsRequest
@@ -44,6 +45,8 @@ def find_donors(request: DonorsRequest) -> Donors:
     rate = load_sampling_rate(str(request.base), request.revision)
     (target,) = open_pools([request.target], rate)
     pools = open_pools(request.pools, rate)
+    check_lines(pools)
+    request.cache_dir.mkdir(parents=True, exist_ok=True)
     heard = _choose_target(request, target, rate)
     candidates = gather(pools)
     store = Store.beside(request.output_dir.resolve())

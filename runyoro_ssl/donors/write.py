@@ -7,7 +7,6 @@ import json
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +17,11 @@ from runyoro_ssl.dataset.read import read_fingerprint, row_places
 from runyoro_ssl.disk.durable import write_json, write_jsonl
 from runyoro_ssl.donors.describe import Selection
 from runyoro_ssl.donors.found import Donors
+from runyoro_ssl.donors.lines import clip_lines
 from runyoro_ssl.donors.page import DONORS_PAGE, write_donors_page
 from runyoro_ssl.donors.pools import Candidates, Pool
 from runyoro_ssl.donors.request import DonorsRequest
-from runyoro_ssl.errors import ConfigError, DatasetError
+from runyoro_ssl.errors import ConfigError
 from runyoro_ssl.page.amounts import plural
 from runyoro_ssl.prepare.accounts import ClipRecord, Tally
 from runyoro_ssl.prepare.dividing import StoredClip, divide
@@ -109,48 +109,28 @@ def _stored(candidates: Candidates, chosen: np.ndarray, tally: Tally) -> list[St
         wanted = np.flatnonzero((candidates.pool == number) & chosen)
         rows = dict(zip(candidates.row[wanted].tolist(), wanted.tolist(), strict=True))
         places = list(row_places(pool.split))
-        for row, line in _lines(pool):
+        for row, line in clip_lines(pool):
             if row not in rows:
                 continue
             at = rows[row]
             record = ClipRecord(
-                id=line["id"],
-                source=line["audio_filepath"],
-                recording=line["recording"],
-                speaker=line["speaker"],
-                language=line["language"],
-                licence=line.get("licence"),
-                offset_sec=float(line["offset"]),
+                id=line.id,
+                source=line.audio_filepath,
+                recording=line.recording,
+                speaker=line.speaker,
+                language=line.language,
+                licence=line.licence,
+                offset_sec=line.offset,
                 num_samples=int(candidates.num_samples[at]),
                 crc32=int(candidates.crc32[at]),
-                measures=line.get("measures", {}),
-                gain=float(line.get("gain", 1.0)),
+                measures=line.measures,
+                gain=line.gain,
             )
             clips.append(StoredClip(record, f"{pool.path.resolve()}/{record.source}", places[row]))
     tally.lines_in = len({(clip.file, clip.record.recording) for clip in clips})
     tally.clips_kept = len(clips)
     tally.samples_in = tally.samples_kept = sum(clip.record.num_samples for clip in clips)
     return clips
-
-
-def _lines(pool: Pool) -> Iterator[tuple[int, dict[str, Any]]]:
-    """(row of the training split, line of `clips.jsonl`): there they stand first, in the same order."""
-    path, ids = pool.path / CLIPS, pool.column("id")
-    remedy = "it says whose the clips are, and under which licence: prepare the pool again"
-    try:
-        with path.open(encoding="utf-8") as file:
-            row = -1
-            for row, text in enumerate(islice(file, len(ids))):
-                line = json.loads(text)
-                if line["id"] != ids[row]:
-                    raise DatasetError(
-                        f"{path} line {row + 1}: clip {line['id']}, the dataset has {ids[row]}; {remedy}"
-                    )
-                yield row, line
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DatasetError(f"{path}: cannot be read ({type(error).__name__}: {error}); {remedy}") from None
-    if row + 1 < len(ids):
-        raise DatasetError(f"{path}: has {row + 1} lines for {len(ids)} clips; {remedy}")
 
 
 def _similarities(selection: Selection) -> Iterator[dict[str, Any]]:

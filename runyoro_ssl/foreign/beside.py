@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from runyoro_ssl.errors import ConvertError
-from runyoro_ssl.foreign.note import Origin, is_made_of, read_note
+from runyoro_ssl.foreign.note import NOTE, Origin, is_made_of, read_note
+from runyoro_ssl.foreign.read import check_file
 from runyoro_ssl.foreign.write import Converted, convert_file
 from runyoro_ssl.logs import get_logger
 
@@ -36,19 +37,31 @@ def convert_once(path: Path, folder: Path, *, num_heads: int | None = None, orig
     """Convert a file, unless the folder was made of it before.
 
     Raises:
-        ConvertError: As `convert_file`; or something else has that name, or another number of heads.
+        ConvertError: As `convert_file`; or something else has that name, or another number of heads; or the note in it
+            is damaged.
     """
-    if not folder.exists():
+    check_file(path)
+    if not folder.exists() and not folder.is_symlink():
         return convert_file(path, folder, num_heads=num_heads, origin=origin)
     note = read_note(folder)
-    if not path.is_file() or not is_made_of(folder, path):
+    if not note:
+        raise ConvertError(
+            f"{folder}: is there, and was not made from {path.name}, nor from any such file: it is left as it is; "
+            f"`invoke convert {path} --output-dir` another folder"
+        )
+    if not is_made_of(folder, path):
         raise ConvertError(
             f"{folder}: is there, and was not made from {path.name} as it is now; remove it, give another "
             "--output-dir, or give it as the model"
         )
-    if num_heads not in (None, had := note.get("num_heads")):
+    toolkit, num_weights, temperature, had = (
+        note.get(name) for name in ("toolkit", "num_weights", "temperature", "num_heads")
+    )
+    if type(num_weights) is not int or not isinstance(temperature, float | None):
+        raise ConvertError(f"{folder / NOTE}: damaged; remove {folder}, and convert {path.name} again")
+    if num_heads not in (None, had):
         raise ConvertError(
             f"{folder}: is there, and was made with {had} heads of attention, not {num_heads}; remove it, or give "
             "another --output-dir"
         )
-    return Converted(folder, str(note["toolkit"]), int(note["num_weights"]), note["temperature"])
+    return Converted(folder, str(toolkit), num_weights, temperature)

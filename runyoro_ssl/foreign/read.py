@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import pickletools
 import zipfile
 from collections.abc import Mapping
@@ -24,6 +25,7 @@ INERT_TYPES = frozenset(
 """What fairseq keeps settings and progress in, and the types that omegaconf has of fields: read as doing nothing."""
 OLD_PICKLES = 4
 """One after another in a checkpoint before torch 1.6, which is no archive: two of its format, the machine, content."""
+DAMAGED = (RuntimeError, EOFError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, OSError)
 PREFIXES = ("module.", "_orig_mod.")
 TEMPERATURES = (2.0, 0.999995, 0.1)
 """Of the Gumbel softmax in fairseq2: begins with, times at each forward pass, stays at."""
@@ -91,10 +93,21 @@ def read_checkpoint(path: Path) -> Checkpoint:
     return Checkpoint(toolkit, weights, sign in (weights if toolkit is FAIRSEQ else theirs), temperature)
 
 
-def _load(path: Path) -> Any:
-    """What torch finds in a file, of which only weights and plain settings are let in."""
+def check_file(path: Path) -> None:
+    """Refuse what is no file.
+
+    Raises:
+        ConvertError: It is a folder, such as a model of transformers, or not there.
+    """
+    if path.is_dir():
+        raise ConvertError(f"{path}: a folder; give the .pt that fairseq2 or fairseq wrote")
     if not path.is_file():
         raise ConvertError(f"{path}: no such file; give the .pt that fairseq2 or fairseq wrote")
+
+
+def _load(path: Path) -> Any:
+    """What torch finds in a file, of which only weights and plain settings are let in."""
+    check_file(path)
     is_archive = zipfile.is_zipfile(path)
     try:
         needed = get_unsafe_globals_in_checkpoint(path) if is_archive else _inert_in_old(path)
@@ -110,7 +123,9 @@ def _load(path: Path) -> Any:
             f"{path}: no checkpoint of torch, or one that holds more than weights; it was not read: download it anew, "
             "from its authors"
         ) from None
-    except (RuntimeError, EOFError, ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
+    except DAMAGED as error:
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:  # a place that no file has
+            raise
         line = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ConvertError(f"{path}: cut short or damaged ({line[:120]}); copy or download it anew") from None
 
@@ -139,6 +154,9 @@ def _tensors(path: Path, loaded: Any) -> dict[str, torch.Tensor]:
     for prefix in PREFIXES:
         if all(name.startswith(prefix) for name in tensors):
             tensors = {name.removeprefix(prefix): value for name, value in tensors.items()}
+    for name, tensor in tensors.items():
+        if tensor.layout is not torch.strided or tensor.is_nested or tensor.is_meta:
+            raise ConvertError(f"{path}: {name} is sparse, nested, or not there at all; weights are plain tensors")
     stated = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
     if stated > path.stat().st_size:  # one number may stand for many
         raise ConvertError(
@@ -166,7 +184,7 @@ def _rename(
 
 
 def _temperature(num_updates: torch.Tensor | None) -> float | None:
-    if num_updates is None or num_updates.numel() != 1:
+    if num_updates is None or num_updates.numel() != 1 or num_updates.dtype not in (torch.int64, torch.int32):
         return None
     most, factor, least = TEMPERATURES
-    return max(most * factor ** int(num_updates), least)
+    return max(most * factor ** max(int(num_updates), 0), least)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from runyoro_ssl.foreign.read import Checkpoint, read_checkpoint
 from runyoro_ssl.foreign.shape import EXTRACTOR_SETTINGS, read_shape
 from runyoro_ssl.torchaudio_compat import import_transformers
 
-MAX_NAMED = 3
+MAX_NAMED, MAX_SAID = 3, 300
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def convert_file(path: Path, folder: Path, *, num_heads: int | None = None, orig
     num_weights = sum(tensor.numel() for tensor in checkpoint.weights.values())
     made = Converted(folder, checkpoint.toolkit.name, num_weights, checkpoint.temperature)
     with _lock(folder), new_folder(folder) as unfinished:
-        weights = {name: tensor.to(torch.float32).contiguous() for name, tensor in checkpoint.weights.items()}
+        weights = dict(_as_written(checkpoint.weights))
         try:
             save_file(weights, unfinished / "model.safetensors", metadata={"format": "pt"})
         except SafetensorError as error:  # no OSError, though it is the disk's
@@ -98,14 +98,25 @@ def settings_of(checkpoint: Checkpoint, *, num_heads: int | None = None) -> dict
     }
 
 
+def _as_written(weights: Mapping[str, torch.Tensor]) -> Iterator[tuple[str, torch.Tensor]]:
+    """Weights as safetensors takes them: fp32, and none in the memory of another, as tied ones are."""
+    taken = set()
+    for name, tensor in weights.items():
+        plain = tensor.to(torch.float32).contiguous()
+        place = plain.untyped_storage().data_ptr()
+        yield name, plain.clone() if place in taken else plain
+        taken.add(place)
+
+
 def _check_fit(path: Path, checkpoint: Checkpoint, settings: Mapping[str, Any]) -> None:
     """Every weight of the model is there, in its shape, and no other."""
     transformers = import_transformers()
     try:
         with torch.device("meta"):
             wanted = transformers.Wav2Vec2ForPreTraining(transformers.Wav2Vec2Config(**settings)).state_dict()
-    except (ValueError, TypeError, RuntimeError, ZeroDivisionError) as error:
-        raise ConvertError(f"{path}: its weights make no wav2vec 2.0 model: {str(error).splitlines()[0]}") from None
+    except Exception as error:  # noqa: BLE001 - of transformers, its validators and torch, each in a way of its own
+        said = " ".join(str(error).split())[:MAX_SAID]
+        raise ConvertError(f"{path}: its weights make no wav2vec 2.0 model: {said}; download it anew") from None
     weights = checkpoint.weights
     problems = [f"lacks {name}" for name in wanted.keys() - weights.keys()]
     problems += [f"has {name}, which it should not" for name in weights.keys() - wanted.keys()]

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import tomllib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -19,8 +17,10 @@ from runyoro_ssl.logs import get_logger
 from runyoro_ssl.model.source import RESULT_FILE, RUN_FILE
 from runyoro_ssl.option import as_typed
 from runyoro_ssl.publish.licences import Carried, carry, licence_of_base
+from runyoro_ssl.redaction import shortly
 from runyoro_ssl.resolve import load_config, section_type
 from runyoro_ssl.setting import deciding
+from runyoro_ssl.small_files import read_object
 
 log = get_logger()
 
@@ -103,32 +103,38 @@ def read_facts(folder: Path) -> Facts:
         EvaluationError: Its evaluation.json is damaged.
     """
     try:
-        result = _read(folder / RESULT_FILE, json.loads)
+        result = _read(folder / RESULT_FILE)
     except FileNotFoundError:
         raise TrainingError(
             f"{folder}: no {RESULT_FILE}, so that no model card can be written: finish the run with "
             "--resume-from-checkpoint last"
         ) from None
+    sources = result.get("sources", [])
+    if not isinstance(sources, list) or not all(isinstance(source, dict) for source in sources):
+        raise TrainingError(_damaged(folder / RESULT_FILE, f"sources is {shortly(sources)}"))
     # As text: its secrets are not there, and loading it as a configuration asks for them.
-    settings = _read(folder / RUN_FILE, tomllib.loads)
+    settings = _read(folder / RUN_FILE, "train.learning_rate", "masking.mask_time_prob")
     material = result.get("material")
     if not material and not result.get("sources"):  # of several, one alone would tell of its licence alone
         material = describe_material(Path(settings["train"]["processed_dataset_path"]))
     return Facts(folder, result, settings, material or {}, _evaluation(folder))
 
 
-def _read(path: Path, parse: Callable[[str], Any]) -> dict[str, Any]:
-    """A file that a run left, which must hold an object. Raises TrainingError, or OSError."""
+def _read(path: Path, *numbers: str) -> dict[str, Any]:
+    """A file that a run left, which must hold an object, and these numbers. Raises TrainingError, or OSError."""
     try:
-        found = parse(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        found = error
-    if not isinstance(found, dict):
-        what = f"is damaged ({found})" if isinstance(found, Exception) else f"holds {type(found).__name__}, no object"
-        raise TrainingError(
-            f"{path}: {what}; remove it, and run train once more with --resume-from-checkpoint last: it writes it anew"
-        )
+        found = read_object(path)
+    except ValueError as error:
+        raise TrainingError(_damaged(path, str(error))) from None
+    for section, name in (number.split(".") for number in numbers):
+        if not isinstance(value := found.get(section, {}).get(name, 0), int | float):
+            raise TrainingError(_damaged(path, f"{section}.{name} is {shortly(value)}, and no number"))
     return found
+
+
+def _damaged(path: Path, what: str) -> str:
+    remedy = "remove it, and run train once more with --resume-from-checkpoint last: it writes it anew"
+    return f"{path}: is damaged ({what}); {remedy}"
 
 
 def _evaluation(folder: Path) -> Evaluation | None:

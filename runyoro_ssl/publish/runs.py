@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tomllib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -18,6 +17,7 @@ from runyoro_ssl.evaluate.record import read_evaluation
 from runyoro_ssl.model.source import RESULT_FILE, RUN_FILE
 from runyoro_ssl.resolve import section_type
 from runyoro_ssl.setting import deciding
+from runyoro_ssl.small_files import read_object
 from runyoro_ssl.train.checkpoints.format import PREFIX, load_state
 from runyoro_ssl.train.checkpoints.listing import list_checkpoints
 from runyoro_ssl.train.health import journal
@@ -72,7 +72,7 @@ def read_run(folder: Path) -> RunRecord:
     settings = _settings(folder)
     is_running = is_held(folder / LOCK)
     with suppress(OSError, ValueError, KeyError, TypeError):
-        result = json.loads((folder / RESULT_FILE).read_text(encoding="utf-8"))
+        result = read_object(folder / RESULT_FILE)
         step = int(result["validations"]["last"]["step"])
         state = "running" if is_running else "finished" if step >= result["total_steps"] else "ended early"
         dataset = result.get("dataset_sha256")
@@ -90,7 +90,7 @@ def _settings(folder: Path) -> dict[str, Any]:
     """Those of its run.toml that say what the run is, or decide what it learns."""
     defaults: dict[str, Any] = Config().model_dump(mode="json")
     try:
-        read = tomllib.loads((folder / RUN_FILE).read_text(encoding="utf-8"))
+        read = read_object(folder / RUN_FILE)
     except (OSError, ValueError):
         return {}
     names = [f"{section}.{name}" for section in Config.model_fields for name in deciding("run", section_type(section))]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
+import zipfile
 from collections.abc import Callable
 from typing import Any
 
@@ -48,6 +50,37 @@ def spoil_bytes(content: bytes, chance: Draw) -> tuple[str, bytes]:
     }
     kind = chance.choice(sorted(kinds))
     return kind, kinds[kind](content)
+
+
+CODE = b"\x80\x02ccanary\nCanary\n)\x81."
+"""A pickle that runs code of others when it is loaded."""
+BOMB_BYTES = 1 << 28
+
+
+def spoil_archive(content: bytes, chance: Draw) -> tuple[str, bytes]:
+    """A zip archive, such as torch and numpy write, whose members are damaged, wrong, gone, or huge; and how."""
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    pickles = [one for one in members if one.endswith(".pkl")] if chance.random() < 0.5 else []
+    name = chance.choice(pickles or [*members])
+    kinds: dict[str, Callable[[bytes], bytes]] = {
+        "damaged": lambda b: damage(b, b"\x00other", chance),
+        "of another": lambda _: members[chance.choice([*members])],
+        "code": lambda _: CODE,
+        "deep": lambda _: DEEP.encode(),
+        "empty": lambda _: b"",
+        "a bomb": lambda _: bytes(BOMB_BYTES),
+    }
+    kind = chance.choice((*sorted(kinds), "gone", "renamed"))
+    found = members.pop(name)
+    if kind != "gone":
+        members[chance.choice(NAMES)[:200] if kind == "renamed" else name] = kinds.get(kind, bytes)(found)
+    spoiled = io.BytesIO()
+    how = zipfile.ZIP_DEFLATED if kind == "a bomb" or chance.random() < 0.3 else zipfile.ZIP_STORED
+    with zipfile.ZipFile(spoiled, "w", how) as archive:
+        for one, inner in members.items():
+            archive.writestr(one, inner)
+    return f"{name}: {kind}", spoiled.getvalue()
 
 
 def spoil_json(text: str, chance: Draw, *, is_lines: bool) -> tuple[str, str]:

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from attacking.command import Command, Ended, start, wait
-from attacking.part import TRAINING, Part
-from attacking.place import DONE, MARK, MINE, Place, picture, set_up
+from attacking.part import MIX, TRAINING, Part
+from attacking.place import DONE, MARK, MINE, MIXED, PLAIN, Place, picture, set_up
 
 if TYPE_CHECKING:
     from attacking.part import Draw
@@ -22,7 +22,10 @@ if TYPE_CHECKING:
 Family = Callable[["Draw", str], Part | None]
 """Draws a part for a task; None where it has none."""
 WEIGHTS = {"train": 5, "resume": 7, "prepare": 3, "manifest": 2, "evaluate": 2, "embed": 1, "runs": 2, "publish": 1}
-WEIGHTS |= {"doctor": 1}
+WEIGHTS |= {"doctor": 1, "donors": 4, "convert": 2, "hear": 1}
+WEIGHTS |= {f"train{MIX}": 3, f"resume{MIX}": 4, f"evaluate{MIX}": 1, f"publish{MIX}": 1}
+REPEATED = (*TRAINING, "donors", "convert")
+"""Tasks that must go on to what an undisturbed one makes."""
 GRACE_SEC = 20
 
 
@@ -48,7 +51,12 @@ class Attack:
     @property
     def keeps(self) -> bool:
         """Whether nothing of it changes what is learned."""
-        return self.task in TRAINING and all(part.keeps for part in self.parts)
+        return self.task in REPEATED and all(part.keeps for part in self.parts)
+
+    @property
+    def kind(self) -> str:
+        """Of the run that is there."""
+        return MIXED if self.task.endswith(MIX) else PLAIN
 
     @property
     def is_unheard(self) -> bool:
@@ -82,11 +90,14 @@ def draw_attack(number: int, seed: int, folder: Path, families: Mapping[str, Fam
 
 def words_of(place: Place, task: str) -> list[str]:
     """The command line of a task."""
-    at = place.folder
+    at, mix = place.folder, task.endswith(MIX)
     if task in TRAINING:
-        return place.train(resume=task == "resume")
+        return place.train(resume=task.startswith("resume"), mix=mix)
     return {
         "prepare": place.prepare(),
+        "donors": place.donors(),
+        "convert": place.convert(),
+        "hear": [*place.convert(), "--data", f"{at}/dataset"],
         "manifest": ["manifest", "--audio-dir", f"{at}/corpus", "--output", f"{at}/new.jsonl"],
         "evaluate": [
             *("evaluate", "--adapted", f"{at}/{DONE}", "--base", f"{at}/model", "--data", f"{at}/dataset"),
@@ -96,14 +107,15 @@ def words_of(place: Place, task: str) -> list[str]:
         "runs": ["runs", "--folder", str(at)],
         "publish": ["publish", "--run", f"{at}/{DONE}", "--repo-id", "someone/something", "--dry-run"],
         "doctor": ["doctor", "--model-name-or-path", f"{at}/model"],
-    }[task]
+    }[task.removesuffix(MIX)]
 
 
 def carry_out(attack: Attack, seeds: Place, *, limit_sec: float) -> tuple[Ended, list[str]]:
     """Do it. Returns how the command ended, and everything that is wrong with it."""
     from attacking import judge
 
-    place = set_up(seeds, attack.place.folder, has_run=attack.task != "train")
+    has_run = not attack.task.startswith("train")
+    place = set_up(seeds, attack.place.folder, kind=attack.kind, has_run=has_run)
     with ExitStack() as stack:
         for part in attack.parts:
             if part.before:
@@ -175,9 +187,9 @@ def _problems(
         return
     yield from judge.judge_checkpoints(attack.place, ended, before=damaged)
     if ended.status == 0:
-        yield from judge.judge_weights(attack, ended, seeds)
+        yield from judge.judge_made(attack, ended, seeds)
         return
     had_history |= any(attack.place.run.glob("checkpoint-*"))
-    again = attack.place.command(attack.place.train(resume=True), "again")
+    again = attack.place.command(words_of(attack.place, attack.task.replace("train", "resume")), "again")
     went_on = wait(again, start(again), limit_sec=limit_sec)
     yield from judge.judge_going_on(attack, went_on, seeds, had_history=had_history)

@@ -8,9 +8,9 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from attacking.absurd import spoil_bytes, spoil_json, spoil_toml
-from attacking.part import Draw, Part
-from attacking.place import DONE, OTHERS, RUN, Place
+from attacking.absurd import spoil_archive, spoil_bytes, spoil_json, spoil_toml
+from attacking.part import MIX, Draw, Part
+from attacking.place import DONE, FOREIGN, OTHERS, RUN, SOURCES, Place
 from runyoro_ssl.disk.durable import MANIFEST, seal
 
 CHECKPOINT = ("trainer_state.json", MANIFEST, "model.safetensors", "optimizer.safetensors", "config.json")
@@ -23,6 +23,8 @@ DATASET: tuple[str, ...] = (
     "train/dataset_info.json",
 )
 DATASET += ("train/data-00000-of-00001.arrow", "validation/state.json", "validation/data-00000-of-00001.arrow")
+POOL = (*DATASET, "prepare_report.json")
+KEPT = ("units-*/centres.npy", "units-*/*.npz")
 OF_A_RUN = ("run.toml", "journal.jsonl", "metrics.jsonl", "run.lock", "report.html", "result.json", "config.json")
 AT_ITS_END: tuple[str, ...] = (
     "run.toml",
@@ -52,7 +54,13 @@ TARGETS: dict[str, dict[str, tuple[str, ...]]] = {
     "embed": {DONE: AT_ITS_END},
     "runs": {DONE: AT_ITS_END},
     "publish": {DONE: AT_ITS_END, f"{DONE}/checkpoint-12": CHECKPOINT},
+    "donors": {"model": MODEL, "dataset": DATASET, "pool": POOL, "replay": POOL, "cache": KEPT},
+    "convert": {"": (FOREIGN,)},
+    "hear": {"": (FOREIGN,), "dataset": DATASET},
 }
+SEVERAL = {"": (SOURCES,), "pool": POOL, "replay": POOL}
+TARGETS |= {f"train{MIX}": TARGETS["train"] | SEVERAL, f"resume{MIX}": TARGETS["resume"] | SEVERAL}
+TARGETS |= {f"evaluate{MIX}": {DONE: AT_ITS_END, "replay": POOL}, f"publish{MIX}": {DONE: AT_ITS_END, "replay": POOL}}
 
 
 def draw(chance: Draw, task: str) -> Part | None:
@@ -67,16 +75,18 @@ def draw(chance: Draw, task: str) -> Part | None:
     spoil = {"bytes": _spoil_bytes, "content": _spoil_content, "no file": _no_file}[kind]
     what = f"{name}: {kind} #{number}{', sealed again' if is_sealed else ''}"
     before = partial(_spoil, name=name, number=number, spoil=spoil, is_sealed=is_sealed)
-    keeps = task == "resume" and folder.startswith(RUN) and not is_sealed
-    return Part("files", what, before=before, keeps=keeps)
+    keeps = task.startswith("resume") and folder.startswith(RUN) and not is_sealed
+    words = ("--cache-dir", folder) if folder == "cache" else ()
+    return Part("files", what, before=before, keeps=keeps or bool(words), words=words, touches=words[1:])
 
 
 def _spoil(place: Place, *, name: str, number: int, spoil: Callable[[Path, Draw], str], is_sealed: bool) -> None:
-    path = place.folder / name
+    chance = Draw(number)
+    path = chance.choice(sorted(place.folder.glob(name)) or [place.folder / name])
     path.parent.mkdir(parents=True, exist_ok=True)
     if not path.exists():
         path.write_bytes(b'{"a": [1, {"b": "c"}]}\n')
-    how = spoil(path, Draw(number))
+    how = spoil(path, chance)
     (place.log / "how").write_text(f"{name}: {how}\n")
     if is_sealed:
         (path.parent / MANIFEST).unlink()
@@ -94,6 +104,10 @@ def _spoil_content(path: Path, chance: Draw) -> str:
         how, text = spoil_toml(path.read_text(), chance)
     elif path.suffix in (".json", ".jsonl", ".lock"):
         how, text = spoil_json(path.read_text(), chance, is_lines=path.suffix != ".json")
+    elif path.suffix in (".pt", ".npz"):
+        how, content = spoil_archive(path.read_bytes(), chance)
+        path.write_bytes(content)
+        return how
     else:
         return _spoil_bytes(path, chance)
     path.write_bytes(text.encode("utf-8", "surrogatepass"))

@@ -8,8 +8,8 @@ from contextlib import suppress
 
 from attacking.attack import Attack
 from attacking.command import Ended
-from attacking.part import TRAINING
-from attacking.place import MARK, MINE, OTHERS, RUN, Place, picture
+from attacking.part import MIX, TRAINING
+from attacking.place import DONE, MADE, MARK, MINE, OTHERS, REFERENCE, RUN, Place, picture
 from runyoro_ssl.train.checkpoints.format import verify_checkpoint
 from support.trainer import SAVED, equal, weights
 
@@ -88,23 +88,30 @@ def judge_checkpoints(place: Place, ended: Ended, *, before: set[str]) -> Iterat
         yield f"{name} is damaged"
 
 
-def judge_weights(attack: Attack, ended: Ended, reference: Place) -> Iterator[str]:
-    """A run that ended well has learned what an undisturbed one learns."""
-    if ended.status != 0 or not (attack.place.run / "model.safetensors").is_file():
-        if ended.status == 0:
-            yield "ended well, and left no model"
+def judge_made(attack: Attack, ended: Ended, seeds: Place) -> Iterator[str]:
+    """What ended well has made what an undisturbed one makes: a run its weights, other tasks their files."""
+    if ended.status != 0:
         return
-    if not equal(weights(attack.place.run), weights(reference.done)):
+    if attack.task not in TRAINING:
+        name = {"donors": "chosen/fingerprint.json", "convert": "converted/model.safetensors"}[attack.task]
+        made, wanted = attack.place.made / name, seeds.folder / REFERENCE / name
+        if not made.is_file() or made.read_bytes() != wanted.read_bytes():
+            yield f"{made.name} is not as it would be undisturbed"
+    elif not (attack.place.run / "model.safetensors").is_file():
+        yield "ended well, and left no model"
+    elif not equal(weights(attack.place.run), weights(seeds.folder / attack.kind / DONE)):
         yield "other weights than those of an undisturbed run"
 
 
-def judge_going_on(attack: Attack, ended: Ended, reference: Place, *, had_history: bool) -> Iterator[str]:
-    """The same command, with no more going wrong, ends with those weights, or refuses in one line."""
+def judge_going_on(attack: Attack, ended: Ended, seeds: Place, *, had_history: bool) -> Iterator[str]:
+    """The same command, with no more going wrong, ends with what was to be made, or refuses in one line."""
     if ended.status not in (0, 1):
         yield f"going on: status {ended.status}: {_last_line(ended)}"
     if had_history and ANEW in ended.said:
         yield "going on: it began anew"
-    for problem in (*judge(attack, ended, is_saved=False), *judge_weights(attack, ended, reference)):
+    if ended.status == 1 and attack.task not in TRAINING and "add --overwrite" not in ended.said:
+        yield f"going on: {_last_line(ended)}"
+    for problem in (*judge(attack, ended, is_saved=False), *judge_made(attack, ended, seeds)):
         yield f"going on: {problem}"
 
 
@@ -116,7 +123,7 @@ def judge_surroundings(attack: Attack, before: Mapping[str, str]) -> Iterator[st
     after = picture(place.folder, without=(*MINE, MARK))
     for name in sorted(before.keys() | after.keys()):
         is_ours = name.split("/")[0] in touched and not name.startswith(OTHERS)
-        is_ours |= attack.is_free and not name.startswith((OTHERS, "corpus", "model", "dataset"))
+        is_ours |= attack.is_free and not name.startswith((OTHERS, "corpus", "model", "dataset", "pool", "replay"))
         if before.get(name) != after.get(name) and not is_ours:
             yield f"{name}: was {before.get(name)}, is {after.get(name)}"
             return
@@ -128,8 +135,8 @@ def outputs(task: str) -> Sequence[str]:
         "prepare": ("out", "out.shards"),
         "manifest": ("new.jsonl", "new.rejected.jsonl"),
     }
-    names["embed"] = ("features.npz",)
-    return (RUN,) if task in TRAINING else names.get(task, ("done", "evaluation"))
+    names |= {"embed": ("features.npz",), **dict.fromkeys(("donors", "convert", "hear"), (MADE,))}
+    return (RUN,) if task in TRAINING else names.get(task.removesuffix(MIX), (DONE, "evaluation"))
 
 
 def _last_line(ended: Ended) -> str:

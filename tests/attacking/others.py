@@ -6,17 +6,26 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from attacking.absurd import NAMES
 from attacking.command import Command, start
-from attacking.part import PHASES, TRAINING, Draw, Part, await_phase, nap
-from attacking.place import DONE, RUN, Place
+from attacking.part import MIX, TRAINING, Draw, Part, await_phase, nap, phases_of
+from attacking.place import DONE, FOREIGN, RUN, Place
 
+OUTPUTS = dict.fromkeys((*TRAINING, "prepare", "evaluate", "donors", "convert", "hear"), "--output-dir")
+OUTPUTS |= {"manifest": "--output", "embed": "--output", "publish": "--run"}
+"""What names the place of what a task makes."""
+THEIRS = ("others", "others/thesis", "others/link", "others/nothing", "dataset", "pool", "pool/train", "model")
 TIMES = (0, 1, 2**31, 2**33, 4_102_444_800, -1)
+READ: dict[str, tuple[str, ...]] = dict.fromkeys((*TRAINING, "evaluate"), ("dataset",))
+READ |= {"prepare": ("corpus",), "embed": ("corpus",), "convert": (FOREIGN,), "hear": (FOREIGN, "dataset")}
+READ |= {f"train{MIX}": ("dataset", "pool", "replay"), f"resume{MIX}": ("pool",), f"evaluate{MIX}": ("replay",)}
+READ["donors"] = ("dataset", "pool")
+"""What a task reads, that others may take away."""
 LOCK = {"host": "elsewhere", "pid": 1, "since": "2999-01-01 00:00:00+00:00", "boot": "another", "beat": "000000000001"}
 
 
@@ -50,22 +59,28 @@ def _leave_lock(place: Place, *, record: dict[str, object]) -> None:
 
 
 def draw_names(chance: Draw, task: str) -> Part | None:
-    """An odd name for the output, the dataset, a recording, or a speaker's folder."""
-    name = chance.choice(NAMES)
-    flags = {"train": "--output-dir", "resume": "--output-dir", "prepare": "--output-dir", "manifest": "--output"}
-    flags |= {"evaluate": "--output-dir", "embed": "--output", "runs": "--folder", "publish": "--run"}
-    if task == "manifest" and chance.random() < 0.6:
-        return Part("names", f"a folder and a recording {name!r}", before=partial(_rename_recording, name=name))
-    if task in TRAINING and chance.random() < 0.5:
+    """An odd name for the output, the dataset, a recording, or a speaker's folder; or one that others have."""
+    ways = [*_ways(task, chance.choice(NAMES), chance.choice(THEIRS))]
+    return chance.choice(ways) if ways else None
+
+
+def _ways(task: str, name: str, theirs: str) -> Iterator[Part]:
+    if flag := OUTPUTS.get(task):
+        words = [f"{flag}={name}"]
+        yield Part("names", f"{words[0]!r}", words=words, touches=(name,), keeps=False)  # it is elsewhere
+    if task in ("donors", "convert", "hear"):
+        words = ["--output-dir", theirs, *["--overwrite"] * (task == "donors")]
+        yield Part("names", f"--output-dir {theirs} is there", words=words, keeps=False)
+    if task in ("runs", "publish"):
+        yield Part("names", f"a run {name!r}", before=partial(_copy, source=DONE, name=name), touches=(name,))
+    if task == "donors":
+        copy, words = partial(_copy, source="pool", name=name), [f"--pool={name}"]
+        yield Part("names", f"a pool {name!r}", before=copy, words=words, touches=(name,), keeps=False)
+    if task == "manifest":
+        yield Part("names", f"a folder and a recording {name!r}", before=partial(_rename_recording, name=name))
+    if task in ("train", "resume"):
         words = [f"--processed-dataset-path={name}"]
-        return Part("names", f"the dataset is {name!r}", before=partial(_link, name=name), words=words, touches=(name,))
-    if task == "runs" or (task == "publish" and chance.random() < 0.5):
-        return Part("names", f"a run {name!r}", before=partial(_copy_run, name=name), touches=(name,))
-    if task not in flags:
-        return None
-    words = [f"{flags[task]}={name}"]
-    keeps = False  # it is elsewhere
-    return Part("names", f"{words[0]!r}", words=words, touches=(name,), keeps=keeps)
+        yield Part("names", f"the dataset is {name!r}", before=partial(_link, name=name), words=words, touches=(name,))
 
 
 def _rename_recording(place: Place, *, name: str) -> None:
@@ -78,24 +93,26 @@ def _link(place: Place, *, name: str) -> None:
     (place.folder / "dataset").rename(place.folder / name)
 
 
-def _copy_run(place: Place, *, name: str) -> None:
-    shutil.copytree(place.done, place.folder / name)
+def _copy(place: Place, *, source: str, name: str) -> None:
+    shutil.copytree(place.folder / source, place.folder / name)
 
 
 def draw_concurrency(chance: Draw, task: str) -> Part | None:
     """Folders that are renamed, removed or replaced meanwhile; a second start of the same."""
-    phase, pause = chance.choice(PHASES), chance.random()
+    phase, pause = chance.choice(phases_of(task)), chance.random()
     acts: dict[str, Callable[..., None]] = {"a second start": _start_twice}
     if task in TRAINING:
         acts |= {"run renamed": _rename_run, "run removed": _remove_run, "run renamed and back": _rename_and_back}
-        acts |= {"dataset renamed": _rename_dataset, "dataset replaced": _replace_dataset, "run.lock removed": _unlock}
-        acts |= {"a checkpoint removed": _remove_checkpoint}
-    elif task in ("prepare", "evaluate", "embed"):
-        acts |= {"dataset renamed": _rename_dataset, "corpus renamed": _rename_corpus}
+        acts |= {"run.lock removed": _unlock, "a checkpoint removed": _remove_checkpoint}
+    for read in READ.get(task, ()):
+        acts |= {f"{read} renamed": partial(_rename, name=read), f"{read} removed": partial(_remove, name=read)}
+        if read not in ("corpus", FOREIGN):
+            acts[f"{read} replaced"] = partial(_replace, name=read)
     name = chance.choice(sorted(acts))
     during = partial(_act, act=acts[name], phase=phase, pause=pause)
-    touches = (RUN, "moved", "dataset", "old", "corpus", *(f"{RUN}-{at}" for at in range(3)))
-    keeps = name in ("a second start", "run renamed and back", "dataset renamed", "run.lock removed")
+    touches = (RUN, f"{RUN}-rescued", "moved", "old", *READ.get(task, ()))
+    keeps = name in ("a second start", "run renamed and back", "run.lock removed") or name.endswith(" renamed")
+    keeps &= name != "run renamed"
     return Part("concurrency", f"{name} {phase} + {pause:.2f} s", during=during, keeps=keeps, touches=touches)
 
 
@@ -142,22 +159,22 @@ def _remove_checkpoint(place: Place, _command: Command, _process: BaseProcess) -
         shutil.rmtree(path, ignore_errors=True)
 
 
-def _rename_dataset(place: Place, _command: Command, process: BaseProcess) -> None:
-    if not (place.folder / "dataset").exists():
-        return
-    (place.folder / "dataset").rename(place.folder / "old")
+def _rename(place: Place, _command: Command, process: BaseProcess, *, name: str) -> None:
+    """For a while."""
+    (place.folder / name).rename(place.folder / "old")
     nap(process, 1)
-    (place.folder / "old").rename(place.folder / "dataset")
+    (place.folder / "old").rename(place.folder / name)
 
 
-def _replace_dataset(place: Place, _command: Command, _process: BaseProcess) -> None:
-    (place.folder / "dataset").rename(place.folder / "old")
-    shutil.copytree(place.folder / "old", place.folder / "dataset")
-    arrow = next((place.folder / "dataset/train").glob("*.arrow"))
+def _remove(place: Place, _command: Command, _process: BaseProcess, *, name: str) -> None:
+    (place.folder / name).rename(place.folder / "old")
+    remove = shutil.rmtree if (place.folder / "old").is_dir() else Path.unlink
+    remove(place.folder / "old")
+
+
+def _replace(place: Place, _command: Command, _process: BaseProcess, *, name: str) -> None:
+    """By one that is damaged."""
+    (place.folder / name).rename(place.folder / "old")
+    shutil.copytree(place.folder / "old", place.folder / name)
+    arrow = next((place.folder / name / "train").glob("*.arrow"))
     arrow.write_bytes(arrow.read_bytes()[:-500] + bytes(500))
-
-
-def _rename_corpus(place: Place, _command: Command, process: BaseProcess) -> None:
-    (place.folder / "corpus").rename(place.folder / "old")
-    nap(process, 1)
-    (place.folder / "old").rename(place.folder / "corpus")

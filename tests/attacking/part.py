@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from contextlib import AbstractContextManager
 
-TRAINING = ("train", "resume")
-TASKS = (*TRAINING, "prepare", "manifest", "evaluate", "embed", "runs", "publish", "doctor")
+MIX = " mix"
+"""Ends the name of a task whose run learns from several datasets."""
+TRAINING = ("train", "resume", f"train{MIX}", f"resume{MIX}")
 Draw = random.Random
 
 
@@ -69,21 +70,39 @@ def steps_logged(place: Place) -> int:
     return path.read_bytes().count(b"\n") if path.is_file() else 0
 
 
-def phases(place: Place, draw_step: int) -> Iterator[tuple[str, Callable[[], bool]]]:
-    """Moments of a training run, and how each is seen from outside."""
+AT_ONCE = "at once"
+OF_A_RUN = ("before the first step", "in a step", "in a save", "in the final save", "while models are compared")
+OF_DONORS = ("before it hears", "while it hears", "while it writes")
+OF_CONVERT = ("while it converts",)
+
+
+def command_of(task: str) -> str:
+    """The word on the command line."""
+    return "train" if task in TRAINING else "convert" if task == "hear" else task.removesuffix(MIX)
+
+
+def phases_of(task: str) -> tuple[str, ...]:
+    """The moments of a task that can be waited for; the first is its beginning."""
+    later = {"train": OF_A_RUN, "donors": OF_DONORS, "convert": OF_CONVERT}
+    return (AT_ONCE, *later.get(command_of(task), ()))
+
+
+def _signs(place: Place, draw_step: int) -> Iterator[tuple[str, Callable[[], bool]]]:
+    """How each moment is seen from outside."""
     at_start = steps_logged(place)
     yield "before the first step", (place.run / "run.lock").exists
     yield "in a step", lambda: steps_logged(place) > at_start + draw_step
     yield "in a save", lambda: any(place.run.glob(".tmp-checkpoint-*"))
     yield "in the final save", lambda: any((place.run / name).exists() for name in ("checkpoint-12", "config.json"))
-
-
-PHASES = ("at once", "before the first step", "in a step", "in a save", "in the final save")
+    yield "while models are compared", lambda: any(place.run.glob(".tmp-*/config.json"))
+    yield "before it hears", place.made.joinpath("chosen.shards").exists
+    yield "while it hears", lambda: any(place.folder.glob("tmp/cache/units-*"))
+    yield "while it writes", place.made.joinpath("chosen.shards/finished").exists
+    yield "while it converts", place.made.joinpath(".tmp-converted").exists
 
 
 def await_phase(phase: str, place: Place, command: Command, process: BaseProcess, *, step: int) -> None:
-    """Wait for a moment of a run; of other tasks, for their beginning."""
+    """Wait for a moment of a task."""
     until(lambda: command.begun, process)
-    conditions = dict(phases(place, step))
-    if phase in conditions and command.words[0] == "train":
-        until(conditions[phase], process)
+    if phase != AT_ONCE:
+        until(dict(_signs(place, step))[phase], process)

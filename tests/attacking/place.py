@@ -8,11 +8,13 @@ import os
 import shutil
 import stat
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from attacking.command import Command, finish
+from runyoro_ssl.foreign.names import FAIRSEQ2
+from support.foreign import write_foreign
 
 STEPS, KEPT = 12, 9
 """Steps of a run, and of its last checkpoint before the end: its best model."""
@@ -21,7 +23,27 @@ SETTINGS = (
     *(f"train.max_steps={STEPS}", "train.logging_steps=1", "train.save_steps=4", "train.eval_steps=3"),
     *('plugins.loggers=["console", "jsonl"]', "hardware.dataloader_num_workers=0"),
 )
-RUN, DONE, OTHERS = "run", "done", "others"
+RUN, DONE, OTHERS, MADE = "run", "done", "others", "made"
+PLAIN, MIXED, REFERENCE = "plain", "mixed", "reference"
+"""Of the seeds: a run on one dataset, and what it made; one on several; and what other tasks make, undisturbed."""
+FOREIGN, SOURCES, CACHE = "foreign.pt", "mix.toml", "tmp/cache"
+MIX = """[train]
+ema_decay = 0.9
+average_last = 2
+
+[[train.sources]]
+path = "dataset"
+
+[[train.sources]]
+path = "pool"
+share = 0.3
+from_step = 3
+
+[[train.sources]]
+path = "replay"
+role = "replay"
+until_step = 10
+"""
 MINE = ("home", "tmp", "log")
 """What any task may change: its user's folders, and what it says."""
 CANARY = """import pathlib
@@ -50,6 +72,11 @@ class Place:
         return self.folder / DONE
 
     @property
+    def made(self) -> Path:
+        """Where donors, and converted models, are written."""
+        return self.folder / MADE
+
+    @property
     def log(self) -> Path:
         """What commands say."""
         return self.folder / "log"
@@ -59,12 +86,26 @@ class Place:
         """Is there when code ran that no task may run."""
         return self.folder / MARK
 
-    def train(self, *, resume: bool) -> list[str]:
-        """The words of `train` into the run's folder."""
+    def train(self, *, resume: bool, mix: bool = False) -> list[str]:
+        """The words of `train` into the run's folder; `mix`: on several datasets, by a recipe."""
         settings = [word for setting in SETTINGS for word in ("--set", setting)]
         words = ["train", "--profile", "cpu-smoke", *settings, "--model-name-or-path", f"{self.folder}/model"]
-        words += ["--processed-dataset-path", f"{self.folder}/dataset", "--output-dir", str(self.run)]
+        one = ["--processed-dataset-path", f"{self.folder}/dataset"]
+        words += ["--config", f"{self.folder}/{SOURCES}", "--recipe", "hours"] if mix else one
+        words += ["--output-dir", str(self.run)]
         return words + (["--resume-from-checkpoint", "last"] if resume else [])
+
+    def donors(self) -> list[str]:
+        """The words of `donors` into `made/chosen`."""
+        words = ["donors", "--profile", "cpu-smoke", "--target", f"{self.folder}/dataset", "--hours", "0.005"]
+        words += ["--pool", f"{self.folder}/pool", "--pool", f"{self.folder}/replay", "--num-units", "20"]
+        words += ["--model-name-or-path", f"{self.folder}/model", "--cache-dir", f"{self.folder}/{CACHE}"]
+        return [*words, "--output-dir", f"{self.made}/chosen"]
+
+    def convert(self) -> list[str]:
+        """The words of `convert` into `made/converted`."""
+        words = ["convert", f"{self.folder}/{FOREIGN}", "--num-heads", "2"]
+        return [*words, "--output-dir", f"{self.made}/converted"]
 
     def prepare(self) -> list[str]:
         """The words of `prepare` into `out`."""
@@ -86,30 +127,52 @@ class Place:
         return Command([*words], self.folder, self.log / name, **told)  # type: ignore[arg-type]  # by their names
 
 
-def make_seeds(folder: Path, model: Path, manifest: Path, corpus: Path, dataset: Path) -> Place:
-    """The place that all others are copies of. Its runs are made by the real trainer; it must end well."""
+def make_seeds(folder: Path, manifest: Path, given: Mapping[str, Path]) -> Place:
+    """The place that all others are copies of. What lies in it is made by the real tasks; they must end well.
+
+    `given`: folders by their names in it: model, corpus, dataset, pool, replay.
+    """
     seeds = Place(folder)
     if (folder / "whole").exists():
         return seeds
     shutil.rmtree(folder, ignore_errors=True)
-    for source, name in ((model, "model"), (corpus, "corpus"), (dataset, "dataset")):
+    for name, source in given.items():
         shutil.copytree(source, folder / name)
-    text = manifest.read_text().replace(os.path.relpath(corpus, manifest.parent) + "/", "corpus/")
+    text = manifest.read_text().replace(os.path.relpath(given["corpus"], manifest.parent) + "/", "corpus/")
     (folder / "manifest.jsonl").write_text(text)
-    for name in MINE:
+    (folder / SOURCES).write_text(MIX)
+    write_foreign(folder / "model", folder / FOREIGN, FAIRSEQ2)
+    for name in (*MINE, MADE):
         (folder / name).mkdir()
-    ended = finish(seeds.command(seeds.train(resume=False), "whole"), limit_sec=300)
-    if ended.status != 0:
-        sys.exit(f"the run that is to be attacked did not end well: {ended.said[-2000:]}")
-    shutil.copytree(seeds.run, seeds.done)
-    shutil.rmtree(seeds.run / f"checkpoint-{STEPS}")
-    for name in ("model.safetensors", "result.json", "config.json", "preprocessor_config.json", "README.md"):
-        (seeds.run / name).unlink(missing_ok=True)
-    logged = (seeds.run / "metrics.jsonl").read_text().splitlines(keepends=True)
-    (seeds.run / "metrics.jsonl").write_text("".join(line for line in logged if json.loads(line)["step"] <= KEPT))
+    for kind in (PLAIN, MIXED):
+        _finish(seeds, seeds.train(resume=False, mix=kind == MIXED))
+        _keep_run(seeds, folder / kind)
+    for words in (seeds.donors(), seeds.convert()):
+        _finish(seeds, words)
+    seeds.made.rename(folder / REFERENCE)
+    (folder / CACHE).rename(folder / "cache")
+    seeds.made.mkdir()
     _write_others(folder / OTHERS)
     (folder / "whole").write_text(str(folder))
     return seeds
+
+
+def _finish(seeds: Place, words: Sequence[str]) -> None:
+    ended = finish(seeds.command(words, "whole"), limit_sec=300)
+    if ended.status != 0:
+        sys.exit(f"what is to be attacked did not end well: {ended.said[-2000:]}")
+
+
+def _keep_run(seeds: Place, folder: Path) -> None:
+    """Move a finished run into a folder, as it is, and as it was at its last checkpoint but that of its end."""
+    folder.mkdir()
+    seeds.run.rename(folder / DONE)
+    shutil.copytree(folder / DONE, folder / RUN)
+    shutil.rmtree(folder / RUN / f"checkpoint-{STEPS}")
+    for name in ("model.safetensors", "result.json", "config.json", "preprocessor_config.json", "README.md"):
+        (folder / RUN / name).unlink(missing_ok=True)
+    logged = (folder / RUN / "metrics.jsonl").read_text().splitlines(keepends=True)
+    (folder / RUN / "metrics.jsonl").write_text("".join(line for line in logged if json.loads(line)["step"] <= KEPT))
 
 
 def _write_others(folder: Path) -> None:
@@ -121,16 +184,17 @@ def _write_others(folder: Path) -> None:
     (folder / "nothing").touch()
 
 
-def set_up(seeds: Place, folder: Path, *, has_run: bool) -> Place:
-    """A copy for one attack."""
+def set_up(seeds: Place, folder: Path, *, kind: str, has_run: bool) -> Place:
+    """A copy for one attack, with what a run of that kind made, and, half-way, its run."""
     shutil.rmtree(folder, ignore_errors=True)
     place = Place(folder)
     made_at = (seeds.folder / "whole").read_text()
-    left_out = {"whole"} | (set() if has_run else {RUN})
+    left_out = {"whole", PLAIN, MIXED, REFERENCE}
     shutil.copytree(seeds.folder, folder, symlinks=True, ignore=lambda at, names: _ours(seeds, at, names, left_out))
-    for path in (folder / RUN, folder / DONE):
-        if (toml := path / "run.toml").exists():
-            toml.write_text(toml.read_text().replace(made_at, str(folder)))
+    for name in (DONE, RUN) if has_run else (DONE,):
+        shutil.copytree(seeds.folder / kind / name, folder / name)
+        toml = folder / name / "run.toml"
+        toml.write_text(toml.read_text().replace(made_at, str(folder)))
     for name in MINE:
         (folder / name).mkdir(exist_ok=True)
     for near in (folder, folder / "model", folder / "dataset"):

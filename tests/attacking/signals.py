@@ -10,7 +10,7 @@ from functools import partial
 from multiprocessing.process import BaseProcess
 
 from attacking.command import Command
-from attacking.part import PHASES, TRAINING, Draw, Part, await_phase, nap
+from attacking.part import AT_ONCE, TRAINING, Draw, Part, await_phase, nap, phases_of
 from attacking.place import Place
 
 SAVING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGXCPU)
@@ -23,18 +23,21 @@ SETTLE_SEC = 0.5
 def draw(chance: Draw, task: str) -> Part | None:
     """Which, when, and to whom."""
     sent = [chance.choice(NUMBERS) for _ in range(chance.choice((1, 1, 1, 2)))]
-    phase = chance.choice(PHASES if task in TRAINING else PHASES[:1])
+    phase = chance.choice(phases_of(task))
     to_group = chance.random() < 0.4
-    pause, gap = chance.choice((0.0, chance.random() * (0.3 if task in TRAINING else 4))), chance.random() * 0.4
-    pause += SETTLE_SEC if phase == "at once" else 0
+    pause, gap = (
+        chance.choice((0.0, chance.random() * (4 if len(phases_of(task)) == 1 else 0.3))),
+        chance.random() * 0.4,
+    )
+    pause += SETTLE_SEC if phase == AT_ONCE else 0
     names = " ".join(number.name for number in sent)
     what = f"{names} {phase} + {pause:.2f} s{', to the group' if to_group else ''}"
     ends = [number for number in sent if number not in (signal.SIGTSTP, signal.SIGWINCH)]
     statuses = [-number for number in sent if number in (signal.SIGQUIT, signal.SIGKILL)]
-    if phase == "at once":  # before our own code has begun
+    if phase == AT_ONCE:  # before our own code has begun
         statuses += [-number for number in ends]
     during = partial(_send, sent=sent, phase=phase, pause=pause, gap=gap, to_group=to_group, step=chance.randrange(3))
-    saves = task in TRAINING and len(ends) == 1 and ends[0] in SAVING and phase != "at once"
+    saves = task in TRAINING and len(ends) == 1 and ends[0] in SAVING and phase != AT_ONCE
     return Part("signals", what, during=during, statuses=tuple(statuses), saves=saves)
 
 

@@ -10,10 +10,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 
 from attacking.command import Command
-from attacking.part import PHASES, TRAINING, Draw, Part, await_phase, nap
-from attacking.place import Place
+from attacking.part import TRAINING, Draw, Part, await_phase, nap, phases_of
+from attacking.place import MADE, RUN, Place
 
 FOLDERS = ("HOME", "TMPDIR", "HF_HOME", "XDG_CACHE_HOME", "TORCHINDUCTOR_CACHE_DIR", "HF_HUB_CACHE", "XDG_CONFIG_HOME")
 UNUSABLE: tuple[str | None, ...] = (
@@ -74,7 +75,9 @@ def draw_environment(chance: Draw, _task: str) -> Part | None:
         told = {name: chance.choice(ODD[name])}
     what = ", ".join(f"{name}={str(value)[:30]!r}" for name, value in told.items())
     keeps = not {"WORLD_SIZE", "RANK", "LOCAL_RANK", "ACCELERATE_MIXED_PRECISION"} & told.keys()
-    return Part("environment", what, environment=told, is_fresh=True, keeps=keeps, touches=("relative", "~"))
+    return Part(
+        "environment", what, environment=told, is_fresh=True, keeps=keeps, touches=("relative", "~", "\x1b[31m")
+    )
 
 
 def draw_limits(chance: Draw, _task: str) -> Part | None:
@@ -89,65 +92,68 @@ def draw_limits(chance: Draw, _task: str) -> Part | None:
 
 def draw_disks(chance: Draw, task: str) -> Part | None:
     """A small disk under the output that fills, is freed, can only be read, or has no more inodes."""
-    if task not in TRAINING:
+    if not (phases := phases_of(task)[1:]):
         return None
-    phase, pause = chance.choice(PHASES[1:]), chance.random()
+    phase, pause, name = chance.choice(phases), chance.random(), RUN if task in TRAINING else MADE
     kind = chance.choice(("fills", "fills and is freed", "read-only", "read-only for a while", "few inodes"))
     options = f"size=16M,nr_inodes={chance.randrange(4, 60) if kind == 'few inodes' else 2000}"
-    during = partial(_spoil_disk, kind=kind, phase=phase, pause=pause)
-    what, around = f"{kind} {phase} + {pause:.2f} s ({options})", partial(_disk, options=options)
+    during = partial(_spoil_disk, name=name, kind=kind, phase=phase, pause=pause)
+    what, around = f"{kind} {phase} + {pause:.2f} s ({options})", partial(_disk, name=name, options=options)
     return Part("disks", what, around=around, during=during, touches=("usual",))
 
 
 @contextmanager
-def _disk(place: Place, *, options: str) -> Iterator[None]:
-    """The run's folder is on a disk of its own; afterwards what is there stands in its place, on the usual disk."""
-    there = place.folder / "usual"
-    if place.run.exists():
-        place.run.rename(there)
+def _disk(place: Place, *, name: str, options: str) -> Iterator[None]:
+    """A folder is on a disk of its own; afterwards what is there stands in its place, on the usual disk."""
+    disk, there = place.folder / name, place.folder / "usual"
+    if disk.exists():
+        disk.rename(there)
     else:
         there.mkdir()
-    place.run.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(place.run)], check=True)
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(disk)], check=True)
     try:
-        subprocess.run(["cp", "-a", f"{there}/.", str(place.run)], check=False, capture_output=True)
+        subprocess.run(["cp", "-a", f"{there}/.", str(disk)], check=False, capture_output=True)
         yield
     finally:
         with suppress(OSError):
-            (place.run / "filling").unlink()
+            (disk / "filling").unlink()
         subprocess.run(["rm", "-rf", str(there)], check=True)
-        subprocess.run(["cp", "-a", str(place.run), str(there)], check=True)
-        subprocess.run(["umount", "-l", str(place.run)], check=True)
-        place.run.rmdir()
-        there.rename(place.run)
+        subprocess.run(["cp", "-a", str(disk), str(there)], check=True)
+        subprocess.run(["umount", "-l", str(disk)], check=True)
+        disk.rmdir()
+        there.rename(disk)
 
 
-def _spoil_disk(place: Place, command: Command, process: BaseProcess, *, kind: str, phase: str, pause: float) -> None:
+def _spoil_disk(
+    place: Place, command: Command, process: BaseProcess, *, name: str, kind: str, phase: str, pause: float
+) -> None:
+    disk = place.folder / name
     if kind == "few inodes":
         return
     await_phase(phase, place, command, process, step=1)
     nap(process, pause * 0.3)
     if kind.startswith("read-only"):
-        _remount(place, "ro")
+        _remount(disk, "ro")
     else:
-        _fill(place)
+        _fill(disk)
     nap(process, 1 + pause)
     if kind == "fills and is freed":
         with suppress(OSError):
-            (place.run / "filling").unlink()
+            (disk / "filling").unlink()
     elif kind == "read-only for a while":
-        _remount(place, "rw")
+        _remount(disk, "rw")
 
 
-def _remount(place: Place, how: str) -> None:
+def _remount(disk: Path, how: str) -> None:
     """A disk on which a file is open for writing becomes read-only by force."""
     for option in (f"remount,{how}", f"remount,bind,{how}"):
-        command = ["mount", "-o", option, str(place.run)]
+        command = ["mount", "-o", option, str(disk)]
         if subprocess.run(command, check=False, capture_output=True).returncode == 0:
             return
 
 
-def _fill(place: Place) -> None:
-    with suppress(OSError), (place.run / "filling").open("wb", buffering=0) as file:
+def _fill(disk: Path) -> None:
+    with suppress(OSError), (disk / "filling").open("wb", buffering=0) as file:
         while True:
             file.write(os.urandom(4096))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -159,6 +160,35 @@ def test_mendable_errors_are_status_1(capsys: pytest.CaptureFixture[str], error:
     assert stopped.value.code == 1
     assert said in err
     assert "Traceback" not in err
+
+
+def test_a_link_to_itself_is_named(run_task: RunTask, tmp_path: Path) -> None:
+    """Wherever a path is asked for."""
+    (tmp_path / "loop").symlink_to("loop")
+    for words in (
+        f'train --dry-run --set \'train.sources=[{{path="a"}}, {{path="{tmp_path}/loop"}}]\'',
+        f"prepare --manifest-path {tmp_path}/none.jsonl --output-dir {tmp_path}/loop",
+    ):
+        status, _, err = run_task(words)
+        assert status == 1, err
+        assert err.count("error") == 1
+
+
+def test_want_of_addresses_that_c_code_hides(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No bug, where they are limited; else it is."""
+
+    @command
+    def failing() -> None:
+        raise SystemError("error return without exception set")
+
+    for limit, status in ((1 << 30, 1), (resource.RLIM_INFINITY, 2)):
+        monkeypatch.setattr(resource, "getrlimit", lambda _, limit=limit: (limit, limit))
+        with pytest.raises(SystemExit) as stopped:
+            failing()
+        assert stopped.value.code == status
+        assert ("too little memory" in capsys.readouterr().err) == (status == 1)
 
 
 def test_secrets_stay_out_of_messages_and_logs(capsys: pytest.CaptureFixture[str]) -> None:

@@ -92,6 +92,13 @@ def test_mistakes_are_the_same_everywhere(words: list[str], tmp_path: Path) -> N
     assert not list(tmp_path.iterdir())
 
 
+def test_a_home_that_is_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As of users that run services: nothing in it is looked for before a task begins."""
+    monkeypatch.setenv("HOME", "/dev/null")
+    status, _, err = start([*MODULE, "train", "--max-steps", "many"], cwd=tmp_path)
+    assert (status, err.count("\n")) == (1, 1), err
+
+
 @pytest.mark.parametrize("command", [INVOKE, MODULE])
 def test_underscores_are_taken_for_dashes(command: list[str]) -> None:
     """As other trainers write their options: the value is read."""

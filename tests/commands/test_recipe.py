@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +18,8 @@ from runyoro_ssl.config.recipe import RECIPES, recipe_for
 from runyoro_ssl.dataset.layout import REPORT
 from runyoro_ssl.errors import ConfigError
 from support.trainer import run
+
+UNTOLD = r"does not tell how much speech there is .*give --recipe minutes, hours or days"
 
 
 def of(name: str, **given: Any) -> Config:
@@ -90,12 +93,31 @@ def test_auto_goes_by_the_dataset(dataset: Path, tmp_path: Path) -> None:
     (other / REPORT).write_text(json.dumps(report))
     assert of("auto", processed_dataset_path=other).train.max_steps is None
     (other / REPORT).unlink()
-    with pytest.raises(
-        ConfigError, match=r"does not tell how much speech there is .*give --recipe minutes, hours or days"
-    ):
+    with pytest.raises(ConfigError, match=UNTOLD):
         of("auto", processed_dataset_path=other)
     with pytest.raises(ConfigError, match=r"--recipe is \"weeks\": .*'minutes'"):
         of("weeks")
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["[" * 100_000, *(f'{{"splits": {{"train": {{"seconds": {n}}}}}}}' for n in ("NaN", "1e999", -5, 0, 10**400))],
+)
+def test_a_report_that_tells_nonsense(dataset: Path, tmp_path: Path, text: str) -> None:
+    """No recipe is chosen by it."""
+    shutil.copytree(dataset, tmp_path / "dataset")
+    (tmp_path / "dataset" / REPORT).write_text(text)
+    with pytest.raises(ConfigError, match=UNTOLD):
+        of("auto", processed_dataset_path=tmp_path / "dataset")
+
+
+def test_a_report_that_never_ends(dataset: Path, tmp_path: Path) -> None:
+    """A pipe is not waited for."""
+    shutil.copytree(dataset, tmp_path / "dataset")
+    (tmp_path / "dataset" / REPORT).unlink()
+    os.mkfifo(tmp_path / "dataset" / REPORT)
+    with pytest.raises(ConfigError, match=UNTOLD):
+        of("auto", processed_dataset_path=tmp_path / "dataset")
 
 
 def test_a_run_that_goes_on_keeps_its_settings(train_config: Callable[..., Config]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import multiprocessing
 import pickle
 from pathlib import Path
@@ -109,6 +110,10 @@ def test_want_of_memory_or_rights_is_no_damage(
 @pytest.mark.parametrize(
     ("name", "value", "complaint"),
     [
+        ("settings", [1], r"settings.max_duration_sec is \[1\]"),
+        ("settings", {"max_duration_sec": "abc"}, "settings.max_duration_sec is 'abc'"),
+        ("settings", {"max_duration_sec": math.nan}, "settings.max_duration_sec is nan"),
+        ("settings", {"max_duration_sec": 10**400}, "settings.max_duration_sec is 1000"),
         ("splits", [1], r"splits is \[1\]"),
         ("splits", {}, "splits is {}"),
         ("splits", {"train": 3}, "splits.train is 3"),

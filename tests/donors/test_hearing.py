@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +14,8 @@ import torch
 
 from conftest import PLAIN, build_tiny_model, transformers
 from runyoro_ssl.audio.decode import decode
-from runyoro_ssl.donors.hearing import LayerFeatures, SpectralFeatures, standardised
+from runyoro_ssl.donors.hearing import CENTRES, LayerFeatures, SpectralFeatures, open_ear, standardised
+from runyoro_ssl.evaluate.heard.clips import choose_trained
 from runyoro_ssl.evaluate.heard.subjects import LogMel, open_network
 from runyoro_ssl.model.listener import without_upper_layers
 
@@ -43,3 +47,56 @@ def test_less_than_a_frame_has_none(tiny_model: Path) -> None:
     source = LayerFeatures(open_network("base", tiny_model, PLAIN), 1)
     assert standardised(source, np.zeros(300, np.float32)).shape == (0, 32)
     assert standardised(SpectralFeatures(LogMel(16_000)), np.zeros(300, np.float32)).shape == (0, 80)
+
+
+HUGE = (b"(20, 80), }          ", b"(999999999999, 80), }")
+SPOILED: dict[str, Callable[[Path, list[Path]], object]] = {
+    "a pipe": lambda centres, _: _make_pipe(centres),
+    "an archive": lambda centres, blocks: shutil.copy(blocks[0], centres),
+    "half an archive": lambda centres, _: centres.write_bytes(b"PK\x03\x04" + bytes(90)),
+    "another width": lambda centres, _: np.save(centres, np.ones((20, 5), np.float32)),
+    "no numbers": lambda centres, _: np.save(centres, np.full((20, 80), np.nan, np.float32)),
+    "text": lambda centres, _: np.save(centres, np.full((20, 80), "1")),
+    "huge": lambda centres, _: centres.write_bytes(centres.read_bytes().replace(*HUGE)),
+    "a number of starts": lambda _, blocks: np.savez(blocks[0], units=np.zeros(5, np.uint16), starts=np.array(5)),
+    "starts that go back": lambda _, blocks: _change(blocks[0], starts=_back),
+    "units that are fractions": lambda _, blocks: _change(blocks[0], units=lambda units: units + 0.5),
+    "units in two columns": lambda _, blocks: _change(blocks[0], units=lambda units: np.stack([units, units], 1)),
+}
+
+
+def _make_pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+def _back(starts: np.ndarray) -> np.ndarray:
+    return np.concatenate([[0, -7], starts[2:]])
+
+
+def _change(block: Path, **changes: Callable[[np.ndarray], np.ndarray]) -> None:
+    with np.load(block) as kept:
+        np.savez(block, **{name: changes.get(name, np.asarray)(kept[name]) for name in kept})
+
+
+@pytest.mark.parametrize("kind", SPOILED)
+def test_what_is_kept_and_damaged_is_heard_again(dataset: Path, tmp_path: Path, kind: str) -> None:
+    """The units are as they were; nobody waits for a pipe."""
+
+    def hear() -> list[np.ndarray]:
+        target = choose_trained(dataset, sampling_rate=16_000, max_seconds=60, seed=0, of_clips=4000)
+        source = SpectralFeatures(LogMel(16_000))
+        ear = open_ear(source, target, num_units=20, seed=0, cache_dir=tmp_path, on_clip=lambda _: None)
+        clips = target.clips
+        keys = [(clip.num_samples, clip.crc32) for clip in clips]
+        return list(ear.units(target.waveforms, [clip.row for clip in clips], keys, lambda _: None))
+
+    first = hear()
+    (folder,) = tmp_path.iterdir()
+    blocks, was = sorted(folder.glob("*.npz")), (folder / CENTRES).read_bytes()
+    SPOILED[kind](folder / CENTRES, blocks)
+    if not (folder / CENTRES).is_file() or (folder / CENTRES).read_bytes() != was:
+        for block in blocks:  # so that centres are asked for
+            block.unlink()
+    for one, again in zip(first, hear(), strict=True):
+        np.testing.assert_array_equal(one, again)

@@ -137,6 +137,8 @@ def test_what_is_foretold_better_is_done(file: Path, num_heads: int, tmp_path: P
         settle(folder, BothWays(math.nan, math.nan, guessing=4.6, seconds=60.0))
     with pytest.raises(ConvertError, match=r"guesses on your speech \(4.50 nats on normalised clips, 4.40 as they are"):
         settle(folder, BothWays(4.5, 4.4, guessing=4.6, seconds=60.0))
+    with pytest.raises(ConvertError, match="guesses on your speech"):
+        settle(folder, BothWays(math.nan, math.nan, guessing=4.6, seconds=60.0))
 
 
 def test_both_ways_differ_by_the_normalisation_alone(
@@ -179,9 +181,11 @@ def test_a_file_is_converted_once(file: Path, num_heads: int) -> None:
         ("convert", "convert what? Give the file"),
         ("convert nowhere.pt", "nowhere.pt: no such file"),
         ("convert nowhere.pt --num-heads 0", "--num-heads is"),
+        ("convert .", ".: a folder; give the .pt"),
+        ("convert ''", ".: a folder; give the .pt"),
         ("convert nowhere.pt --data nowhere", "nowhere: no such dataset"),
         ("train --dry-run --model-name-or-path nowhere.pt", "model nowhere.pt: no such file"),
-        ("convert folder.pt", "is a folder; give the .pt"),
+        ("convert folder.pt", "folder.pt: a folder; give the .pt"),
         ("convert omniasr-w2v-300m", "doctor --fetch --model-name-or-path facebook/omniASR-W2V-300M` fetches and conv"),
         ("convert noending", "would have the name of the file; give another --output-dir"),
         ("convert noending --output-dir noending", "would have the name of the file; give another --output-dir"),
@@ -197,6 +201,51 @@ def test_wrong_input(run_task: RunTask, words: str, said: str, tmp_path: Path, m
     status, _, err = run_task(words)
     assert status == 1
     assert said in err
+
+
+@pytest.mark.parametrize("kind", ["file", "folder", "link to nowhere", "link to itself"])
+def test_what_others_have_there_is_left(
+    run_task: RunTask, file: Path, num_heads: int, tmp_path: Path, kind: str
+) -> None:
+    """Nobody is told to remove it: it may be years of work."""
+    theirs = tmp_path / "theirs"
+    if kind == "file":
+        theirs.write_text("years of work")
+    elif kind == "folder":
+        theirs.mkdir()
+    else:
+        theirs.symlink_to("theirs" if kind == "link to itself" else "nowhere")
+    status, _, err = run_task(f"convert {file} --num-heads {num_heads} --output-dir {theirs}")
+    assert status == 1
+    assert "it is left as it is" in err
+    assert "remove" not in err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["omni.pt", "theirs"]
+
+
+@pytest.mark.parametrize(
+    ("name", "spoil"),
+    [
+        ("model.safetensors", Path.unlink),
+        ("model.safetensors", lambda path: path.write_bytes(path.read_bytes()[:-1])),
+        (NOTE, lambda path: path.write_text(path.read_text().replace('"num_weights"', '"many"'))),
+        (
+            NOTE,
+            lambda path: path.write_text(re.sub(r'"temperature": [\d.]+', '"temperature": "warm"', path.read_text())),
+        ),
+    ],
+)
+def test_a_damaged_folder_is_told(
+    run_task: RunTask, file: Path, num_heads: int, name: str, spoil: Callable[[Path], object]
+) -> None:
+    """Converted again, it is looked at; before, it was said to be well."""
+    convert = f"convert {file} --num-heads {num_heads}"
+    assert run_task(convert)[0] == 0
+    spoil(file.with_suffix("") / name)
+    status, _, err = run_task(convert)
+    assert status == 1
+    assert f"{name}" in err
+    assert "and convert" in err
+    assert "again" in err
 
 
 def test_several_processes_do_not_convert(

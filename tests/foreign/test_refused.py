@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -40,6 +42,12 @@ def without(*stems: str) -> Spoil:
 def changed(name: str, tensor: Any) -> Spoil:
     """Another one in the place of a weight, or one more."""
     return lambda weights: weights.update({name: tensor})
+
+
+def sparse(weights: Weights) -> None:
+    """A weight of which only what is not zero is kept."""
+    name = "encoder.layers.0.self_attn.q_proj.weight"
+    weights[name] = weights[name].to_sparse()
 
 
 BAD: dict[str, tuple[Spoil, str]] = {
@@ -83,6 +91,17 @@ BAD: dict[str, tuple[Spoil, str]] = {
     "of transformers": (
         lambda weights: [weights.update({f"wav2vec2.{name}": weights.pop(name)}) for name in list(weights)],
         "no wav2vec 2.0 model of fairseq2 or fairseq.*transformers wrote",
+    ),
+    "sparse": (sparse, "q_proj.weight is sparse, nested, or not there at all"),
+    "not there": (
+        changed("encoder.layers.0.self_attn.q_proj.weight", torch.ones(32, 32, device="meta")),
+        "q_proj.weight is sparse, nested, or not there at all",
+    ),
+    "forty convolutions": (
+        lambda weights: weights.update(
+            {f"encoder_frontend.feature_extractor.layers.{n}.conv.weight": torch.ones(16, 16, 2) for n in range(7, 40)}
+        ),
+        r"model\.pt: its weights make no wav2vec 2\.0 model",
     ),
     "code": (changed("more", Code()), "holds more than weights"),
 }
@@ -138,6 +157,37 @@ def test_files_that_are_damaged(
     with pytest.raises(ConvertError, match=said):
         convert_file(file, tmp_path / "converted", num_heads=4)
     assert [path.name for path in tmp_path.iterdir()] == ["model.pt"]
+
+
+@pytest.mark.parametrize("updates", [math.nan, math.inf, -(2**62), 1j, True])
+def test_updates_that_cannot_be(weights: Weights, updates: Any, tmp_path: Path) -> None:
+    """They tell a temperature, and no more: the model is as good."""
+    weights["quantizer.num_updates"] = torch.tensor(updates)
+    torch.save({"model": weights}, tmp_path / "model.pt")
+    made = convert_file(tmp_path / "model.pt", tmp_path / "converted", num_heads=4)
+    assert made.temperature in (None, 2.0)
+
+
+def test_weights_in_one_memory(weights: Weights, tmp_path: Path) -> None:
+    """Tied weights are two."""
+    names = [f"encoder.layers.0.self_attn.{name}.weight" for name in ("q_proj", "k_proj")]
+    weights[names[0]] = weights[names[1]]
+    torch.save({"model": weights}, tmp_path / "model.pt")
+    convert_file(tmp_path / "model.pt", tmp_path / "converted", num_heads=4)
+    made = load_file(tmp_path / "converted" / "model.safetensors")
+    both = [made[f"wav2vec2.encoder.layers.0.attention.{name}.weight"] for name in ("q_proj", "k_proj")]
+    assert torch.equal(*both)
+
+
+def test_a_place_that_no_file_has(weights: Weights, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An archive is read from its end, and one that is cut short from before its start: no disk is to blame."""
+    torch.save({"model": weights}, tmp_path / "model.pt")
+    (tmp_path / "model.pt").write_bytes((tmp_path / "model.pt").read_bytes()[:20_000])
+    with pytest.raises(ConvertError, match=r"model\.pt: cut short or damaged"):
+        convert_file(tmp_path / "model.pt", tmp_path / "converted")
+    monkeypatch.setattr("torch.load", Mock(side_effect=PermissionError(13, "denied")))
+    with pytest.raises(PermissionError):
+        convert_file(tmp_path / "model.pt", tmp_path / "converted")
 
 
 @pytest.mark.parametrize("num_heads", [None, 5])

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import tomllib
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -14,6 +12,7 @@ from runyoro_ssl.dataset.read import Clips, load_splits, read_fingerprint
 from runyoro_ssl.errors import DatasetError, EvaluationError
 from runyoro_ssl.model.source import RESULT_FILE, RUN_FILE
 from runyoro_ssl.resolve import home_of_run
+from runyoro_ssl.small_files import read_object
 
 
 def dataset_of(model: Path) -> Path | None:
@@ -40,7 +39,9 @@ def replayed(model: Path) -> Path | None:
 
 def is_another_now(model: Path, dataset: Path) -> bool:
     """Whether a dataset beside the first, by the result of the run of a model, had other clips than it has now."""
-    known = {one for source in _result_of(model).get("sources", []) if (one := source.get("dataset_sha256"))}
+    told = _result_of(model).get("sources")
+    sources = [source for source in told if isinstance(source, dict)] if isinstance(told, list) else []
+    known = {str(one) for source in sources if (one := source.get("dataset_sha256"))}
     return bool(known) and read_fingerprint(dataset)["content_sha256"] not in known
 
 
@@ -48,7 +49,7 @@ def _sources_beside(model: Path) -> list[tuple[Path, str]]:
     """(dataset, role as it was given) of each source of a run but the first; what has no path is left out."""
     for folder in (model, model.parent):
         with suppress(OSError, ValueError, KeyError, TypeError):
-            settings = tomllib.loads((folder / RUN_FILE).read_text(encoding="utf-8"))
+            settings = read_object(folder / RUN_FILE)
             _, *others = settings["train"].get("sources") or [None]
             tables = [source for source in others if isinstance(source, dict) and "path" in source]
             return [
@@ -61,7 +62,7 @@ def run_setting(model: Path, section: str, name: str) -> str | None:
     """A setting of the run that a model folder, or a checkpoint, belongs to; a path as it is from here."""
     for folder in (model, model.parent):
         with suppress(OSError, ValueError, KeyError, TypeError):
-            settings = tomllib.loads((folder / RUN_FILE).read_text(encoding="utf-8"))
+            settings = read_object(folder / RUN_FILE)
             return _from_here(folder, settings, str(settings[section][name]))
     return None
 
@@ -95,8 +96,7 @@ def _result_of(model: Path) -> dict[str, Any]:
     """The result.json of the run that a model folder, or a checkpoint, belongs to; empty where there is none."""
     for folder in (model, model.parent):
         with suppress(OSError, ValueError):
-            found = json.loads((folder / RESULT_FILE).read_text(encoding="utf-8"))
-            return found if isinstance(found, dict) else {}
+            return read_object(folder / RESULT_FILE)
     return {}
 
 
@@ -111,7 +111,7 @@ def check_dataset_is_that_of(model: Path) -> None:
         return
     for folder in (model, model.parent):
         with suppress(OSError, ValueError, KeyError, TypeError):
-            trained_on = json.loads((folder / RESULT_FILE).read_text(encoding="utf-8"))["dataset_sha256"]
+            trained_on = read_object(folder / RESULT_FILE)["dataset_sha256"]
             if trained_on != read_fingerprint(dataset)["content_sha256"]:
                 raise EvaluationError(
                     f"{dataset} was prepared anew since {folder.name} was trained: clips that it has learned from may "

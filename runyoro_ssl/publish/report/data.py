@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ from runyoro_ssl.evaluate.heard.trained_on import dataset_at_hand, dataset_of
 from runyoro_ssl.page.amounts import amount_of_time, plural, share
 from runyoro_ssl.page.charts import NamedBar, named_bars
 from runyoro_ssl.publish.report.found import FoundRun
+from runyoro_ssl.small_files import read_object
 
 WORTH_A_WORD = 0.01
 """Share of telephone speech from which on it is told."""
@@ -122,6 +122,5 @@ def _row(split: Mapping[str, Any]) -> list[str]:
 
 def _read(path: Path) -> dict[str, Any]:
     with suppress(OSError, ValueError):
-        found = json.loads(path.read_text(encoding="utf-8"))
-        return found if isinstance(found, dict) else {}
+        return read_object(path)
     return {}

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import tomllib
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -16,6 +14,7 @@ from runyoro_ssl.publish.facts import LOCAL_BASE
 from runyoro_ssl.publish.report.events import Course, planned_steps, read_course
 from runyoro_ssl.publish.report.logged import Logged, last_step, read_logged
 from runyoro_ssl.publish.runs import RunRecord, read_run
+from runyoro_ssl.small_files import read_object
 
 
 @dataclass(frozen=True)
@@ -72,14 +71,14 @@ class FoundRun:
 
 def find_run(folder: Path) -> FoundRun | None:
     """Read a run's folder; None where there is no run, as with a model that comes from elsewhere."""
-    settings = _read(folder / RUN_FILE, tomllib.loads)
+    settings = _read(folder / RUN_FILE)
     logged = read_logged(folder)
     if not settings and not logged:
         return None
     record = read_run(folder)
     step = max(last_step(logged), record.step)
     total_steps = planned_steps(folder) or record.total_steps
-    result = _read(folder / RESULT_FILE, json.loads)
+    result = _read(folder / RESULT_FILE)
     return FoundRun(
         *(folder, settings, result, record, logged, read_course(folder), step, total_steps),
         base=_base(settings, result),
@@ -94,8 +93,7 @@ def _base(settings: Mapping[str, Any], result: Mapping[str, Any]) -> str:
     return named if named in KNOWN else LOCAL_BASE
 
 
-def _read(path: Path, parse: Any) -> dict[str, Any]:
+def _read(path: Path) -> dict[str, Any]:
     with suppress(OSError, ValueError):
-        found = parse(path.read_text(encoding="utf-8"))
-        return found if isinstance(found, dict) else {}
+        return read_object(path)
     return {}

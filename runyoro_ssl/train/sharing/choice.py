@@ -48,13 +48,17 @@ def check_launch(environment: Mapping[str, str] = os.environ) -> None:
     """Refuse a launcher's engine, and numbers of processes with which all would wait for one that never comes.
 
     Raises:
-        ConfigError: `accelerate launch` was asked for an engine; RANK is none of WORLD_SIZE.
+        ConfigError: `accelerate launch` was asked for an engine; RANK is none of WORLD_SIZE; LOCAL_RANK is no number.
     """
     rank, number = environment.get("RANK", "0"), environment.get("WORLD_SIZE", "1")
     if not (rank.isdigit() and number.isdigit() and int(rank) < int(number)):
         raise ConfigError(
             f"RANK is {rank}, WORLD_SIZE {number}: processes are numbered from 0 to WORLD_SIZE - 1; torchrun sets "
             "both, and without it neither is to be set"
+        )
+    if not (local := environment.get("LOCAL_RANK", "0")).isdigit():
+        raise ConfigError(
+            f'LOCAL_RANK is "{local}", and no number; torchrun sets it, and without it, it is not to be set'
         )
     for variable, option in OTHER_ENGINES.items():
         if environment.get(variable, "false").lower() in ("true", "1"):

@@ -69,6 +69,8 @@ def test_sharding_that_cannot_be(hardware: HardwareConfig, num_processes: int, w
         ({"ACCELERATE_USE_DEEPSPEED": "1"}, r"--use_deepspeed .*hardware.sharding=full"),
         ({"RANK": "2", "WORLD_SIZE": "2"}, r"RANK is 2, WORLD_SIZE 2"),
         ({"RANK": "one", "WORLD_SIZE": "2"}, r"RANK is one"),
+        ({"LOCAL_RANK": "x"}, r'LOCAL_RANK is "x"'),
+        ({"LOCAL_RANK": ""}, r'LOCAL_RANK is ""'),
     ],
 )
 def test_launch_that_cannot_be(environment: dict[str, str], why: str) -> None:
