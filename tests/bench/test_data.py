@@ -89,6 +89,7 @@ def test_rows_hold_together(corpus: Path, scratch: Path, monkeypatch: pytest.Mon
     assert not list(scratch.iterdir())
 
 
+@pytest.mark.long
 def test_hours_are_prepared_in_both_ways(corpus: Path, scratch: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Many recordings in pieces, and two long ones cut at pauses; the hours are those that were asked for."""
 

@@ -90,6 +90,7 @@ def test_absent_device_is_refused(run_task: RunTask, monkeypatch: pytest.MonkeyP
     assert "--device cuda is not present" in err
 
 
+@pytest.mark.long
 def test_bare_checkout_runs_it(tmp_path: Path) -> None:
     """Without pydantic, structlog, rich, invoke, pluggy, datasets and soundfile: `python -m runyoro_ssl.bench`."""
     absent = ("pydantic", "structlog", "rich", "invoke", "pluggy", "datasets", "soundfile", "soxr", "pyarrow", "psutil")

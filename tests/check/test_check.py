@@ -407,8 +407,8 @@ def test_bare_checkout_runs_it(tmp_path: Path) -> None:
     ("options", "complaint"),
     [
         (["--device", "tpu"], 'error --device is "tpu"'),
-        (["--minutes", "-1"], 'error --minutes is "-1"'),
-        (["--json", "."], "cannot be written"),
+        pytest.param(["--minutes", "-1"], 'error --minutes is "-1"', marks=pytest.mark.long),
+        pytest.param(["--json", "."], "cannot be written", marks=pytest.mark.long),
     ],
 )
 def test_bare_checkout_explains_wrong_options(tmp_path: Path, options: list[str], complaint: str) -> None:

@@ -40,6 +40,7 @@ def stuck(make: Callable[..., Config], tmp_path: Path, *settings: str) -> tuple[
     return Trainer(config, tmp_path / "log"), gate
 
 
+@pytest.mark.long
 def test_signal_while_a_worker_hangs(train_config: Callable[..., Config], tmp_path: Path) -> None:
     """A stopped worker hands out nothing more, not even what it has built: SIGTERM saves and ends."""
     run = Trainer(train_config("run", *ENDLESS, "hardware.dataloader_num_workers=1"), tmp_path / "log")

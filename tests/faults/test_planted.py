@@ -191,6 +191,7 @@ def test_fault_before_the_first_checkpoint_starts_over(config: Config, plant: Ca
     assert [line["step"] for line in metrics(config.train.output_dir) if "eval/objective" in line] == [0, 16, 20]
 
 
+@pytest.mark.long
 def test_updates_that_are_often_no_numbers_end_the_run_and_name_the_clips(
     config: Config, dataset: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -281,6 +282,7 @@ def test_single_bad_updates_are_left_out(config: Config, monkeypatch: pytest.Mon
     assert sum(line.get("train/grad_norm", 0) is None for line in logged) == 2
 
 
+@pytest.mark.long
 def test_learning_rate_that_is_far_too_high(config: Config) -> None:
     """From the start: noticed within 20 steps; halving it twice does not help, and the run stops, saying why."""
     settings = config.train.model_copy(update={"learning_rate": 10.0, "warmup_steps": 0})

@@ -102,7 +102,7 @@ def test_what_plugins_draw_from_the_global_generators(train_config: MakeConfig, 
     assert dice.read_text() == (whole.train.output_dir / "dice.txt").read_text()
 
 
-@pytest.mark.parametrize("begin", [1, 2])
+@pytest.mark.parametrize("begin", [pytest.param(1, marks=pytest.mark.long), 2])
 def test_resumed_with_another_number_of_processes(train_config: MakeConfig, tmp_path: Path, begin: int) -> None:
     """One to two, and two to one: the same clips in each update, the same numbers to 1e-5, parameters to 1e-6."""
     settings = (*EVERY, "train.max_steps=8", "train.learning_rate=5e-5", "hardware.update_seconds=12")

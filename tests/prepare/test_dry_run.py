@@ -217,6 +217,7 @@ def test_clips_that_would_not_be_judged_are_a_row(tmp_path: Path, config_of: Mak
     assert any(line["event"] == "cannot_be_split" and "one recording" in line["because"] for line in logs)
 
 
+@pytest.mark.long
 def test_interrupted_dry_run_keeps_what_is_done(tmp_path: Path, tiny_model: Path) -> None:
     """Ctrl-C: status 130 or so, and finished shards are found by the real run."""
     manifest = write_mixed_corpus(tmp_path / "corpus", num_clips=24, num_long=1)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from radio import clips_of, prepare_day, radio_day
 
 
+@pytest.mark.long
 def test_radio_day(bantu: Path, tiny_model: Path, tmp_path: Path) -> None:
     """Speech is kept, music and noise are left out, what was broadcast before is found, and nothing else is."""
     day = radio_day(clips_of(bantu), hours=0.25)

@@ -258,6 +258,7 @@ def test_two_processes_forecast_once(in_two: Callable[..., subprocess.CompletedP
     assert not (tmp_path / "two").exists()
 
 
+@pytest.mark.long
 def test_two_processes_agree(in_two: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path) -> None:
     """The main one's clock decides; a process that logged or saved alone would wait for the other without end."""
     done = in_two()

@@ -163,7 +163,11 @@ def test_two_micro_batches_equal_one_batch(train_config: MakeConfig) -> None:
 
 
 @pytest.mark.parametrize(
-    ("setting", "torchrun"), [("hardware.update_seconds=24", True), ("hardware.update_seconds=6", False)]
+    ("setting", "torchrun"),
+    [
+        pytest.param("hardware.update_seconds=24", True, marks=pytest.mark.long),
+        ("hardware.update_seconds=6", False),
+    ],
 )
 def test_several_processes_give_the_parameters_of_one(
     train_config: MakeConfig,

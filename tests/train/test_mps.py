@@ -112,7 +112,7 @@ def short(models: dict[str, Path], dataset: Path, tmp_path: Path) -> MakeConfig:
     return make
 
 
-@pytest.mark.parametrize("kind", ENCODERS)
+@pytest.mark.parametrize("kind", ["layer norm", pytest.param("group norm", marks=pytest.mark.long)])
 @pytest.mark.parametrize(
     "profile",
     [name if name == "mps-m4" else pytest.param(name, marks=pytest.mark.long) for name in list_profiles()],

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from accelerate.state import AcceleratorState
 from healthy import Trial, try_run
 
 
+@pytest.mark.long
 def test_healthy_runs_are_not_sent_back(dataset: Path, tmp_path: Path) -> None:
     """From random weights at a high rate, and on from what that gave; no checkpoint is called unhealthy."""
     AcceleratorState._reset_state()

@@ -33,6 +33,7 @@ def check_like(out: Path, whole: Path) -> None:
         assert not info["unexpected_keys"]
 
 
+@pytest.mark.long
 def test_sharded_run_goes_on_in_fewer_processes(train_config: MakeConfig, tmp_path: Path) -> None:
     """Four, two, one: equal to one from the start, with dropout and layer drop, where some update leaves three idle."""
     often = ("train.max_steps=4", "train.save_steps=1", "train.eval_steps=2", "train.save_total_limit=0")
