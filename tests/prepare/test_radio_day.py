@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from radio import clips_of, prepare_day, radio_day
 
 
