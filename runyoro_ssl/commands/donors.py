@@ -40,6 +40,7 @@ def donors(**given: Any) -> Donors:
         raise DonorsError("no pool is given: --pool DATASET, once for each dataset to choose from")
     config = resolve("donors", given)
     from runyoro_ssl.dataset.read import read_fingerprint
+    from runyoro_ssl.disk.ours import refuse_unwritable
     from runyoro_ssl.donors.request import LOG_MEL, DonorsRequest
     from runyoro_ssl.donors.run import find_donors
     from runyoro_ssl.donors.write import check_output
@@ -48,6 +49,7 @@ def donors(**given: Any) -> Donors:
     from runyoro_ssl.resolve import check_device
 
     check_output(options.output_dir, overwrite=options.overwrite)
+    refuse_unwritable(options.cache_dir, "--cache-dir")
     for dataset in (options.target, *options.pool):
         read_fingerprint(dataset)  # before a model is fetched
     check_device(config.hardware.device)

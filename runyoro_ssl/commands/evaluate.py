@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,7 +68,7 @@ def evaluate(**given: Any) -> Evaluated:
 
     adapted = adapted_folder(options, is_given=bool(given.get("adapted")))
     folder = options.output_dir or adapted
-    _check_folder(folder)
+    _check_folders(folder, options.cache_dir)
     for name, data in (("--data", options.data), ("--other-data", options.other_data)):
         if data is not None and not data.is_dir():
             raise ConfigError(f"{name} {data}: no such dataset; give the folder that `invoke prepare` has written")
@@ -104,18 +103,15 @@ def evaluate(**given: Any) -> Evaluated:
     return Evaluated(evaluation, folder, cache.folder, cache.size, options.save_best)
 
 
-def _check_folder(folder: Path) -> None:
+def _check_folders(folder: Path, cache_dir: Path) -> None:
     """Check that what is found can be written there, and replaces nothing foreign, before it is looked for."""
-    from runyoro_ssl.disk.ours import is_json_of, refuse_foreign
+    from runyoro_ssl.disk.ours import is_json_of, refuse_foreign, refuse_unwritable
     from runyoro_ssl.evaluate.record import EVALUATION
     from runyoro_ssl.page.render import is_page
     from runyoro_ssl.publish.report.write import REPORT_PAGE
 
-    there = next(one for one in (folder, *folder.absolute().parents) if one.exists())
-    if not there.is_dir():
-        raise ConfigError(f"--output-dir {folder}: {there} is a file; give a folder")
-    if not os.access(there, os.W_OK):
-        raise ConfigError(f"{folder}: {there} may not be written to; give another folder as --output-dir")
+    refuse_unwritable(folder, "--output-dir")
+    refuse_unwritable(cache_dir, "--cache-dir")
     refuse_foreign(folder / EVALUATION, is_json_of("verdict", "measures"), "an evaluation", "--output-dir")
     refuse_foreign(folder / REPORT_PAGE, is_page, "a page of ours", "--output-dir")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -30,6 +31,19 @@ def refuse_foreign(path: Path, is_ours: Callable[[Path], bool], what: str, optio
         except (OSError, ValueError):
             pass
     raise ConfigError(f"{path} is there and is not {what}, so that it is not replaced; give another {option}")
+
+
+def refuse_unwritable(folder: Path, option: str) -> None:
+    """Refuse a folder that nothing can be written into, before any work is done. One that is absent is made.
+
+    Raises:
+        ConfigError: A file has its name, or that of a folder above it; or the rights are missing.
+    """
+    there = next(one for one in (folder, *folder.absolute().parents) if one.exists())
+    if not there.is_dir():
+        raise ConfigError(f"{option} {folder}: {there} is a file; give a folder")
+    if not os.access(there, os.W_OK):
+        raise ConfigError(f"{folder}: {there} may not be written to; give another folder as {option}")
 
 
 def is_json_of(*keys: str) -> Callable[[Path], bool]:

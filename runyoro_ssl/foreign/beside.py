@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 from runyoro_ssl.errors import ConvertError
@@ -9,6 +10,7 @@ from runyoro_ssl.foreign.note import NOTE, Origin, is_made_of, read_note
 from runyoro_ssl.foreign.read import check_file
 from runyoro_ssl.foreign.write import Converted, convert_file
 from runyoro_ssl.logs import get_logger
+from runyoro_ssl.small_files import read_object
 
 log = get_logger()
 
@@ -54,14 +56,14 @@ def convert_once(path: Path, folder: Path, *, num_heads: int | None = None, orig
             f"{folder}: is there, and was not made from {path.name} as it is now; remove it, give another "
             "--output-dir, or give it as the model"
         )
-    toolkit, num_weights, temperature, had = (
-        note.get(name) for name in ("toolkit", "num_weights", "temperature", "num_heads")
-    )
+    toolkit, num_weights, temperature = (note.get(name) for name in ("toolkit", "num_weights", "temperature"))
+    with suppress(OSError, ValueError):
+        had = read_object(folder / "config.json").get("num_attention_heads")
+        if num_heads not in (None, had):
+            raise ConvertError(
+                f"{folder}: is there, and was made with {had} heads of attention, not {num_heads}; remove it, or give "
+                "another --output-dir"
+            )
     if type(num_weights) is not int or not isinstance(temperature, float | None):
         raise ConvertError(f"{folder / NOTE}: damaged; remove {folder}, and convert {path.name} again")
-    if num_heads not in (None, had):
-        raise ConvertError(
-            f"{folder}: is there, and was made with {had} heads of attention, not {num_heads}; remove it, or give "
-            "another --output-dir"
-        )
     return Converted(folder, str(toolkit), num_weights, temperature)

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from runyoro_ssl.small_files import read_small
 
 NOTE = "converted.json"
-"""`toolkit`, `num_weights`, `num_heads`, `temperature`; name, bytes, time of the file; `Origin`; what was `heard`."""
+"""`toolkit`, `num_weights`, `temperature`; name, bytes, time of the file; `Origin`; what was `heard`."""
 
 
 class Origin(NamedTuple):

@@ -68,7 +68,6 @@ def convert_file(path: Path, folder: Path, *, num_heads: int | None = None, orig
         write_json(unfinished / "config.json", settings)
         write_json(unfinished / "preprocessor_config.json", EXTRACTOR_SETTINGS)
         note = {"toolkit": made.toolkit, "num_weights": made.num_weights, "temperature": made.temperature}
-        note["num_heads"] = settings["num_attention_heads"]
         write_json(unfinished / NOTE, {**note, **source_of(path), **(origin._asdict() if origin else {})})
     return made
 

@@ -115,8 +115,9 @@ def read_facts(folder: Path) -> Facts:
     # As text: its secrets are not there, and loading it as a configuration asks for them.
     settings = _read(folder / RUN_FILE, "train.learning_rate", "masking.mask_time_prob")
     material = result.get("material")
-    if not material and not result.get("sources"):  # of several, one alone would tell of its licence alone
-        material = describe_material(Path(settings["train"]["processed_dataset_path"]))
+    dataset = settings["train"].get("processed_dataset_path")
+    if dataset and not material and not result.get("sources"):  # of several, one alone would tell of its licence alone
+        material = describe_material(Path(str(dataset)))
     return Facts(folder, result, settings, material or {}, _evaluation(folder))
 
 
@@ -127,8 +128,10 @@ def _read(path: Path, *numbers: str) -> dict[str, Any]:
     except ValueError as error:
         raise TrainingError(_damaged(path, str(error))) from None
     for section, name in (number.split(".") for number in numbers):
-        if not isinstance(value := found.get(section, {}).get(name, 0), int | float):
-            raise TrainingError(_damaged(path, f"{section}.{name} is {shortly(value)}, and no number"))
+        value = found.get(section, {}).get(name)
+        if not isinstance(value, int | float):
+            what = "not there" if value is None else f"{shortly(value)}, and no number"
+            raise TrainingError(_damaged(path, f"{section}.{name} is {what}"))
     return found
 
 

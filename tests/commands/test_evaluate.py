@@ -246,6 +246,7 @@ def test_a_model_without_a_head_has_no_loss(trained: Path, run_task: RunTask) ->
         ("--adapted {run} --alignments nowhere", "no such folder of alignments"),
         ("--adapted {run} --output-dir {model}/config.json", "config.json is a file; give a folder"),
         ("--adapted {run} --output-dir {model}/config.json/below", "config.json is a file; give a folder"),
+        ("--adapted {run} --cache-dir {model}/config.json/below", "error --cache-dir "),
         ("--adapted {run} --base {wide} --interpolate 0.5", "they do not mix"),
     ],
 )

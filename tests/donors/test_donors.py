@@ -301,19 +301,22 @@ def test_languages_and_pools_without_a_name(
         ("--output-dir {place}/ruby.jsonl", "is not a prepared dataset"),
         ("--model-name-or-path {place}/ruby", "ruby"),
         ("--output-dir {place}", "is not a prepared dataset"),
+        ("--cache-dir {place}/ruby.jsonl", "ruby.jsonl is a file; give a folder"),
     ],
 )
 def test_bad_input_is_one_line(options: str, said: str, place: Path, tiny_model: Path, run_task: RunTask) -> None:
     """What, where, the value seen; status 1; nothing is written."""
-    usual = {"--target": "{place}/target", "--output-dir": "{place}/out", "--model-name-or-path": str(tiny_model)}
+    usual = {
+        "--target": "{place}/target",
+        "--output-dir": "{place}/out",
+        "--cache-dir": "{place}/cache",
+        "--model-name-or-path": str(tiny_model),
+        "--num-units": "20",
+    }
     usual = {name: value for name, value in usual.items() if name not in options}
     words = " ".join(f"{name} {value}" for name, value in usual.items())
     before = sorted(place.rglob("*"))
-    line = (
-        f"donors {words} --pool {{place}}/ruby --num-units 20 --profile cpu-smoke --cache-dir {{place}}/cache {options}"
-    )
-    if "--num-units" in options:
-        line = line.replace("--num-units 20 ", "")
+    line = f"donors {words} --pool {{place}}/ruby --profile cpu-smoke {options}"
     status, out, err = run_task(line.format(place=place))
     assert status == 1, out + err
     complaint = [one for one in err.splitlines() if one.startswith("error")]

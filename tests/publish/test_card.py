@@ -109,7 +109,7 @@ def test_an_evaluation_of_brackets_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["run.toml", "result.json"])
-@pytest.mark.parametrize("content", [b"{nope", b"\xff\x00", b"[" * 100_000])
+@pytest.mark.parametrize("content", [b"{nope", b"\xff\x00", b"[" * 100_000, b"", b"train = 3", b"[train]"])
 def test_damaged_files_of_a_run_are_named(name: str, content: bytes, tmp_path: Path) -> None:
     """In one line, with what to do."""
     folder = finished(tmp_path / "run", "")
