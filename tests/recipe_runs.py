@@ -3,13 +3,14 @@
 The base of in_miniature.py, which has heard Kinyarwanda and Swahili, goes on with Luganda: by the defaults, and with
 one setting changed, from three seeds each. `evaluate` compares each with what the defaults gave from the same seed, on
 Luganda by speakers whom none of them has heard, with phone alignments: the table of docs/recipe.md. Six hours on one
-core; `--seed 0` makes the runs of that seed alone, so that several go side by side. What is in WORK already is not made
-again, and the table is of what there is.
+core; `--seed 0` makes the runs of that seed alone, so that several go side by side. What was found has a line each in
+WORK/found.jsonl: it is not made again, and the table is of all lines, also of those copied there from another machine.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -30,6 +31,9 @@ SEEDS = (0, 1, 2)
 STEPS = 100
 """Of 60 s: 6,000 s are heard."""
 DEFAULT = "default"
+FOUND = "found.jsonl"
+"""`model`, `seed`, `verdict`, `cpu_seconds` of its run (0 of what is made of another's), and `differences` from the
+default of the seed (the default's from the base) by key: value, and both ends of the 95 % interval over clips."""
 DROPOUTS = ("hidden_dropout", "attention_dropout", "feat_proj_dropout", "layerdrop")
 HUB = tuple(f"model.{name}=0.1" for name in DROPOUTS)
 """As the configuration of XLS-R on the hub has it."""
@@ -105,29 +109,56 @@ def main() -> None:
 
 
 def make_of_seed(work: Path, base: Path, seed: int) -> None:
-    """All models of a seed, each evaluated beside what the defaults give."""
+    """All models of a seed, each judged beside what the defaults give."""
+    how = (*HOW, *HUB)
     default = train(
-        work / "models" / f"{DEFAULT}-{seed}", base, "target", steps=STEPS, settings=(*HOW, *HUB, *KEEPING), seed=seed
+        models(work) / f"{DEFAULT}-{seed}", base, "target", steps=STEPS, settings=(*how, *KEEPING), seed=seed
     )
-    evaluate(work, base, default)
+    judge(work, base, DEFAULT, seed)
     make_means(work, base, seed)
     for name in MADE:
-        evaluate(work, default, work / "models" / f"{name}-{seed}")
+        judge(work, default, name, seed)
     for name, (_, settings) in CHANGED.items():
-        changed = train(
-            work / "models" / f"{name}-{seed}",
-            base,
-            "target",
-            steps=STEPS,
-            settings=(*HOW, *HUB, *settings),
-            seed=seed,
-        )
-        evaluate(work, default, changed)
+        if (name, seed) not in found(work):
+            train(models(work) / f"{name}-{seed}", base, "target", steps=STEPS, settings=(*how, *settings), seed=seed)
+            judge(work, default, name, seed)
+
+
+def judge(work: Path, beside: Path, name: str, seed: int) -> None:
+    """Write a line of what `evaluate` finds of a model beside another, unless there is one."""
+    if (name, seed) in found(work):
+        return
+    model = models(work) / f"{name}-{seed}"
+    told = evaluate(work, beside, model)
+    line = {
+        "model": name,
+        "seed": seed,
+        "verdict": told["verdict"]["kind"],
+        "cpu_seconds": float((model / COST).read_text()) if (model / COST).exists() else 0.0,
+        "differences": {
+            one["key"]: [one["difference"], one["difference_interval"]["low"], one["difference_interval"]["high"]]
+            for one in told["measures"]
+            if one["key"] in MEASURES and one["difference_interval"]
+        },
+    }
+    with (work / FOUND).open("a", encoding="utf-8") as file:
+        file.write(json.dumps(line) + "\n")
+
+
+def found(work: Path) -> dict[tuple[str, int], dict[str, Any]]:
+    """What was found, by model and seed."""
+    lines = (work / FOUND).read_text(encoding="utf-8").splitlines() if (work / FOUND).exists() else []
+    return {(one["model"], one["seed"]): one for one in map(json.loads, lines)}
+
+
+def models(work: Path) -> Path:
+    """Their folder."""
+    return work / "models"
 
 
 def make_means(work: Path, base: Path, seed: int) -> None:
     """The means and mixtures of a default run, as plain models."""
-    default = work / "models" / f"{DEFAULT}-{seed}"
+    default = models(work) / f"{DEFAULT}-{seed}"
     checkpoints = sorted((work / "runs" / default.name).glob("checkpoint-*"), key=step_of)
     parts = {
         "mean": average(checkpoints[-5:]),
@@ -135,11 +166,11 @@ def make_means(work: Path, base: Path, seed: int) -> None:
         "mixed-50": interpolation(base, default, 0.5),
     }
     for name, of_models in parts.items():
-        folder = work / "models" / f"{name}-{seed}"
+        folder = models(work) / f"{name}-{seed}"
         if not folder.exists():
             folder.mkdir()
             write_mixture(of_models, folder)
-    averaged = work / "models" / f"ema-{seed}"
+    averaged = models(work) / f"ema-{seed}"
     if not averaged.exists():
         shutil.copytree(default, averaged)
         weights = load_file(default / WEIGHTS) | read_averages(checkpoints[-1])
@@ -149,35 +180,28 @@ def make_means(work: Path, base: Path, seed: int) -> None:
 def rows(work: Path) -> Iterator[list[str]]:
     """The default beside the base, then each change beside the default."""
     words = {DEFAULT: "the defaults, beside the base"} | {name: of for name, (of, _) in CHANGED.items()} | MADE
+    all_found = found(work).values()
     for name, of in words.items():
-        models = [work / "models" / f"{name}-{seed}" for seed in SEEDS]
-        told = [
-            evaluate(work, work, model)
-            for model in models
-            if (work / "evaluations" / model.name / "evaluation.json").exists()
-        ]
-        if told:
-            kinds = [str(one["verdict"]["kind"]) for one in told]
+        lines = [one for one in all_found if one["model"] == name]
+        if lines:
+            kinds = [str(one["verdict"]) for one in lines]
             verdicts = ", ".join(f"{kind} {kinds.count(kind)}" for kind in sorted(set(kinds)))
-            costs = [float((model / COST).read_text()) for model in models if (model / COST).exists()]
-            cost = "" if name in MADE else f"{sum(costs) / 60:.0f}"
-            yield [of, str(len(told)), verdicts, *(cell(told, key) for key in MEASURES), cost]
+            cost = "" if name in MADE else f"{sum(one['cpu_seconds'] for one in lines) / 60:.0f}"
+            yield [of, str(len(lines)), verdicts, *(cell(lines, key) for key in MEASURES), cost]
 
 
-def cell(told: Sequence[dict[str, Any]], key: str) -> str:
+def cell(lines: Sequence[dict[str, Any]], key: str) -> str:
     """The mean difference of a measure, and its interval; a star where that does not hold 0."""
-    times = MEASURES[key][1]
-    measured = [one for each in told for one in each["measures"] if one["key"] == key and one["difference_interval"]]
+    measured = [MEASURES[key][1] * np.array(one["differences"][key]) for one in lines if key in one["differences"]]
     if not measured:
         return ""
-    differences = times * np.array([one["difference"] for one in measured])
-    within = [times * (one["difference_interval"]["high"] - one["difference_interval"]["low"]) / 2 for one in measured]
-    mean, half = float(differences.mean()), half_width(differences, within)
+    differences, low, high = np.transpose(measured)
+    mean, half = float(differences.mean()), half_width(differences, (high - low) / 2)
     star = " *" if abs(mean) > half else ""
     return f"{mean:+.2f} ({mean - half:+.2f} to {mean + half:+.2f}){star}"
 
 
-def half_width(differences: np.ndarray, within: Sequence[float]) -> float:
+def half_width(differences: np.ndarray, within: np.ndarray) -> float:
     """Half of a 95 % interval of the mean of several seeds: other clips, and other seeds, together.
 
     `within`: half the interval of each, by clips. The clips are the same for each seed, so that these are not made

@@ -20,7 +20,7 @@ from runyoro_ssl.train.checkpoints.folder import step_of
 
 BASE_STEPS, BASE_RATE = 500, 3e-4
 HOW = (
-    *("hardware.precision=bf16", "hardware.batch_seconds=30", "hardware.plan_seconds=30", "hardware.update_seconds=60"),
+    *("hardware.precision=auto", "hardware.batch_seconds=30", "hardware.plan_seconds=30", "hardware.update_seconds=60"),
     *("train.eval_steps=50", "train.save_steps=50", "train.logging_steps=10"),
 )
 FILTERS = 'plugins.filters=["duration","silence","clipping","duplicates"]'
