@@ -1,6 +1,7 @@
 """Settings for an amount of speech, as others have published them; what none has shown to be better is as usual.
 
-They are starting points and no results of ours: `invoke evaluate` says what a run with them was worth.
+They are starting points: `invoke evaluate` says what a run with them was worth. What of them was measured here, in
+miniature: docs/recipe.md.
 """
 
 from __future__ import annotations
