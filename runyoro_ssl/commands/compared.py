@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from runyoro_ssl.commands.closing import command
-from runyoro_ssl.commands.foreign import as_folder
+from runyoro_ssl.commands.foreign import as_folder, warn_if_unheard
 from runyoro_ssl.commands.own import EvaluateOptions
 from runyoro_ssl.config import ModelConfig
 from runyoro_ssl.errors import CheckpointError, EvaluationError
@@ -37,6 +37,7 @@ def adapted_folder(options: EvaluateOptions, *, is_given: bool) -> Path:
     if not adapted.exists():
         raise EvaluationError(f"--adapted {adapted}: no such folder; give that of a run, a checkpoint, or any model")
     check_folder(str(adapted), weights=True)
+    warn_if_unheard(adapted)
     return adapted
 
 
@@ -64,6 +65,7 @@ def base_folder(base: Path | None, adapted: Path) -> Path:
     check_folder(name)  # else a folder that lacks a file is taken for a name on the hub
     folder = model_folder(name, revision, "config", "extractor", "weights")
     check_folder(str(folder), weights=True)
+    warn_if_unheard(folder)
     return folder
 
 

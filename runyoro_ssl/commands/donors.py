@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from runyoro_ssl.commands.closing import close, command
-from runyoro_ssl.commands.foreign import with_folder
+from runyoro_ssl.commands.foreign import hear_first, with_folder
 from runyoro_ssl.commands.given import own_options, resolve
 from runyoro_ssl.commands.own import DonorsOptions
 from runyoro_ssl.errors import DonorsError
@@ -55,7 +55,9 @@ def donors(**given: Any) -> Donors:
     check_device(config.hardware.device)
     name = config.model.model_name_or_path
     layer = _layer(options.layer)
-    config = config if layer == LOG_MEL else with_folder(config)
+    if layer != LOG_MEL:
+        config = with_folder(config)
+        hear_first(config, options.target)
     request = DonorsRequest(
         target=options.target,
         pools=options.pool,

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runyoro_ssl.commands.closing import close, command
-from runyoro_ssl.commands.foreign import as_folder
+from runyoro_ssl.commands.foreign import as_folder, warn_if_unheard
 from runyoro_ssl.commands.given import own_options, resolve
 from runyoro_ssl.commands.own import EmbedOptions
 from runyoro_ssl.errors import EmbedError
@@ -56,6 +56,7 @@ def embed(**given: Any) -> Embedded:
 
     check_device(config.hardware.device)
     model = config.model.model_copy(update={"model_name_or_path": as_folder(options.model)})
+    warn_if_unheard(Path(model.model_name_or_path))
     return run_embed(request, load_encoder(config.model_copy(update={"model": model})))
 
 

@@ -71,19 +71,16 @@ def _original(name: str, original: str, revision: str | None, *, may_fetch: bool
     return fetched_folder(name, revision, "original") / original
 
 
-def hear_first(config: Config) -> None:
-    """Hear a converted model on held-out clips of what it is to learn from, once, before it does.
+def hear_first(config: Config, dataset: Path) -> None:
+    """Hear a converted model on held-out clips of speech that it is used on, once, before it is.
 
     Raises:
         ConvertError: It guesses; or there are several processes, which would all write what they found.
     """
     folder = Path(config.model.model_name_or_path)
-    note, dataset = read_note(folder), config.train.processed_dataset_path
-    if not note or "heard" in note:
+    if (again := _hearing(folder, str(dataset))) is None:
         return
     if several_processes():
-        file = folder.with_name(str(note.get("file")))
-        again = f"`invoke convert {file} --output-dir {folder} --data {dataset}`"
         raise ConvertError(f"{folder}: was not heard yet, and one process must do that, before several: {again}")
     found = hear_converted(folder, dataset, config)
     log.info(
@@ -93,6 +90,20 @@ def hear_first(config: Config) -> None:
         guessing=round(found.guessing, 2),
         clips="are normalised" if found.normalises else "are taken as they are, which it foretells better",
     )
+
+
+def warn_if_unheard(folder: Path) -> None:
+    """Say of a converted model that nobody knows yet whether it takes clips normalised, where none are at hand."""
+    if again := _hearing(folder, "DATASET"):
+        log.warning("model_not_heard", model=str(folder), because="it may want clips as they are", remedy=again)
+
+
+def _hearing(folder: Path, dataset: str) -> str | None:
+    """The command by which a converted model is heard; None where it was, or is no such model."""
+    note = read_note(folder)
+    if not note or "heard" in note:
+        return None
+    return f"`invoke convert {folder.with_name(str(note.get('file')))} --output-dir {folder} --data {dataset}`"
 
 
 def hear_converted(folder: Path, dataset: Path, config: Config) -> BothWays:

@@ -196,7 +196,7 @@ class DonorsOptions(Section):
     """What is compared, and how much is taken."""
 
     target: Path | None = None
-    """Prepared dataset of the language that donors are wanted for. What it holds out is not heard."""
+    """Prepared dataset of the language that donors are wanted for. What it holds out chooses nothing."""
     pool: Files = ()
     """Prepared datasets to choose from; each may have --pool before it. What they hold out stays held out."""
     hours: float = Field(60.0, gt=0.0)

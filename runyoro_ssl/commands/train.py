@@ -48,7 +48,7 @@ def train(**given: Any) -> TrainResult | Forecast:
         from runyoro_ssl.train.forecast import forecast
 
         return forecast(config, plugins)
-    hear_first(config)
+    hear_first(config, config.train.processed_dataset_path)
     # All of it now: in days, when the run has ended, another version may be installed.
     from runyoro_ssl.publish.report.keep import PageKeeper
     from runyoro_ssl.train.run import train as run_training

@@ -17,7 +17,7 @@ class DonorsRequest:
     """What is asked for.
 
     Attributes:
-        target: A prepared dataset; what it holds out is not heard.
+        target: A prepared dataset; what it holds out chooses nothing.
         pools: Prepared datasets to choose from.
         hours: That are wanted.
         output_dir: Of the new dataset.

@@ -70,6 +70,25 @@ def test_from_the_file_to_a_run(run_task: RunTask, file: Path, num_heads: int, d
     assert "model_heard" not in err
 
 
+@pytest.mark.usefixtures("_guesses_pass")
+def test_heard_before_it_chooses_donors(
+    run_task: RunTask, file: Path, num_heads: int, corpus: Path, dataset: Path, tmp_path: Path
+) -> None:
+    """As before it learns; `embed` has no dataset, and says that it was not heard."""
+    assert run_task(f"convert {file} --num-heads {num_heads}")[0] == 0
+    folder = file.with_suffix("")
+    recording = next(corpus.rglob("*.wav"))
+    _, _, err = run_task(f"embed {recording} --model {file} --output {tmp_path}/f.npz --profile cpu-smoke")
+    assert "model_not_heard" in err
+    assert f"invoke convert {file} --output-dir {folder} --data DATASET" in err
+    status, _, err = run_task(
+        f"donors --target {dataset} --pool {dataset} --model-name-or-path {file} --output-dir {tmp_path}/d "
+        f"--cache-dir {tmp_path}/c --profile cpu-smoke"
+    )
+    assert status == 1, err  # the pool is the target
+    assert "heard" in json.loads((folder / NOTE).read_text())
+
+
 def test_preparing_for_a_file(run_task: RunTask, file: Path, corpus: Path, tmp_path: Path) -> None:
     """It is not converted yet: all that is asked is the rate, which such files have in common."""
     assert run_task(f"manifest --audio-dir {corpus} --output {tmp_path}/m.jsonl")[0] == 0
