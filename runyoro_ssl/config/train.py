@@ -26,7 +26,7 @@ def usual_output_dir(language: str, model_name_or_path: str) -> Path:
     """The folder of a run where none is given: by the names of its language and its base model."""
     model = PurePath(model_name_or_path)
     of_run = model.parent.name if model.name.startswith("checkpoint-") else ""
-    parts = (language, of_run, model.name)
+    parts = (language, of_run, model.stem if model.suffix in (".pt", ".pth") else model.name)
     name = "-".join(filter(None, (re.sub(r"[^\w.]+", "-", part.lower()).strip("-") for part in parts)))
     return Path("models/ssl") / f"{name}-continued-training"
 

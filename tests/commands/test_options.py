@@ -11,6 +11,7 @@ from runyoro_ssl.commands.given import find_setting
 from runyoro_ssl.commands.options import TASKS, options_of
 from runyoro_ssl.commands.tasks import HELP
 from runyoro_ssl.config import Config
+from runyoro_ssl.config.train import usual_output_dir
 from runyoro_ssl.resolve import section_type
 from runyoro_ssl.setting import deciding, marks_of
 
@@ -95,6 +96,7 @@ def test_options_of_the_reference_workflow_are_all_there(task: str) -> None:
     assert defaults.model.model_name_or_path == "facebook/wav2vec2-xls-r-300m"
     assert (defaults.prepare.max_duration_sec, defaults.prepare.min_duration_sec) == (15, 2)
     assert str(defaults.train.output_dir) == "models/ssl/runyoro-wav2vec2-xls-r-300m-continued-training"
+    assert usual_output_dir("runyoro", "here/omni.pt").name == "runyoro-omni-continued-training"
 
 
 @pytest.mark.parametrize("task", TASKS)

@@ -72,7 +72,7 @@ def test_from_the_file_to_a_run(run_task: RunTask, file: Path, num_heads: int, d
 
 @pytest.mark.usefixtures("_guesses_pass")
 def test_heard_before_it_chooses_donors(
-    run_task: RunTask, file: Path, num_heads: int, corpus: Path, dataset: Path, tmp_path: Path
+    *, run_task: RunTask, file: Path, num_heads: int, corpus: Path, dataset: Path, tmp_path: Path
 ) -> None:
     """As before it learns; `embed` has no dataset, and says that it was not heard."""
     assert run_task(f"convert {file} --num-heads {num_heads}")[0] == 0
