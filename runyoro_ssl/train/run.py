@@ -18,7 +18,7 @@ from runyoro_ssl.model.source import RUN_FILE
 from runyoro_ssl.plugin.manager import Plugins
 from runyoro_ssl.plugin.spec import LoggingBackend
 from runyoro_ssl.processes import is_lost_process, part
-from runyoro_ssl.train.checkpoints.folder import bring_in, runs_beside, set_aside_later
+from runyoro_ssl.train.checkpoints.folder import bring_in, remove_old, runs_beside, set_aside_later
 from runyoro_ssl.train.checkpoints.format import PREFIX
 from runyoro_ssl.train.checkpoints.resume import Start, check_folder, choose
 from runyoro_ssl.train.checkpoints.sharded_saver import saver_of
@@ -139,6 +139,7 @@ def _begin(run: TrainingRun, start: Start) -> None:
         if start.path is not None:
             bring_in(output_dir, start.path, run.step)
         set_aside_later(output_dir, run.step)
+        remove_old(output_dir, config.save_total_limit)  # what a kill kept the last process from
         write_run_files(run, output_dir)
         journal.record_start(output_dir, step=run.step, total_steps=run.total_steps, learning_rate=config.learning_rate)
         print_table("Run", ["what", "value"], summary_rows(run))

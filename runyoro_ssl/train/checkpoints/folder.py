@@ -170,6 +170,14 @@ def prune_checkpoints(output_dir: Path, limit: int) -> None:
             remove_folder(folder)
 
 
+def remove_old(output_dir: Path, limit: int) -> None:
+    """Prune, and where that fails, say so: an old checkpoint that stays harms nothing."""
+    try:
+        prune_checkpoints(output_dir, limit)
+    except (OSError, CheckpointError) as error:
+        log.warning("old_checkpoints_kept", because=str(error), next_try="with the next checkpoint")
+
+
 def _fall_began(checkpoints: list[tuple[int, Path]]) -> int:
     """The step after which codes in use began to become fewer, as the newest checkpoint knows it; else its own."""
     step, folder = checkpoints[-1]

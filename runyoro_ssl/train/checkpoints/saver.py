@@ -6,7 +6,7 @@ import shutil
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NoReturn, Self
@@ -17,7 +17,7 @@ from runyoro_ssl.disk.durable import remove_folder
 from runyoro_ssl.disk.lock import FolderLock
 from runyoro_ssl.errors import CheckpointError, TrainingError
 from runyoro_ssl.logs import get_logger
-from runyoro_ssl.train.checkpoints.folder import prune_checkpoints, remove_superseded
+from runyoro_ssl.train.checkpoints.folder import remove_old, remove_superseded
 from runyoro_ssl.train.checkpoints.format import (
     NOT_FINITE,
     Snapshot,
@@ -186,13 +186,11 @@ class Saver:
 
     def _tidy_up(self, step: int) -> None:
         """Tell that there is a checkpoint, and remove old ones: neither failure costs the new one."""
-        try:
-            if self.on_first is not None:
+        if self.on_first is not None:
+            with suppress(OSError):  # told with the next one
                 self.on_first(step)
                 self.on_first = None
-            prune_checkpoints(self._output_dir, self._limit)
-        except (OSError, CheckpointError) as error:
-            log.warning("old_checkpoints_kept", because=str(error), next_try="with the next checkpoint")
+        remove_old(self._output_dir, self._limit)
 
     def _say(self, snapshot: Snapshot, problem: str) -> str:
         """Warn of a checkpoint that could not be written; in the words of the error, if it was the last."""

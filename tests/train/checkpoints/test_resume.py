@@ -167,6 +167,15 @@ def test_what_is_pruned(tmp_path: Path) -> None:
     assert len(list_checkpoints(tmp_path)) == 4
 
 
+def test_what_a_kill_kept_from_being_pruned(train_config: Callable[..., Config]) -> None:
+    """The last checkpoint was written, those beyond the limit were not removed: whoever goes on does that."""
+    settings = ("train.max_steps=4", "train.save_steps=1", "train.eval_steps=4")
+    out = run(train_config("run", *settings, "train.save_total_limit=0")).output_dir
+    assert [step for step, _ in list_checkpoints(out)] == [1, 2, 3, 4]
+    run(train_config("run", *settings, "train.save_total_limit=1", RESUME))
+    assert [step for step, _ in list_checkpoints(out)] == [4]
+
+
 def test_rollbacks_outlive_older_checkpoints_but_not_another_rate(tmp_path: Path) -> None:
     """A run killed after going back must not go back for ever; a lower rate from the user starts the count anew."""
     record(tmp_path, {"event": BEGUN, "step": 0, "learning_rate": 1e-4})
