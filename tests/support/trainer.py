@@ -43,6 +43,8 @@ importlib.import_module("transformers.models.wav2vec2.modeling_wav2vec2")
 TIMES = ("train/audio_seconds_per_second", "train/data_wait_share", "train/memory_mib")
 """Logged numbers that no two runs share."""
 ENDLESS = ("train.max_steps=100000", "train.save_steps=100000", "train.eval_steps=100000")
+LONGEST_SEC = 600.0
+"""That a whole run takes, of the long forms, on a machine that does something else besides."""
 BEGUN = "begun"
 SAVED = re.compile(r"checkpoint_saved +.*?step=(\d+)")
 
@@ -100,7 +102,7 @@ class Trainer:
     def finish(self, *options: str) -> None:
         """Run to the end, which must be a good one."""
         process = self.start(*options)
-        process.join(120)
+        process.join(LONGEST_SEC)
         assert process.exitcode == 0, self.log.read_text()[-3000:]
 
     def finish_in_two(self, *options: str) -> None:
@@ -110,7 +112,7 @@ class Trainer:
     def finish_in(self, num_processes: int, *options: str) -> None:
         """Run to the end in so many processes, over gloo, as `torchrun` starts them."""
         for process in self.start_in(num_processes, *options):
-            process.join(120)
+            process.join(LONGEST_SEC)
             assert process.exitcode == 0, self.log.read_text()[-3000:]
 
     def start_in(self, num_processes: int, *options: str) -> Sequence[BaseProcess]:
@@ -122,7 +124,7 @@ class Trainer:
         process = self.start()
         assert wait_until(lambda: self.times_begun() > 0, process)
         started = time.monotonic()
-        process.join(120)
+        process.join(LONGEST_SEC)
         assert process.exitcode == 0, self.log.read_text()[-3000:]
         return time.monotonic() - started
 
