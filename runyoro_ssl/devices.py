@@ -30,4 +30,8 @@ def is_out_of_memory(error: BaseException) -> bool:
         "bad_alloc",
         "can't start new thread",  # whose stack takes addresses: of `ulimit -v`
     )
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(text in str(error) for text in texts)
+    if isinstance(error, torch.OutOfMemoryError | MemoryError) or any(text in str(error) for text in texts):
+        return True
+    return (
+        str(error) == "could not create a primitive"
+    )  # oneDNN's; of one that it has not, it says "descriptor" besides

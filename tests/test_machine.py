@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from runyoro_ssl import machine
+from runyoro_ssl.devices import is_out_of_memory
 from runyoro_ssl.machine import available_memory, usable_cores, usable_workers
 
 GIB = 1 << 30
@@ -128,3 +129,9 @@ def test_cores_and_workers(made_up: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert (usable_cores(), usable_workers()) == (12, 5)
     write(made_up / "proc" / "meminfo", "MemAvailable: 1000 kB\n")
     assert usable_workers() == 1
+
+
+def test_onednn_without_memory_is_told_from_what_it_has_not() -> None:
+    """Its words for a full memory, as under `ulimit -d`, are part of those for a product that it has not."""
+    assert is_out_of_memory(RuntimeError("could not create a primitive"))
+    assert not is_out_of_memory(RuntimeError("could not create a primitive descriptor for a matmul primitive"))

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
+import pebble.pool.process
 import pytest
 
 from runyoro_ssl.builtins.executors.clusters import CONNECT_SEC
+from runyoro_ssl.builtins.executors.processes import ProcessExecutor
 from runyoro_ssl.errors import ConfigError, DatasetError
 from runyoro_ssl.prepare.workers import opened
 from support.preparation import Preparation, contents, write_mixed_corpus
@@ -112,6 +116,20 @@ def test_slurm_gives_the_same_bytes(  # noqa: PLR0917 - fixtures
     there = prepared(manifest, tiny_model, tmp_path / "there", *settings)
     check_same_with_one_lost(here, there)
     assert there.leftovers() == []
+
+
+def test_a_signal_while_workers_start_leaves_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that had started, and that the pool did not know of yet, would be waited for at the end, and wait itself."""
+    before, launch_process = set(multiprocessing.active_children()), vars(pebble.pool.process)["launch_process"]
+
+    def interrupted(*args: Any) -> None:
+        launch_process(*args)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pebble.pool.process, "launch_process", interrupted)
+    with pytest.raises(KeyboardInterrupt), opened(ProcessExecutor(2)) as executor:
+        executor.submit(time.sleep, 0)
+    assert set(multiprocessing.active_children()) == before
 
 
 def test_work_on_dask_can_be_given_up(scheduler: str) -> None:

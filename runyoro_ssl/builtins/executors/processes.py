@@ -26,6 +26,7 @@ class ProcessExecutor(Executor):
 
         # spawn: the same on every system, and nothing of this process's state in the others.
         context = multiprocessing.get_context("spawn")
+        self._others = set(multiprocessing.active_children())
         self._pool = ProcessPool(num_workers, initializer=_settle_in, context=context)
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
@@ -42,6 +43,19 @@ class ProcessExecutor(Executor):
             self._pool.close()  # type: ignore[no-untyped-call]
         if wait:
             self._pool.join()
+        if cancel_futures:
+            self._end_unknown()
+
+    def _end_unknown(self) -> None:
+        """End the worker that a signal came upon as it started, so that the pool took no note of it.
+
+        It would wait for its first task, and this process, at its end, for it.
+        """
+        import multiprocessing
+
+        for process in set(multiprocessing.active_children()) - self._others:
+            process.kill()
+            process.join()
 
 
 @dataclass(frozen=True)
