@@ -50,10 +50,10 @@ def opened(executor: Executor) -> Iterator[Executor]:
     """Use an executor; no work of it is left when the block ends, and an error or Ctrl-C does not wait for it."""
     try:
         yield executor
-    except BaseException:
+        executor.shutdown(wait=True)
+    except BaseException:  # also while it is waited for
         executor.shutdown(wait=True, cancel_futures=True)
         raise
-    executor.shutdown(wait=True)
 
 
 def run(

@@ -15,6 +15,7 @@ from unittest import mock
 
 import pebble.pool.process
 import pytest
+from pebble import ProcessPool
 
 from runyoro_ssl.builtins.executors.clusters import CONNECT_SEC
 from runyoro_ssl.builtins.executors.processes import ProcessExecutor
@@ -129,6 +130,20 @@ def test_a_signal_while_workers_start_leaves_none(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(pebble.pool.process, "launch_process", interrupted)
     with pytest.raises(KeyboardInterrupt), opened(ProcessExecutor(2)) as executor:
         executor.submit(time.sleep, 0)
+    assert set(multiprocessing.active_children()) == before
+
+
+def test_a_signal_while_the_end_is_waited_for_leaves_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The work is done, and its processes are about to go."""
+    before = set(multiprocessing.active_children())
+
+    def interrupted(_pool: ProcessPool) -> None:
+        monkeypatch.undo()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ProcessPool, "join", interrupted)
+    with pytest.raises(KeyboardInterrupt), opened(ProcessExecutor(2)) as executor:
+        assert executor.submit(abs, -1).result() == 1
     assert set(multiprocessing.active_children()) == before
 
 
