@@ -30,8 +30,7 @@ def is_out_of_memory(error: BaseException) -> bool:
         "bad_alloc",
         "can't start new thread",  # whose stack takes addresses: of `ulimit -v`
     )
-    if isinstance(error, torch.OutOfMemoryError | MemoryError) or any(text in str(error) for text in texts):
+    said = str(error)
+    if said == "could not create a primitive":  # oneDNN's; of a kind that it has not, it says "descriptor" besides
         return True
-    return (
-        str(error) == "could not create a primitive"
-    )  # oneDNN's; of one that it has not, it says "descriptor" besides
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(text in said for text in texts)
