@@ -2,9 +2,11 @@
 
 The base of in_miniature.py, which has heard Kinyarwanda and Swahili, goes on with Luganda: by the defaults, and with
 one setting changed, from three seeds each. `evaluate` compares each with what the defaults gave from the same seed, on
-Luganda by speakers whom none of them has heard, with phone alignments: the table of docs/recipe.md. Six hours on one
-core; `--seed 0` makes the runs of that seed alone, so that several go side by side. What was found has a line each in
-WORK/found.jsonl: it is not made again, and the table is of all lines, also of those copied there from another machine.
+Luganda by speakers whom none of them has heard, with phone alignments: the tables of docs/recipe.md. Six hours on one
+core; `--seed 0` makes the runs of that seed alone, and `--changed NAME` those of one change, so that several go side by
+side. What was found has a line each in WORK/found.jsonl: it is not made again, and the tables are of all lines, also of
+those copied there from docs/recipe.jsonl or another machine. `--small` has a base of 3.3 M parameters, not 5.9 M, for
+machines without fast bf16.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from typing import Any
 
 import numpy as np
 from miniature.stages import COST, HOW, evaluate, make_base, prepare_both, train
+from safetensors.numpy import load_file as load_numpy
 from safetensors.torch import load_file, save_file
 from scipy.stats import t as student
 
@@ -32,8 +35,9 @@ STEPS = 100
 """Of 60 s: 6,000 s are heard."""
 DEFAULT = "default"
 FOUND = "found.jsonl"
-"""`model`, `seed`, `verdict`, `cpu_seconds` of its run (0 of what is made of another's), and `differences` from the
-default of the seed (the default's from the base) by key: value, and both ends of the 95 % interval over clips."""
+"""`base_parameters`, `model`, `seed`, `verdict`, `cpu_seconds` of its run (0 of what is made of another's), and
+`differences` from the default of the seed (the default's from the base) by key: value, and both ends of the 95 %
+interval over clips."""
 DROPOUTS = ("hidden_dropout", "attention_dropout", "feat_proj_dropout", "layerdrop")
 HUB = tuple(f"model.{name}=0.1" for name in DROPOUTS)
 """As the configuration of XLS-R on the hub has it."""
@@ -90,47 +94,51 @@ MEASURES = {
 
 def main() -> None:
     """Prepare, train, evaluate; print a table."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser, names = argparse.ArgumentParser(description=__doc__), [*CHANGED, *MADE]
     parser.add_argument("speech", type=Path, help="the folder that holds bantu/ and more/, each with manifest.jsonl")
     parser.add_argument("work", type=Path)
     parser.add_argument("--seed", type=int, action="append", choices=SEEDS, help="make the runs of this seed alone")
+    parser.add_argument("--changed", metavar="NAME", action="append", choices=names, help=f"of {', '.join(names)}")
+    parser.add_argument("--small", action="store_true", help="the base has 3.3 M parameters")
     given = parser.parse_args()
     speech, work = given.speech.resolve(), given.work.resolve()
     work.mkdir(parents=True, exist_ok=True)
-    prepare_both(speech, work)
+    prepare_both(speech, work, small=given.small)
     base = make_base(work)
     for seed in given.seed or SEEDS:
-        make_of_seed(work, base, seed)
-    print_table(
-        "Beside the defaults: mean and 95 % interval of the difference",
-        ["changed", "seeds", "verdicts", *(words for words, _ in MEASURES.values()), "CPU min"],
-        list(rows(work)),
-    )
+        make_of_seed(work, base, seed, given.changed or names)
+    for parameters in sorted({one["base_parameters"] for one in found(work)}):
+        print_table(
+            f"Beside the defaults, base of {parameters / 1e6:.1f} M parameters: mean difference and its 95 % interval",
+            ["changed", "seeds", "verdicts", *(words for words, _ in MEASURES.values()), "CPU min"],
+            list(rows([one for one in found(work) if one["base_parameters"] == parameters])),
+        )
 
 
-def make_of_seed(work: Path, base: Path, seed: int) -> None:
-    """All models of a seed, each judged beside what the defaults give."""
-    how = (*HOW, *HUB)
-    default = train(
-        models(work) / f"{DEFAULT}-{seed}", base, "target", steps=STEPS, settings=(*how, *KEEPING), seed=seed
-    )
+def make_of_seed(work: Path, base: Path, seed: int, names: Sequence[str]) -> None:
+    """The model of the defaults, judged beside the base, and those of names, beside it."""
+    default, how = models(work) / f"{DEFAULT}-{seed}", (*HOW, *HUB)
+    train(default, base, "target", steps=STEPS, settings=(*how, *KEEPING), seed=seed)
     judge(work, base, DEFAULT, seed)
-    make_means(work, base, seed)
-    for name in MADE:
+    for name in names:
+        if is_found(work, name, seed):
+            continue
+        if name in MADE:
+            make_means(work, base, seed)
+        else:
+            settings = (*how, *CHANGED[name][1])
+            train(models(work) / f"{name}-{seed}", base, "target", steps=STEPS, settings=settings, seed=seed)
         judge(work, default, name, seed)
-    for name, (_, settings) in CHANGED.items():
-        if (name, seed) not in found(work):
-            train(models(work) / f"{name}-{seed}", base, "target", steps=STEPS, settings=(*how, *settings), seed=seed)
-            judge(work, default, name, seed)
 
 
 def judge(work: Path, beside: Path, name: str, seed: int) -> None:
     """Write a line of what `evaluate` finds of a model beside another, unless there is one."""
-    if (name, seed) in found(work):
+    if is_found(work, name, seed):
         return
     model = models(work) / f"{name}-{seed}"
     told = evaluate(work, beside, model)
     line = {
+        "base_parameters": base_parameters(work),
         "model": name,
         "seed": seed,
         "verdict": told["verdict"]["kind"],
@@ -145,10 +153,20 @@ def judge(work: Path, beside: Path, name: str, seed: int) -> None:
         file.write(json.dumps(line) + "\n")
 
 
-def found(work: Path) -> dict[tuple[str, int], dict[str, Any]]:
-    """What was found, by model and seed."""
-    lines = (work / FOUND).read_text(encoding="utf-8").splitlines() if (work / FOUND).exists() else []
-    return {(one["model"], one["seed"]): one for one in map(json.loads, lines)}
+def found(work: Path) -> list[dict[str, Any]]:
+    """What was found."""
+    return [json.loads(line) for line in (work / FOUND).open(encoding="utf-8")] if (work / FOUND).exists() else []
+
+
+def is_found(work: Path, name: str, seed: int) -> bool:
+    """Whether there is a line of a model of this base."""
+    wanted = base_parameters(work), name, seed
+    return any((one["base_parameters"], one["model"], one["seed"]) == wanted for one in found(work))
+
+
+def base_parameters(work: Path) -> int:
+    """How many the base has."""
+    return sum(one.size for one in load_numpy(work / "random" / WEIGHTS).values())
 
 
 def models(work: Path) -> Path:
@@ -177,10 +195,9 @@ def make_means(work: Path, base: Path, seed: int) -> None:
         save_file(weights, averaged / WEIGHTS, metadata={"format": "pt"})
 
 
-def rows(work: Path) -> Iterator[list[str]]:
+def rows(all_found: Sequence[dict[str, Any]]) -> Iterator[list[str]]:
     """The default beside the base, then each change beside the default."""
     words = {DEFAULT: "the defaults, beside the base"} | {name: of for name, (of, _) in CHANGED.items()} | MADE
-    all_found = found(work).values()
     for name, of in words.items():
         lines = [one for one in all_found if one["model"] == name]
         if lines:

@@ -28,19 +28,19 @@ COST = "cpu_seconds.txt"
 """In a model's folder: what its run took."""
 
 
-def prepare_both(speech: Path, work: Path) -> None:
-    """The base's languages and the target's, as prepared datasets; the target's phones."""
+def prepare_both(speech: Path, work: Path, *, small: bool = False) -> None:
+    """A model with random weights; the base's languages and the target's, as prepared datasets; the target's phones."""
     lines: dict[str, list[dict[str, object]]] = {"known": [], "target": []}
     for part in ("bantu", "more"):
         for line in (speech / part / "manifest.jsonl").read_text().splitlines():
             row = json.loads(line)
             row["audio_filepath"] = str(speech / part / row["audio_filepath"])
             lines["target" if row["language"] == "lug" else "known"].append(row)
+    if not (work / "random").exists():
+        build_model(work / "random", small=small)
     for name, chosen in lines.items():
         if not (work / name).exists():
             (work / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in chosen))
-            if not (work / "random").exists():
-                build_model(work / "random")
             share = "0.1" if name == "target" else "0.05"
             options = ["--model-name-or-path", "random", "--manifest-path", f"{name}.jsonl", "--output-dir", name]
             call(work, "prepare", *options, *sets(FILTERS, f"prepare.validation_share={share}"))
