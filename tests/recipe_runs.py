@@ -214,6 +214,8 @@ def cell(lines: Sequence[dict[str, Any]], key: str) -> str:
         return ""
     differences, low, high = np.transpose(measured)
     mean, half = float(differences.mean()), half_width(differences, (high - low) / 2)
+    if not np.isfinite(half):
+        return f"{mean:+.2f}"
     star = " *" if abs(mean) > half else ""
     return f"{mean:+.2f} ({mean - half:+.2f} to {mean + half:+.2f}){star}"
 
