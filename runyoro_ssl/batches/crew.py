@@ -41,7 +41,9 @@ class Crew:
     hung: str | None = None
     """What hung, if these workers were killed for it."""
     is_starting: bool = False
-    """Whether these workers have given nothing yet."""
+    """Whether one of these workers has given nothing yet."""
+    num_built: int = 0
+    """Batches that were built so far, by whomever."""
     is_closing: bool = False
 
     def noted(self) -> NotedClips:

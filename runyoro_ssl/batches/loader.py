@@ -70,6 +70,7 @@ def _from_here(builder: BatchBuilder, plans: Iterator[MicroBatch], crew: Crew) -
     for plan in plans:
         crew.sent.append(plan)
         batch = builder[plan]
+        crew.num_built += 1
         crew.sent.clear()
         yield batch
         del batch
@@ -90,9 +91,10 @@ def _from_workers(
         with _started(builder, _feed(crew.sent, plans), num_workers) as (batches, workers):
             crew.workers, crew.awaited = workers, partial(_awaited, batches)
             try:
-                for batch in batches:
+                for number, batch in enumerate(batches, 1):  # of each worker in turn
                     crew.sent.popleft()
-                    crew.is_starting = False
+                    crew.num_built += 1
+                    crew.is_starting = number < num_workers
                     yield batch
             except PluginError as error:
                 raise _as_raised(error) from None

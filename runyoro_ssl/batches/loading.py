@@ -35,6 +35,7 @@ class Loading(Iterator[list[TrainingBatch]]):
         self._coming, self._crew, self._patience_sec = Prefetch(groups), crew, patience_sec
         self._waited_sec = 0.0
         self._told_sec = 0.0
+        self._num_seen = 0
         self._killed: object = None
 
     def wait(self, timeout_sec: float = POLL_SEC) -> bool:
@@ -48,6 +49,8 @@ class Loading(Iterator[list[TrainingBatch]]):
             self._waited_sec = self._told_sec = 0.0
             return True
         self._waited_sec += min(time.monotonic() - started, timeout_sec)
+        if self._crew.num_built > self._num_seen:  # of this group, which has more of them
+            self._num_seen, self._waited_sec, self._told_sec = self._crew.num_built, 0.0, 0.0
         if self._coming.fault is not None:
             raise LoaderError(
                 f"{self._coming.fault} at {self._crew.describe_clips()}: {self._crew.describe_bus_error()}; then "

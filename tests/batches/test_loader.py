@@ -90,6 +90,15 @@ class Slow(Noises):
         return super().waveform(clip, start, num_samples)
 
 
+class Gradual(Noises):
+    """Clips that come one after the other."""
+
+    def waveform(self, clip: int, start: int = 0, num_samples: int | None = None) -> np.ndarray:
+        """As workers read that start at different times."""
+        time.sleep((1, 5, 5.5)[clip])
+        return super().waveform(clip, start, num_samples)
+
+
 class Broken(Noises):
     """Clips whose reader has a bug."""
 
@@ -327,6 +336,18 @@ def test_a_worker_that_hangs_is_replaced_once() -> None:
     assert line["event"] == "loader_restarted"
     assert re.search(rf"hung \(worker \d, pid {worker.pid}, stopped\): nothing came for \d+ s", line["because"])
     assert "micro-batch is of rows" in line["clip"]
+
+
+@pytest.mark.usefixtures("_quick_to_notice", "_prompt_to_kill")
+def test_workers_that_start_slowly_do_not_hang() -> None:
+    """The second gives its first when more than the patience has passed, and so comes the third batch of the group."""
+    group = [MicroBatch.of([clip]) for clip in range(3)]
+    with (
+        capture_logs() as logs,
+        closing(load_batches(builder(Gradual), [group], num_workers=2, patience_sec=3)) as batches,
+    ):
+        assert [batch.plan for batch in next(batches)] == group
+    assert logs == []
 
 
 @pytest.mark.long

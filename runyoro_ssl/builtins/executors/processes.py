@@ -8,12 +8,29 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass
+from multiprocessing.context import SpawnContext
 from pathlib import Path
 from typing import Any
 
 from runyoro_ssl import hookimpl
 from runyoro_ssl.plugin.spec import Register
 from runyoro_ssl.processes import signals_held
+
+
+class _Context(SpawnContext):
+    """Start of processes that is the same on every system, and gives the others nothing of this process's state.
+
+    It keeps its locks: the pool drops them before it ends its workers, and one that is still starting would look for
+    them in vain, and say so with a traceback.
+    """
+
+    def __init__(self) -> None:
+        self._locks: list[Any] = []
+
+    def RLock(self) -> Any:  # noqa: N802 - as multiprocessing has it
+        """Make a lock."""
+        self._locks.append(super().RLock())
+        return self._locks[-1]
 
 
 class ProcessExecutor(Executor):
@@ -24,10 +41,8 @@ class ProcessExecutor(Executor):
 
         from pebble import ProcessPool
 
-        # spawn: the same on every system, and nothing of this process's state in the others.
-        context = multiprocessing.get_context("spawn")
         self._others = set(multiprocessing.active_children())
-        self._pool = ProcessPool(num_workers, initializer=_settle_in, context=context)
+        self._pool = ProcessPool(num_workers, initializer=_settle_in, context=_Context())
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         """Schedule a call."""

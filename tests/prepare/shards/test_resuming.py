@@ -120,6 +120,25 @@ def test_worker_ends_with_its_parent() -> None:
         end_main(process)
 
 
+def test_a_worker_that_starts_at_the_end_says_nothing() -> None:
+    """The pool lets go of what its workers share before it ends them, and one may just look for it."""
+    code = (
+        "from pebble.pool.process import WorkerManager\n"
+        "from runyoro_ssl.builtins.executors.processes import ProcessExecutor\n"
+        "end = WorkerManager.force_stop_workers\n"
+        "def end_late(manager):\n"
+        "    for worker in manager.workers.values(): worker.join(20)\n"
+        "    end(manager)\n"
+        "if __name__ == '__main__':\n"
+        "    WorkerManager.force_stop_workers = end_late\n"
+        "    executor = ProcessExecutor(2)\n"
+        "    executor.submit(abs, -1)\n"
+        "    executor.shutdown(cancel_futures=True)\n"
+    )
+    process = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert process.stderr == ""
+
+
 @pytest.mark.usefixtures("heard_signals")
 def test_ctrl_c_while_workers_start(preparation: Prepare) -> None:
     """It goes to all of the group; a worker that is still importing says nothing of it."""
