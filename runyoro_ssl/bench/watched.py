@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import shutil
+import signal
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 import psutil
 
 from runyoro_ssl.config import Config
+from runyoro_ssl.processes import signals_held
 
 LOOK_EVERY_SEC = 0.2
 
@@ -63,8 +65,12 @@ def prepare_watched(config: Config) -> Usage:
     remove_prepared(config.prepare.output_dir)
     core_before, start = core_seconds_of_children(), time.perf_counter()
     process = multiprocessing.get_context("spawn").Process(target=_prepare, args=(config,))
-    process.start()
-    main_bytes, worker_bytes = _watch(process)
+    with signals_held([signal.SIGINT]):  # to which it would answer with a traceback
+        process.start()
+    try:
+        main_bytes, worker_bytes = _watch(process)
+    finally:
+        _end(process)
     seconds = time.perf_counter() - start
     if process.exitcode:
         raise RuntimeError(f"prepare of {config.prepare.manifest_path} ended with status {process.exitcode}")
@@ -91,6 +97,15 @@ def _watch(process: Any) -> tuple[int, int]:
         worker_bytes = max([worker_bytes, *map(_resident, _workers(main))])
         process.join(LOOK_EVERY_SEC)
     return main_bytes, worker_bytes
+
+
+def _end(process: Any) -> None:
+    """End a process and its workers, if it has not ended: multiprocessing would wait for it, and what it uses goes."""
+    if process.is_alive():
+        for worker in _workers(psutil.Process(process.pid)):
+            worker.kill()
+        process.kill()
+        process.join()
 
 
 def _workers(main: psutil.Process) -> list[psutil.Process]:

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import signal
+import time
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import datasets
 import numpy as np
+import psutil
 import pytest
 import torch
 
 from conftest import transformers
 from runyoro_ssl.audio.decode import decode
 from runyoro_ssl.batches.build import BatchBuilder
-from runyoro_ssl.bench import data, long
+from runyoro_ssl.bench import data, long, watched
 from runyoro_ssl.bench.corpus import write_clips
 from runyoro_ssl.bench.data import bench_data, map_with_extractor, plan_reading
 from runyoro_ssl.bench.recordings import write_recordings
@@ -139,6 +145,31 @@ def test_failed_preparation_is_no_figure(tmp_path: Path) -> None:
     """It raises: a row of a run that did not happen would look fast."""
     with pytest.raises(RuntimeError, match="ended with status 1"):
         prepare_watched(prepare_config(tmp_path, tmp_path / "none.jsonl", tmp_path / "prepared"))
+
+
+def test_interrupted_preparation_ends_quietly(
+    corpus_manifest: Path, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: Any
+) -> None:
+    """Ctrl-C goes to all of the group: nothing that it started outlives it, or says so."""
+    started: list[psutil.Process] = []
+
+    def interrupted(process: Any) -> None:
+        main = psutil.Process(process.pid)
+        while len(started) < 2:  # itself, and its worker
+            assert process.is_alive()
+            started[:] = [main, *(one for one in main.children() if "spawn_main" in " ".join(one.cmdline()))]
+            time.sleep(0.01)
+        os.kill(process.pid, signal.SIGINT)
+        time.sleep(0.5)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(watched, "_watch", interrupted)
+    shutil.copytree(tiny_model, tmp_path / "model")
+    with pytest.raises(KeyboardInterrupt):
+        prepare_watched(prepare_config(tmp_path, corpus_manifest, tmp_path / "prepared"))
+    assert not started[0].is_running()
+    assert psutil.wait_procs(started, timeout=5)[1] == []
+    assert capfd.readouterr().err == ""
 
 
 def test_both_sides_read_the_same_batches(corpus: Path, dataset: Path, tmp_path: Path) -> None:
