@@ -31,6 +31,7 @@ from runyoro_ssl.dataset.read import Clips
 from runyoro_ssl.errors import ConfigError, ManifestError
 from runyoro_ssl.plugin.manager import load_plugins
 from runyoro_ssl.prepare.pipeline import prepare
+from support.preparation import workers_of
 
 
 @pytest.fixture
@@ -157,7 +158,7 @@ def test_interrupted_preparation_ends_quietly(
         main = psutil.Process(process.pid)
         while len(started) < 2:  # itself, and its worker
             assert process.is_alive()
-            started[:] = [main, *(one for one in main.children() if "spawn_main" in " ".join(one.cmdline()))]
+            started[:] = [main, *workers_of(process)]
             time.sleep(0.01)
         os.kill(process.pid, signal.SIGINT)
         time.sleep(0.5)

@@ -8,29 +8,12 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass
-from multiprocessing.context import SpawnContext
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from runyoro_ssl import hookimpl
 from runyoro_ssl.plugin.spec import Register
 from runyoro_ssl.processes import signals_held
-
-
-class _Context(SpawnContext):
-    """Start of processes that is the same on every system, and gives the others nothing of this process's state.
-
-    It keeps its locks: the pool drops them before it ends its workers, and one that is still starting would look for
-    them in vain, and say so with a traceback.
-    """
-
-    def __init__(self) -> None:
-        self._locks: list[Any] = []
-
-    def RLock(self) -> Any:  # noqa: N802 - as multiprocessing has it
-        """Make a lock."""
-        self._locks.append(super().RLock())
-        return self._locks[-1]
 
 
 class ProcessExecutor(Executor):
@@ -42,7 +25,7 @@ class ProcessExecutor(Executor):
         from pebble import ProcessPool
 
         self._others = set(multiprocessing.active_children())
-        self._pool = ProcessPool(num_workers, initializer=_settle_in, context=_Context())
+        self._pool = ProcessPool(num_workers, initializer=_settle_in, context=_context())
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         """Schedule a call."""
@@ -120,6 +103,24 @@ def runyoro_executors(register: Register) -> None:
     register("processes", Processes)
     register("dask", Dask)
     register("slurm", Slurm)
+
+
+def _context() -> Any:
+    """Start of processes that is the same on every system, and gives the others nothing of this process's state.
+
+    It keeps its locks: the pool drops them before it ends its workers, and one that is still starting would look for
+    them in vain, and say so with a traceback.
+    """
+    from multiprocessing.context import SpawnContext
+
+    class LockKeeper(SpawnContext):
+        locks: ClassVar[list[Any]] = []
+
+        def RLock(self) -> Any:  # noqa: N802 - as multiprocessing has it
+            self.locks.append(super().RLock())
+            return self.locks[-1]
+
+    return LockKeeper()
 
 
 def _settle_in() -> None:
