@@ -34,7 +34,7 @@ def make_clips(config: Config, plugins: Plugins, job: Job, folder: Path, executo
     `executor_files` is where the executor may keep files of its own.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    sweep(folder)
+    _remove_unfinished(folder)
     wanted = [line.key for line in job.lines]
     trial = job.maker.filters.trial
     done = find_done(folder, wanted, trial=trial)
@@ -74,8 +74,16 @@ def _swept(folder: Path) -> Iterator[None]:
         yield
     except BaseException:
         with suppress(OSError):  # why the block failed comes first
-            sweep(folder)
+            _remove_unfinished(folder)
         raise
+
+
+def _remove_unfinished(folder: Path) -> None:
+    """Remove what nobody will finish: what is half written, and Arrow files that never came to have an account."""
+    sweep(folder)
+    for arrow in folder.glob("[0-9a-f]*.arrow"):
+        if not arrow.with_suffix(".json").exists():
+            arrow.unlink(missing_ok=True)
 
 
 def _find_all(folder: Path, wanted: Sequence[str], trial: str) -> dict[str, StoredLine]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from runyoro_ssl.errors import DatasetError
 from support.disks import PAGE_BYTES, resize
 from support.preparation import Preparation, contents, write_mixed_corpus
 
@@ -59,3 +60,24 @@ def test_full_disk(
     assert status == 0, complaint
     assert before.items() <= cramped.shards().items()
     assert contents(cramped.dataset) == contents(calm.dataset)
+
+
+def test_full_before_the_account(manifest: Path, tiny_model: Path, tmp_path: Path) -> None:
+    """An Arrow file whose account finds no room is of no use, and goes: it would take the room that is missing."""
+    plugins = tmp_path / "plugins"
+    plugins.mkdir()
+    (plugins / "runyoro_full.py").write_text(
+        "import errno, pathlib\n"
+        "from runyoro_ssl import hookimpl\n"
+        "def full(*_args, **_options):\n"
+        "    raise OSError(errno.ENOSPC, 'No space left on device')\n"
+        "class Full:\n"
+        "    def __call__(self, utterance):\n"
+        "        pathlib.Path.write_text = full\n"
+        "@hookimpl\ndef runyoro_manifest_filters(register):\n    register('full', Full)\n"
+    )
+    made = Preparation(manifest, tiny_model, tmp_path / "full")
+    made.folder.mkdir()
+    with pytest.raises(DatasetError, match="No space left on device"):
+        made.here(f"plugins.dir={plugins}", 'plugins.filters=["full"]')
+    assert made.leftovers() == []
